@@ -1,0 +1,85 @@
+/**
+ * The configuration: environment variables, read once, checked, and frozen.
+ *
+ * @module
+ */
+
+import { LOG_LEVELS, type LogLevel } from "./logger.ts";
+
+/** Everything that can be set from outside. Limits that are off are `Infinity`. */
+export interface Config {
+  /** Address to listen on. */
+  readonly host: string;
+  /** TCP port, 0 to 65535; 0 takes a free one. */
+  readonly port: number;
+  /** UTF-8 bytes of one message's content. */
+  readonly maxMessageBytes: number;
+  /** UTF-8 bytes of one frame. */
+  readonly maxFrameBytes: number;
+  /** Silence after which a peer is dead, in seconds; 0 if it may be silent for ever. */
+  readonly pongWaitSeconds: number;
+  /** Time in which a peer that is behind must take something, in seconds. */
+  readonly writeWaitSeconds: number;
+  /** Frames that may wait for one peer. */
+  readonly sendQueueFrames: number;
+  /** Bytes that may wait for one peer. */
+  readonly sendQueueBytes: number;
+  /** Messages sent to a joiner. */
+  readonly historySize: number;
+  /** WebSockets open at a time. */
+  readonly maxConnections: number;
+  /** Rooms alive at a time. */
+  readonly maxRooms: number;
+  readonly logLevel: LogLevel;
+}
+
+/** An environment variable has a value that cannot be used. The message says which and why. */
+export class ConfigError extends Error {
+  override name = "ConfigError";
+}
+
+/** The environment: names to values. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Reads the configuration.
+ *
+ * @param env the environment; what is not set, or empty, has its default
+ * @throws {ConfigError} at the first value that cannot be used
+ */
+export function readConfig(env: Environment): Config {
+  const whole = (name: string, byDefault: number, least: number, most: number): number => {
+    const text = env[name] || String(byDefault);
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < least || value > most) {
+      throw new ConfigError(
+        `${name} must be a whole number from ${least} to ${most}, not "${text}".`,
+      );
+    }
+    return value;
+  };
+  const limit = (name: string, byDefault: number): number =>
+    whole(name, byDefault, 0, Number.MAX_SAFE_INTEGER) || Infinity;
+  const oneOf = <T extends string>(name: string, byDefault: T, values: readonly T[]): T => {
+    const text = env[name] || byDefault;
+    const value = values.find((value) => value === text);
+    if (value === undefined) {
+      throw new ConfigError(`${name} must be one of ${values.join(", ")}, not "${text}".`);
+    }
+    return value;
+  };
+  return Object.freeze({
+    host: env.HOST || "0.0.0.0",
+    port: whole("PORT", 8080, 0, 65535),
+    maxMessageBytes: limit("MAX_MESSAGE_BYTES", 4096),
+    maxFrameBytes: limit("MAX_FRAME_BYTES", 16384),
+    pongWaitSeconds: whole("PONG_WAIT_SECONDS", 60, 0, 86400),
+    writeWaitSeconds: limit("WRITE_WAIT_SECONDS", 10),
+    sendQueueFrames: limit("SEND_QUEUE_FRAMES", 256),
+    sendQueueBytes: limit("SEND_QUEUE_BYTES", 1024 * 1024),
+    historySize: whole("HISTORY_SIZE", 50, 0, 10000),
+    maxConnections: limit("MAX_CONNECTIONS", 10000),
+    maxRooms: limit("MAX_ROOMS", 10000),
+    logLevel: oneOf<LogLevel>("LOG_LEVEL", "info", LOG_LEVELS),
+  });
+}

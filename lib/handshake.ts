@@ -1,0 +1,66 @@
+/**
+ * The opening handshake of RFC 6455, checked before the runtime is asked to upgrade.
+ *
+ * `Deno.upgradeWebSocket` accepts any version, an empty key and any method, and throws on what it
+ * cannot take. After it has been called, no other answer than its own may be sent: so everything
+ * that can be wrong with a request is found here first.
+ *
+ * @module
+ */
+
+/** Why a request is not a WebSocket handshake, as an HTTP answer. */
+export class HandshakeError extends Error {
+  override name = "HandshakeError";
+  readonly status: 400 | 405 | 426;
+  /** Headers that the answer must have. */
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(status: 400 | 405 | 426, message: string, headers: Record<string, string> = {}) {
+    super(message);
+    this.status = status;
+    this.headers = headers;
+  }
+}
+
+/** Whether a request asks, however badly, to become a WebSocket. */
+export function wantsUpgrade(request: Request): boolean {
+  return tokens(request.headers.get("upgrade")).includes("websocket");
+}
+
+/**
+ * Checks that a request is a handshake that can be accepted (RFC 6455, section 4.2.1).
+ *
+ * @throws {HandshakeError} if it is not
+ */
+export function checkHandshake({ method, headers }: Request): void {
+  if (method !== "GET") {
+    throw new HandshakeError(405, "A WebSocket is opened with GET.", { allow: "GET" });
+  }
+  if (
+    !tokens(headers.get("upgrade")).includes("websocket") ||
+    !tokens(headers.get("connection")).includes("upgrade")
+  ) {
+    throw new HandshakeError(426, "upgrade required", {
+      upgrade: "websocket",
+      connection: "Upgrade",
+    });
+  }
+  if (headers.get("sec-websocket-version") !== "13") {
+    // RFC 6455, section 4.2.2, paragraph 4: say which version is spoken.
+    throw new HandshakeError(426, "Sec-WebSocket-Version must be 13.", {
+      "sec-websocket-version": "13",
+    });
+  }
+  // Sixteen bytes in base64.
+  if (!/^[A-Za-z0-9+/]{21}[AQgw]==$/.test(headers.get("sec-websocket-key") ?? "")) {
+    throw new HandshakeError(400, "Sec-WebSocket-Key must be 16 bytes in base64.");
+  }
+  if (headers.has("sec-websocket-protocol")) {
+    throw new HandshakeError(400, "No subprotocol in Sec-WebSocket-Protocol is known.");
+  }
+}
+
+/** The members of a comma-separated header, in lower case (RFC 9110, section 5.6.1). */
+function tokens(header: string | null): string[] {
+  return (header ?? "").toLowerCase().split(",").map((token) => token.trim());
+}

@@ -1,0 +1,51 @@
+/**
+ * Log lines: one JSON object a line, on standard output.
+ *
+ * Callers pass names, addresses, codes and counts; never a message's content and never a token.
+ *
+ * @module
+ */
+
+/** How much a line matters, least first. */
+export const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
+
+/** How much a line matters. */
+export type LogLevel = typeof LOG_LEVELS[number];
+
+/** Facts that go with a line. */
+export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
+
+/** Writes log lines. */
+export type Logger = Readonly<Record<LogLevel, (message: string, fields?: LogFields) => void>>;
+
+/** What {@linkcode createLogger} needs. */
+export interface LoggerOptions {
+  /** Lines below this level are left out. */
+  readonly level: LogLevel;
+  /** The time in milliseconds. @default Date.now */
+  readonly clock?: () => number;
+  /** Takes one finished line. @default console.log */
+  readonly write?: (line: string) => void;
+}
+
+/** Makes a logger whose lines hold `time` (RFC 3339, UTC), `level`, `msg` and the given fields. */
+export function createLogger(options: LoggerOptions): Logger {
+  // deno-lint-ignore no-console
+  const { level, clock = Date.now, write = console.log } = options;
+  const lowest = LOG_LEVELS.indexOf(level);
+  const at = (name: LogLevel) => {
+    if (LOG_LEVELS.indexOf(name) < lowest) return () => {};
+    return (msg: string, fields?: LogFields) => {
+      const time = new Date(clock()).toISOString();
+      write(JSON.stringify({ time, level: name, msg, ...fields }));
+    };
+  };
+  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+}
+
+/** An unexpected error as log fields. */
+export function errorFields(error: unknown): LogFields {
+  return error instanceof Error
+    ? { error: `${error.name}: ${error.message}`, stack: error.stack }
+    : { error: String(error) };
+}

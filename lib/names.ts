@@ -1,0 +1,76 @@
+/**
+ * What a user or a room may be called: one table of rules, one function that applies it.
+ *
+ * @module
+ */
+
+/** What a name is for. It sets the longest length and the first word of the error. */
+export type NameKind = "username" | "room";
+
+/** A name that breaks a rule. The message is a sentence that names the rule. */
+export class NameError extends Error {
+  override name = "NameError";
+}
+
+/** Longest name of each kind, in code points after NFC. */
+export const MAX_NAME_LENGTH: Readonly<Record<NameKind, number>> = { username: 32, room: 64 };
+
+/** The name under which frames show a sender that gave none (the raw relay). Nobody may join with it. */
+export const ANONYMOUS = "anonymous";
+
+/** The room of everyone who names none. */
+export const LOBBY = "lobby";
+
+/** Every rule that is a pattern: what must not be found, and how the error ends. */
+const FORBIDDEN: readonly (readonly [RegExp, string])[] = [
+  [/\p{Cs}|\p{Cn}/u, "must not have unassigned or surrogate code points"],
+  [/\p{Cc}/u, "must not have control characters"],
+  // Default_Ignorable holds the zero-width and bidi controls and the invisible fillers. The
+  // variation selectors (FE0E, FE0F) are in it too, and are right only after an emoji or a keycap.
+  [/\p{Bidi_Control}|(?![\ufe0e\ufe0f])\p{DI}/u, "must not have invisible or direction characters"],
+  [/(?<![\p{Emoji}])[\ufe0e\ufe0f]/u, "must not have invisible or direction characters"],
+  [/^ | $/u, "must not begin or end with a space"],
+  [/ {2}/u, "must not have two spaces in a row"],
+  [/^\p{M}/u, "must not begin with a combining mark"],
+  [/\p{M}{5}/u, "must not have more than four combining marks in a row"],
+  [/^\.+$/u, "must not be dots alone"],
+  [
+    /[^\p{L}\p{M}\p{Nd}\p{Extended_Pictographic}\p{Emoji_Modifier}\p{Regional_Indicator} _.\-]/u,
+    "may only have letters, marks, digits, emoji, spaces inside, and _ . -",
+  ],
+];
+
+/**
+ * Brings a name to its one form and checks it against the rules.
+ *
+ * @param kind what the name is for
+ * @param value the name as a client sent it, percent-decoding done
+ * @returns the name in NFC: 1 to 32 (username) or 1 to 64 (room) code points
+ * @throws {NameError} if a rule is broken; the message says which
+ */
+export function parseName(kind: NameKind, value: string): string {
+  const name = value.normalize("NFC");
+  const longest = MAX_NAME_LENGTH[kind];
+  // A code point is at most two units, so a hopeless length is refused before it is counted.
+  if (name.length === 0 || name.length > 2 * longest || [...name].length > longest) {
+    throw new NameError(`The ${kind} must be 1 to ${longest} characters long.`);
+  }
+  for (const [pattern, rule] of FORBIDDEN) {
+    if (pattern.test(name)) throw new NameError(`The ${kind} ${rule}.`);
+  }
+  if (kind === "username" && nameKey(name) === ANONYMOUS) {
+    throw new NameError(`The username "${ANONYMOUS}" is reserved.`);
+  }
+  return name;
+}
+
+/**
+ * The form in which two usernames are compared: equal keys are the same name.
+ *
+ * NFKC and case folding, so that `Alice`, `alice` and the full-width `ａｌｉｃｅ` are one
+ * (Unicode Standard, section 3.13, "Default Caseless Matching"). The language has no case fold;
+ * upper case then lower case gives the same classes for the letters that names may have.
+ */
+export function nameKey(username: string): string {
+  return username.normalize("NFKC").toUpperCase().toLowerCase().normalize("NFKC");
+}

@@ -1,0 +1,104 @@
+/**
+ * The way out to one peer: sends frames and knows how far behind the peer is.
+ *
+ * A WebSocket queues without limit for a peer that does not read. Its `bufferedAmount` is the only
+ * sign, and it counts bytes, not frames and not time. An outbox turns it into all three.
+ *
+ * @module
+ */
+
+/** One connection as this server needs it. A `WebSocket` is one as it is. */
+export interface Peer {
+  /** Bytes given to `send` that have not left for the network yet. */
+  readonly bufferedAmount: number;
+  send(data: string | ArrayBuffer): void;
+  close(code?: number, reason?: string): void;
+}
+
+/** How far behind a peer may fall. */
+export interface OutboxLimits {
+  /** Most frames that may wait; `Infinity` for no limit. */
+  readonly sendQueueFrames: number;
+  /** Most bytes that may wait; `Infinity` for no limit. */
+  readonly sendQueueBytes: number;
+  /** Longest time in which nothing at all leaves, in milliseconds; `Infinity` for no limit. */
+  readonly writeWaitMs: number;
+}
+
+/** Sends to one {@linkcode Peer} and measures what has not left yet. */
+export class Outbox {
+  readonly #peer: Peer;
+  readonly #limits: OutboxLimits;
+  /** Sizes of the frames that may still wait, oldest first. */
+  #waiting: number[] = [];
+  /** The sum of `#waiting`. */
+  #bytes = 0;
+  /** When something last left, or the queue was last empty, in milliseconds. */
+  #progressAt = 0;
+
+  /** @param limits how far behind the peer may fall */
+  constructor(peer: Peer, limits: OutboxLimits) {
+    this.#peer = peer;
+    this.#limits = limits;
+  }
+
+  /**
+   * Sends one frame. Never throws: a peer that is going away has its own close event.
+   *
+   * @param now the time in milliseconds
+   */
+  send(data: string | ArrayBuffer, now: number): void {
+    const before = this.#peer.bufferedAmount;
+    try {
+      this.#peer.send(data);
+    } catch {
+      return;
+    }
+    const size = this.#peer.bufferedAmount - before;
+    if (size <= 0) return;
+    if (this.#waiting.length === 0) this.#progressAt = now;
+    this.#waiting.push(size);
+    this.#bytes += size;
+  }
+
+  /**
+   * Whether the peer cannot keep up: too much waits, or nothing has left for too long.
+   *
+   * Ask before the frames of a turn are sent, not between them: nothing leaves during a turn, so
+   * what waits then is what the network did not take in earlier turns.
+   *
+   * @param now the time in milliseconds
+   */
+  isOverdue(now: number): boolean {
+    this.#settle(now);
+    return this.isOverfull() ||
+      (this.#waiting.length > 0 && now - this.#progressAt >= this.#limits.writeWaitMs);
+  }
+
+  /** Whether more waits than may: the guard for sending several frames to a peer that is behind. */
+  isOverfull(): boolean {
+    return this.#waiting.length > this.#limits.sendQueueFrames ||
+      this.#bytes > this.#limits.sendQueueBytes;
+  }
+
+  /** Whether anything waits, as of the last {@linkcode isOverdue}. */
+  get isBehind(): boolean {
+    return this.#waiting.length > 0;
+  }
+
+  /** Drops the frames that have left since the last look. */
+  #settle(now: number): void {
+    const left = this.#peer.bufferedAmount;
+    if (left < this.#bytes) this.#progressAt = now;
+    if (left === 0) {
+      if (this.#waiting.length > 0) this.#waiting = [];
+      this.#bytes = 0;
+      return;
+    }
+    let gone = 0;
+    while (gone < this.#waiting.length && this.#bytes - this.#waiting[gone]! >= left) {
+      this.#bytes -= this.#waiting[gone++]!;
+    }
+    if (gone > 0) this.#waiting.splice(0, gone);
+  }
+}

@@ -1,0 +1,33 @@
+/** A server inside the test's own process, on a free port of the loopback address. */
+
+import { readConfig } from "../lib/config.ts";
+import { createLogger } from "../lib/logger.ts";
+import { start } from "../main.ts";
+
+export interface TestServer extends AsyncDisposable {
+  /** `http://127.0.0.1:PORT` */
+  readonly url: string;
+  /** `ws://127.0.0.1:PORT` */
+  readonly ws: string;
+  readonly port: number;
+  /** The log lines so far. */
+  readonly log: Record<string, unknown>[];
+  stop(): Promise<void>;
+}
+
+/** @param env settings beside the defaults, as environment variables */
+export function startServer(env: Record<string, string> = {}): TestServer {
+  const log: Record<string, unknown>[] = [];
+  const logger = createLogger({ level: "debug", write: (line) => log.push(JSON.parse(line)) });
+  const config = readConfig({ HOST: "127.0.0.1", PORT: "0", ...env });
+  const { port, stop } = start(config, logger);
+  const host = `127.0.0.1:${port}`;
+  return {
+    url: `http://${host}`,
+    ws: `ws://${host}`,
+    port,
+    log,
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}

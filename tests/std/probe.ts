@@ -1,0 +1,23 @@
+/**
+ * Prints what `deno test` and `deno check` need on this machine: nothing where JSR can be reached,
+ * else the import map that puts the stand-ins of this folder in the place of `@std`.
+ *
+ * @module
+ */
+
+const TIMEOUT_MS = 10_000;
+
+// Not literal in the import call, so that they stay out of the module graph.
+const modules = ["@std/assert", "@std/testing/bdd", "@std/testing/time"];
+
+try {
+  await Promise.race([
+    Promise.all(modules.map((name) => import(name))),
+    new Promise((_, reject) => setTimeout(() => reject(new Error("it took too long")), TIMEOUT_MS)),
+  ]);
+} catch (error) {
+  const reason = (error as Error).message.split("\n")[0];
+  console.error(`JSR cannot be reached (${reason}): tests use the stand-ins in tests/std.`);
+  console.log("--import-map=tests/std/import_map.json");
+}
+Deno.exit();
