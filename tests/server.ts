@@ -12,13 +12,25 @@ export interface TestServer extends AsyncDisposable {
   readonly port: number;
   /** The log lines so far. */
   readonly log: Record<string, unknown>[];
+  /** Resolves when `count` lines with this message have been logged since the start. */
+  logged(msg: string, count?: number): Promise<void>;
   stop(): Promise<void>;
 }
 
 /** @param env settings beside the defaults, as environment variables */
 export function startServer(env: Record<string, string> = {}): TestServer {
   const log: Record<string, unknown>[] = [];
-  const logger = createLogger({ level: "debug", write: (line) => log.push(JSON.parse(line)) });
+  let wake = () => {};
+  const write = (line: string) => {
+    log.push(JSON.parse(line));
+    wake();
+  };
+  const logger = createLogger({ level: "debug", write });
+  const logged = async (msg: string, count = 1) => {
+    while (log.filter((line) => line.msg === msg).length < count) {
+      await new Promise<void>((resolve) => wake = resolve);
+    }
+  };
   const config = readConfig({ HOST: "127.0.0.1", PORT: "0", ...env });
   const { port, stop } = start(config, logger);
   const host = `127.0.0.1:${port}`;
@@ -27,6 +39,7 @@ export function startServer(env: Record<string, string> = {}): TestServer {
     ws: `ws://${host}`,
     port,
     log,
+    logged,
     stop,
     [Symbol.asyncDispose]: stop,
   };

@@ -1,0 +1,182 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { Hub } from "../hub.ts";
+import { createApp } from "../lib/app.ts";
+import { readConfig } from "../lib/config.ts";
+import { Connections } from "../lib/connections.ts";
+import { MemoryEngine } from "../lib/engine.ts";
+import { createLogger } from "../lib/logger.ts";
+
+/** The routes without a port. */
+function createTestApp(env: Record<string, string> = {}) {
+  const config = readConfig(env);
+  const limits = { ...config, writeWaitMs: config.writeWaitSeconds * 1000 };
+  const log = createLogger({ level: "error", write: () => {} });
+  const clock = () => 0;
+  const newId = () => crypto.randomUUID();
+  const engine = new MemoryEngine({ clock, newId, keep: 50, maxRooms: 100 });
+  const hub = new Hub({ engine, limits, log, clock, newId, defer: () => {} });
+  const connections = new Connections(config.maxConnections);
+  const publicDir = `${import.meta.dirname}/../public`;
+  return {
+    hub,
+    connections,
+    app: createApp({ ...config, hub, connections, limits, log, clock, publicDir }),
+  };
+}
+
+/** The headers of a good handshake. */
+const HANDSHAKE = {
+  "upgrade": "websocket",
+  "connection": "Upgrade",
+  "sec-websocket-version": "13",
+  "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+};
+
+const REQUIRED = "room and username are required";
+
+describe("GET /health", () => {
+  it("says that all is well", async () => {
+    const response = await createTestApp().app.request("/health");
+    assertEquals([response.status, await response.json()], [200, { status: "ok" }]);
+  });
+});
+
+describe("GET /", () => {
+  it("is the page for browsers", async () => {
+    const { app } = createTestApp();
+    const accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    const response = await app.request("/", { headers: { accept } });
+    assertEquals(response.status, 200);
+    assertStringIncludes(response.headers.get("content-type") ?? "", "text/html");
+    assertStringIncludes((await response.text()).toLowerCase(), "<!doctype html>");
+  });
+
+  it("is a line of text for others", async () => {
+    const { app } = createTestApp();
+    for (const accept of [undefined, "*/*", "application/json"]) {
+      const response = await app.request("/", accept ? { headers: { accept } } : {});
+      assertEquals(await response.text(), "WebSocket Chat Server - Connect to /ws");
+    }
+  });
+});
+
+describe("The page's files", () => {
+  it("have their types, a strict policy, and a tag for the browser's cache", async () => {
+    const { app } = createTestApp();
+    const response = await app.request("/connection.js");
+    assertStringIncludes(response.headers.get("content-type") ?? "", "text/javascript");
+    const policy = response.headers.get("content-security-policy") ?? "";
+    assertStringIncludes(policy, "default-src 'none'");
+    assert(!policy.includes("unsafe"), policy);
+    const tag = response.headers.get("etag") ?? "";
+    await response.body?.cancel();
+    const again = await app.request("/connection.js", { headers: { "if-none-match": tag } });
+    assertEquals(again.status, 304);
+  });
+
+  it("are all that is served: no path leads out of the folder", async () => {
+    const { app } = createTestApp();
+    const paths = ["/../main.ts", "/%2e%2e/main.ts", "/..%2fmain.ts", "//etc/passwd", "/%00"];
+    for (const path of [...paths, "/main.ts", "/public/index.html", "/nothing"]) {
+      const response = await app.request(path);
+      assertEquals(response.status, 404, path);
+      assertEquals(await response.json(), { error: "There is nothing at this address." });
+    }
+  });
+});
+
+describe("GET /ws/:room without an upgrade answers as the upgrade would", () => {
+  const CASES: [path: string, status: number, error: string][] = [
+    ["/ws/general", 400, REQUIRED],
+    ["/ws/general?username=", 400, REQUIRED],
+    ["/ws/general?username=%20%20", 400, REQUIRED],
+    ["/ws/?username=alice", 400, REQUIRED],
+    ["/ws/%20?username=alice", 400, REQUIRED],
+    ["/ws?username=", 400, REQUIRED],
+    ["/ws/general?username=alice", 426, "upgrade required"],
+    ["/ws/general?username=Zo%C3%AB", 426, "upgrade required"],
+    ["/ws/caf%C3%A9?username=alice", 426, "upgrade required"],
+    ["/ws?username=alice", 426, "upgrade required"],
+    ["/ws", 426, "upgrade required"],
+    ["/echo", 426, "upgrade required"],
+    ["/ws/general?username=a%2Cb", 400, "The username may only have letters"],
+    ["/ws/general?username=a%00b", 400, "The username must not have control characters."],
+    ["/ws/general?username=%FF", 400, "The username may only have letters"],
+    ["/ws/general?username=%zz", 400, "The username may only have letters"],
+    [`/ws/general?username=${"a".repeat(33)}`, 400, "The username must be 1 to 32"],
+    ["/ws/%zz?username=alice", 400, "The room may only have letters"],
+    ["/ws/%FF?username=alice", 400, "The room may only have letters"],
+    ["/ws/a%2Fb?username=alice", 400, "The room may only have letters"],
+    ["/ws/a/b?username=alice", 400, "The room may only have letters"],
+    [`/ws/${"r".repeat(65)}?username=alice`, 400, "The room must be 1 to 64"],
+    ["/ws/general?username=alice&format=xml", 400, "The format must be json or text."],
+  ];
+  for (const [path, status, error] of CASES) {
+    it(`${path.slice(0, 50)}: ${status}`, async () => {
+      const response = await createTestApp().app.request(path);
+      assertEquals(response.status, status);
+      assertStringIncludes((await response.json()).error, error);
+    });
+  }
+
+  it("says that a name is in use", async () => {
+    const { app, hub } = createTestApp();
+    const request = { room: "general", username: "alice" };
+    await hub.admit(request);
+    hub.join({ bufferedAmount: 0, send: () => {}, close: () => {} }, request);
+    const response = await app.request("/ws/general?username=Alice");
+    assertEquals(response.status, 409);
+    assertStringIncludes((await response.json()).error, "in use");
+  });
+
+  it("says that the server is full, or has too many rooms", async () => {
+    const { app, hub, connections } = createTestApp({ MAX_CONNECTIONS: "1", MAX_ROOMS: "1" });
+    await hub.admit({ room: "general", username: "bob" });
+    const rooms = await app.request("/ws/other?username=alice");
+    assertEquals([rooms.status, (await rooms.json()).error.includes("too many rooms")], [
+      503,
+      true,
+    ]);
+    connections.add({ close: () => {} });
+    const full = await app.request("/ws/general?username=alice");
+    assertEquals([full.status, (await full.json()).error.includes("is full")], [503, true]);
+  });
+});
+
+describe("A bad handshake is refused before the upgrade", () => {
+  const CASES: [why: string, init: RequestInit, status: number][] = [
+    ["POST", { method: "POST" }, 405],
+    ["PUT", { method: "PUT" }, 405],
+    ["DELETE", { method: "DELETE" }, 405],
+    ["OPTIONS", { method: "OPTIONS" }, 405],
+    ["HEAD", { method: "HEAD" }, 405],
+    ["no Upgrade", { headers: { upgrade: "" } }, 426],
+    ["another Upgrade", { headers: { upgrade: "h2c" } }, 426],
+    ["no Connection", { headers: { connection: "keep-alive" } }, 426],
+    ["no version", { headers: { "sec-websocket-version": "" } }, 426],
+    ["an old version", { headers: { "sec-websocket-version": "8" } }, 426],
+    ["an empty key", { headers: { "sec-websocket-key": "" } }, 400],
+    ["a short key", { headers: { "sec-websocket-key": "c2hvcnQ=" } }, 400],
+    ["a key that is no base64", { headers: { "sec-websocket-key": "!".repeat(24) } }, 400],
+    ["a subprotocol", { headers: { "sec-websocket-protocol": "mqtt" } }, 400],
+    ["subprotocols", { headers: { "sec-websocket-protocol": "mqtt,stomp, x" } }, 400],
+  ];
+  for (const [why, { method, headers }, status] of CASES) {
+    for (const path of ["/ws/general?username=alice", "/ws", "/echo"]) {
+      it(`${why} at ${path}: ${status}`, async () => {
+        const init = { method: method ?? "GET", headers: { ...HANDSHAKE, ...headers } };
+        const response = await createTestApp().app.request(path, init);
+        assertEquals(response.status, status);
+        if (method !== "HEAD") assert((await response.json()).error.length > 0);
+      });
+    }
+  }
+
+  it("names the version that is spoken (RFC 6455, section 4.2.2)", async () => {
+    const headers = { ...HANDSHAKE, "sec-websocket-version": "8" };
+    const response = await createTestApp().app.request("/ws", { headers });
+    assertEquals(response.headers.get("sec-websocket-version"), "13");
+    await response.body?.cancel();
+  });
+});

@@ -1,0 +1,56 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { ConfigError, readConfig } from "../lib/config.ts";
+
+describe("readConfig", () => {
+  it("has a safe default for everything", () => {
+    assertEquals({ ...readConfig({}) }, {
+      host: "0.0.0.0",
+      port: 8080,
+      maxMessageBytes: 4096,
+      maxFrameBytes: 16384,
+      pongWaitSeconds: 60,
+      writeWaitSeconds: 10,
+      sendQueueFrames: 256,
+      sendQueueBytes: 1048576,
+      historySize: 50,
+      maxConnections: 10000,
+      maxRooms: 10000,
+      logLevel: "info",
+    });
+  });
+
+  it("takes an empty value for one that is not set", () => {
+    assertEquals(readConfig({ PORT: "", HOST: "", LOG_LEVEL: "" }), readConfig({}));
+  });
+
+  it("is frozen", () => {
+    assert(Object.isFrozen(readConfig({})));
+  });
+
+  it("turns a limit off with 0", () => {
+    const config = readConfig({ MAX_MESSAGE_BYTES: "0", MAX_ROOMS: "0", WRITE_WAIT_SECONDS: "0" });
+    assertEquals(config.maxMessageBytes, Infinity);
+    assertEquals(config.maxRooms, Infinity);
+    assertEquals(config.writeWaitSeconds, Infinity);
+  });
+
+  const BAD: [name: string, value: string, sentence: string][] = [
+    ["PORT", "http", 'PORT must be a whole number from 0 to 65535, not "http".'],
+    ["PORT", "65536", "PORT must be a whole number from 0 to 65535"],
+    ["PORT", "-1", "PORT must be"],
+    ["PORT", "80.5", "PORT must be"],
+    ["PORT", "1e3", "PORT must be"],
+    ["PORT", "0x50", "PORT must be"],
+    ["PORT", " 80", "PORT must be"],
+    ["MAX_FRAME_BYTES", "many", "MAX_FRAME_BYTES must be a whole number from 0"],
+    ["HISTORY_SIZE", "99999999999999999999", "HISTORY_SIZE must be"],
+    ["LOG_LEVEL", "loud", 'LOG_LEVEL must be one of debug, info, warn, error, not "loud".'],
+    ["LOG_LEVEL", "toString", "LOG_LEVEL must be one of"],
+  ];
+  for (const [name, value, sentence] of BAD) {
+    it(`refuses ${name}=${JSON.stringify(value)}`, () => {
+      assertThrows(() => readConfig({ [name]: value }), ConfigError, sentence);
+    });
+  }
+});

@@ -1,0 +1,508 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { EMPTY_ROOM_MS, Hub, type HubLimits, type JoinRequest, type Member } from "../hub.ts";
+import { type Engine, MemoryEngine } from "../lib/engine.ts";
+import { createLogger } from "../lib/logger.ts";
+import type { Peer } from "../lib/outbox.ts";
+import { ProtocolError } from "../lib/protocol.ts";
+
+/** A connection that takes what it is sent, unless it is stalled: then everything waits. */
+class FakePeer implements Peer {
+  readonly sent: string[] = [];
+  closed: number | undefined;
+  bufferedAmount = 0;
+  isStalled = false;
+
+  send(data: string): void {
+    this.sent.push(data);
+    if (this.isStalled) this.bufferedAmount += data.length;
+  }
+
+  close(code: number): void {
+    this.closed ??= code;
+  }
+
+  /** What it was sent since the last call, each frame in short. */
+  read(): string[] {
+    return this.sent.splice(0).map((text) => {
+      const { type, content, history } = JSON.parse(text);
+      return `${type}${history ? " again" : ""}: ${content}`;
+    });
+  }
+}
+
+/** A hub whose clock and whose turns of the event loop the test moves by hand. */
+function createHub(limits: Partial<HubLimits> = {}, changed: Partial<Engine> = {}) {
+  let time = 0;
+  let id = 0;
+  let deferred: (() => void)[] = [];
+  const log: string[] = [];
+  const newId = () => String(++id);
+  const memory = new MemoryEngine({ clock: () => time, newId, keep: 50, maxRooms: 100 });
+  const engine: Engine = {
+    append: (...args) => memory.append(...args),
+    latest: (...args) => memory.latest(...args),
+    subscribe: (...args) => memory.subscribe(...args),
+    ...changed,
+  };
+  const hub = new Hub({
+    engine,
+    limits: {
+      maxMessageBytes: 4096,
+      maxFrameBytes: 16384,
+      maxRooms: 100,
+      historySize: 50,
+      sendQueueFrames: 256,
+      sendQueueBytes: 1_000_000,
+      writeWaitMs: 10_000,
+      ...limits,
+    },
+    log: createLogger({ level: "debug", write: (line) => log.push(line) }),
+    clock: () => time,
+    defer: (callback) => deferred.push(callback),
+    newId,
+  });
+  const join = async (username?: string, request: Partial<JoinRequest> = {}) => {
+    const peer = new FakePeer();
+    const full = { room: "r", ...(username !== undefined && { username }), ...request };
+    await hub.admit(full);
+    return { peer, member: hub.join(peer, full) };
+  };
+  return {
+    hub,
+    join,
+    log,
+    /** Ends the turn of the event loop. */
+    turn() {
+      const callbacks = deferred;
+      deferred = [];
+      for (const callback of callbacks) callback();
+    },
+    /** Lets time pass. */
+    pass(ms: number) {
+      time += ms;
+    },
+    /** Callbacks that wait for the end of the turn. */
+    get waiting() {
+      return deferred.length;
+    },
+  };
+}
+
+describe("Hub.join", () => {
+  it("tells everyone who is online, then who joined, the joiner included", async () => {
+    const { join, turn } = createHub();
+    const alice = await join("alice");
+    turn();
+    assertEquals(alice.peer.read(), ["online_users: alice", "user_joined: alice joined the room"]);
+    const bob = await join("bob");
+    turn();
+    const both = ["online_users: alice,bob", "user_joined: bob joined the room"];
+    assertEquals(alice.peer.read(), both);
+    assertEquals(bob.peer.read(), both);
+  });
+
+  it("sends the joiner alone the newest messages, after the notices", async () => {
+    const { hub, join, turn } = createHub({ historySize: 2 });
+    const alice = await join("alice");
+    for (const text of ["one", "two", "three"]) hub.receive(alice.member, text);
+    turn();
+    alice.peer.read();
+    const bob = await join("bob");
+    turn();
+    assertEquals(bob.peer.read(), [
+      "online_users: alice,bob",
+      "user_joined: bob joined the room",
+      "chat again: two",
+      "chat again: three",
+    ]);
+    assertEquals(alice.peer.read().length, 2);
+  });
+
+  it("gives a message of the same turn once: before the join as history, after it live", async () => {
+    const { hub, join, turn } = createHub();
+    const alice = await join("alice");
+    hub.receive(alice.member, "before");
+    const bob = await join("bob");
+    hub.receive(alice.member, "after");
+    turn();
+    assertEquals(bob.peer.read(), [
+      "online_users: alice,bob",
+      "user_joined: bob joined the room",
+      "chat again: before",
+      "chat: after",
+    ]);
+    assertEquals(alice.peer.read().slice(2), [
+      "chat: before",
+      "online_users: alice,bob",
+      "user_joined: bob joined the room",
+      "chat: after",
+    ]);
+  });
+
+  it("refuses a name that is in use in this room, whatever its case, and only there", async () => {
+    const { hub, join } = createHub();
+    await join("alice");
+    const error = await assertRejects(() => join("ALICE"), ProtocolError, "in use");
+    assertEquals(error.code, "name_in_use");
+    await hub.admit({ room: "other", username: "alice" });
+    hub.join(new FakePeer(), { room: "other", username: "alice" });
+  });
+
+  it("refuses the second of two that were admitted under one name", async () => {
+    const { hub } = createHub();
+    const request = { room: "r", username: "alice" };
+    await Promise.all([hub.admit(request), hub.admit(request)]);
+    hub.join(new FakePeer(), request);
+    assertThrows(() => hub.join(new FakePeer(), request), ProtocolError, "in use");
+  });
+
+  it("refuses a room more than there may be, and no more once one is forgotten", async () => {
+    const { hub, join, pass } = createHub({ maxRooms: 1 });
+    const { member } = await join("alice", { room: "one" });
+    const error = await assertRejects(() => join("bob", { room: "two" }), ProtocolError);
+    assertEquals(error.code, "full");
+    hub.leave(member);
+    pass(EMPTY_ROOM_MS);
+    hub.sweep();
+    await join("bob", { room: "two" });
+  });
+
+  it("refuses who comes long after being admitted, when the room is forgotten", async () => {
+    const { hub, pass } = createHub();
+    const request = { room: "r", username: "alice" };
+    await hub.admit(request);
+    pass(EMPTY_ROOM_MS);
+    hub.sweep();
+    assertThrows(() => hub.join(new FakePeer(), request), ProtocolError, "too long");
+  });
+
+  it("remembers the messages of a room that it forgot", async () => {
+    const { hub, join, turn, pass } = createHub();
+    const alice = await join("alice");
+    hub.receive(alice.member, "hello");
+    turn();
+    hub.leave(alice.member);
+    pass(EMPTY_ROOM_MS);
+    hub.sweep();
+    const bob = await join("bob");
+    turn();
+    assertEquals(bob.peer.read().at(-1), "chat again: hello");
+  });
+
+  it("reports a room that cannot be loaded, and tries again for the next", async () => {
+    let isBroken = true;
+    const { join, log } = createHub({}, {
+      latest: () => isBroken ? Promise.reject(new Error("disk")) : Promise.resolve([]),
+    });
+    const error = await assertRejects(() => join("alice"), ProtocolError, "cannot be loaded");
+    assertEquals(error.code, "unavailable");
+    assertEquals(log.filter((line) => line.includes("disk")).length, 1);
+    isBroken = false;
+    await join("alice");
+  });
+
+  it("misses and repeats nothing that is said while the room is loaded", async () => {
+    const newer = { type: "chat", room: "r", username: "b", id: "", timestamp: "" } as const;
+    const read = Promise.withResolvers<void>();
+    let tell: (seq: number) => void = () => {};
+    const { join, turn } = createHub({}, {
+      subscribe(_, subscriber) {
+        tell = (seq) => subscriber({ ...newer, seq, content: String(seq) }, "elsewhere");
+        return () => {};
+      },
+      async latest() {
+        await read.promise;
+        return [1, 2].map((seq) => ({ ...newer, seq, content: String(seq) }));
+      },
+    });
+    const joining = join("alice");
+    tell(2);
+    tell(3);
+    read.resolve();
+    const { peer } = await joining;
+    tell(4);
+    turn();
+    assertEquals(peer.read().slice(2), [
+      "chat again: 1",
+      "chat again: 2",
+      "chat again: 3",
+      "chat: 4",
+    ]);
+  });
+});
+
+describe("Hub.receive", () => {
+  it("sends a message to everyone in the room, sender included, and to nobody else", async () => {
+    const { hub, join, turn } = createHub();
+    const [alice, bob] = [await join("alice"), await join("bob")];
+    const carol = await join("carol", { room: "other" });
+    turn();
+    for (const { peer } of [alice, bob, carol]) peer.read();
+    hub.receive(alice.member, "hello");
+    turn();
+    assertEquals(alice.peer.read(), ["chat: hello"]);
+    assertEquals(bob.peer.read(), ["chat: hello"]);
+    assertEquals(carol.peer.read(), []);
+  });
+
+  it("leaves out the sender who wants no echo, and only the sender's own messages", async () => {
+    const { hub, join, turn } = createHub();
+    const alice = await join("alice", { echo: false });
+    const bob = await join("bob");
+    turn();
+    alice.peer.read();
+    hub.receive(alice.member, "mine");
+    hub.receive(bob.member, "yours");
+    turn();
+    assertEquals(alice.peer.read(), ["chat: yours"]);
+  });
+
+  it("gives messages their number, id and time", async () => {
+    const { hub, join, turn, pass } = createHub();
+    const { peer, member } = await join("alice");
+    turn();
+    peer.sent.length = 0;
+    hub.receive(member, "one");
+    pass(1500);
+    hub.receive(member, "two");
+    turn();
+    const [one, two] = peer.sent.map((text) => JSON.parse(text));
+    assertEquals([one.seq, two.seq], [1, 2]);
+    assertEquals(two.timestamp, "1970-01-01T00:00:01.500Z");
+    assert(one.id !== two.id);
+  });
+
+  it("relays nothing but texts between members without a name, and nobody sees them", async () => {
+    const { hub, join, turn } = createHub();
+    const raw = await join(undefined, { format: "raw" });
+    const alice = await join("alice");
+    turn();
+    assertEquals(alice.peer.read()[0], "online_users: alice");
+    hub.receive(raw.member, "hi");
+    hub.receive(alice.member, "hello");
+    turn();
+    assertEquals(raw.peer.sent, ["hi", "hello"]);
+    assertEquals(JSON.parse(alice.peer.sent[0]!).username, "anonymous");
+  });
+
+  it("answers a bad command with an error for its sender, who stays", async () => {
+    const { hub, join, turn } = createHub();
+    const [alice, bob] = [await join("alice"), await join("bob")];
+    turn();
+    bob.peer.read();
+    alice.peer.sent.length = 0;
+    hub.receive(alice.member, '{"type":"fly","ref":"7"}');
+    turn();
+    const { type, code, ref, room, username } = JSON.parse(alice.peer.sent[0]!);
+    assertEquals([type, code, ref, room, username], ["error", "bad_request", "7", "r", ""]);
+    assertEquals(bob.peer.read(), []);
+    assertEquals(alice.peer.closed, undefined);
+  });
+
+  it("says that a message is too big, closes, and delivers what came before", async () => {
+    const { hub, join, turn } = createHub({ maxMessageBytes: 5 });
+    const [alice, bob] = [await join("alice"), await join("bob")];
+    turn();
+    for (const { peer } of [alice, bob]) peer.read();
+    hub.receive(alice.member, "short");
+    hub.receive(alice.member, "longer");
+    hub.receive(alice.member, "after");
+    turn();
+    assertEquals(alice.peer.read(), [
+      "chat: short",
+      "error: A message may have at most 5 bytes of text.",
+    ]);
+    assertEquals(alice.peer.closed, 1009);
+    assertEquals(bob.peer.read(), [
+      "chat: short",
+      "user_left: alice left the room",
+      "online_users: bob",
+    ]);
+  });
+
+  it("tells the sender alone when a message cannot be stored", async () => {
+    const { hub, join, turn, log } = createHub({}, {
+      append: () => Promise.reject(new Error("disk")),
+    });
+    const [alice, bob] = [await join("alice"), await join("bob")];
+    turn();
+    for (const { peer } of [alice, bob]) peer.read();
+    hub.receive(alice.member, "hello");
+    await hub.drain();
+    assertEquals(alice.peer.read(), [
+      "error: The message could not be stored. Send it again later.",
+    ]);
+    assertEquals(bob.peer.read(), []);
+    assert(
+      log.some((line) => line.includes("disk")) && !log.some((line) => line.includes("hello")),
+    );
+  });
+
+  it("asks for one flush a turn, however much happens in however many rooms", async () => {
+    const hub = createHub();
+    for (const room of ["a", "b", "c"]) {
+      const { member } = await hub.join("alice", { room });
+      for (let i = 0; i < 10; i++) hub.hub.receive(member, "hi");
+    }
+    assertEquals(hub.waiting, 1);
+    hub.turn();
+    assertEquals(hub.waiting, 0);
+  });
+});
+
+describe("Hub.leave", () => {
+  it("tells those left that a member left and who is online, once", async () => {
+    const { hub, join, turn } = createHub();
+    const [alice, bob] = [await join("alice"), await join("bob")];
+    turn();
+    bob.peer.read();
+    hub.leave(alice.member);
+    hub.leave(alice.member);
+    hub.dismiss(alice.member, { code: 4003, reason: "", reconnect: false });
+    turn();
+    assertEquals(bob.peer.read(), ["user_left: alice left the room", "online_users: bob"]);
+  });
+
+  it("frees the name at once", async () => {
+    const { hub, join } = createHub();
+    hub.leave((await join("alice")).member);
+    await join("Alice");
+  });
+
+  it("ends what a member may say", async () => {
+    const { hub, join, turn } = createHub();
+    const [alice, bob] = [await join("alice"), await join("bob")];
+    hub.leave(alice.member);
+    turn();
+    bob.peer.read();
+    hub.receive(alice.member, "from beyond");
+    turn();
+    assertEquals(bob.peer.read(), []);
+  });
+
+  it("is exact when 500 leave in one turn", async () => {
+    const { hub, join, turn } = createHub();
+    const watcher = await join("watcher");
+    const others = [];
+    for (let i = 0; i < 500; i++) others.push((await join(`user-${i}`)).member);
+    turn();
+    watcher.peer.read();
+    for (const member of others) hub.leave(member);
+    turn();
+    const frames = watcher.peer.read();
+    const left = frames.filter((frame) => frame.startsWith("user_left"));
+    assertEquals(new Set(left).size, 500);
+    assertEquals(left.length, 500);
+    assertEquals(frames.at(-1), "online_users: watcher");
+  });
+});
+
+describe("A member that cannot keep up", () => {
+  const setUp = async (limits: Partial<HubLimits>) => {
+    const test = createHub(limits);
+    const [slow, fast] = [await test.join("slow"), await test.join("fast")];
+    test.turn();
+    slow.peer.isStalled = true;
+    fast.peer.read();
+    return { ...test, slow, fast };
+  };
+  const say = (hub: Hub, member: Member, count: number, turn: () => void) => {
+    for (let i = 0; i < count; i++) {
+      hub.receive(member, `message ${i}`);
+      turn();
+    }
+  };
+
+  it("is evicted with more frames in its queue than may be, and its leaving is told", async () => {
+    const { hub, slow, fast, turn } = await setUp({ sendQueueFrames: 3 });
+    say(hub, fast.member, 3, turn);
+    assertEquals(slow.peer.closed, undefined);
+    say(hub, fast.member, 1, turn);
+    turn();
+    assertEquals(slow.peer.closed, 4008);
+    assertEquals(fast.peer.read().slice(-2), [
+      "user_left: slow left the room",
+      "online_users: fast",
+    ]);
+  });
+
+  it("is evicted with more bytes in its queue than may be", async () => {
+    const { hub, slow, fast, turn } = await setUp({ sendQueueBytes: 500 });
+    say(hub, fast.member, 10, turn);
+    assertEquals(slow.peer.closed, 4008);
+    assert(slow.peer.bufferedAmount < 800, `${slow.peer.bufferedAmount} bytes wait.`);
+  });
+
+  it("is evicted when nothing leaves for the write wait, by the sweep alone", async () => {
+    const { hub, slow, fast, turn, pass } = await setUp({ writeWaitMs: 10_000 });
+    say(hub, fast.member, 1, turn);
+    pass(9_999);
+    hub.sweep();
+    assertEquals(slow.peer.closed, undefined);
+    pass(1);
+    hub.sweep();
+    assertEquals(slow.peer.closed, 4008);
+    turn();
+    assertEquals(fast.peer.read().slice(-2), [
+      "user_left: slow left the room",
+      "online_users: fast",
+    ]);
+  });
+
+  it("stays while something leaves, however slowly", async () => {
+    const { hub, slow, fast, turn, pass } = await setUp({ writeWaitMs: 10_000 });
+    say(hub, fast.member, 20, turn);
+    for (let i = 0; i < 19; i++) {
+      pass(9_000);
+      slow.peer.bufferedAmount -= 100;
+      hub.sweep();
+    }
+    assertEquals(slow.peer.closed, undefined);
+  });
+
+  it("stays when a single turn brings more than may wait, and it takes it all", async () => {
+    const { hub, slow, fast, turn } = await setUp({ sendQueueFrames: 3 });
+    for (let i = 0; i < 100; i++) hub.receive(fast.member, "burst");
+    turn();
+    slow.peer.bufferedAmount = 0;
+    say(hub, fast.member, 1, turn);
+    hub.sweep();
+    assertEquals(slow.peer.closed, undefined);
+    assertEquals(slow.peer.read().filter((frame) => frame === "chat: burst").length, 100);
+  });
+
+  it("costs a bounded amount even when a single turn brings very much", async () => {
+    const { hub, slow, fast, turn } = await setUp({ sendQueueBytes: 1000 });
+    say(hub, fast.member, 1, turn);
+    for (let i = 0; i < 1000; i++) hub.receive(fast.member, "burst");
+    turn();
+    assertEquals(slow.peer.closed, 4008);
+    assert(slow.peer.bufferedAmount < 1500, `${slow.peer.bufferedAmount} bytes wait.`);
+    assertEquals(fast.peer.read().filter((frame) => frame === "chat: burst").length, 1000);
+  });
+
+  it("does not disturb the others when its connection throws", async () => {
+    const { hub, slow, fast, turn } = await setUp({});
+    slow.peer.send = () => {
+      throw new DOMException("not open", "InvalidStateError");
+    };
+    say(hub, fast.member, 1, turn);
+    assertEquals(fast.peer.read(), ["chat: message 0"]);
+  });
+});
+
+describe("Hub.drain", () => {
+  it("delivers what was accepted, then closes everyone with 1012, and lets nobody in", async () => {
+    const { hub, join, turn } = createHub();
+    const [alice, bob] = [await join("alice"), await join("bob", { room: "other" })];
+    turn();
+    alice.peer.read();
+    hub.receive(alice.member, "last words");
+    await hub.drain();
+    assertEquals(alice.peer.read(), ["chat: last words"]);
+    assertEquals([alice.peer.closed, bob.peer.closed], [1012, 1012]);
+    const error = await assertRejects(() => join("carol"), ProtocolError, "restarting");
+    assertEquals(error.code, "unavailable");
+  });
+});

@@ -1,0 +1,105 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { NameError, nameKey, parseName } from "../lib/names.ts";
+
+const GOOD: [name: string, why: string][] = [
+  ["alice", "letters"],
+  ["Zoë", "an accent"],
+  ["李小龍", "letters without case"],
+  ["मोहन", "letters with marks"],
+  ["محمد", "a right-to-left script"],
+  ["R2-D2", "digits and a hyphen"],
+  ["mary_ann.o-neil", "underscore, dot, hyphen"],
+  ["Mary Ann", "a space inside"],
+  ["🦊", "an emoji"],
+  ["❤️ fan", "an emoji with its variation selector"],
+  ["👋🏽", "an emoji with a skin tone"],
+  ["🇫🇷", "a flag"],
+  ["__proto__", "a word that means something in the language"],
+  ["constructor", "another"],
+  ["a".repeat(32), "32 letters"],
+  ["🦊".repeat(32), "32 emoji, 64 units of UTF-16"],
+  [".hidden", "a dot in front"],
+];
+
+const BAD: [name: string, rule: string, why: string][] = [
+  ["", "1 to 32 characters", "nothing"],
+  ["a".repeat(33), "1 to 32 characters", "33 letters"],
+  ["a".repeat(100_000), "1 to 32 characters", "very many letters"],
+  [" alice", "begin or end with a space", "a space in front"],
+  ["alice ", "begin or end with a space", "a space behind"],
+  ["a  b", "two spaces in a row", "two spaces"],
+  ["a,b", "may only have", "a comma"],
+  ["<b>", "may only have", "markup"],
+  ["a/b", "may only have", "a slash"],
+  ["a%b", "may only have", "a percent sign"],
+  ["a\u{2028}b", "may only have", "a line separator"],
+  ["a\u{00a0}b", "may only have", "a space that is not U+0020"],
+  ["a\u{2800}b", "may only have", "a blank Braille pattern"],
+  ["a\u{fffd}", "may only have", "a replacement character"],
+  ["a\nb", "control characters", "a line break"],
+  ["a\0b", "control characters", "NUL"],
+  ["a\u{1b}[31m", "control characters", "a terminal's escape"],
+  ["a\u{202e}b", "invisible or direction characters", "a right-to-left override"],
+  ["a\u{2066}b", "invisible or direction characters", "an isolate"],
+  ["a\u{200f}b", "invisible or direction characters", "a right-to-left mark"],
+  ["a\u{200b}b", "invisible or direction characters", "a zero-width space"],
+  ["a\u{200d}b", "invisible or direction characters", "a zero-width joiner"],
+  ["a\u{feff}b", "invisible or direction characters", "a byte order mark"],
+  ["a\u{00ad}b", "invisible or direction characters", "a soft hyphen"],
+  ["\u{3164}", "invisible or direction characters", "a Hangul filler"],
+  ["a\u{fe0f}b", "invisible or direction characters", "a variation selector behind a letter"],
+  ["a\u{e0041}b", "invisible or direction characters", "a tag character"],
+  ["a\u{0378}b", "unassigned or surrogate", "an unassigned code point"],
+  ["a\u{ffff}b", "unassigned or surrogate", "a noncharacter"],
+  ["a\ud800b", "unassigned or surrogate", "a lone surrogate"],
+  ["\u{0301}a", "begin with a combining mark", "a mark in front"],
+  ["q" + "\u{0323}\u{0324}\u{0325}\u{0326}\u{0327}", "four combining marks", "a pile of marks"],
+  [".", "dots alone", "a dot"],
+  ["..", "dots alone", "two dots"],
+  ["anonymous", "is reserved", "the name of those without one"],
+  ["Anonymous", "is reserved", "the same in another case"],
+];
+
+describe("parseName", () => {
+  for (const [name, why] of GOOD) {
+    it(`takes ${why}: ${JSON.stringify(name)}`, () => {
+      assertEquals(parseName("username", name), name.normalize("NFC"));
+    });
+  }
+
+  for (const [name, rule, why] of BAD) {
+    it(`refuses ${why}: ${JSON.stringify(name.slice(0, 40))}`, () => {
+      assertThrows(() => parseName("username", name), NameError, rule);
+    });
+  }
+
+  it("gives a name in NFC", () => {
+    assertEquals(parseName("username", "Zoe\u0308"), "Zoë");
+  });
+
+  it("counts the characters after NFC", () => {
+    assertEquals(parseName("username", "e\u0301".repeat(32)), "é".repeat(32));
+  });
+
+  it("lets a room have 64 characters and says what is wrong with a room", () => {
+    assertEquals(parseName("room", "r".repeat(64)), "r".repeat(64));
+    assertThrows(() => parseName("room", "r".repeat(65)), NameError, "The room must be 1 to 64");
+    assertEquals(parseName("room", "anonymous"), "anonymous");
+  });
+});
+
+describe("nameKey", () => {
+  it("is the same for what people would take for the same name", () => {
+    for (const twin of ["ALICE", "Alice", "ａｌｉｃｅ", "ⓐlice"]) {
+      assertEquals(nameKey(twin), nameKey("alice"), twin);
+    }
+    assertEquals(nameKey("STRASSE"), nameKey("straße"));
+    assertEquals(nameKey("ΣΊΣΥΦΟΣ"), nameKey("Σίσυφος"));
+  });
+
+  it("differs for other names", () => {
+    assert(nameKey("alice") !== nameKey("alicia"));
+    assert(nameKey("a b") !== nameKey("ab"));
+  });
+});

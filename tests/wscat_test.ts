@@ -1,0 +1,87 @@
+/** The well-known terminal client, as people use it. */
+
+import { assertEquals } from "@std/assert";
+import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
+import { startServer, type TestServer } from "./server.ts";
+
+const WSCAT = "npm:wscat@6.1.0";
+
+let server: TestServer;
+
+beforeAll(() => {
+  server = startServer();
+});
+
+afterAll(() => server.stop());
+
+/** A running wscat: lines in, lines out. */
+class Wscat implements AsyncDisposable {
+  readonly #process: Deno.ChildProcess;
+  readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #lines: ReadableStreamDefaultReader<string>;
+  #rest = "";
+
+  constructor(url: string) {
+    this.#process = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "-q", "--no-config", "--no-lock", WSCAT, "-c", url],
+      stdin: "piped",
+      stdout: "piped",
+    }).spawn();
+    this.#stdin = this.#process.stdin.getWriter();
+    this.#lines = this.#process.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  }
+
+  async send(line: string): Promise<void> {
+    await this.#stdin.write(new TextEncoder().encode(`${line}\n`));
+  }
+
+  /** The next line that came, without the prompt that wscat shows after a line was typed. */
+  async nextLine(): Promise<string> {
+    while (!this.#rest.includes("\n")) {
+      const { value, done } = await this.#lines.read();
+      if (done) throw new Error("wscat has ended.");
+      this.#rest += value;
+    }
+    const end = this.#rest.indexOf("\n");
+    const line = this.#rest.slice(0, end);
+    this.#rest = this.#rest.slice(end + 1);
+    return line.replace(/^(> )+/, "");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stdin.close();
+    await this.#process.status;
+    await this.#lines.cancel();
+  }
+}
+
+describe("wscat", () => {
+  it("in two terminals at /ws: each line appears in both", async () => {
+    await using one = new Wscat(`${server.ws}/ws`);
+    await using two = new Wscat(`${server.ws}/ws`);
+    await server.logged("joined", 2);
+    await one.send("hello from one");
+    await two.send("hello from two");
+    for (const terminal of [one, two]) {
+      const lines = [await terminal.nextLine(), await terminal.nextLine()];
+      assertEquals(lines.sort(), ["hello from one", "hello from two"]);
+    }
+  });
+
+  it("in a room: frames as JSON, one a line", async () => {
+    await using alice = new Wscat(`${server.ws}/ws/general?username=alice`);
+    assertEquals(JSON.parse(await alice.nextLine()).type, "online_users");
+    assertEquals(JSON.parse(await alice.nextLine()).content, "alice joined the room");
+    await alice.send("Hello everyone!");
+    const { type, content, room, username } = JSON.parse(await alice.nextLine());
+    assertEquals([type, content, room, username], ["chat", "Hello everyone!", "general", "alice"]);
+  });
+
+  it("with ?format=text: lines for people", async () => {
+    await using bob = new Wscat(`${server.ws}/ws/text?username=bob&format=text`);
+    assertEquals(await bob.nextLine(), "Online: bob");
+    assertEquals(await bob.nextLine(), "User 'bob' joined the chat");
+    await bob.send("hi");
+    assertEquals(await bob.nextLine(), "bob: hi");
+  });
+});
