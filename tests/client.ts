@@ -73,8 +73,8 @@ export class Client implements AsyncDisposable {
     const stop = AbortSignal.timeout(PATIENCE_MS);
     stop.onabort = () => this.#wake();
     while (this.#read === this.received.length) {
-      if (this.#isClosed) throw new AssertionError({ message: "The connection was closed." });
-      if (stop.aborted) throw new AssertionError({ message: "No frame came." });
+      if (this.#isClosed) throw new AssertionError("The connection was closed.");
+      if (stop.aborted) throw new AssertionError("No frame came.");
       await new Promise<void>((resolve) => this.#wake = resolve);
     }
     stop.onabort = null;
@@ -84,7 +84,7 @@ export class Client implements AsyncDisposable {
   /** The next frame, as text. */
   async nextText(): Promise<string> {
     const data = await this.next();
-    if (typeof data !== "string") throw new AssertionError({ message: "The frame is binary." });
+    if (typeof data !== "string") throw new AssertionError("The frame is binary.");
     return data;
   }
 

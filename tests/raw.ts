@@ -214,6 +214,15 @@ export class RawClient implements Disposable {
     await this.#receive(1);
   }
 
+  /** Says that nothing more will be written, and goes on reading. */
+  async endWriting(): Promise<void> {
+    try {
+      await this.#conn.closeWrite();
+    } catch (error) {
+      if (!isReset(error)) throw error;
+    }
+  }
+
   /** Closes at once. What was received and never read makes it a reset instead of an end. */
   close(): void {
     if (this.#isClosed) return;
@@ -266,7 +275,8 @@ export class RawClient implements Disposable {
 function isReset(error: unknown): boolean {
   return error instanceof Deno.errors.ConnectionReset ||
     error instanceof Deno.errors.BrokenPipe ||
-    error instanceof Deno.errors.ConnectionAborted;
+    error instanceof Deno.errors.ConnectionAborted ||
+    error instanceof Deno.errors.NotConnected;
 }
 
 function indexOfEmptyLine(bytes: Uint8Array): number {

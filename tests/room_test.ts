@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
 import { Client } from "./client.ts";
+import { RawClient } from "./raw.ts";
 import { startServer, type TestServer } from "./server.ts";
 
 let server: TestServer;
@@ -297,17 +298,7 @@ describe("A server with other settings", () => {
   it("removes a peer that answers no ping, and tells the others", async () => {
     await using brisk = startServer({ PONG_WAIT_SECONDS: "2" });
     await using alice = await Client.join(brisk.ws, "r", "alice");
-    const { hostname, port } = new URL(brisk.url);
-    using silent = await Deno.connect({ hostname, port: Number(port) });
-    await silent.write(new TextEncoder().encode([
-      "GET /ws/r?username=silent HTTP/1.1",
-      `Host: ${hostname}`,
-      "Upgrade: websocket",
-      "Connection: Upgrade",
-      "Sec-WebSocket-Version: 13",
-      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-      "\r\n",
-    ].join("\r\n")));
+    using _silent = await RawClient.open(brisk.port, "/ws/r?username=silent");
     await alice.nextFrame(({ content }) => content === "silent joined the room");
     assertEquals((await alice.nextFrame()).content, "silent left the room");
     assertEquals((await alice.nextFrame()).content, "alice");

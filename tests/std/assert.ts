@@ -1,9 +1,11 @@
 /** The functions of `@std/assert` that our tests use, over `node:assert`. See `probe.ts`. */
 
 import { ok } from "node:assert";
-import { AssertionError, deepStrictEqual, rejects, strictEqual, throws } from "node:assert/strict";
+import { deepStrictEqual, rejects, strictEqual, throws } from "node:assert/strict";
 
-export { AssertionError };
+export class AssertionError extends Error {
+  override name = "AssertionError";
+}
 
 export function assert(value: unknown, message?: string): asserts value {
   ok(value, message);
