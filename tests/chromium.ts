@@ -26,7 +26,7 @@ export const CHROMIUM_ARGS = [
  */
 export function findChromium(): string | undefined {
   const chosen = Deno.env.get("CHROMIUM");
-  if (chosen) return chosen;
+  if (chosen) return isFile(chosen) ? chosen : undefined;
   const folders = (Deno.env.get("PATH") ?? "").split(Deno.build.os === "windows" ? ";" : ":");
   const inPath = folders.flatMap((folder) => NAMES.map((name) => `${folder}/${name}`));
   return [...inPath, ...PLACES].find(isFile);
