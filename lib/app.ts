@@ -8,6 +8,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { type Context, Hono } from "hono";
 import { etag } from "hono/etag";
 import { secureHeaders } from "hono/secure-headers";
@@ -64,7 +65,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     if (c.req.query("username") !== undefined) return join(c, LOBBY);
     return enter(c, { room: LOBBY, format: "raw" });
   });
-  app.all("/ws/:room{.*}", (c) => join(c, c.req.param("room")));
+  app.all("/ws/:room{[\\s\\S]*}", (c) => join(c, c.req.param("room")));
   app.all("/echo", (c) => upgrade(c, (socket) => new EchoSession(socket, options)));
 
   app.use(secureHeaders({
@@ -236,7 +237,7 @@ class EchoSession implements Session {
 
   message(data: string | ArrayBuffer): void {
     const { limits, clock } = this.#options;
-    const size = typeof data === "string" ? data.length : data.byteLength;
+    const size = typeof data === "string" ? Buffer.byteLength(data) : data.byteLength;
     if (size > limits.maxFrameBytes) return shut(this.#socket, CLOSE.tooBig);
     if (this.#outbox.isOverdue(clock())) return shut(this.#socket, CLOSE.tooSlow);
     this.#outbox.send(data, clock());

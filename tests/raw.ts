@@ -153,13 +153,13 @@ export class RawClient implements Disposable {
     throw new AssertionError(`${target} was refused: ${status} ${body}`);
   }
 
-  /** Writes all of it. Whether the other end takes it is another matter: a reset is not an error here. */
+  /** Writes all of it, or what can be written until either end closes. */
   async write(data: string | Uint8Array): Promise<void> {
     let rest = typeof data === "string" ? utf8.encode(data) : data;
     try {
       while (rest.length > 0) rest = rest.subarray(await this.#conn.write(rest));
     } catch (error) {
-      if (!isReset(error)) throw error;
+      if (!this.#isClosed && !isReset(error)) throw error;
     }
   }
 
