@@ -6,8 +6,9 @@
  *     receive -> decode -> engine.append -> the room's log -> pending -> flush -> outbox -> peer
  *
  * What happens in a room during one turn of the event loop is gathered in `room.pending` and
- * flushed at the turn's end. Nobody is sent anything in between, so a member that leaves, or is
- * removed because it is too slow, never disturbs a delivery that is under way.
+ * flushed at the turn's end: a `chat.v1` member gets one frame for all of it, a plain client one for
+ * each event. Nobody is sent anything in between, so a member that leaves, or is removed because it
+ * is too slow, never disturbs a delivery that is under way.
  *
  * The hub knows no sockets, no HTTP, no storage and no timers: a peer is what can be sent to, the
  * engine remembers, and the clock, the end of a turn and the sweep come from outside.
@@ -15,23 +16,31 @@
  * @module
  */
 
-import type { Engine } from "./lib/engine.ts";
+import { Buffer } from "node:buffer";
+import type { Engine, LogEvent, News, Presence, PrivateMessage, Receipt } from "./lib/engine.ts";
 import { errorFields, type Logger } from "./lib/logger.ts";
 import { ANONYMOUS, nameKey } from "./lib/names.ts";
 import { Outbox, type OutboxLimits, type Peer } from "./lib/outbox.ts";
+import { Batch, Outgoing, toFrames } from "./lib/outgoing.ts";
 import {
+  type AckEvent,
   type ChatEvent,
   CLOSE,
   type CloseReason,
   type Command,
   decode,
-  encode,
+  type DmCommand,
+  type DmEvent,
   ERROR_CLOSE,
   type Event,
-  type Format,
+  type HistoryCommand,
+  type HistoryEvent,
   ProtocolError,
   type SizeLimits,
 } from "./lib/protocol.ts";
+import { CROWD, type JoinRequest, Member, Room, TAIL } from "./lib/room.ts";
+import { personOf } from "./lib/sessions.ts";
+import type { Defer } from "./lib/turn.ts";
 
 /** Every bound the hub keeps. */
 export interface HubLimits extends OutboxLimits, SizeLimits {
@@ -49,124 +58,49 @@ export interface HubOptions {
   /** The time in milliseconds. It must not go backwards. */
   readonly clock: () => number;
   /** Calls back once, when the present turn of the event loop ends. */
-  readonly defer: (callback: () => void) => void;
+  readonly defer: Defer;
+  /** Calls back once, after so many milliseconds. */
+  readonly after: (ms: number, callback: () => void) => void;
   /** A new id, unique for ever. */
   readonly newId: () => string;
-}
-
-/** Who joins, where, and how it wants to be spoken to. */
-export interface JoinRequest {
-  /** A name that has passed `parseName`. */
-  readonly room: string;
-  /** A name that has passed `parseName`; absent for the raw relay, whose members have none. */
-  readonly username?: string;
-  /** @default "json" */
-  readonly format?: Format;
-  /** Whether it is sent its own messages. @default true */
-  readonly echo?: boolean;
 }
 
 /** How long an empty room is kept for those on their way into it, in milliseconds. */
 export const EMPTY_ROOM_MS = 10_000;
 
-/** One connection in one room. Made by {@linkcode Hub.join}, opaque to everyone else. */
-export class Member {
-  /** Names this connection in the log, so that it can be left out of its own echo. */
-  readonly id: string;
-  readonly peer: Peer;
-  readonly room: Room;
-  /** The name it goes by; absent in the raw relay. */
-  readonly username: string | undefined;
-  readonly format: Format;
-  readonly echo: boolean;
-  readonly outbox: Outbox;
-  /** What stands before this place in `room.pending` happened before the member came. */
-  since: number;
-  /** What it alone is sent, each before place `at` of `room.pending`. */
-  aside: { at: number; news: News }[] = [];
-  isGone = false;
+/** For how long the notices of a crowd are gathered: so much for each user, and no less. */
+const GATHER_MS_PER_USER = 1 / 40;
+const MIN_GATHER_MS = 50;
 
-  /** Use {@linkcode Hub.join}. */
-  constructor(id: string, peer: Peer, room: Room, request: JoinRequest, outbox: Outbox) {
-    this.id = id;
-    this.peer = peer;
-    this.room = room;
-    this.username = request.username;
-    this.format = request.format ?? "json";
-    this.echo = request.echo ?? true;
-    this.outbox = outbox;
-    this.since = room.pending.length;
-  }
-}
+/** How long somebody types who does not say so again, in milliseconds. */
+export const TYPING_MS = 5000;
 
-/** An event on its way out. It is written once in each format that somebody needs. */
-export class News {
-  readonly event: Event;
-  /** The connection it came from, which may want no echo. */
-  readonly origin: string | undefined;
-  readonly #texts = new Map<Format, string | undefined>();
+/** Events read from the log at a time for somebody who missed more, and how long until the next. */
+const CATCH_UP_PAGE = 64;
+const CATCH_UP_MS = 20;
 
-  constructor(event: Event, origin?: string) {
-    this.event = event;
-    this.origin = origin;
-  }
-
-  /** The frame, or `undefined` if the format does not carry this event. */
-  text(format: Format): string | undefined {
-    if (!this.#texts.has(format)) this.#texts.set(format, encode(this.event, format));
-    return this.#texts.get(format);
-  }
-}
-
-/** A room that somebody is in, or is on the way into. */
-export class Room {
-  readonly name: string;
-  readonly members = new Set<Member>();
-  /** Who holds which name, by `nameKey`, in order of joining. */
-  readonly holders = new Map<string, Member>();
-  /** The newest messages, oldest first, as a joiner is sent them. */
-  recent: News[] = [];
-  /** The newest `seq` in `recent`. */
-  lastSeq = 0;
-  /** What happened since the last flush. */
-  pending: News[] = [];
-  /** When it was last empty, in milliseconds. */
-  emptySince: number;
-  /** Resolves when `recent` has been read from the log. */
-  ready: Promise<void> = Promise.resolve();
-  /** Ends the subscription to the log. */
-  unsubscribe: () => void = () => {};
-
-  constructor(name: string, now: number) {
-    this.name = name;
-    this.emptySince = now;
-  }
-
-  onlineUsers(): Event {
-    const names = Array.from(this.holders.values(), (member) => member.username);
-    return { type: "online_users", content: names.join(","), room: this.name, username: "" };
-  }
-
-  remember(event: ChatEvent, historySize: number): void {
-    if (event.seq <= this.lastSeq) return;
-    this.lastSeq = event.seq;
-    this.recent.push(new News({ ...event, history: true }));
-    if (this.recent.length > historySize) this.recent.shift();
-  }
-}
+/** Most private messages sent to somebody who comes back. */
+const MAX_MISSED_PRIVATE = 1000;
 
 /** Rooms, members, presence, delivery and sweep. */
 export class Hub {
   readonly #options: HubOptions;
+  /** Names this process for the engine. */
+  readonly #instance: string;
   readonly #rooms = new Map<string, Room>();
   /** Rooms with something to deliver at the end of this turn. */
   #dirty = new Set<Room>();
-  /** Messages given to the engine that it has not stored yet. */
-  readonly #appending = new Set<Promise<void>>();
+  /** Rooms whose next `presence` is gathered. */
+  readonly #gathering = new Set<Room>();
+  /** When the timer for the next of them goes off, in milliseconds. */
+  #timerDue = Infinity;
+  /** Commands given to the engine that it has not answered yet. */
+  readonly #underWay = new Set<Promise<void>>();
   #isDraining = false;
 
   constructor(options: HubOptions) {
     this.#options = options;
+    this.#instance = options.newId();
   }
 
   /**
@@ -182,7 +116,9 @@ export class Hub {
     if (room === undefined && this.#rooms.size >= this.#options.limits.maxRooms) {
       throw new ProtocolError("full", "There are too many rooms. Try again later.");
     }
-    if (request.username !== undefined && room?.holders.has(nameKey(request.username))) {
+    const { username, session } = request;
+    const user = username === undefined ? undefined : room?.users.get(nameKey(username));
+    if (user !== undefined && (session === undefined || personOf(session) !== user.person)) {
       throw new ProtocolError("name_in_use", "This name is in use in this room. Choose another.");
     }
   }
@@ -200,7 +136,8 @@ export class Hub {
   }
 
   /**
-   * Makes a peer a member, tells the room, and sends the peer the room's newest messages.
+   * Makes a peer a member, tells the room, and sends the peer what it missed, or the room's newest
+   * messages.
    *
    * @throws {ProtocolError} as {@linkcode Hub.check} does, and if {@linkcode Hub.admit} was not
    *   awaited shortly before
@@ -211,21 +148,17 @@ export class Hub {
     if (room === undefined) {
       throw new ProtocolError("unavailable", "Joining took too long. Try again.");
     }
-    const { limits, newId } = this.#options;
+    const { limits, newId, engine } = this.#options;
     const member = new Member(newId(), peer, room, request, new Outbox(peer, limits));
-    room.members.add(member);
-    if (member.username !== undefined) {
-      room.holders.set(nameKey(member.username), member);
-      this.#tell(room, room.onlineUsers());
-      this.#tell(room, {
-        type: "user_joined",
-        content: `${member.username} joined the room`,
-        room: room.name,
-        username: member.username,
-      });
+    room.members.set(member.id, member);
+    if (member.username === undefined) {
+      // The raw relay carries what is said from now on and nothing else.
+      this.#goLive(member);
+    } else {
+      const { id: connection, username, person } = member;
+      const presence = { connection, username, person, instance: this.#instance };
+      engine.enter(room.name, presence).catch((error) => this.#expel(member, error));
     }
-    // The raw relay carries what is said from now on and nothing else.
-    if (member.format !== "raw") { for (const news of room.recent) this.#tellAside(member, news); }
     return member;
   }
 
@@ -239,7 +172,7 @@ export class Hub {
       this.#refuse(member, error);
       return;
     }
-    this.#append(member, command);
+    this.#carryOut(member, command);
   }
 
   /** Takes a member out of its room and tells those left. Done once, however often it is asked. */
@@ -247,13 +180,13 @@ export class Hub {
     if (member.isGone) return;
     member.isGone = true;
     const { room, username } = member;
-    room.members.delete(member);
+    room.members.delete(member.id);
     if (room.members.size === 0) room.emptySince = this.#options.clock();
     if (username === undefined) return;
-    room.holders.delete(nameKey(username));
-    const content = `${username} left the room`;
-    this.#tell(room, { type: "user_left", content, room: room.name, username });
-    this.#tell(room, room.onlineUsers());
+    this.#setTyping(member, false);
+    this.#options.engine.leave(room.name, member.id).catch((error) => {
+      this.#options.log.error("leaving cannot be told", errorFields(error));
+    });
   }
 
   /** Takes a member out, then closes its connection. It is not waited for. */
@@ -262,12 +195,20 @@ export class Hub {
     member.peer.close(close.code, close.reason);
   }
 
-  /** Removes members that cannot keep up and forgets empty rooms. To be called every second or so. */
+  /**
+   * Removes members that cannot keep up, forgets empty rooms and who no longer types, and tells the
+   * engine that this process is alive. To be called every second or so.
+   */
   sweep(): void {
-    const now = this.#options.clock();
+    const { clock, engine, log } = this.#options;
+    const now = clock();
+    engine.renew(this.#instance).catch((error) => log.error("no renewal", errorFields(error)));
     for (const room of this.#rooms.values()) {
-      for (const member of room.members) {
+      for (const member of room.members.values()) {
         if (member.outbox.isOverdue(now)) this.#evict(member);
+      }
+      for (const { username, until } of room.typing.values()) {
+        if (until <= now) this.#stopTyping(room, username, "");
       }
       if (room.members.size === 0 && now - room.emptySince >= EMPTY_ROOM_MS) this.#forget(room);
     }
@@ -279,83 +220,420 @@ export class Hub {
    */
   async drain(): Promise<void> {
     this.#isDraining = true;
-    await Promise.all(this.#appending);
+    await Promise.all(this.#underWay);
     this.#flush();
     for (const room of this.#rooms.values()) {
-      for (const member of room.members) {
+      for (const member of room.members.values()) {
         member.isGone = true;
         member.peer.close(CLOSE.restart.code, CLOSE.restart.reason);
+        this.#options.engine.leave(room.name, member.id).catch(() => {});
       }
       this.#forget(room);
     }
   }
 
+  // Rooms and the news of the engine
+
   /** Loads a room. The subscription comes first, so that nothing falls between it and the reading. */
   #open(name: string): Room {
-    const { engine, limits, clock } = this.#options;
+    const { engine, clock, log } = this.#options;
     const room = new Room(name, clock());
     this.#rooms.set(name, room);
-    const early: ChatEvent[] = [];
+    const early: News[] = [];
     let isLoaded = false;
-    room.unsubscribe = engine.subscribe(name, (event, origin) => {
-      if (!isLoaded) return void early.push(event);
-      room.remember(event, limits.historySize);
-      this.#tell(room, event, origin);
+    room.unsubscribe = engine.subscribe(name, (news) => {
+      if (isLoaded) this.#onNews(room, news);
+      else early.push(news);
     });
-    room.ready = engine.latest(name, limits.historySize).then((events) => {
-      for (const event of [...events, ...early]) room.remember(event, limits.historySize);
+    room.ready = this.#load(room).then(() => {
       isLoaded = true;
+      for (const news of early) this.#onNews(room, news);
     }).catch((error) => {
       this.#forget(room);
-      this.#options.log.error("room cannot be loaded", { room: name, ...errorFields(error) });
+      log.error("room cannot be loaded", { room: name, ...errorFields(error) });
       throw new ProtocolError("unavailable", "The room cannot be loaded now. Try again later.");
     });
     return room;
   }
 
+  async #load(room: Room): Promise<void> {
+    const { engine, limits: { historySize } } = this.#options;
+    const { epoch, lastSeq } = await engine.state(room.name);
+    const tail = await engine.log(room.name, Math.max(0, lastSeq - TAIL), TAIL);
+    // What was stored since is told by the subscription.
+    const before = lastSeq + 1;
+    const messages = await engine.messages(room.name, { before, limit: historySize });
+    room.epoch = epoch;
+    room.lastSeq = lastSeq;
+    room.tail = tail.filter(({ seq }) => seq <= lastSeq).map((event) => new Outgoing(event));
+    room.recent = messages.map((event) => new Outgoing({ ...event, history: true }));
+    for (const presence of await engine.present(room.name)) room.add(presence);
+  }
+
   #forget(room: Room): void {
     room.unsubscribe();
+    this.#gathering.delete(room);
     this.#rooms.delete(room.name);
   }
 
-  /** Gives a message to the log; the log tells the room, its sender included. */
-  #append(member: Member, command: Command): void {
-    const username = member.username ?? ANONYMOUS;
-    const draft = { username, content: command.content, origin: member.id };
-    const appending: Promise<void> = this.#options.engine.append(member.room.name, draft)
-      .catch((error) => {
-        this.#options.log.error("message cannot be stored", errorFields(error));
-        const sentence = "The message could not be stored. Send it again later.";
-        this.#refuse(member, new ProtocolError("unavailable", sentence, command.ref));
-      })
-      .then(() => void this.#appending.delete(appending));
-    this.#appending.add(appending);
+  #onNews(room: Room, news: News): void {
+    switch (news.type) {
+      case "logged": {
+        const { event, origin } = news;
+        if (event.seq <= room.lastSeq) return;
+        const outgoing = new Outgoing(event, { origin });
+        room.remember(outgoing, event, this.#options.limits.historySize);
+        room.pending.push(outgoing);
+        return this.#schedule(room);
+      }
+      case "private":
+        return this.#onPrivate(room, news.message, news.origin);
+      case "typing": {
+        const { username, isActive: active } = news;
+        this.#tell(room, { type: "typing", content: "", room: room.name, username, active });
+        return;
+      }
+      case "entered":
+        return this.#onEntered(room, news.presence);
+      case "left":
+        return this.#onLeft(room, news.presence);
+    }
   }
+
+  #onPrivate(room: Room, message: PrivateMessage, origin: string): void {
+    const { from, to, fromSeq, toSeq } = message;
+    const sides = [{ owner: to, seq: toSeq }, { owner: from, seq: fromSeq }];
+    for (const { owner, seq } of sides) {
+      const user = room.users.get(nameKey(owner.username));
+      if (user?.person !== owner.person) continue;
+      const news = new Outgoing(toDm(room.name, message, seq));
+      for (const id of user.connections) {
+        const member = room.members.get(id);
+        if (member === undefined || id === origin) continue;
+        if (member.isLive) this.#tellAside(member, news);
+        else member.held.push(news);
+      }
+    }
+  }
+
+  #onEntered(room: Room, presence: Presence): void {
+    const isNew = room.add(presence);
+    const member = room.members.get(presence.connection);
+    if (member?.isReturning) {
+      this.#welcomeBack(member, isNew ? this.#announce(room, presence.username) : []);
+      return;
+    }
+    // A welcome comes before everything else, the news of one's own coming included.
+    if (member !== undefined) this.#goLive(member);
+    if (member?.format === "v1") this.#tellAside(member, this.#welcome(member, false, 0));
+    if (isNew) this.#announce(room, presence.username);
+    if (member !== undefined) {
+      for (const news of this.#history(room)) this.#tellAside(member, news);
+    }
+  }
+
+  /** Tells a room that somebody came. Returns the notices that are told at once. */
+  #announce(room: Room, username: string): Outgoing[] {
+    room.change(username, "joined");
+    if (room.users.size > CROWD) {
+      this.#gather(room);
+      return [];
+    }
+    const content = `${username} joined the room`;
+    return [
+      this.#tell(room, room.onlineUsers()),
+      this.#tell(room, { type: "user_joined", content, room: room.name, username }),
+      this.#tell(room, room.takePresence()),
+    ];
+  }
+
+  #onLeft(room: Room, presence: Presence): void {
+    if (!room.remove(presence)) return;
+    const { username } = presence;
+    room.change(username, "left");
+    if (room.users.size > CROWD) return this.#gather(room);
+    const content = `${username} left the room`;
+    this.#tell(room, { type: "user_left", content, room: room.name, username });
+    this.#tell(room, room.onlineUsers());
+    this.#tell(room, room.takePresence());
+  }
+
+  /** Lets the notices of a crowd come together for a while, longer the larger it is. */
+  #gather(room: Room): void {
+    if (room.presenceDue !== undefined) return;
+    const ms = Math.max(MIN_GATHER_MS, room.users.size * GATHER_MS_PER_USER);
+    room.presenceDue = this.#options.clock() + ms;
+    this.#gathering.add(room);
+    this.#wakeAt(room.presenceDue);
+  }
+
+  /** Sees to it that the one timer goes off in time. */
+  #wakeAt(due: number): void {
+    if (due >= this.#timerDue) return;
+    this.#timerDue = due;
+    this.#options.after(due - this.#options.clock(), () => {
+      if (this.#timerDue === due) this.#timerDue = Infinity;
+      this.#tellGathered();
+    });
+  }
+
+  #tellGathered(): void {
+    const now = this.#options.clock();
+    for (const room of this.#gathering) {
+      if (room.presenceDue !== undefined && room.presenceDue > now) {
+        this.#wakeAt(room.presenceDue);
+        continue;
+      }
+      this.#gathering.delete(room);
+      if (room.presenceDue === undefined) continue;
+      this.#tell(room, room.takePresence());
+      this.#tell(room, room.onlineUsers(), { forPlainOnly: true });
+    }
+  }
+
+  // Welcome, and welcome back
+
+  #welcome(member: Member, recovered: boolean, inboxSeq: number): Outgoing {
+    const { room, session, username = "" } = member;
+    const { maxMessageBytes, maxFrameBytes } = this.#options.limits;
+    const orNull = (limit: number) => limit === Infinity ? null : limit;
+    return new Outgoing({
+      type: "welcome",
+      content: "",
+      room: room.name,
+      username,
+      session,
+      epoch: room.epoch,
+      seq: room.lastSeq,
+      inbox_seq: inboxSeq,
+      recovered,
+      users: room.userEntries(),
+      online: room.users.size,
+      limits: {
+        max_message_bytes: orNull(maxMessageBytes),
+        max_frame_bytes: orNull(maxFrameBytes),
+      },
+    });
+  }
+
+  #history(room: Room): Outgoing[] {
+    return room.newest(this.#options.limits.historySize);
+  }
+
+  /**
+   * Welcomes somebody who was here before: what was missed follows, once and in order, if all of it
+   * is still there; else the newest messages. Only then is the member live.
+   */
+  async #welcomeBack(member: Member, notices: Outgoing[]): Promise<void> {
+    const { room, person, request: { resume } } = member;
+    try {
+      const { isWhole, entries, lastSeq } = await this.#missedPrivate(member);
+      const state = await this.#options.engine.state(room.name);
+      if (member.isGone) return;
+      const recovered = resume !== undefined && isWhole && resume.epoch === state.epoch &&
+        resume.after <= state.lastSeq && resume.after >= state.oldestSeq - 1;
+      const first = [this.#welcome(member, recovered, lastSeq), ...notices];
+      const rest = recovered
+        ? await this.#catchUp(member, first, resume.after)
+        : [...first, ...this.#history(room)];
+      if (member.isGone) return;
+      const old = recovered ? {} : { history: true } as const;
+      const missed = entries.map(({ message, inboxSeq }) =>
+        new Outgoing({ ...toDm(room.name, message, inboxSeq), ...old })
+      );
+      // What came in the meantime and was not read from the inbox.
+      const held = member.held.filter(({ event }) => (event as DmEvent).inbox_seq > lastSeq);
+      this.#sendNow(member, [...rest, ...missed, ...held]);
+      member.held = [];
+      this.#goLive(member);
+    } catch (error) {
+      this.#options.log.error("member cannot be welcomed back", { person, ...errorFields(error) });
+      this.#expel(member, new ProtocolError("unavailable", "The room cannot be read. Try again."));
+    }
+  }
+
+  /** The private messages that somebody who comes back is sent, and whether they are all. */
+  async #missedPrivate({ room, person, request: { resume } }: Member) {
+    const { engine, limits } = this.#options;
+    const last = await engine.inboxSeq(room.name, person);
+    const after = resume === undefined
+      ? Math.max(0, last - limits.historySize)
+      : Math.max(resume.inbox ?? last, last - MAX_MISSED_PRIVATE);
+    const entries = await engine.inbox(room.name, person, after, MAX_MISSED_PRIVATE);
+    const lastSeq = entries.at(-1)?.inboxSeq ?? last;
+    const asked = resume?.inbox ?? last;
+    return { entries, lastSeq, isWhole: asked <= last && entries.length >= last - asked };
+  }
+
+  /**
+   * Sends a member, after what is to come first, the events of the log that it missed.
+   *
+   * @returns the newest of them, which are left to be sent
+   */
+  async #catchUp(member: Member, first: Outgoing[], after: number): Promise<Outgoing[]> {
+    const { engine, after: wait } = this.#options;
+    let next = first;
+    for (let seq = after;;) {
+      const rest = member.room.tailAfter(seq);
+      if (rest !== undefined) return [...next, ...rest];
+      const page = await engine.log(member.room.name, seq, CATCH_UP_PAGE);
+      if (member.isGone) return [];
+      if (page[0]?.seq !== seq + 1) throw new Error("The log was cut while it was read.");
+      this.#sendNow(member, [...next, ...page.map((event) => new Outgoing(event))]);
+      next = [];
+      seq = page.at(-1)!.seq;
+      // No more than a page waits for a slow reader; the sweep sees to one that reads nothing.
+      while (!member.isGone && member.peer.bufferedAmount > 0) {
+        await new Promise<void>((resolve) => wait(CATCH_UP_MS, resolve));
+      }
+    }
+  }
+
+  #goLive(member: Member): void {
+    const at = member.room.pending.length;
+    member.isLive = true;
+    member.since = at;
+    for (const aside of member.aside) aside.at = at;
+    if (member.aside.length > 0) this.#schedule(member.room);
+  }
+
+  // Commands
+
+  #carryOut(member: Member, command: Command): void {
+    const { ref } = command;
+    const { engine } = this.#options;
+    const { room: { name: room }, username = ANONYMOUS, person, id: origin } = member;
+    const author = { username, person, origin };
+    switch (command.type) {
+      case "chat": {
+        this.#setTyping(member, false);
+        const stored = engine.append(room, { ...author, content: command.content, ref });
+        return this.#answer(member, ref, stored.then((receipt) => toAck(room, ref, receipt)));
+      }
+      case "edit": {
+        const { id, content } = command;
+        const stored = engine.edit(room, { ...author, id, content });
+        return this.#answer(member, ref, stored.then((receipt) => toAck(room, ref, receipt)));
+      }
+      case "delete": {
+        const stored = engine.delete(room, { ...author, id: command.id });
+        return this.#answer(member, ref, stored.then((receipt) => toAck(room, ref, receipt)));
+      }
+      case "dm":
+        return this.#answer(member, ref, this.#whisper(member, command));
+      case "history":
+        return this.#answer(member, ref, this.#readHistory(member.room, command));
+      case "typing":
+        return this.#setTyping(member, command.active);
+      case "ping":
+        return this.#tellAside(
+          member,
+          new Outgoing({ type: "pong", content: "", room, username: "", ...withRef(ref) }),
+        );
+    }
+  }
+
+  /** Answers a command when the engine has carried it out, or says why it has not. */
+  #answer(member: Member, ref: string | undefined, answer: Promise<Event | undefined>): void {
+    const underWay: Promise<void> = answer.then((event) => {
+      if (event !== undefined && !member.isGone) this.#tellAside(member, new Outgoing(event));
+    }).catch((error) => {
+      if (error instanceof ProtocolError) {
+        return this.#refuse(member, new ProtocolError(error.code, error.message, ref));
+      }
+      this.#options.log.error("command failed", errorFields(error));
+      const sentence = "The server cannot store or read anything now. Try again later.";
+      this.#refuse(member, new ProtocolError("unavailable", sentence, ref));
+    }).then(() => void this.#underWay.delete(underWay));
+    this.#underWay.add(underWay);
+  }
+
+  async #whisper(member: Member, { to, content, ref }: DmCommand): Promise<AckEvent | undefined> {
+    const { room, username = ANONYMOUS, person, id: origin } = member;
+    const receiver = room.users.get(nameKey(to));
+    if (receiver === undefined) {
+      throw new ProtocolError("not_found", "Nobody with this name is in the room.");
+    }
+    if (receiver.person === person) {
+      throw new ProtocolError("bad_request", "A private message goes to somebody else.");
+    }
+    const draft = { username, person, origin, content, ref, to: receiver };
+    const { event, isDuplicate } = await this.#options.engine.whisper(room.name, draft);
+    if (ref === undefined) return undefined;
+    return {
+      type: "ack",
+      content: "",
+      room: room.name,
+      username: "",
+      ref,
+      id: event.id,
+      inbox_seq: event.fromSeq,
+      timestamp: event.timestamp,
+      ...(isDuplicate && { duplicate: true }),
+    };
+  }
+
+  async #readHistory(room: Room, command: HistoryCommand): Promise<HistoryEvent> {
+    const { before, after, limit, ref } = command;
+    const range = { before, after, limit: limit + 1 };
+    const found = await this.#options.engine.messages(room.name, range);
+    return {
+      type: "history",
+      content: "",
+      room: room.name,
+      username: "",
+      epoch: room.epoch,
+      ...cutPage(found, limit, after !== undefined),
+      ...withRef(ref),
+    };
+  }
+
+  #setTyping({ room, username, id }: Member, isActive: boolean): void {
+    if (username === undefined) return;
+    const key = nameKey(username);
+    if (!isActive) {
+      if (room.typing.has(key)) this.#stopTyping(room, username, id);
+      return;
+    }
+    const isNews = !room.typing.has(key);
+    room.typing.set(key, { username, until: this.#options.clock() + TYPING_MS });
+    if (isNews) this.#publishTyping(room, username, true, id);
+  }
+
+  #stopTyping(room: Room, username: string, origin: string): void {
+    room.typing.delete(nameKey(username));
+    this.#publishTyping(room, username, false, origin);
+  }
+
+  #publishTyping(room: Room, username: string, isActive: boolean, origin: string): void {
+    const { engine, log } = this.#options;
+    engine.publish(room.name, { type: "typing", username, isActive, origin }).catch((error) =>
+      log.error("typing cannot be told", errorFields(error))
+    );
+  }
+
+  // Refusals
 
   /** Tells a member why a frame is refused. A frame that is too big also ends its connection. */
   #refuse(member: Member, error: unknown): void {
+    if (member.isGone) return;
     if (!(error instanceof ProtocolError)) {
       this.#options.log.error("frame cannot be handled", errorFields(error));
       this.dismiss(member, CLOSE.internal);
       return;
     }
-    const { code, ref } = error;
-    this.#options.log.info("frame refused", { room: member.room.name, code });
-    this.#tellAside(
-      member,
-      new News({
-        type: "error",
-        content: error.message,
-        room: member.room.name,
-        username: "",
-        code,
-        ...(ref !== undefined && { ref }),
-      }),
-    );
-    if (code === "too_big") {
-      this.#deliver(member.room);
-      this.dismiss(member, ERROR_CLOSE[code]);
-    }
+    this.#options.log.info("frame refused", { room: member.room.name, code: error.code });
+    if (error.code === "too_big") this.#expel(member, error);
+    else this.#tellAside(member, toErrorEvent(member.room.name, error));
+  }
+
+  /** Tells a member why it cannot stay, after all that was under way to it, and closes. */
+  #expel(member: Member, error: unknown): void {
+    if (member.isGone) return;
+    if (!(error instanceof ProtocolError)) return this.#refuse(member, error);
+    this.#deliver(member.room);
+    this.#sendNow(member, [toErrorEvent(member.room.name, error)]);
+    this.dismiss(member, ERROR_CLOSE[error.code]);
   }
 
   #evict(member: Member): void {
@@ -365,14 +643,18 @@ export class Hub {
     this.dismiss(member, CLOSE.tooSlow);
   }
 
+  // Delivery
+
   /** Puts down what all members of a room are to be sent. */
-  #tell(room: Room, event: Event, origin?: string): void {
-    room.pending.push(new News(event, origin));
+  #tell(room: Room, event: Event, { forPlainOnly = false } = {}): Outgoing {
+    const news = new Outgoing(event, { forPlainOnly });
+    room.pending.push(news);
     this.#schedule(room);
+    return news;
   }
 
   /** Puts down what one member alone is to be sent, after all that has happened so far. */
-  #tellAside(member: Member, news: News): void {
+  #tellAside(member: Member, news: Outgoing): void {
     member.aside.push({ at: member.room.pending.length, news });
     this.#schedule(member.room);
   }
@@ -389,35 +671,92 @@ export class Hub {
   }
 
   #deliver(room: Room): void {
-    const pending = room.pending;
+    const batch = new Batch(room.pending);
     room.pending = [];
     const now = this.#options.clock();
     const tooSlow: Member[] = [];
-    for (const member of room.members) {
-      if (!this.#send(member, pending, now)) tooSlow.push(member);
+    for (const member of room.members.values()) {
+      if (!member.isLive) continue;
+      if (!this.#send(member, batch, now)) tooSlow.push(member);
       member.since = 0;
-      member.aside = [];
+      if (member.aside.length > 0) member.aside = [];
     }
     for (const member of tooSlow) this.#evict(member);
   }
 
   /** Sends a member what is new to it. False if it cannot keep up. */
-  #send(member: Member, pending: readonly News[], now: number): boolean {
-    const { outbox, aside } = member;
+  #send(member: Member, batch: Batch, now: number): boolean {
+    const { outbox, format } = member;
     if (outbox.isOverdue(now)) return false;
     const wasBehind = outbox.isBehind;
-    let next = 0;
-    for (let at = member.since; at <= pending.length; at++) {
-      while (aside[next]?.at === at) this.#put(member, aside[next++]!.news, now);
-      if (at < pending.length) this.#put(member, pending[at]!, now);
+    const hasOwn = member.since > 0 || member.aside.length > 0 || !member.echo;
+    const frames = hasOwn ? toFrames(ownNews(member, batch.events), format) : batch.frames(format);
+    for (const frame of frames) {
+      outbox.send(frame, now);
       if (wasBehind && outbox.isOverfull()) return false;
     }
     return true;
   }
 
-  #put(member: Member, news: News, now: number): void {
-    if (!member.echo && news.origin === member.id) return;
-    const text = news.text(member.format);
-    if (text !== undefined) member.outbox.send(text, now);
+  /** Sends a member something before the end of the turn. */
+  #sendNow(member: Member, news: readonly Outgoing[]): void {
+    const now = this.#options.clock();
+    for (const frame of toFrames(news, member.format)) member.outbox.send(frame, now);
   }
+}
+
+/** What one member is sent of what happened: what it alone is sent stands in its place. */
+function ownNews(member: Member, events: readonly Outgoing[]): Outgoing[] {
+  const { aside, since, echo, id } = member;
+  const news: Outgoing[] = [];
+  let next = 0;
+  for (let at = since; at <= events.length; at++) {
+    while (next < aside.length && aside[next]!.at <= at) news.push(aside[next++]!.news);
+    const event = events[at];
+    if (event !== undefined && (echo || event.origin !== id)) news.push(event);
+  }
+  return news;
+}
+
+function withRef(ref: string | undefined): { ref?: string } {
+  return ref === undefined ? {} : { ref };
+}
+
+/** The answer to a command that asks for one: it does so by a `ref`. */
+function toAck(
+  room: string,
+  ref: string | undefined,
+  { event: { id, seq, timestamp }, isDuplicate }: Receipt<LogEvent>,
+): AckEvent | undefined {
+  if (ref === undefined) return undefined;
+  const base = { type: "ack", content: "", room, username: "", ref } as const;
+  return { ...base, id, seq, timestamp, ...(isDuplicate && { duplicate: true }) };
+}
+
+function toErrorEvent(room: string, { message: content, code, ref }: ProtocolError): Outgoing {
+  return new Outgoing({ type: "error", content, room, username: "", code, ...withRef(ref) });
+}
+
+/** Most UTF-8 bytes of texts in a page of messages. One message may be longer. */
+const MAX_PAGE_BYTES = 32 * 1024;
+
+/** Cuts a page to the messages that were asked for and that fit one frame, nearest first. */
+function cutPage(found: readonly ChatEvent[], limit: number, isForward: boolean) {
+  const nearest = isForward ? found : found.toReversed();
+  let count = 0;
+  let bytes = 0;
+  for (const { content } of nearest) {
+    bytes += Buffer.byteLength(content);
+    if (count === limit || (count > 0 && bytes > MAX_PAGE_BYTES)) break;
+    count++;
+  }
+  const messages = nearest.slice(0, count);
+  if (!isForward) messages.reverse();
+  return { messages, more: count < found.length };
+}
+
+function toDm(room: string, message: PrivateMessage, inboxSeq: number): DmEvent {
+  const { id, content, from, to, timestamp } = message;
+  const base = { type: "dm", content, room, username: from.username, to: to.username } as const;
+  return { ...base, id, inbox_seq: inboxSeq, timestamp };
 }

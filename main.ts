@@ -6,21 +6,29 @@
  * @module
  */
 
-import { setImmediate } from "node:timers";
 import { Hub } from "./hub.ts";
 import { createApp } from "./lib/app.ts";
 import { type Config, ConfigError, readConfig } from "./lib/config.ts";
 import { Connections } from "./lib/connections.ts";
-import { MemoryEngine } from "./lib/engine.ts";
+import { type Engine, MemoryEngine } from "./lib/engine.ts";
 import { Listener } from "./lib/listener.ts";
 import { createLogger, errorFields, type Logger } from "./lib/logger.ts";
 import { CLOSE } from "./lib/protocol.ts";
+import { createDefer, type Defer } from "./lib/turn.ts";
 
 /** How often members that cannot keep up are looked for. */
 const SWEEP_MS = 1000;
 /** How long the end waits: for members to take their last frames, then for the last requests. */
 const CLOSE_WAIT_MS = 2500;
 const SHUTDOWN_WAIT_MS = 1000;
+
+/** How long this process counts as alive for others after it was last heard of. */
+const LEASE_MS = 30_000;
+
+/** The server cannot start. The message says why, for the person who started it. */
+export class StartError extends Error {
+  override name = "StartError";
+}
 
 /** A running server. */
 export interface Server {
@@ -33,24 +41,36 @@ export interface Server {
 /**
  * Starts the server.
  *
- * @throws if the address cannot be listened on
+ * @throws if the store cannot be opened or the address cannot be listened on
  */
-export function start(config: Config, log: Logger): Server {
+export async function start(config: Config, log: Logger): Promise<Server> {
   const clock = () => performance.now();
   const newId = () => crypto.randomUUID();
+  const defer = createDefer((error) => log.error("turn failed", errorFields(error)));
+  const timers = new Set<ReturnType<typeof setTimeout>>();
+  const after = (ms: number, callback: () => void) => {
+    const timer = setTimeout(() => {
+      timers.delete(timer);
+      callback();
+    }, ms);
+    timers.add(timer);
+  };
   const limits = { ...config, writeWaitMs: config.writeWaitSeconds * 1000 };
-  const engine = new MemoryEngine({
-    clock: Date.now,
-    newId,
-    keep: config.historySize,
-    maxRooms: config.maxRooms,
-  });
-  const hub = new Hub({ engine, limits, log, clock, newId, defer: setImmediate });
+
+  const engine = await openEngine(config, { newId, defer });
+  const hub = new Hub({ engine, limits, log, clock, newId, defer, after });
   const connections = new Connections(config.maxConnections);
   const publicDir = `${import.meta.dirname}/public`;
   const app = createApp({ ...config, hub, connections, limits, log, clock, publicDir });
 
-  const listener = new Listener(config, app.fetch, log);
+  let listener: Listener;
+  try {
+    listener = new Listener(config, app.fetch, log);
+  } catch (error) {
+    await engine.close();
+    const { message } = error as Error;
+    throw new StartError(`Cannot listen on ${config.host}:${config.port}: ${message}`);
+  }
   log.info(`Server starting on :${listener.port}`);
   const sweep = setInterval(() => hub.sweep(), SWEEP_MS);
 
@@ -59,9 +79,27 @@ export function start(config: Config, log: Logger): Server {
     log.info("draining", { connections: connections.size });
     await within(CLOSE_WAIT_MS, hub.drain().then(() => connections.closeAll(CLOSE.restart)));
     await within(SHUTDOWN_WAIT_MS, listener.close());
+    for (const timer of timers) clearTimeout(timer);
+    await engine.close();
     log.info("stopped", { connections: connections.size });
   };
   return { port: listener.port, stop };
+}
+
+/** Opens the store that the configuration names. A driver is loaded only by those who use it. */
+async function openEngine(
+  { database, historyKeep: keep }: Config,
+  { newId, defer }: { newId: () => string; defer: Defer },
+): Promise<Engine> {
+  const options = { clock: Date.now, newId, keep, leaseMs: LEASE_MS };
+  if (database.kind === "memory") return new MemoryEngine(options);
+  const { SqliteEngine } = await import("./lib/engine_sqlite.ts");
+  try {
+    return new SqliteEngine({ ...options, path: database.path, defer });
+  } catch (error) {
+    const { message } = error as Error;
+    throw new StartError(`Cannot open the database ${database.path}: ${message}`);
+  }
 }
 
 /** Waits for a promise, but no longer than `ms` milliseconds. */
@@ -73,7 +111,7 @@ async function within(ms: number, promise: Promise<unknown>): Promise<void> {
 }
 
 /** Runs the server as this process, until a signal ends it. */
-function run(): void {
+async function run(): Promise<void> {
   let config: Config;
   try {
     config = readConfig(Deno.env.toObject());
@@ -92,11 +130,15 @@ function run(): void {
     });
   }
 
+  if (config.database.kind === "memory") {
+    log.warn("messages are kept in memory and are gone when the server ends");
+  }
   let server: Server;
   try {
-    server = start(config, log);
+    server = await start(config, log);
   } catch (error) {
-    return fail(`Cannot listen on ${config.host}:${config.port}: ${(error as Error).message}`);
+    if (!(error instanceof StartError)) throw error;
+    return fail(error.message);
   }
   let isStopping = false;
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -115,4 +157,4 @@ function fail(sentence: string): never {
   Deno.exit(1);
 }
 
-if (import.meta.main) run();
+if (import.meta.main) await run();

@@ -13,12 +13,11 @@ import { type Context, Hono } from "hono";
 import { etag } from "hono/etag";
 import { secureHeaders } from "hono/secure-headers";
 import { serveStatic } from "hono/serve-static";
-import type { Hub, JoinRequest, Member } from "../hub.ts";
 import type { Connections } from "./connections.ts";
-import { checkHandshake, HandshakeError } from "./handshake.ts";
+import { checkHandshake, HandshakeError, offeredProtocols } from "./handshake.ts";
 import { errorFields, type LogFields, type Logger } from "./logger.ts";
 import { LOBBY, NameError, parseName } from "./names.ts";
-import { Outbox, type OutboxLimits } from "./outbox.ts";
+import { Outbox, type OutboxLimits, type Peer } from "./outbox.ts";
 import {
   CLOSE,
   type CloseReason,
@@ -27,11 +26,24 @@ import {
   ERROR_STATUS,
   ProtocolError,
   type SizeLimits,
+  SUBPROTOCOL,
 } from "./protocol.ts";
+import type { JoinRequest, Member, Resume } from "./room.ts";
+import { isSession } from "./sessions.ts";
+
+/** The hub, as far as HTTP knows it. */
+export interface Rooms {
+  check(request: JoinRequest): void;
+  admit(request: JoinRequest): Promise<void>;
+  join(peer: Peer, request: JoinRequest): Member;
+  receive(member: Member, text: string): void;
+  leave(member: Member): void;
+  dismiss(member: Member, close: CloseReason): void;
+}
 
 /** What {@linkcode createApp} needs. */
 export interface AppOptions {
-  readonly hub: Hub;
+  readonly hub: Rooms;
   readonly connections: Connections;
   readonly limits: OutboxLimits & SizeLimits;
   readonly log: Logger;
@@ -53,7 +65,6 @@ interface Session {
 }
 
 const GREETING = "WebSocket Chat Server - Connect to /ws";
-const WRONG_FORMAT = "The format must be json or text.";
 
 /** Makes the HTTP application. */
 export function createApp(options: AppOptions): Hono<AppEnv> {
@@ -106,45 +117,36 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
 
   /** Joins a room by name, as the query says. */
   function join(c: Context<AppEnv>, room: string): Promise<Response> {
-    const username = c.req.query("username") ?? "";
-    if (room.trim() === "" || username.trim() === "") {
-      throw new ProtocolError("bad_request", "room and username are required");
-    }
-    const format = c.req.query("format") ?? "json";
-    if (format !== "json" && format !== "text") {
-      throw new ProtocolError("bad_request", WRONG_FORMAT);
-    }
-    return enter(c, {
-      room: parseName("room", room),
-      username: parseName("username", username),
-      format,
-      echo: c.req.query("echo") !== "0",
-    });
+    return enter(c, readJoin(c, room));
   }
 
   async function enter(c: Context<AppEnv>, request: JoinRequest): Promise<Response> {
     hub.check(request);
-    checkUpgrade(c);
+    const protocol = request.format === "v1" ? SUBPROTOCOL : undefined;
+    checkUpgrade(c, protocol);
     await hub.admit(request);
     const address = addressOf(c);
-    return upgrade(c, (socket) => openRoom(socket, request, address, options));
+    return upgrade(c, (socket) => openRoom(socket, request, address, options), protocol);
   }
 
-  function checkUpgrade(c: Context<AppEnv>): void {
+  function checkUpgrade(c: Context<AppEnv>, protocol?: string): void {
     if (connections.isFull) {
       throw new ProtocolError("full", "The server is full. Try again later.");
     }
-    checkHandshake(c.req.raw);
+    checkHandshake(c.req.raw, protocol);
   }
 
   function upgrade(
     c: Context<AppEnv>,
     serve: (socket: WebSocket) => Session | undefined,
+    protocol?: string,
   ): Response {
-    checkUpgrade(c);
+    checkUpgrade(c, protocol);
     const { socket, response } = Deno.upgradeWebSocket(c.req.raw, {
       idleTimeout: options.pongWaitSeconds,
     });
+    // The runtime's own option for this takes only lists with a space behind each comma.
+    if (protocol !== undefined) response.headers.set("sec-websocket-protocol", protocol);
     socket.binaryType = "arraybuffer";
     // From here on nothing may throw: not even the making of the session.
     let session: Session | undefined;
@@ -170,6 +172,52 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     socket.onerror = (event) => event.preventDefault();
     return response;
   }
+}
+
+/** Reads from a request who wants to join, and how. */
+function readJoin(c: Context<AppEnv>, room: string): JoinRequest {
+  const username = c.req.query("username") ?? "";
+  if (room.trim() === "" || username.trim() === "") {
+    throw new ProtocolError("bad_request", "room and username are required");
+  }
+  const session = c.req.query("session");
+  if (session !== undefined && !isSession(session)) {
+    throw new ProtocolError("bad_request", "The session is not one that this server gave.");
+  }
+  const isV1 = offeredProtocols(c.req.raw).includes(SUBPROTOCOL);
+  return {
+    room: parseName("room", room),
+    username: parseName("username", username),
+    format: isV1 ? "v1" : readFormat(c.req.query("format")),
+    echo: c.req.query("echo") !== "0",
+    session,
+    resume: isV1 ? readResume(c) : undefined,
+  };
+}
+
+function readFormat(format = "json"): "json" | "text" {
+  if (format === "json" || format === "text") return format;
+  throw new ProtocolError("bad_request", "The format must be json or text.");
+}
+
+/** Up to where the client has seen everything: `?epoch=E&after=SEQ`, and `&inbox=N`. */
+function readResume(c: Context<AppEnv>): Resume | undefined {
+  const epoch = c.req.query("epoch");
+  const after = readWhole(c, "after");
+  const inbox = readWhole(c, "inbox");
+  if (epoch === undefined && after === undefined) return undefined;
+  if (epoch === undefined || after === undefined) {
+    throw new ProtocolError("bad_request", "To resume, give both epoch and after.");
+  }
+  return { epoch, after, inbox };
+}
+
+function readWhole(c: Context<AppEnv>, name: string): number | undefined {
+  const text = c.req.query(name);
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (/^\d+$/.test(text) && Number.isSafeInteger(value)) return value;
+  throw new ProtocolError("bad_request", `${name} must be a whole number.`);
 }
 
 /** Joins the room, or says why not: since the checks before the upgrade, things may have changed. */
@@ -199,11 +247,11 @@ function openRoom(
 /** A socket that is a member of a room. */
 class RoomSession implements Session {
   readonly #member: Member;
-  readonly #hub: Hub;
+  readonly #hub: Rooms;
   readonly #log: Logger;
   readonly #fields: LogFields;
 
-  constructor(member: Member, hub: Hub, log: Logger, fields: LogFields) {
+  constructor(member: Member, hub: Rooms, log: Logger, fields: LogFields) {
     this.#member = member;
     this.#hub = hub;
     this.#log = log;

@@ -30,8 +30,18 @@ export interface Config {
   readonly maxConnections: number;
   /** Rooms alive at a time. */
   readonly maxRooms: number;
+  /** Events kept per room, and private messages per person and room. */
+  readonly historyKeep: number;
+  /** Where everything is kept. */
+  readonly database: Database;
   readonly logLevel: LogLevel;
 }
+
+/** Where everything is kept: in this process until it ends, or in a file. */
+export type Database = { readonly kind: "memory" } | {
+  readonly kind: "sqlite";
+  readonly path: string;
+};
 
 /** An environment variable has a value that cannot be used. The message says which and why. */
 export class ConfigError extends Error {
@@ -80,6 +90,18 @@ export function readConfig(env: Environment): Config {
     historySize: whole("HISTORY_SIZE", 50, 0, 10000),
     maxConnections: limit("MAX_CONNECTIONS", 10000),
     maxRooms: limit("MAX_ROOMS", 10000),
+    historyKeep: limit("HISTORY_KEEP", 10000),
+    database: readDatabase(env),
     logLevel: oneOf<LogLevel>("LOG_LEVEL", "info", LOG_LEVELS),
   });
+}
+
+function readDatabase(env: Environment): Database {
+  // Deno Deploy has no disk that lasts.
+  const url = env.DATABASE_URL || (env.DENO_DEPLOY ? "memory:" : "sqlite:chat.db");
+  if (url === "memory:") return Object.freeze({ kind: "memory" });
+  if (/^sqlite:./.test(url)) return Object.freeze({ kind: "sqlite", path: url.slice(7) });
+  // The value may hold a password: say its scheme and no more.
+  const scheme = url.split(":")[0];
+  throw new ConfigError(`DATABASE_URL must be memory: or sqlite:PATH, not "${scheme}:…".`);
 }

@@ -28,11 +28,23 @@ export function wantsUpgrade(request: Request): boolean {
 }
 
 /**
+ * The subprotocols that a request offers, in its order of preference.
+ * Unlike most tokens of HTTP they are case-sensitive.
+ */
+export function offeredProtocols({ headers }: Request): string[] {
+  const header = headers.get("sec-websocket-protocol");
+  return header === null ? [] : header.split(",").map((protocol) => protocol.trim());
+}
+
+/**
  * Checks that a request is a handshake that can be accepted (RFC 6455, section 4.2.1).
  *
+ * @param request the handshake
+ * @param protocol the subprotocol that will be spoken; absent if none will be
  * @throws {HandshakeError} if it is not
  */
-export function checkHandshake({ method, headers }: Request): void {
+export function checkHandshake(request: Request, protocol?: string): void {
+  const { method, headers } = request;
   if (method !== "GET") {
     throw new HandshakeError(405, "A WebSocket is opened with GET.", { allow: "GET" });
   }
@@ -55,7 +67,8 @@ export function checkHandshake({ method, headers }: Request): void {
   if (!/^[A-Za-z0-9+/]{21}[AQgw]==$/.test(headers.get("sec-websocket-key") ?? "")) {
     throw new HandshakeError(400, "Sec-WebSocket-Key must be 16 bytes in base64.");
   }
-  if (headers.has("sec-websocket-protocol")) {
+  const offered = offeredProtocols(request);
+  if (offered.length > 0 && (protocol === undefined || !offered.includes(protocol))) {
     throw new HandshakeError(400, "No subprotocol in Sec-WebSocket-Protocol is known.");
   }
 }

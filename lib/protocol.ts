@@ -6,69 +6,260 @@
  * @module
  */
 
-/** How a connection wants its events: JSON objects, lines for people, or bare message texts. */
-export type Format = "json" | "text" | "raw";
+import { Buffer } from "node:buffer";
 
-/** A message, as everyone in the room sees it. */
-export interface ChatEvent {
-  readonly type: "chat";
-  /** The message's text. */
+/**
+ * How a connection wants its events: `v1` is `chat.v1`, the whole protocol; the others are for plain
+ * clients, as JSON objects, as lines for people, or as bare message texts.
+ */
+export type Format = "v1" | "json" | "text" | "raw";
+
+/** The subprotocol that serious clients ask for. */
+export const SUBPROTOCOL = "chat.v1";
+
+/** What every event has. */
+interface EventBase {
+  /** A text; empty where an event has none. */
   readonly content: string;
   readonly room: string;
-  /** Who wrote it. */
+  /** Whom the event is about; empty where it is about nobody. */
   readonly username: string;
+}
+
+/** A message, as everyone in the room sees it. */
+export interface ChatEvent extends EventBase {
+  readonly type: "chat";
   /** Unique for ever. */
   readonly id: string;
   /** Whole number from 1, without holes: the room's one order. */
   readonly seq: number;
   /** RFC 3339, UTC, milliseconds; never goes backwards within a room. */
   readonly timestamp: string;
-  /** Set on messages sent again to a member that joins. */
+  /** Its text is not the first one. */
+  readonly edited?: true;
+  /** Its text is gone. Only who resumes is sent such a message, so that no `seq` is missing. */
+  readonly deleted?: true;
+  /** It was said before this member came. */
   readonly history?: true;
 }
 
-/** Somebody came or went. */
-export interface NoticeEvent {
+/** A message has a new text. `id` is the message's, `seq` and `timestamp` are the change's. */
+export interface MessageUpdatedEvent extends EventBase {
+  readonly type: "message_updated";
+  readonly id: string;
+  readonly seq: number;
+  readonly timestamp: string;
+}
+
+/** A message is gone. `id` is the message's, `seq` and `timestamp` are the deletion's. */
+export interface MessageDeletedEvent extends EventBase {
+  readonly type: "message_deleted";
+  readonly id: string;
+  readonly seq: number;
+  readonly timestamp: string;
+}
+
+/** Somebody came or went: `NAME joined the room`, `NAME left the room`. */
+export interface NoticeEvent extends EventBase {
   readonly type: "user_joined" | "user_left";
-  /** `NAME joined the room` or `NAME left the room`. */
-  readonly content: string;
-  readonly room: string;
-  /** Who came or went. */
+}
+
+/** One user and how many connections it has. */
+export interface UserEntry {
   readonly username: string;
+  readonly connections: number;
 }
 
-/** Who is in the room now. */
-export interface OnlineUsersEvent {
+/** Who is in the room: `content` has the names, joined by a comma (which no name may have). */
+export interface OnlineUsersEvent extends EventBase {
   readonly type: "online_users";
-  /** The names, joined by a comma (which no name may have). */
-  readonly content: string;
-  readonly room: string;
-  readonly username: "";
+  /** The same names, in the same order; at most 100. */
+  readonly users: readonly UserEntry[];
+  /** How many users there are in all. */
+  readonly online: number;
 }
 
-/** The server refuses something. */
-export interface ErrorEvent {
+/** Who came and went since the last one. */
+export interface PresenceEvent extends EventBase {
+  readonly type: "presence";
+  /** At most 50 names. */
+  readonly joined: readonly string[];
+  /** How many came, named or not. */
+  readonly joined_count: number;
+  /** At most 50 names. */
+  readonly left: readonly string[];
+  /** How many went, named or not. */
+  readonly left_count: number;
+  /** How many users there are now. */
+  readonly online: number;
+}
+
+/** The first event: who you are, where, and from which number on. */
+export interface WelcomeEvent extends EventBase {
+  readonly type: "welcome";
+  /** A secret: with it a further connection proves to be the same person. */
+  readonly session: string;
+  /** Names the life of the numbering. */
+  readonly epoch: string;
+  /** The room's newest `seq`. */
+  readonly seq: number;
+  /** The newest `inbox_seq` of your private messages here. */
+  readonly inbox_seq: number;
+  /** Whether all that was missed since the asked `seq` follows. */
+  readonly recovered: boolean;
+  /** Who is in the room; at most 100. */
+  readonly users: readonly UserEntry[];
+  /** How many users there are in all. */
+  readonly online: number;
+  readonly limits: {
+    /** UTF-8 bytes of a message; `null` for no limit. */
+    readonly max_message_bytes: number | null;
+    /** UTF-8 bytes of a frame; `null` for no limit. */
+    readonly max_frame_bytes: number | null;
+  };
+}
+
+/** A command was carried out: what was sent is stored. */
+export interface AckEvent extends EventBase {
+  readonly type: "ack";
+  readonly ref: string;
+  readonly id: string;
+  /** Its number in the room; absent for a private message. */
+  readonly seq?: number;
+  /** Its number among your private messages; only for one. */
+  readonly inbox_seq?: number;
+  readonly timestamp: string;
+  /** It had been sent before under this `ref`: these are the first one's numbers. */
+  readonly duplicate?: true;
+}
+
+/** A page of older or newer messages. */
+export interface HistoryEvent extends EventBase {
+  readonly type: "history";
+  readonly ref?: string;
+  readonly epoch: string;
+  /** Oldest first. */
+  readonly messages: readonly ChatEvent[];
+  /** Whether there are more in the direction that was asked for. */
+  readonly more: boolean;
+}
+
+/** Somebody types, or no longer does. */
+export interface TypingEvent extends EventBase {
+  readonly type: "typing";
+  readonly active: boolean;
+}
+
+/** A private message: `username` wrote it to `to`. */
+export interface DmEvent extends EventBase {
+  readonly type: "dm";
+  readonly to: string;
+  readonly id: string;
+  /** Its number among your private messages in this room. */
+  readonly inbox_seq: number;
+  readonly timestamp: string;
+  /** It was said before this member came. */
+  readonly history?: true;
+}
+
+/** The answer to `ping`. */
+export interface PongEvent extends EventBase {
+  readonly type: "pong";
+  readonly ref?: string;
+}
+
+/** The server refuses something. `content` is a sentence that says what to do. */
+export interface ErrorEvent extends EventBase {
   readonly type: "error";
-  /** A sentence that says what to do. */
-  readonly content: string;
-  readonly room: string;
-  readonly username: "";
   readonly code: ErrorCode;
-  /** The client's own id of the command that was refused. */
   readonly ref?: string;
 }
 
 /** Anything the server sends. */
-export type Event = ChatEvent | NoticeEvent | OnlineUsersEvent | ErrorEvent;
+export type Event =
+  | ChatEvent
+  | MessageUpdatedEvent
+  | MessageDeletedEvent
+  | NoticeEvent
+  | OnlineUsersEvent
+  | PresenceEvent
+  | WelcomeEvent
+  | AckEvent
+  | HistoryEvent
+  | TypingEvent
+  | DmEvent
+  | PongEvent
+  | ErrorEvent;
+
+/** The client's own id of a command: it comes back with whatever answers the command. */
+interface CommandBase {
+  /** 1 to 64 characters. */
+  readonly ref?: string;
+}
+
+/** Says something to the room. */
+export interface ChatCommand extends CommandBase {
+  readonly type: "chat";
+  readonly content: string;
+}
+
+/** Says that one types, or no longer does. It ends by itself after 5 seconds. */
+export interface TypingCommand extends CommandBase {
+  readonly type: "typing";
+  readonly active: boolean;
+}
+
+/** Says something to one person in the room. */
+export interface DmCommand extends CommandBase {
+  readonly type: "dm";
+  readonly to: string;
+  readonly content: string;
+}
+
+/** Asks for messages before or after a `seq`, or for the newest. */
+export interface HistoryCommand extends CommandBase {
+  readonly type: "history";
+  readonly before?: number;
+  readonly after?: number;
+  /** 1 to 100. @default 50 */
+  readonly limit: number;
+}
+
+/** Asks for a `pong`. */
+export interface PingCommand extends CommandBase {
+  readonly type: "ping";
+}
+
+/** Gives one's own message another text. */
+export interface EditCommand extends CommandBase {
+  readonly type: "edit";
+  readonly id: string;
+  readonly content: string;
+}
+
+/** Takes one's own message back. */
+export interface DeleteCommand extends CommandBase {
+  readonly type: "delete";
+  readonly id: string;
+}
 
 /** Anything a client may ask for. */
-export type Command = { readonly type: "chat"; readonly content: string; readonly ref?: string };
+export type Command =
+  | ChatCommand
+  | TypingCommand
+  | DmCommand
+  | HistoryCommand
+  | PingCommand
+  | EditCommand
+  | DeleteCommand;
 
 /** The closed list of reasons for an error. */
 export type ErrorCode =
   | "bad_request"
   | "too_big"
   | "name_in_use"
+  | "not_found"
+  | "forbidden"
   | "full"
   | "unavailable";
 
@@ -77,6 +268,8 @@ export const ERROR_STATUS = {
   bad_request: 400,
   too_big: 413,
   name_in_use: 409,
+  not_found: 404,
+  forbidden: 403,
   full: 503,
   unavailable: 503,
 } as const satisfies Record<ErrorCode, number>;
@@ -111,6 +304,7 @@ export interface CloseReason {
 export const CLOSE = {
   restart: { code: 1012, reason: "server is restarting", reconnect: true },
   binary: { code: 1003, reason: "binary frames are not accepted", reconnect: false },
+  policy: { code: 1008, reason: "not allowed", reconnect: false },
   tooBig: { code: 1009, reason: "message is too big", reconnect: false },
   internal: { code: 1011, reason: "internal error", reconnect: true },
   overload: { code: 1013, reason: "server is full, try again later", reconnect: true },
@@ -120,9 +314,11 @@ export const CLOSE = {
 
 /** The close that goes with an error that ends a connection. */
 export const ERROR_CLOSE = {
-  bad_request: CLOSE.internal,
+  bad_request: CLOSE.policy,
   too_big: CLOSE.tooBig,
   name_in_use: CLOSE.nameInUse,
+  not_found: CLOSE.policy,
+  forbidden: CLOSE.policy,
   full: CLOSE.overload,
   unavailable: CLOSE.overload,
 } as const satisfies Record<ErrorCode, CloseReason>;
@@ -135,14 +331,20 @@ export interface SizeLimits {
   readonly maxFrameBytes: number;
 }
 
-/** Longest `ref`, in UTF-16 units. */
+/** Longest `ref` and `id`, in UTF-16 units. */
 export const MAX_REF_LENGTH = 64;
+
+/** Most messages that one `history` command may ask for. */
+export const MAX_PAGE = 100;
+
+/** How many it gets that names no number. */
+const DEFAULT_PAGE = 50;
 
 /**
  * Reads one text frame.
  *
- * A JSON object whose `type` is a string is a command; any other text is a chat message itself.
- * In the raw format every text is a message: whoever relays text can tell of no command.
+ * A JSON object whose `type` is a string is a command. For plain clients any other text is a
+ * message, and in the raw format every text is: whoever relays text can tell of no command.
  *
  * @throws {ProtocolError} `too_big`, or `bad_request` with what is wrong
  */
@@ -151,17 +353,12 @@ export function decode(text: string, format: Format, limits: SizeLimits): Comman
     throw new ProtocolError("too_big", `A frame may have at most ${limits.maxFrameBytes} bytes.`);
   }
   const object = format === "raw" ? undefined : parseCommandObject(text);
-  if (object === undefined) return { type: "chat", content: checkContent(text, limits) };
-  const ref = readRef(object);
-  try {
-    return { ...readCommand(object, limits), ...(ref !== undefined && { ref }) };
-  } catch (error) {
-    if (error instanceof ProtocolError) throw new ProtocolError(error.code, error.message, ref);
-    throw error;
-  }
+  if (object !== undefined) return readCommand(object, limits);
+  if (format === "v1") throw badRequest("A frame must be a JSON object with a type.");
+  return { type: "chat", content: readContent(text, limits) };
 }
 
-/** The JSON object that a frame holds, if it is one with a `type`: else the frame is a message. */
+/** The JSON object that a frame holds, if it is one with a `type`. */
 function parseCommandObject(text: string): Record<string, unknown> | undefined {
   if (!/^\s*\{/.test(text)) return undefined;
   let value: unknown;
@@ -175,76 +372,147 @@ function parseCommandObject(text: string): Record<string, unknown> | undefined {
 }
 
 function readCommand(object: Record<string, unknown>, limits: SizeLimits): Command {
+  const base = object.ref === undefined ? {} : { ref: readId("ref", object.ref) };
+  try {
+    return { ...readFields(object, limits), ...base };
+  } catch (error) {
+    if (error instanceof ProtocolError) {
+      throw new ProtocolError(error.code, error.message, base.ref);
+    }
+    throw error;
+  }
+}
+
+function readFields(object: Record<string, unknown>, limits: SizeLimits): Command {
   switch (object.type) {
     case "chat":
-      return { type: "chat", content: checkContent(object.content, limits) };
+      return { type: "chat", content: readContent(object.content, limits) };
+    case "typing":
+      if (typeof object.active !== "boolean") throw badRequest("active must be true or false.");
+      return { type: "typing", active: object.active };
+    case "dm":
+      if (typeof object.to !== "string") throw badRequest("to must be a name.");
+      return { type: "dm", to: object.to, content: readContent(object.content, limits) };
+    case "history":
+      return { type: "history", ...readRange(object) };
+    case "ping":
+      return { type: "ping" };
+    case "edit": {
+      const id = readId("id", object.id);
+      return { type: "edit", id, content: readContent(object.content, limits) };
+    }
+    case "delete":
+      return { type: "delete", id: readId("id", object.id) };
     default:
-      throw new ProtocolError("bad_request", "This type of command is unknown.");
+      throw badRequest("This type of command is unknown.");
   }
 }
 
-function readRef(object: Record<string, unknown>): string | undefined {
-  const ref = object.ref;
-  if (ref === undefined) return undefined;
-  if (typeof ref !== "string" || ref.length === 0 || ref.length > MAX_REF_LENGTH) {
-    throw new ProtocolError(
-      "bad_request",
-      `ref must be a string of 1 to ${MAX_REF_LENGTH} characters.`,
-    );
+function readId(name: string, value: unknown): string {
+  if (typeof value !== "string" || value.length === 0 || value.length > MAX_REF_LENGTH) {
+    throw badRequest(`${name} must be a string of 1 to ${MAX_REF_LENGTH} characters.`);
   }
-  return ref;
+  return value;
 }
 
-function checkContent(content: unknown, limits: SizeLimits): string {
-  if (typeof content !== "string") {
-    throw new ProtocolError("bad_request", "content must be a string.");
+function readRange({ before, after, limit }: Record<string, unknown>) {
+  if (before !== undefined && after !== undefined) {
+    throw badRequest("Ask for messages before or after a number, not both.");
   }
+  return {
+    ...(before !== undefined && { before: readWhole("before", before, 1) }),
+    ...(after !== undefined && { after: readWhole("after", after, 0) }),
+    limit: limit === undefined ? DEFAULT_PAGE : readWhole("limit", limit, 1, MAX_PAGE),
+  };
+}
+
+function readWhole(
+  name: string,
+  value: unknown,
+  least: number,
+  most = Number.MAX_SAFE_INTEGER,
+): number {
+  if (!Number.isInteger(value) || (value as number) < least || (value as number) > most) {
+    throw badRequest(`${name} must be a whole number from ${least} to ${most}.`);
+  }
+  return value as number;
+}
+
+function readContent(content: unknown, limits: SizeLimits): string {
+  if (typeof content !== "string") throw badRequest("content must be a string.");
   if (isLongerThan(content, limits.maxMessageBytes)) {
+    const { maxMessageBytes } = limits;
     throw new ProtocolError(
       "too_big",
-      `A message may have at most ${limits.maxMessageBytes} bytes of text.`,
+      `A message may have at most ${maxMessageBytes} bytes of text.`,
     );
   }
-  if (content.trim() === "") throw new ProtocolError("bad_request", "A message must not be empty.");
+  if (content.trim() === "") throw badRequest("A message must not be empty.");
   if (/(?![\t\n\r])\p{Cc}/u.test(content) || !content.isWellFormed()) {
-    throw new ProtocolError(
-      "bad_request",
+    throw badRequest(
       "A message must be Unicode text without control characters other than tab and line break.",
     );
   }
   return content;
 }
 
-const utf8 = new TextEncoder();
+function badRequest(sentence: string): ProtocolError {
+  return new ProtocolError("bad_request", sentence);
+}
 
 /** Whether a text has more UTF-8 bytes than `limit`. A unit of UTF-16 is one to three of them. */
 function isLongerThan(text: string, limit: number): boolean {
   if (text.length * 3 <= limit) return false;
-  return text.length > limit || utf8.encode(text).length > limit;
+  return text.length > limit || Buffer.byteLength(text) > limit;
 }
 
 /**
  * Writes one event in one format.
  *
- * @returns the frame's text, or `undefined` if that format does not carry such an event
+ * @returns the event's text, or `undefined` if that format does not carry such an event
  */
 export function encode(event: Event, format: Format): string | undefined {
   switch (format) {
-    case "json":
+    case "v1":
       return JSON.stringify(event);
+    case "json":
+      if (event.type === "online_users") {
+        // The names are in the content already.
+        const { users: _, ...plain } = event;
+        return JSON.stringify(plain);
+      }
+      return isForPlainClients(event) ? JSON.stringify(event) : undefined;
     case "text":
-      return encodeLine(event);
+      return isForPlainClients(event) ? encodeLine(event) : undefined;
     case "raw":
       if (event.type === "chat") return event.content;
       return event.type === "error" ? encodeLine(event) : undefined;
   }
 }
 
-function encodeLine(event: Event): string {
+/**
+ * Whether plain clients are sent an event: the four that they know, what they asked for with a
+ * command, and what somebody tells them alone.
+ */
+function isForPlainClients(event: Event): boolean {
+  switch (event.type) {
+    case "presence":
+    case "typing":
+    case "welcome":
+    case "message_updated":
+    case "message_deleted":
+      return false;
+    default:
+      return true;
+  }
+}
+
+function encodeLine(event: Event): string | undefined {
   switch (event.type) {
     case "chat":
-      // Further lines are set in, so that nobody can write a line in another's name.
-      return `${event.username}: ${event.content.replace(/\r\n?|\n/g, "\n  ")}`;
+      return `${event.username}: ${setIn(event.content)}`;
+    case "dm":
+      return `${event.username} to ${event.to} alone: ${setIn(event.content)}`;
     case "user_joined":
       return `User '${event.username}' joined the chat`;
     case "user_left":
@@ -253,5 +521,45 @@ function encodeLine(event: Event): string {
       return `Online: ${event.content.replaceAll(",", ", ")}`;
     case "error":
       return `Error: ${event.content}`;
+    case "pong":
+      return "Pong";
+    case "history":
+      return event.messages.map(encodeLine).join("\n");
+    default:
+      return undefined;
   }
+}
+
+/** Sets further lines in, so that nobody can write a line in another's name. */
+function setIn(content: string): string {
+  return content.replace(/\r\n?|\n/g, "\n  ");
+}
+
+/** Most bytes of a `chat.v1` frame with several events. */
+const MAX_BATCH_BYTES = 64 * 1024;
+
+/**
+ * Puts the texts of `chat.v1` events into as few frames as may be: a single event stands alone,
+ * several are an array, and no array is longer than 64 KiB.
+ */
+export function frameEvents(texts: readonly string[]): string[] {
+  if (texts.length === 1) return [texts[0]!];
+  const frames: string[] = [];
+  let start = 0;
+  let length = 2;
+  for (let i = 0; i < texts.length; i++) {
+    const next = Buffer.byteLength(texts[i]!) + 1;
+    if (i > start && length + next > MAX_BATCH_BYTES) {
+      frames.push(frameOf(texts, start, i));
+      start = i;
+      length = 2;
+    }
+    length += next;
+  }
+  if (start < texts.length) frames.push(frameOf(texts, start, texts.length));
+  return frames;
+}
+
+function frameOf(texts: readonly string[], start: number, end: number): string {
+  return end - start === 1 ? texts[start]! : `[${texts.slice(start, end).join(",")}]`;
 }

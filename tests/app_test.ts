@@ -14,8 +14,8 @@ function createTestApp(env: Record<string, string> = {}) {
   const log = createLogger({ level: "error", write: () => {} });
   const clock = () => 0;
   const newId = () => crypto.randomUUID();
-  const engine = new MemoryEngine({ clock, newId, keep: 50, maxRooms: 100 });
-  const hub = new Hub({ engine, limits, log, clock, newId, defer: () => {} });
+  const engine = new MemoryEngine({ clock, newId, keep: 50, leaseMs: 30_000 });
+  const hub = new Hub({ engine, limits, log, clock, newId, defer: () => {}, after: () => {} });
   const connections = new Connections(config.maxConnections);
   const publicDir = `${import.meta.dirname}/../public`;
   return {

@@ -16,6 +16,8 @@ describe("readConfig", () => {
       historySize: 50,
       maxConnections: 10000,
       maxRooms: 10000,
+      historyKeep: 10000,
+      database: { kind: "sqlite", path: "chat.db" },
       logLevel: "info",
     });
   });
@@ -35,6 +37,12 @@ describe("readConfig", () => {
     assertEquals(config.writeWaitSeconds, Infinity);
   });
 
+  it("keeps messages in memory on Deno Deploy, unless told otherwise", () => {
+    assertEquals(readConfig({ DENO_DEPLOY: "1" }).database, { kind: "memory" });
+    const { database } = readConfig({ DENO_DEPLOY: "1", DATABASE_URL: "sqlite:/data/chat.db" });
+    assertEquals(database, { kind: "sqlite", path: "/data/chat.db" });
+  });
+
   const BAD: [name: string, value: string, sentence: string][] = [
     ["PORT", "http", 'PORT must be a whole number from 0 to 65535, not "http".'],
     ["PORT", "65536", "PORT must be a whole number from 0 to 65535"],
@@ -45,6 +53,9 @@ describe("readConfig", () => {
     ["PORT", " 80", "PORT must be"],
     ["MAX_FRAME_BYTES", "many", "MAX_FRAME_BYTES must be a whole number from 0"],
     ["HISTORY_SIZE", "99999999999999999999", "HISTORY_SIZE must be"],
+    ["DATABASE_URL", "chat.db", 'DATABASE_URL must be memory: or sqlite:PATH, not "chat.db:…".'],
+    ["DATABASE_URL", "sqlite:", "DATABASE_URL must be memory: or sqlite:PATH"],
+    ["DATABASE_URL", "mysql://root:secret@host", 'not "mysql:…".'],
     ["LOG_LEVEL", "loud", 'LOG_LEVEL must be one of debug, info, warn, error, not "loud".'],
     ["LOG_LEVEL", "toString", "LOG_LEVEL must be one of"],
   ];

@@ -114,7 +114,7 @@ async function survives(
   attack: (town: Town) => Promise<void>,
   env: Record<string, string> = {},
 ): Promise<void> {
-  const server = startServer(env);
+  const server = await startServer(env);
   try {
     await using town = await Town.settle(server);
     await attack(town);

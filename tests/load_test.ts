@@ -5,7 +5,8 @@ import { describe, it } from "@std/testing/bdd";
 import { Client } from "./client.ts";
 import { ServerProcess } from "./process.ts";
 import { RawClient } from "./raw.ts";
-import { startServer } from "./server.ts";
+import { startServer, type TestServer } from "./server.ts";
+import { V1Client } from "./v1_client.ts";
 
 const CLIENTS = 20;
 const MESSAGES = 500;
@@ -20,7 +21,7 @@ async function residentBytes(pid: number): Promise<number> {
 
 describe("20 clients with 500 messages each, while others join and leave", () => {
   it("all see every message once and in one order", async () => {
-    await using server = startServer();
+    await using server = await startServer();
     const names = Array.from({ length: CLIENTS }, (_, i) => `user-${i}`);
     const clients = await Promise.all(names.map((name) => Client.join(server.ws, "r", name)));
 
@@ -61,28 +62,54 @@ describe("20 clients with 500 messages each, while others join and leave", () =>
 });
 
 describe("500 connections reset at once", () => {
-  it("are each told as left once, and presence is exact", async () => {
-    await using server = startServer();
-    await using watcher = await Client.join(server.ws, "r", "watcher");
-    const names = Array.from({ length: 500 }, (_, i) => `user-${i}`);
-    const peers = await Promise.all(
-      names.map((name) => RawClient.open(server.port, `/ws/r?username=${name}`)),
+  /** Opens connections that do not read: what they have not read makes their close a reset. */
+  const open = (server: TestServer, room: string, names: string[]) =>
+    Promise.all(names.map((name) => RawClient.open(server.port, `/ws/${room}?username=${name}`)));
+
+  it("in rooms of 100: each is told as left once, and presence is exact", async () => {
+    await using server = await startServer();
+    const names = Array.from({ length: 99 }, (_, i) => `user-${i}`);
+    const rooms = ["a", "b", "c", "d", "e"];
+    const watchers = await Promise.all(
+      rooms.map((room) => Client.join(server.ws, room, "watcher")),
     );
-    await server.logged("joined", 501);
-    // What was not read makes the close a reset.
+    const peers = await Promise.all(rooms.map((room) => open(server, room, names)));
+    await server.logged("joined", 500);
+    for (const peer of peers.flat()) peer.close();
+    for (const watcher of watchers) {
+      await watcher.nextFrame(({ type, content }) =>
+        type === "online_users" && content === "watcher"
+      );
+      const left = watcher.frames.filter(({ type }) => type === "user_left");
+      assertEquals(left.map(({ username }) => username).sort(), names.toSorted());
+      await watcher.close();
+    }
+  });
+
+  it("in one room: each is counted once, and presence is exact", async () => {
+    await using server = await startServer();
+    const url = `${server.ws}/ws/r?username=watcher`;
+    await using watcher = await V1Client.connect(url);
+    const peers = await open(server, "r", Array.from({ length: 500 }, (_, i) => `user-${i}`));
+    await watcher.next((event) => event.type === "presence" && event.online === 501);
     for (const peer of peers) peer.close();
-    await watcher.nextFrame(({ type, content }) =>
-      type === "online_users" && content === "watcher"
-    );
-    const left = watcher.frames.filter(({ type }) => type === "user_left");
-    assertEquals(left.map(({ username }) => username).sort(), names.sort());
+    await watcher.next((event) => event.type === "presence" && event.online === 1);
+    const sum = { joined: 0, left: 0 };
+    for (const event of watcher.events) {
+      if (event.type !== "presence") continue;
+      sum.joined += event.joined_count;
+      sum.left += event.left_count;
+    }
+    assertEquals(sum, { joined: 501, left: 500 });
   });
 });
 
 describe("A reader that stops reading while 16,000 messages of 1.5 KB flow", () => {
   const whereMemoryIsKnown = Deno.build.os === "linux" ? it : it.skip;
   whereMemoryIsKnown("is evicted, costs less than 64 MB, and others miss nothing", async () => {
-    await using server = await ServerProcess.start();
+    const folder = await Deno.makeTempDir();
+    const env = { DATABASE_URL: `sqlite:${folder}/chat.db` };
+    await using server = await ServerProcess.start({ env });
     const stalled = await RawClient.open(server.port, "/ws/r?username=stalled");
     await using alice = await Client.join(server.ws, "r", "alice");
     await using bob = await Client.join(server.ws, "r", "bob");
@@ -99,5 +126,7 @@ describe("A reader that stops reading while 16,000 messages of 1.5 KB flow", () 
     assert(peak - before < 64 * 1024 * 1024, `It cost ${Math.round((peak - before) / 1e6)} MB.`);
     await server.logLine(({ msg }) => msg === "member evicted");
     stalled.close();
+    await server.stop();
+    await Deno.remove(folder, { recursive: true });
   });
 });

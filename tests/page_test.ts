@@ -39,7 +39,7 @@ describePage("page", () => {
   afterAll(() => browser.close());
 
   beforeEach(() => {
-    server = startServer();
+    server = await startServer();
     complaints = [];
   });
   afterEach(async () => {
@@ -223,7 +223,7 @@ describePage("page", () => {
     await page.locator("#countdown", { hasText: /^in \d+ s$/ }).waitFor();
     assert(await page.getByRole("button", { name: "Send" }).isDisabled());
     await shoot(page, "reconnecting");
-    server = startServer({ PORT: port });
+    server = await startServer({ PORT: port });
     await reaches(page, "live");
     await page.locator("#trouble").waitFor({ state: "hidden" });
     assertEquals(await page.getByLabel("Message", { exact: true }).inputValue(), "not sent yet");

@@ -58,7 +58,7 @@ export class ServerProcess implements AsyncDisposable {
     const child = new Deno.Command(program!, {
       args,
       cwd: ROOT,
-      env: { HOST: "127.0.0.1", PORT: "0", ...env },
+      env: { HOST: "127.0.0.1", PORT: "0", DATABASE_URL: "memory:", ...env },
       stdin: "null",
       stdout: "piped",
       stderr: "piped",

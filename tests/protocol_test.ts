@@ -120,6 +120,8 @@ const online: Event = {
   content: "alice,bob",
   room: "general",
   username: "",
+  users: [{ username: "alice", connections: 1 }, { username: "bob", connections: 2 }],
+  online: 2,
 };
 const error: Event = {
   type: "error",
@@ -138,7 +140,11 @@ const ENCODED: [event: Event, format: Format, frame: string | undefined][] = [
   [{ ...notice, type: "user_left" }, "text", "User 'alice' left the chat"],
   [{ ...notice, type: "user_joined" }, "raw", undefined],
   [{ ...notice, type: "user_left" }, "raw", undefined],
-  [online, "json", JSON.stringify(online)],
+  [
+    online,
+    "json",
+    '{"type":"online_users","content":"alice,bob","room":"general","username":"","online":2}',
+  ],
   [online, "text", "Online: alice, bob"],
   [online, "raw", undefined],
   [error, "json", JSON.stringify(error)],

@@ -9,8 +9,8 @@ import { startServer, type TestServer } from "./server.ts";
 let server: TestServer;
 let rooms = 0;
 
-beforeAll(() => {
-  server = startServer();
+beforeAll(async () => {
+  server = await startServer();
 });
 
 afterAll(() => server.stop());
@@ -25,7 +25,7 @@ describe("A client that joins", () => {
   it("gets exactly online_users, then user_joined", async () => {
     await using alice = await Client.connect(`${server.ws}/ws/general?username=alice`);
     assertEquals(await alice.nextFrames(2), [
-      { type: "online_users", content: "alice", room: "general", username: "" },
+      { type: "online_users", content: "alice", room: "general", username: "", online: 1 },
       {
         type: "user_joined",
         content: "alice joined the room",
@@ -40,7 +40,7 @@ describe("A client that joins", () => {
     await using alice = await Client.join(server.ws, room, "alice");
     await using _bob = await Client.join(server.ws, room, "bob");
     assertEquals(await alice.nextFrames(2), [
-      { type: "online_users", content: "alice,bob", room, username: "" },
+      { type: "online_users", content: "alice,bob", room, username: "", online: 2 },
       { type: "user_joined", content: "bob joined the room", room, username: "bob" },
     ]);
   });
@@ -187,7 +187,7 @@ describe("A client that leaves", () => {
     await alice.nextFrames(2);
     assertEquals(await alice.nextFrames(2), [
       { type: "user_left", content: "bob left the room", room, username: "bob" },
-      { type: "online_users", content: "alice", room, username: "" },
+      { type: "online_users", content: "alice", room, username: "", online: 1 },
     ]);
   });
 
@@ -243,7 +243,7 @@ describe("/ws", () => {
   });
 
   it("is /ws/lobby for a client with a name", async () => {
-    await using fresh = startServer();
+    await using fresh = await startServer();
     await using bob = await Client.join(fresh.ws, "lobby", "bob");
     await using alice = await Client.connect(`${fresh.ws}/ws?username=alice`);
     const [online, joined] = await alice.nextFrames(2);
@@ -272,7 +272,7 @@ describe("/echo", () => {
 
 describe("A server with other settings", () => {
   it("keeps to them", async () => {
-    await using small = startServer({ MAX_MESSAGE_BYTES: "5", HISTORY_SIZE: "1" });
+    await using small = await startServer({ MAX_MESSAGE_BYTES: "5", HISTORY_SIZE: "1" });
     await using alice = await Client.join(small.ws, "r", "alice");
     alice.send("one");
     alice.send("two");
@@ -284,7 +284,7 @@ describe("A server with other settings", () => {
   });
 
   it("refuses a connection more than there may be, and takes one again when one has gone", async () => {
-    await using full = startServer({ MAX_CONNECTIONS: "2" });
+    await using full = await startServer({ MAX_CONNECTIONS: "2" });
     await using _alice = await Client.join(full.ws, "r", "alice");
     const bob = await Client.join(full.ws, "r", "bob");
     await assertRejects(() => Client.connect(`${full.ws}/echo`), Error);
@@ -296,7 +296,7 @@ describe("A server with other settings", () => {
   });
 
   it("removes a peer that answers no ping, and tells the others", async () => {
-    await using brisk = startServer({ PONG_WAIT_SECONDS: "2" });
+    await using brisk = await startServer({ PONG_WAIT_SECONDS: "2" });
     await using alice = await Client.join(brisk.ws, "r", "alice");
     using _silent = await RawClient.open(brisk.port, "/ws/r?username=silent");
     await alice.nextFrame(({ content }) => content === "silent joined the room");
@@ -307,7 +307,7 @@ describe("A server with other settings", () => {
 
 describe("The log", () => {
   it("tells who came and went and what was refused, and never what was said", async () => {
-    await using quiet = startServer();
+    await using quiet = await startServer();
     const alice = await Client.join(quiet.ws, "r", "alice");
     alice.send("a secret");
     alice.send('{"type":"fly","content":"a secret"}');

@@ -18,7 +18,7 @@ export interface TestServer extends AsyncDisposable {
 }
 
 /** @param env settings beside the defaults, as environment variables */
-export function startServer(env: Record<string, string> = {}): TestServer {
+export async function startServer(env: Record<string, string> = {}): Promise<TestServer> {
   const log: Record<string, unknown>[] = [];
   let wake = () => {};
   const write = (line: string) => {
@@ -31,8 +31,8 @@ export function startServer(env: Record<string, string> = {}): TestServer {
       await new Promise<void>((resolve) => wake = resolve);
     }
   };
-  const config = readConfig({ HOST: "127.0.0.1", PORT: "0", ...env });
-  const { port, stop } = start(config, logger);
+  const config = readConfig({ HOST: "127.0.0.1", PORT: "0", DATABASE_URL: "memory:", ...env });
+  const { port, stop } = await start(config, logger);
   const host = `127.0.0.1:${port}`;
   return {
     url: `http://${host}`,

@@ -8,8 +8,8 @@ const WSCAT = "npm:wscat@6.1.0";
 
 let server: TestServer;
 
-beforeAll(() => {
-  server = startServer();
+beforeAll(async () => {
+  server = await startServer();
 });
 
 afterAll(() => server.stop());

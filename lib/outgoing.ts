@@ -1,0 +1,62 @@
+/**
+ * Events on their way out, written once for everyone who is sent them.
+ *
+ * @module
+ */
+
+import { encode, type Event, type Format, frameEvents } from "./protocol.ts";
+
+/** An event on its way out. It is written once in each format that somebody needs. */
+export class Outgoing {
+  readonly event: Event;
+  /** The connection it came from, which may want no echo. */
+  readonly origin: string | undefined;
+  readonly #forPlainOnly: boolean;
+  readonly #texts = new Map<Format, string | undefined>();
+
+  constructor(event: Event, { origin, forPlainOnly = false }: {
+    origin?: string;
+    /** Whether `chat.v1` members are not sent it. @default false */
+    forPlainOnly?: boolean;
+  } = {}) {
+    this.event = event;
+    this.origin = origin;
+    this.#forPlainOnly = forPlainOnly;
+  }
+
+  /** The event's text, or `undefined` if the format does not carry it. */
+  text(format: Format): string | undefined {
+    if (format === "v1" && this.#forPlainOnly) return undefined;
+    if (!this.#texts.has(format)) this.#texts.set(format, encode(this.event, format));
+    return this.#texts.get(format);
+  }
+}
+
+/** What happened in a room in one turn: put into frames once in each format that somebody needs. */
+export class Batch {
+  readonly events: readonly Outgoing[];
+  readonly #frames = new Map<Format, readonly string[]>();
+
+  constructor(events: readonly Outgoing[]) {
+    this.events = events;
+  }
+
+  frames(format: Format): readonly string[] {
+    let frames = this.#frames.get(format);
+    if (frames === undefined) {
+      frames = toFrames(this.events, format);
+      this.#frames.set(format, frames);
+    }
+    return frames;
+  }
+}
+
+/** Events as frames: several in one for `chat.v1`, one each for plain clients. */
+export function toFrames(events: readonly Outgoing[], format: Format): string[] {
+  const texts: string[] = [];
+  for (const event of events) {
+    const text = event.text(format);
+    if (text !== undefined) texts.push(text);
+  }
+  return format === "v1" ? frameEvents(texts) : texts;
+}

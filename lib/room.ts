@@ -1,0 +1,234 @@
+/**
+ * What this process knows of one room: who is in it, what was said last, what is to be delivered.
+ * State and questions to it; what is done with it is the hub's.
+ *
+ * @module
+ */
+
+import type { LogEvent, Presence } from "./engine.ts";
+import { nameKey } from "./names.ts";
+import type { Outbox, Peer } from "./outbox.ts";
+import { Outgoing } from "./outgoing.ts";
+import type { ChatEvent, Format, OnlineUsersEvent, PresenceEvent, UserEntry } from "./protocol.ts";
+import { createSession, personOf } from "./sessions.ts";
+
+/** Who joins, where, and how it wants to be spoken to. */
+export interface JoinRequest {
+  /** A name that has passed `parseName`. */
+  readonly room: string;
+  /** A name that has passed `parseName`; absent for the raw relay, whose members have none. */
+  readonly username?: string;
+  /** @default "json" */
+  readonly format?: Format;
+  /** Whether it is sent its own messages. @default true */
+  readonly echo?: boolean;
+  /** The secret of somebody who was here before, or is here with another connection. */
+  readonly session?: string | undefined;
+  /** What a `chat.v1` client has seen already. */
+  readonly resume?: Resume | undefined;
+}
+
+/** Up to where somebody who comes back has seen everything. */
+export interface Resume {
+  readonly epoch: string;
+  /** The last `seq` of the room that was seen. */
+  readonly after: number;
+  /** The last `inbox_seq` that was seen; absent if none is asked for. */
+  readonly inbox?: number | undefined;
+}
+
+/** Up to how many users a room tells everyone of each who comes and goes, as it happens. */
+export const CROWD = 100;
+
+/** Most names in a `presence`. */
+const PRESENCE_NAMES = 50;
+
+/** Events of a room that are kept at hand for those who come back. */
+export const TAIL = 128;
+
+/** One connection in one room. Made by {@linkcode Hub.join}, opaque to everyone else. */
+export class Member {
+  /** Names this connection, here and in the engine. */
+  readonly id: string;
+  readonly peer: Peer;
+  readonly room: Room;
+  readonly request: JoinRequest;
+  /** The name it goes by; absent in the raw relay. */
+  readonly username: string | undefined;
+  readonly format: Format;
+  readonly echo: boolean;
+  /** The secret of the person behind it. */
+  readonly session: string;
+  /** Who that is, for the engine: the same for all connections of one person. */
+  readonly person: string;
+  readonly outbox: Outbox;
+  /** Whether it is sent what happens. Not yet, while it is being told what it missed. */
+  isLive = false;
+  /** What stands before this place in `room.pending` happened before it came. */
+  since = 0;
+  /** What it alone is sent, each before place `at` of `room.pending`. */
+  aside: { at: number; news: Outgoing }[] = [];
+  /** Private messages that came before it was live. */
+  held: Outgoing[] = [];
+  isGone = false;
+
+  /** Use {@linkcode Hub.join}. */
+  constructor(id: string, peer: Peer, room: Room, request: JoinRequest, outbox: Outbox) {
+    this.id = id;
+    this.peer = peer;
+    this.room = room;
+    this.request = request;
+    this.username = request.username;
+    this.format = request.format ?? "json";
+    this.echo = request.echo ?? true;
+    this.session = request.session ?? createSession();
+    this.person = personOf(this.session);
+    this.outbox = outbox;
+  }
+
+  /** Whether it may have missed something that it is to be told first. */
+  get isReturning(): boolean {
+    const { session, resume } = this.request;
+    return this.format === "v1" && (session !== undefined || resume !== undefined);
+  }
+}
+
+/** Somebody in a room, through one connection or several. */
+export interface User {
+  readonly username: string;
+  readonly person: string;
+  readonly connections: Set<string>;
+}
+
+/** A room that somebody is in, or is on the way into. */
+export class Room {
+  readonly name: string;
+  /** The connections of this process, by id. */
+  readonly members = new Map<string, Member>();
+  /** Everyone who is present, by `nameKey`, in order of joining. */
+  readonly users = new Map<string, User>();
+  epoch = "";
+  lastSeq = 0;
+  /** The newest messages, oldest first, as a joiner is sent them. */
+  recent: Outgoing[] = [];
+  /** The newest events of the log, without a hole up to `lastSeq`. */
+  tail: Outgoing[] = [];
+  /** What happened since the last flush. */
+  pending: Outgoing[] = [];
+  /** Who came and went since the last `presence`. */
+  readonly changes = new Map<string, { username: string; type: "joined" | "left" }>();
+  /** When the next `presence` of a crowd is due, in milliseconds. */
+  presenceDue: number | undefined;
+  /** Who of this process types, and until when, in milliseconds; by `nameKey`. */
+  readonly typing = new Map<string, { username: string; until: number }>();
+  /** When it was last empty, in milliseconds. */
+  emptySince: number;
+  /** Resolves when the room has been read from the engine. */
+  ready: Promise<void> = Promise.resolve();
+  /** Ends the subscription to the engine. */
+  unsubscribe: () => void = () => {};
+
+  constructor(name: string, now: number) {
+    this.name = name;
+    this.emptySince = now;
+  }
+
+  /** The users and how many connections each has; at most 100. */
+  userEntries(): UserEntry[] {
+    const entries: UserEntry[] = [];
+    for (const { username, connections } of this.users.values()) {
+      if (entries.length === CROWD) break;
+      entries.push({ username, connections: connections.size });
+    }
+    return entries;
+  }
+
+  onlineUsers(): OnlineUsersEvent {
+    const users = this.userEntries();
+    const content = users.map(({ username }) => username).join(",");
+    const base = { type: "online_users", content, room: this.name, username: "" } as const;
+    return { ...base, users, online: this.users.size };
+  }
+
+  /** Takes note of who came or went, for the next `presence`. Coming and going is nothing. */
+  change(username: string, type: "joined" | "left"): void {
+    const key = nameKey(username);
+    const before = this.changes.get(key);
+    if (before !== undefined && before.type !== type) this.changes.delete(key);
+    else this.changes.set(key, { username, type });
+  }
+
+  /** Who came and went since the last call. */
+  takePresence(): PresenceEvent {
+    const changes = [...this.changes.values()];
+    this.changes.clear();
+    this.presenceDue = undefined;
+    const names = (type: "joined" | "left") =>
+      changes.filter((change) => change.type === type).map(({ username }) => username);
+    const [joined, left] = [names("joined"), names("left")];
+    return {
+      type: "presence",
+      content: "",
+      room: this.name,
+      username: "",
+      joined: joined.slice(0, PRESENCE_NAMES),
+      joined_count: joined.length,
+      left: left.slice(0, PRESENCE_NAMES),
+      left_count: left.length,
+      online: this.users.size,
+    };
+  }
+
+  /** Keeps an event of the log at hand. */
+  remember(news: Outgoing, event: LogEvent, historySize: number): void {
+    this.lastSeq = event.seq;
+    this.tail.push(news);
+    if (this.tail.length >= 2 * TAIL) this.tail = this.tail.slice(-TAIL);
+    switch (event.type) {
+      case "chat":
+        this.recent.push(new Outgoing({ ...event, history: true }));
+        if (this.recent.length >= 2 * historySize) this.recent = this.newest(historySize);
+        return;
+      case "message_updated":
+        this.recent = this.recent.map((old) => {
+          const message = old.event as ChatEvent;
+          if (message.id !== event.id) return old;
+          return new Outgoing({ ...message, content: event.content, edited: true });
+        });
+        return;
+      case "message_deleted":
+        this.recent = this.recent.filter((old) => (old.event as ChatEvent).id !== event.id);
+    }
+  }
+
+  newest(count: number): Outgoing[] {
+    return this.recent.slice(Math.max(0, this.recent.length - count));
+  }
+
+  /** The events of the tail after a `seq`, or `undefined` if the tail does not go so far back. */
+  tailAfter(seq: number): Outgoing[] | undefined {
+    const missing = Math.max(0, this.lastSeq - seq);
+    if (missing > this.tail.length) return undefined;
+    return this.tail.slice(this.tail.length - missing);
+  }
+
+  /** Adds a connection to its user. True if the user was not there before. */
+  add({ username, person, connection }: Presence): boolean {
+    const key = nameKey(username);
+    const user = this.users.get(key);
+    if (user === undefined) {
+      this.users.set(key, { username, person, connections: new Set([connection]) });
+      return true;
+    }
+    user.connections.add(connection);
+    return false;
+  }
+
+  /** Takes a connection from its user. True if it was the user's last one. */
+  remove({ username, connection }: Presence): boolean {
+    const key = nameKey(username);
+    const user = this.users.get(key);
+    if (user === undefined || !user.connections.delete(connection)) return false;
+    return user.connections.size === 0 && this.users.delete(key);
+  }
+}
