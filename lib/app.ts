@@ -100,7 +100,9 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     if (c.req.header("accept")?.includes("text/html")) return await next();
     return c.text(GREETING);
   });
-  app.get("/", serveStatic({ root: options.publicDir, path: "index.html", getContent: readFile }));
+  const page = serveStatic({ root: options.publicDir, path: "index.html", getContent: readFile });
+  app.get("/", page);
+  app.get("/r/:room", page);
   app.get("*", serveStatic({ root: options.publicDir, getContent: readFile }));
 
   app.notFound((c) => c.json({ error: "There is nothing at this address." }, 404));

@@ -61,6 +61,17 @@ describe("GET /", () => {
   });
 });
 
+describe("GET /r/:room", () => {
+  it("is the page, whatever the room: the page itself says what is wrong with a name", async () => {
+    const { app } = createTestApp();
+    for (const path of ["/r/general", "/r/caf%C3%A9", "/r/%zz"]) {
+      const response = await app.request(path);
+      assertStringIncludes(response.headers.get("content-type") ?? "", "text/html");
+      await response.body?.cancel();
+    }
+  });
+});
+
 describe("The page's files", () => {
   it("have their types, a strict policy, and a tag for the browser's cache", async () => {
     const { app } = createTestApp();

@@ -38,7 +38,7 @@ describePage("page", () => {
   });
   afterAll(() => browser.close());
 
-  beforeEach(() => {
+  beforeEach(async () => {
     server = await startServer();
     complaints = [];
   });

@@ -17,7 +17,9 @@ try {
   ]);
 } catch (error) {
   const reason = (error as Error).message.split("\n")[0];
+  // deno-lint-ignore no-console
   console.error(`JSR cannot be reached (${reason}): tests use the stand-ins in tests/std.`);
+  // deno-lint-ignore no-console
   console.log("--import-map=tests/std/import_map.json");
 }
 Deno.exit();
