@@ -91,6 +91,17 @@ export class V1Client implements AsyncDisposable {
     return await this.next((event) => event.type === type && isWanted(event as Kind<T>)) as Kind<T>;
   }
 
+  /** As {@linkcode nextOf}, but what it looks at is not read: it comes again. */
+  async peek<T extends Event["type"]>(
+    type: T,
+    isWanted: (event: Kind<T>) => boolean = () => true,
+  ): Promise<Kind<T>> {
+    const read = this.#read;
+    const event = await this.nextOf(type, isWanted);
+    this.#read = read;
+    return event;
+  }
+
   /** The events of a type so far, read or not. */
   all<T extends Event["type"]>(type: T): Kind<T>[] {
     return this.events.filter((event): event is Kind<T> => event.type === type);
