@@ -1,0 +1,9 @@
+FROM denoland/deno:2.9.6
+WORKDIR /app
+COPY . .
+RUN deno cache main.ts lib/engine_sqlite.ts && mkdir /data && chown deno /data
+USER deno
+ENV DATABASE_URL=sqlite:/data/chat.db
+VOLUME /data
+EXPOSE 8080
+CMD ["run", "-A", "main.ts"]
