@@ -385,7 +385,8 @@ export class Hub {
         continue;
       }
       this.#gathering.delete(room);
-      if (room.presenceDue === undefined) continue;
+      room.presenceDue = undefined;
+      if (room.changes.size === 0) continue;
       this.#tell(room, room.takePresence());
       this.#tell(room, room.onlineUsers(), { forPlainOnly: true });
     }

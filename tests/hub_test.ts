@@ -1,95 +1,9 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { EMPTY_ROOM_MS, Hub, type HubLimits } from "../hub.ts";
-import { type Engine, MemoryEngine } from "../lib/engine.ts";
-import { createLogger } from "../lib/logger.ts";
-import type { Peer } from "../lib/outbox.ts";
 import { ProtocolError } from "../lib/protocol.ts";
-import type { JoinRequest, Member } from "../lib/room.ts";
-
-/** A connection that takes what it is sent, unless it is stalled: then everything waits. */
-class FakePeer implements Peer {
-  readonly sent: string[] = [];
-  closed: number | undefined;
-  bufferedAmount = 0;
-  isStalled = false;
-
-  send(data: string): void {
-    this.sent.push(data);
-    if (this.isStalled) this.bufferedAmount += data.length;
-  }
-
-  close(code: number): void {
-    this.closed ??= code;
-  }
-
-  /** What it was sent since the last call, each frame in short. */
-  read(): string[] {
-    return this.sent.splice(0).map((text) => {
-      const { type, content, history } = JSON.parse(text);
-      return `${type}${history ? " again" : ""}: ${content}`;
-    });
-  }
-}
-
-/** A hub whose clock and whose turns of the event loop the test moves by hand. */
-function createHub(limits: Partial<HubLimits> = {}, changed: Partial<Engine> = {}) {
-  let time = 0;
-  let id = 0;
-  let deferred: (() => void)[] = [];
-  let timers: { due: number; callback: () => void }[] = [];
-  const log: string[] = [];
-  const newId = () => String(++id);
-  const memory = new MemoryEngine({ clock: () => time, newId, keep: 1000, leaseMs: 30_000 });
-  const engine: Engine = Object.assign(memory, changed);
-  const hub = new Hub({
-    engine,
-    limits: {
-      maxMessageBytes: 4096,
-      maxFrameBytes: 16384,
-      maxRooms: 100,
-      historySize: 50,
-      sendQueueFrames: 256,
-      sendQueueBytes: 1_000_000,
-      writeWaitMs: 10_000,
-      ...limits,
-    },
-    log: createLogger({ level: "debug", write: (line) => log.push(line) }),
-    clock: () => time,
-    defer: (callback) => deferred.push(callback),
-    after: (ms, callback) => timers.push({ due: time + ms, callback }),
-    newId,
-  });
-  const join = async (username?: string, request: Partial<JoinRequest> = {}) => {
-    const peer = new FakePeer();
-    const full = { room: "r", ...(username !== undefined && { username }), ...request };
-    await hub.admit(full);
-    return { peer, member: hub.join(peer, full) };
-  };
-  return {
-    hub,
-    engine,
-    join,
-    log,
-    /** Ends the turn of the event loop. */
-    turn() {
-      const callbacks = deferred;
-      deferred = [];
-      for (const callback of callbacks) callback();
-    },
-    /** Lets time pass. */
-    pass(ms: number) {
-      time += ms;
-      const due = timers.filter((timer) => timer.due <= time);
-      timers = timers.filter((timer) => timer.due > time);
-      for (const { callback } of due) callback();
-    },
-    /** Callbacks that wait for the end of the turn. */
-    get waiting() {
-      return deferred.length;
-    },
-  };
-}
+import type { Member } from "../lib/room.ts";
+import { createHub, FakePeer } from "./fake_hub.ts";
 
 describe("Hub.join", () => {
   it("tells everyone who is online, then who joined, the joiner included", async () => {
