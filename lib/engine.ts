@@ -11,7 +11,7 @@
  * @module
  */
 
-import { Channels } from "./channels.ts";
+import { Channels, closedError } from "./channels.ts";
 import { nameKey } from "./names.ts";
 import {
   type ChatEvent,
@@ -41,7 +41,8 @@ export interface Draft extends Author {
 
 /** A private message before it is stored. */
 export interface PrivateDraft extends Draft {
-  readonly to: Author;
+  /** Absent if there is nobody of that name now: then it can only be a repeat. */
+  readonly to?: Author | undefined;
 }
 
 /** A wish to change a message. */
@@ -166,7 +167,11 @@ export interface Engine extends LiveEngine {
    * @throws {ProtocolError} `not_found`, or `forbidden` if it is another's message
    */
   delete(room: string, change: Change): Promise<Receipt<MessageDeletedEvent>>;
-  /** Stores a private message for its two people, and tells the room's subscribers. */
+  /**
+   * Stores a private message for its two people, and tells the room's subscribers.
+   *
+   * @throws {ProtocolError} `not_found` if it is to nobody and no repeat
+   */
   whisper(room: string, draft: PrivateDraft): Promise<Receipt<PrivateMessage>>;
   /** How far a room's log goes. */
   state(room: string): Promise<LogState>;
@@ -211,14 +216,21 @@ export function checkChange(
   }
 }
 
+/** What a private message to nobody is refused with. */
+export function nobodyError(): ProtocolError {
+  return new ProtocolError("not_found", "Nobody with this name is in the room.");
+}
+
 /** Under what a message is found again when its sender repeats it. */
 export function refKey(author: Author, ref: string): string {
   return `${nameKey(author.username)}\n${ref}`;
 }
 
-/** What every call of a closed engine is rejected with. */
-export function closedError(): ProtocolError {
-  return new ProtocolError("unavailable", "The server is restarting. Try again in a moment.");
+/** What is left of an event when its message is deleted. */
+export function withoutText(event: LogEvent): LogEvent {
+  if (event.type !== "chat") return { ...event, content: "" };
+  const { edited: _, ...rest } = event;
+  return { ...rest, content: "", deleted: true };
 }
 
 /** One event with what only the log knows of it. */
@@ -313,10 +325,7 @@ export class MemoryEngine implements Engine {
       const message = this.#find(log, change).event;
       const { id, username } = message;
       for (const entry of log.entries) {
-        const { event } = entry;
-        if (event.id !== id) continue;
-        const deleted = event.type === "chat" ? { deleted: true } as const : {};
-        this.#replace(log, entry, { ...event, content: "", ...deleted });
+        if (entry.event.id === id) this.#replace(log, entry, withoutText(entry.event));
       }
       const place = this.#place(log);
       const event = { type: "message_deleted", content: "", room, username, id, ...place } as const;
@@ -328,10 +337,12 @@ export class MemoryEngine implements Engine {
   whisper(room: string, draft: PrivateDraft): Promise<Receipt<PrivateMessage>> {
     return this.#write(room, (log) => {
       const { content, username, person, to } = draft;
-      const [from, receiver] = [this.#inbox(log, person), this.#inbox(log, to.person)];
+      const from = this.#inbox(log, person);
       const key = draft.ref === undefined ? undefined : refKey(draft, draft.ref);
       const first = key === undefined ? undefined : from.refs.get(key);
       if (first !== undefined) return { event: first, isDuplicate: true };
+      if (to === undefined) throw nobodyError();
+      const receiver = this.#inbox(log, to.person);
       const message: PrivateMessage = {
         id: this.#options.newId(),
         content,
@@ -341,10 +352,10 @@ export class MemoryEngine implements Engine {
         fromSeq: ++from.lastSeq,
         toSeq: ++receiver.lastSeq,
       };
+      this.#grow(log, 2 * (ENTRY_SIZE + content.length));
       from.entries.push({ inboxSeq: message.fromSeq, message });
       receiver.entries.push({ inboxSeq: message.toSeq, message });
       if (key !== undefined) from.refs.set(key, message);
-      this.#grow(log, 2 * (ENTRY_SIZE + content.length));
       for (const inbox of [from, receiver]) {
         if (inbox.entries.length > this.#options.keep) this.#trimInbox(log, inbox, 1);
       }
@@ -415,6 +426,7 @@ export class MemoryEngine implements Engine {
 
   close(): Promise<void> {
     this.#isClosed = true;
+    this.#channels.close();
     return Promise.resolve();
   }
 
@@ -473,8 +485,8 @@ export class MemoryEngine implements Engine {
   }
 
   #add(room: string, log: RoomLog, entry: Entry, origin: string): void {
-    log.entries.push(entry);
     this.#grow(log, ENTRY_SIZE + entry.event.content.length);
+    log.entries.push(entry);
     // Trimmed in batches: taking one off the front of an array costs its length.
     const { keep } = this.#options;
     if (log.entries.length > keep + Math.max(16, keep / 8)) {
@@ -484,7 +496,7 @@ export class MemoryEngine implements Engine {
   }
 
   #replace(log: RoomLog, entry: Entry, event: LogEvent): void {
-    this.#grow(log, event.content.length - entry.event.content.length);
+    this.#count(log, event.content.length - entry.event.content.length);
     entry.event = event;
   }
 
@@ -501,26 +513,27 @@ export class MemoryEngine implements Engine {
     for (const { content } of gone) this.#count(log, -ENTRY_SIZE - content.length);
   }
 
+  /** Makes place for what is about to be added. */
   #grow(log: RoomLog, size: number): void {
     this.#count(log, size);
     const { maxSize = 32 * 1024 * 1024 } = this.#options;
     for (const [room, other] of this.#logs) {
       if (this.#size <= maxSize) return;
       if (other === log) continue;
-      this.#forgetHalf(room, other);
+      this.#forgetHalf(other);
+      if (other.entries.length === 0 && !this.#channels.hasSubscribers(room)) {
+        this.#size -= other.size;
+        this.#logs.delete(room);
+      }
     }
-    if (this.#size > maxSize) this.#trim(log, Math.ceil(log.entries.length / 2));
+    if (this.#size > maxSize) this.#forgetHalf(log);
   }
 
-  /** Drops the older half of a room, or all of it once nothing is left and nobody listens. */
-  #forgetHalf(room: string, log: RoomLog): void {
+  /** Drops the older half of what a room holds. */
+  #forgetHalf(log: RoomLog): void {
     this.#trim(log, Math.ceil(log.entries.length / 2));
     for (const inbox of log.inboxes.values()) {
       this.#trimInbox(log, inbox, Math.ceil(inbox.entries.length / 2));
-    }
-    if (log.entries.length === 0 && !this.#channels.hasSubscribers(room)) {
-      this.#size -= log.size;
-      this.#logs.delete(room);
     }
   }
 

@@ -9,11 +9,10 @@
  */
 
 import { DatabaseSync, type StatementSync } from "node:sqlite";
-import { Channels } from "./channels.ts";
+import { Channels, closedError } from "./channels.ts";
 import {
   type Change,
   checkChange,
-  closedError,
   type Draft,
   type Engine,
   type EngineOptions,
@@ -22,6 +21,7 @@ import {
   type LogState,
   type MessageRange,
   type News,
+  nobodyError,
   type Presence,
   type PrivateDraft,
   type PrivateMessage,
@@ -114,6 +114,7 @@ interface RoomState {
 
 /** Something to write, and how to tell of it when it is stored. */
 interface Job {
+  readonly room: string;
   run(): void;
   done(): void;
   fail(error: unknown): void;
@@ -195,6 +196,7 @@ export class SqliteEngine implements Engine {
       const ref = draft.ref === undefined ? null : refKey(draft, draft.ref);
       const first = ref === null ? undefined : this.#sql.privateByRef.get(state.id!, person, ref);
       if (first !== undefined) return { event: toPrivate(first as Row), isDuplicate: true };
+      if (to === undefined) throw nobodyError();
       const time = this.#time(state);
       const message: PrivateMessage = {
         id: this.#options.newId(),
@@ -283,6 +285,7 @@ export class SqliteEngine implements Engine {
     if (!this.#isClosed) {
       this.#isClosed = true;
       for (const job of this.#jobs.splice(0)) job.fail(closedError());
+      this.#channels.close();
       this.#db.close();
     }
     return Promise.resolve();
@@ -299,6 +302,7 @@ export class SqliteEngine implements Engine {
       let result: (Receipt<E> & { news?: News }) | undefined;
       if (this.#jobs.length === 0) this.#options.defer(() => this.#commit());
       this.#jobs.push({
+        room,
         run: () => {
           try {
             const state = this.#room(room);
@@ -325,13 +329,17 @@ export class SqliteEngine implements Engine {
     const jobs = this.#jobs;
     this.#jobs = [];
     if (jobs.length === 0) return;
+    const before = new Map<string, RoomState>();
     try {
+      for (const { room } of jobs) {
+        if (!before.has(room)) before.set(room, { ...this.#room(room) });
+      }
       this.#db.exec("BEGIN IMMEDIATE");
       for (const job of jobs) job.run();
       this.#db.exec("COMMIT");
     } catch (error) {
       // The numbers that were given out are void.
-      this.#rooms.clear();
+      for (const [room, state] of before) this.#rooms.set(room, state);
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
       for (const job of jobs) job.fail(error);
       return;
@@ -464,7 +472,12 @@ function prepare(db: DatabaseSync) {
     ),
     lastPrivate: sql("SELECT max(seq) AS last FROM inbox WHERE room = ? AND person = ?"),
     trimPrivate: sql("DELETE FROM inbox WHERE room = ? AND person = ? AND seq <= ?"),
-    dropOldPrivate: sql("DELETE FROM inbox WHERE time < ?"),
+    // The newest stays, however old it is: the next one's number follows from it.
+    dropOldPrivate: sql(`
+      DELETE FROM inbox WHERE time < ? AND seq < (
+        SELECT max(seq) FROM inbox AS own WHERE own.room = inbox.room AND own.person = inbox.person
+      )
+    `),
   };
 }
 

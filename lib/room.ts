@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { LogEvent, Presence } from "./engine.ts";
+import { type LogEvent, type Presence, withoutText } from "./engine.ts";
 import { nameKey } from "./names.ts";
 import type { Outbox, Peer } from "./outbox.ts";
 import { Outgoing } from "./outgoing.ts";
@@ -190,6 +190,11 @@ export class Room {
         if (this.recent.length >= 2 * historySize) this.recent = this.newest(historySize);
         return;
       case "message_updated":
+        this.tail = this.tail.map((old) => {
+          const message = old.event as LogEvent;
+          if (message.id !== event.id || message.type !== "chat") return old;
+          return new Outgoing({ ...message, content: event.content, edited: true });
+        });
         this.recent = this.recent.map((old) => {
           const message = old.event as ChatEvent;
           if (message.id !== event.id) return old;
@@ -197,6 +202,11 @@ export class Room {
         });
         return;
       case "message_deleted":
+        this.tail = this.tail.map((old) =>
+          (old.event as LogEvent).id === event.id
+            ? new Outgoing(withoutText(old.event as LogEvent))
+            : old
+        );
         this.recent = this.recent.filter((old) => (old.event as ChatEvent).id !== event.id);
     }
   }

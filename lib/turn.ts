@@ -20,14 +20,15 @@ export type Defer = (callback: () => void) => void;
 export function createDefer(onError: (error: unknown) => void): Defer {
   let queue: (() => void)[] = [];
   const run = () => {
-    for (let i = 0; i < queue.length; i++) {
+    const callbacks = queue;
+    queue = [];
+    for (const callback of callbacks) {
       try {
-        queue[i]!();
+        callback();
       } catch (error) {
         onError(error);
       }
     }
-    queue = [];
   };
   return (callback) => {
     if (queue.length === 0) setImmediate(run);
