@@ -1,50 +1,69 @@
 // @ts-check
 /// <reference lib="dom" />
+/// <reference lib="dom.iterable" />
 /**
- * The page: joins rooms through `connection.js`, shows them through `log.js`, and looks after the
- * join dialog, the roster, the status and the composer.
+ * The page: joins rooms through `connection.js` and looks after what is around the conversation:
+ * address, dialogs, status, title and notifications. `log.js` shows what is said, `people.js` who is
+ * there, `composer.js` is where one writes.
  *
  * @module
  */
 
-import { Connection } from "./connection.js";
-import { avatar, element, Log } from "./log.js";
+import { canSeal, Cipher, createKey, isKey, isSealed, maxTextBytes } from "./cipher.js";
+import { HELP, readLine } from "./commands.js";
+import { Composer } from "./composer.js";
+import { Connection, isSameName } from "./connection.js";
+import { element, listOf, Log } from "./log.js";
+import { browser, tab } from "./memory.js";
+import { People } from "./people.js";
 
-/** @typedef {import("./connection.js").ConnectionState} ConnectionState */
-/** @typedef {import("./connection.js").Frame} Frame */
+/** @import { ConnectionState, Outgoing, Told } from "./connection.js" */
+/** @import { Mode } from "./composer.js" */
+/** @import { Message } from "./log.js" */
+
+/** Where one is, by the address: a room, and the key that only its link has. */
+/** @typedef {{ room: string, key: string }} Place */
 
 const DEFAULT_ROOM = "lobby";
-/** The server takes this much, counted in UTF-8. */
-const MAX_MESSAGE_BYTES = 4096;
-/** From here on the composer says how much is left. */
-const COUNT_FROM_BYTES = 3600;
-/** When no replayed message came for this long, there are no more. */
-const SETTLED_MS = 250;
+const PRIVATE_ROOM = /^private-([a-z2-7]{16})$/;
 /** How long a passing remark stays. */
 const TOAST_MS = 2500;
+/** What is read out is gathered for so long; more than so many messages are only counted. */
+const ANNOUNCE_MS = 1000;
+const MAX_ANNOUNCED = 3;
 
 const WELCOME = "Join the conversation";
-const LEFT_BEHIND = "Your last message may not have been sent. It is back in the box.";
+const PICK = "Pick a name and a room. No account needed.";
+const INVITED = "You have the link to a private room. What is said there is encrypted end to end.";
+const NO_KEY =
+  "Your link lacks the key of this room. Ask for the whole link to read and write here.";
+const NO_CRYPTO =
+  "Browsers encrypt only on pages that came by https. Open the room by its https address.";
 
 const page = {
   status: get("status", HTMLElement),
   statusWords: get("status-words", HTMLElement),
   countdown: get("countdown", HTMLElement),
+  about: get("about", HTMLButtonElement),
   roomName: get("room-name", HTMLElement),
+  lock: get("lock", SVGElement),
   toast: get("toast", HTMLElement),
+  announcer: get("announcer", HTMLElement),
+  copy: get("copy", HTMLButtonElement),
+  menu: get("menu", HTMLElement),
+  notify: get("notify", HTMLButtonElement),
 
   log: get("log", HTMLElement),
   empty: get("empty", HTMLElement),
+  emptyTitle: get("empty-title", HTMLElement),
+  emptyWords: get("empty-words", HTMLElement),
+  invite: get("invite", HTMLButtonElement),
+  emptyAbout: get("empty-about", HTMLButtonElement),
   newer: get("newer", HTMLButtonElement),
-
+  newerWords: get("newer-words", HTMLElement),
   people: get("people", HTMLElement),
-  peopleList: get("people-list", HTMLElement),
-  peopleCounts: [get("people-count", HTMLElement), get("people-button-count", HTMLElement)],
 
-  composer: get("composer", HTMLFormElement),
-  text: get("text", HTMLTextAreaElement),
-  send: get("send", HTMLButtonElement),
-  counter: get("counter", HTMLElement),
+  typing: get("typing", HTMLElement),
   trouble: get("trouble", HTMLElement),
   troubleWords: get("trouble-words", HTMLElement),
   retry: get("retry", HTMLButtonElement),
@@ -52,91 +71,312 @@ const page = {
   join: get("join", HTMLDialogElement),
   joinForm: get("join-form", HTMLFormElement),
   joinTitle: get("join-title", HTMLElement),
+  joinIntro: get("join-intro", HTMLElement),
   joinButton: get("join-button", HTMLButtonElement),
   joinError: get("join-error", HTMLElement),
+  joinPrivate: get("join-private", HTMLButtonElement),
+  joinCancel: get("join-cancel", HTMLButtonElement),
   name: get("name", HTMLInputElement),
   nameError: get("name-error", HTMLElement),
   room: get("room", HTMLInputElement),
+  roomField: get("room-field", HTMLElement),
   roomError: get("room-error", HTMLElement),
+
+  privacy: get("privacy", HTMLDialogElement),
+  ask: get("ask", HTMLDialogElement),
+  askQuote: get("ask-quote", HTMLElement),
 };
 
 const log = new Log({
   scroller: page.log,
   rows: get("rows", HTMLElement),
-  onFollow: (following) => following && (page.newer.hidden = true),
+  top: get("top", HTMLElement),
+}, {
+  onFollow: (following) => following && showNewer(0),
+  onOlder: loadOlder,
+  onEdit: ({ id, text }) => composer.edit(id ?? "", text),
+  onDelete: askToDelete,
+  onRetry: ({ ref }) => connection?.sendAgain(ref ?? ""),
+  onDiscard: ({ ref }) => {
+    connection?.discard(ref ?? "");
+    log.discard(ref ?? "");
+    keepPlace();
+  },
+  onWhisper: (name) => composer.whisper(name),
 });
-const utf8 = new TextEncoder();
 
-/** @type {Connection | undefined} */
+const composer = new Composer({
+  form: get("composer", HTMLFormElement),
+  text: get("text", HTMLTextAreaElement),
+  send: get("send", HTMLButtonElement),
+  counter: get("counter", HTMLElement),
+  hint: get("hint", HTMLElement),
+  mode: get("mode", HTMLElement),
+  modeWords: get("mode-words", HTMLElement),
+  modeEnd: get("mode-end", HTMLButtonElement),
+}, {
+  onSubmit: submit,
+  onTyping: (active) => connection?.typing(active),
+  onEditLast: () => {
+    const last = log.lastOwn;
+    if (last) composer.edit(last.id ?? "", last.text);
+  },
+});
+
+const people = new People({
+  list: get("people-list", HTMLElement),
+  rest: get("people-rest", HTMLElement),
+  counts: [get("people-count", HTMLElement), get("people-button-count", HTMLElement)],
+}, (name) => {
+  if (page.people.matches(":popover-open")) page.people.hidePopover();
+  composer.whisper(name);
+});
+
+/** The room one is in, or is on the way into. @type {Connection | undefined} */
 let connection;
-/** Who is in the room. @type {Set<string>} */
-let people = new Set();
-/** Sent, and not yet come back to us as the room's messages. @type {string[]} */
-let underway = [];
-/** Put back into the composer after a loss, because nobody knows whether they arrived. @type {string[]} */
-let putBack = [];
+/** Seals and opens what is said there. @type {Cipher | undefined} */
+let cipher;
+/**
+ * On the way into another room, or to another name, while still in this one.
+ *
+ * @type {Connection | undefined}
+ */
+let candidate;
+/** @type {Place} */
+let place = readAddress();
+/** Whether the server has ever let us into this room. */
+let hasArrived = false;
+/** Finds the reader's name in a text. */
+let mention = /(?!)/;
+/** The refs of own messages that are on the page. @type {Set<string>} */
+const shown = new Set();
+/** Who else types. @type {Set<string>} */
+const typists = new Set();
+/** @type {string[]} */
+let toAnnounce = [];
 let unread = 0;
-/** How often this connection has become live. From the second time on, what is replayed was missed. */
-let arrivals = 0;
-/** @type {ReturnType<typeof setTimeout> | undefined} */
-let settling;
+let newer = 0;
 /** @type {ReturnType<typeof setInterval> | undefined} */
 let ticking;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let toasting;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let announcing;
 
-// ---- Joining and leaving ---------------------------------------------------------------------
+// ---- Where one is --------------------------------------------------------------------------------
 
-/** @param {{ rejoining?: boolean }} [how] */
-function join({ rejoining = false } = {}) {
-  connection?.close();
-  clearTimeout(settling);
-  const joined = new Connection({
-    base: location.href,
-    room: page.room.value,
-    username: page.name.value,
-    rejoining,
+/** @returns {Place} */
+function readAddress() {
+  const url = new URL(location.href);
+  const [, inPath = ""] = /^\/r\/([^/]+)\/?$/.exec(url.pathname) ?? [];
+  const room = decode(inPath) || url.searchParams.get("room") || tab.place?.room || DEFAULT_ROOM;
+  return { room: room.normalize("NFC").trim(), key: keyIn(url) };
+}
+
+/** @param {URL} url */
+function keyIn(url) {
+  return new URLSearchParams(url.hash.slice(1)).get("key") ?? "";
+}
+
+/** @param {Place} place */
+function addressOf({ room, key }) {
+  return `/r/${encodeURIComponent(room)}${key ? `#key=${key}` : ""}`;
+}
+
+/** @param {string} text */
+function decode(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return "";
+  }
+}
+
+/** Whether what is said there is encrypted. @param {Place} place */
+function isPrivate({ room, key }) {
+  return key !== "" || PRIVATE_ROOM.test(room);
+}
+
+/** What a room is called on the page. @param {string} room */
+function titleOf(room) {
+  const [, letters] = PRIVATE_ROOM.exec(room) ?? [];
+  return letters ? `Private room ${letters.slice(0, 4)}` : room;
+}
+
+/** A name that nobody guesses, and a key that nobody has. @returns {Place} */
+function newPrivatePlace() {
+  const letters = "abcdefghijklmnopqrstuvwxyz234567";
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  const name = Array.from(bytes, (byte) => letters[byte % 32]).join("");
+  return { room: `private-${name}`, key: createKey() };
+}
+
+/** The address is another one: somebody went back, or changed it. */
+function followAddress() {
+  const next = readAddress();
+  if (next.room === place.room && next.key === place.key) return;
+  if (connection && hasArrived) go(next, connection.username);
+  else {
+    place = next;
+    askToJoin();
+  }
+}
+
+// ---- Joining and leaving -------------------------------------------------------------------------
+
+/**
+ * Goes into a room. Whoever is in one already stays there until the other one lets them in.
+ *
+ * @param {Place} next
+ * @param {string} username
+ * @param {import("./connection.js").Unsent[]} [unsent]
+ */
+async function go(next, username, unsent = []) {
+  const room = next.room.normalize("NFC").trim();
+  const isSameRoom = connection?.room === room && place.key === next.key;
+  const session = browser.session(room, username) ??
+    (isSameRoom ? connection?.session : undefined);
+  const nextCipher = await cipherFor(next);
+  const joining = new Connection({
+    base: new URL("/", location.href),
+    room,
+    username,
+    unsent,
+    ...(session && { session }),
+    ...(nextCipher && { cipher: nextCipher }),
   });
+  candidate?.close();
+  candidate = undefined;
+  if (connection?.state.state === "live") {
+    candidate = joining;
+    joining.on("state", (state) => {
+      if (joining === candidate) onCandidate(state, { ...next, room }, nextCipher);
+    });
+  } else adopt(joining, { ...next, room }, nextCipher);
+  joining.open();
+}
+
+/** @param {Place} next */
+async function cipherFor(next) {
+  return isKey(next.key) && canSeal() ? await Cipher.fromKey(next.key) : undefined;
+}
+
+/** @param {ConnectionState} state @param {Place} next @param {Cipher | undefined} nextCipher */
+function onCandidate(state, next, nextCipher) {
+  showJoining(state);
+  if (state.state === "live" && candidate) {
+    const joined = candidate;
+    candidate = undefined;
+    adopt(joined, next, nextCipher);
+    showState(state);
+  } else if (state.state === "refused" || (state.state === "reconnecting" && !page.join.open)) {
+    candidate?.close();
+    candidate = undefined;
+    const { reason } = state;
+    if (page.join.open && state.state === "refused") showRefusal(state);
+    else composer.hint(reason || "The server does not answer.");
+    // The address may already be that of the other room.
+    if (!page.join.open) history.replaceState(null, "", addressOf(place));
+  }
+}
+
+/**
+ * Makes a connection the one that the page shows.
+ *
+ * @param {Connection} joined
+ * @param {Place} next
+ * @param {Cipher | undefined} nextCipher
+ */
+function adopt(joined, next, nextCipher) {
+  connection?.close();
   connection = joined;
-  arrivals = 0;
-  people = new Set();
-  showPeople();
-  log.reset(joined.username);
+  cipher = nextCipher;
+  place = next;
+  hasArrived = false;
+  typists.clear();
+  showTyping();
+  shown.clear();
+  log.reset();
+  page.log.ariaBusy = "true";
   page.empty.hidden = true;
-  page.roomName.textContent = joined.room;
-  joined.onState((state) => joined === connection && showState(state));
-  joined.onFrame((frame) => joined === connection && receive(frame));
-  joined.open();
+  mention = mentionOf(joined.username);
+  composer.reset();
+  showPlace();
+  people.reset();
+  for (const item of joined.unsent) showOutgoing(item);
+  const ours = (/** @type {(what: any) => void} */ handle) => (/** @type {any} */ what) => {
+    if (joined === connection) handle(what);
+  };
+  joined.on("state", ours(showState));
+  joined.on("events", ours(receive));
+  joined.on("outgoing", ours(showOutgoing));
+  joined.on("gap", ours(showGap));
+  joined.on("people", ours((roster) => people.show(roster, joined.username)));
 }
 
 function leave() {
-  const room = connection?.room ?? DEFAULT_ROOM;
-  connection?.close();
-  remember("sessionStorage", "hubbub.joined", "");
-  askToJoin(`You left ${room}`);
+  const left = connection;
+  left?.close();
+  tab.place = undefined;
+  page.menu.hidePopover();
+  askToJoin(`You left ${titleOf(left?.room ?? DEFAULT_ROOM)}`);
 }
 
-/** @param {string} title */
-function askToJoin(title) {
-  page.joinTitle.textContent = title;
+/** @param {string} [title] */
+function askToJoin(title = WELCOME) {
+  const isInvited = isPrivate(place);
+  page.joinTitle.textContent = isInvited && title === WELCOME ? "Join a private room" : title;
+  page.joinIntro.textContent = !isInvited ? PICK : keyTrouble() || INVITED;
+  page.room.value = place.room;
+  page.roomField.hidden = isInvited;
+  page.joinPrivate.hidden = isInvited || !canSeal();
+  page.joinCancel.hidden = connection?.state.state !== "live";
+  if (!page.name.value) page.name.value = connection?.username ?? "";
   complain(undefined, "");
-  if (page.people.matches(":popover-open")) page.people.hidePopover();
+  for (const popover of [page.people, page.menu]) {
+    if (popover.matches(":popover-open")) popover.hidePopover();
+  }
   if (!page.join.open) page.join.showModal();
+  showJoining(connection?.state ?? { state: "closed" });
   (page.name.value ? page.joinButton : page.name).focus();
+}
+
+/** @param {Place} next */
+function submitJoin(next) {
+  const name = page.name.value.normalize("NFC").trim();
+  if (name === "") return complain(page.name, "Type your name.");
+  if (next.room === "") return complain(page.room, "Type a room.");
+  complain(undefined, "");
+  const isHere = connection?.state.state === "live" && name === connection.username &&
+    next.room === place.room && next.key === place.key;
+  if (isHere) page.join.close();
+  else go(next, name);
 }
 
 /** The server has let us in: from now on the link and a reload lead back here. */
 function arrived() {
-  if (!connection || ++arrivals > 1) return;
-  const { room, username } = connection;
-  remember("localStorage", "hubbub.name", username);
-  remember("sessionStorage", "hubbub.joined", JSON.stringify({ room, username }));
-  const link = new URL(location.href);
-  link.searchParams.set("room", room);
-  history.replaceState(null, "", link);
+  if (!connection) return;
+  const { room, username, session } = connection;
+  if (session) browser.keepSession(room, username, session);
+  composer.maxBytes = maxBytes();
+  if (hasArrived) return;
+  hasArrived = true;
+  browser.name = username;
+  page.name.value = username;
+  keepPlace();
+  const address = addressOf(place);
+  const isNew = location.pathname.startsWith("/r/") &&
+    location.pathname + location.hash !== address;
+  if (isNew) history.pushState(null, "", address);
+  else history.replaceState(null, "", address);
   page.join.close();
-  page.text.focus();
   showTitle();
+  composer.focus();
+}
+
+function maxBytes() {
+  const limit = connection?.maxMessageBytes ?? Infinity;
+  return cipher && limit !== Infinity ? maxTextBytes(limit) : limit;
 }
 
 /**
@@ -148,7 +388,7 @@ function showRefusal({ reason, code }) {
   // The server's sentences about names begin with which of the two they are about.
   const aboutRoom = code === 400 && reason.startsWith("The room");
   const aboutName = [400, 409, 4009].includes(code) && !aboutRoom;
-  askToJoin(arrivals > 0 ? "You are no longer in the room" : WELCOME);
+  if (!page.join.open) askToJoin(hasArrived ? "You are no longer in the room" : WELCOME);
   complain(aboutName ? page.name : aboutRoom ? page.room : undefined, reason);
 }
 
@@ -171,7 +411,7 @@ function joinFields() {
   return [[page.name, page.nameError], [page.room, page.roomError]];
 }
 
-// ---- Status ----------------------------------------------------------------------------------
+// ---- Status --------------------------------------------------------------------------------------
 
 /** @param {ConnectionState} state */
 function showState(state) {
@@ -179,25 +419,24 @@ function showState(state) {
   page.status.dataset.state = state.state;
   page.statusWords.textContent = statusWords(state);
   page.countdown.textContent = "";
-  if (state.state !== "live") takeBack();
-
   if (state.state === "live") {
-    page.log.ariaBusy = "true";
-    settle();
-    hideTrouble();
     arrived();
-  } else if (state.state === "reconnecting") {
+    showTrouble("");
+  } else {
+    typists.clear();
+    showTyping();
+  }
+  if (state.state === "reconnecting") {
     countDown(state.retryAt);
     ticking = setInterval(countDown, 1000, state.retryAt);
     const why = state.reason || "The connection was lost.";
-    showTrouble(putBack.length ? LEFT_BEHIND : `${why} You can go on writing.`);
+    showTrouble(`${why} What you write is sent when it is back.`);
   } else if (state.state === "refused") {
-    remember("sessionStorage", "hubbub.joined", "");
+    tab.place = undefined;
     showRefusal(state);
   }
   page.retry.hidden = state.state !== "reconnecting";
-  if (page.join.open) showJoining(state);
-  updateComposer();
+  showJoining(state);
 }
 
 /** @param {number} until */
@@ -209,7 +448,7 @@ function countDown(until) {
 /** @param {ConnectionState} state */
 function statusWords({ state }) {
   if (state === "live") return "Connected";
-  if (state === "connecting") return arrivals > 0 ? "Reconnecting" : "Connecting";
+  if (state === "connecting") return hasArrived ? "Reconnecting" : "Connecting";
   if (state === "reconnecting") return navigator.onLine ? "Reconnecting" : "Offline, trying again";
   return "Not connected";
 }
@@ -220,6 +459,7 @@ function statusWords({ state }) {
  * @param {ConnectionState} state
  */
 function showJoining(state) {
+  if (!page.join.open) return;
   page.joinButton.disabled = state.state === "connecting";
   page.joinButton.textContent = state.state === "connecting" ? "Joining…" : "Join";
   if (state.state !== "reconnecting") return;
@@ -228,169 +468,335 @@ function showJoining(state) {
 
 /** @param {string} words */
 function showTrouble(words) {
-  page.trouble.hidden = false;
+  page.trouble.hidden = words === "";
   page.troubleWords.textContent = words;
 }
 
-function hideTrouble() {
-  if (putBack.length) return showTrouble(LEFT_BEHIND);
-  page.trouble.hidden = true;
-  page.troubleWords.textContent = "";
-}
-
-// ---- What the server says --------------------------------------------------------------------
-
-/** @param {Frame} frame */
-function receive(frame) {
-  const { username } = frame;
-  const self = username === connection?.username;
-  if (frame.type === "chat") return receiveChat(frame, self);
-  if (frame.type === "online_users") {
-    people = new Set(frame.content.split(",").filter(Boolean));
-  } else if (frame.type === "user_joined") {
-    people.add(username);
-    if (!self) log.addNotice(username, "joined");
-  } else if (frame.type === "user_left") {
-    people.delete(username);
-    if (!self) log.addNotice(username, "left");
-  } else if (frame.type === "error") {
-    return receiveError(frame);
-  }
-  showPeople();
-}
-
-/**
- * @param {Frame} frame
- * @param {boolean} own
- */
-function receiveChat(frame, own) {
-  if (frame.history) settle();
-  if (!log.addMessage(frame)) return;
-  page.empty.hidden = true;
-  if (own) return settleOwn(frame);
-  if (frame.history && arrivals < 2) return;
-  if (!log.following) page.newer.hidden = false;
-  if (document.hidden) unread++;
+/** What the page says about the room before anything is said in it. */
+function showPlace() {
+  const isSecret = isPrivate(place);
+  const trouble = keyTrouble();
+  page.roomName.textContent = titleOf(place.room);
+  page.lock.toggleAttribute("hidden", !isSecret);
+  page.about.hidden = !isSecret;
+  page.about.textContent = trouble ? "No key" : "Encrypted";
+  page.emptyAbout.hidden = !isSecret || trouble !== "";
+  // A link without its key helps nobody.
+  page.copy.hidden = page.invite.hidden = trouble !== "";
+  page.emptyTitle.textContent = isSecret ? "This room is private" : "Nothing said here yet";
+  page.emptyWords.textContent = trouble ||
+    (isSecret
+      ? "Only people with the link can read what is written here. Send it to those you want to talk to."
+      : "Say hello, or send the link to someone you would like to talk to.");
+  composer.closedBecause = trouble ? "You need the whole link to write here" : "";
   showTitle();
 }
 
-/**
- * One of ours is in the room: no need to keep it any longer.
- *
- * @param {Frame} frame
- */
-function settleOwn({ content, history }) {
-  if (!history) {
-    const at = underway.indexOf(content);
-    if (at >= 0) underway.splice(at, 1);
-  } else if (putBack.includes(content)) {
-    putBack.splice(putBack.indexOf(content), 1);
-    if (page.text.value.includes(content)) {
-      setText(page.text.value.replace(content, () => "").replace(/^\n+/, ""));
-    }
-    hideTrouble();
-  }
-}
-
-/** @param {Frame} frame */
-function receiveError({ content }) {
-  if (connection?.state.state !== "live") return;
-  const refused = underway.pop();
-  if (refused) setText(joinLines(refused, page.text.value));
-  showTrouble(content);
-}
-
-/** Calls the replay finished when nothing more of it came for a moment. */
-function settle() {
-  clearTimeout(settling);
-  settling = setTimeout(() => {
-    page.log.ariaBusy = "false";
-    page.empty.hidden = log.size > 0;
-  }, SETTLED_MS);
-}
-
-function showPeople() {
-  const self = connection?.username ?? "";
-  const others = [...people].filter((name) => name !== self).sort((a, b) => a.localeCompare(b));
-  const all = people.has(self) ? [self, ...others] : others;
-  page.peopleList.replaceChildren(...all.map((username) => {
-    const name = element("span", "name", username);
-    name.dir = "auto";
-    const row = element("li", "", avatar(username), name);
-    if (username === self) row.append(element("span", "you", "you"));
-    return row;
-  }));
-  for (const count of page.peopleCounts) count.textContent = String(all.length);
+/** Why what is said in this room can be neither read nor written; nothing if it can. */
+function keyTrouble() {
+  if (!isPrivate(place)) return "";
+  if (!isKey(place.key)) return NO_KEY;
+  return canSeal() ? "" : NO_CRYPTO;
 }
 
 function showTitle() {
   const count = unread ? `(${unread}) ` : "";
-  document.title = connection ? `${count}${connection.room} · Hubbub` : "Hubbub";
+  document.title = connection ? `${count}${titleOf(connection.room)} · Hubbub` : "Hubbub";
 }
 
-// ---- Composer --------------------------------------------------------------------------------
+// ---- What the server says ------------------------------------------------------------------------
 
-function submit() {
-  const content = readText();
-  if (page.send.disabled || !connection?.send(content)) return;
-  underway.push(content);
-  putBack = [];
-  setText("");
-  hideTrouble();
+/** @param {readonly Told[]} events */
+function receive(events) {
+  for (const event of events) receiveOne(event);
+  page.empty.hidden = log.size > 0;
+}
+
+/** @param {Told} event */
+function receiveOne(event) {
+  switch (event.type) {
+    case "welcome":
+      if (!event.recovered) log.setOlder(event.seq > 0);
+      return;
+    case "chat":
+    case "dm":
+      return receiveMessage(event);
+    case "message_updated": {
+      const { id, content: text } = event;
+      return log.change(id, { text, edited: true, ...sealOf(event) });
+    }
+    case "message_deleted":
+      return log.change(event.id, { text: "", deleted: true });
+    case "user_joined":
+    case "user_left": {
+      const isSelf = isSameName(event.username, connection?.username ?? "");
+      if (event.type === "user_left") stopTyping(event.username);
+      if (!isSelf) log.addNotice(event.username, event.type === "user_left" ? "left" : "joined");
+      return;
+    }
+    case "typing": {
+      if (isSameName(event.username, connection?.username ?? "")) return;
+      if (event.active) typists.add(event.username);
+      else typists.delete(event.username);
+      return showTyping();
+    }
+    case "error":
+      return composer.hint(event.content);
+  }
+}
+
+/** @param {Extract<Told, { type: "chat" | "dm" }>} event */
+function receiveMessage(event) {
+  const message = toMessage(event);
+  const isOld = event.history === true;
+  const isNews = !message.own && !isOld;
+  const isUnseen = isNews && document.hidden;
+  if (!log.add(message, { isOld: isOld && event.type === "dm", isFresh: isUnseen })) return;
+  stopTyping(message.author);
+  if (!isNews) return;
+  announce(lineOf(message));
+  if (isUnseen) {
+    unread++;
+    showTitle();
+    if (message.mention || message.to) notify(message);
+  }
+  if (!log.following) showNewer(newer + 1);
+}
+
+/**
+ * @param {Extract<Told, { type: "chat" | "dm" }>} event
+ * @returns {Message}
+ */
+function toMessage(event) {
+  const own = isSameName(event.username, connection?.username ?? "");
+  return {
+    id: event.id,
+    at: dateOf(event.timestamp),
+    author: event.username,
+    text: event.content,
+    own,
+    status: "sent",
+    mention: !own && event.type === "chat" && mention.test(event.content),
+    ...(event.type === "chat"
+      ? { seq: event.seq, edited: event.edited === true, deleted: event.deleted === true }
+      : { to: event.to }),
+    ...sealOf(event),
+  };
+}
+
+/** @param {Told} event @returns {Pick<Message, "seal">} */
+function sealOf({ seal, content }) {
+  if (seal) return { seal };
+  return !cipher && isSealed(content) ? { seal: "locked" } : {};
+}
+
+/** @param {Outgoing} item */
+function showOutgoing({ ref, content, to, status, reason, ack }) {
+  const news = { status, reason: reason || "" };
+  if (ack) {
+    const { id, seq, timestamp } = ack;
+    log.settle(ref, { ...news, id, at: dateOf(timestamp), ...(seq !== undefined && { seq }) });
+  } else if (shown.has(ref)) log.settle(ref, news);
+  else {
+    shown.add(ref);
+    log.add({
+      ref,
+      at: new Date(),
+      author: connection?.username ?? "",
+      text: content,
+      own: true,
+      ...news,
+      ...(to !== undefined && { to }),
+    });
+  }
+  if (status === "failed") announce(`Not sent: ${content}. ${reason}`);
+  if (connection?.state.state === "live") showTrouble(status === "waiting" ? reason : "");
+  keepPlace();
+}
+
+/** @param {{ isNewLife: boolean }} gap */
+function showGap({ isNewLife }) {
+  if (!isNewLife) return log.addGap("Some messages sent while you were away may be missing here");
+  log.makeStale();
+  log.addGap("The server started anew. Messages sent while you were away may be missing here");
+}
+
+async function loadOlder() {
+  const asked = connection;
+  const before = log.oldestSeq;
+  if (!asked || before === undefined || before <= 1) return log.setOlder(false);
+  try {
+    const { messages, more } = await asked.history({ before, limit: 50 });
+    if (asked !== connection) return;
+    log.addOlder(messages.map((event) => toMessage(/** @type {any} */ (event))), more);
+  } catch {
+    // It is asked for again when the reader scrolls again.
+    if (asked === connection) log.setOlder(true);
+  }
+}
+
+/** @param {string} name */
+function stopTyping(name) {
+  if (typists.delete(name)) showTyping();
+}
+
+function showTyping() {
+  const who = [...typists];
+  page.typing.textContent = who.length === 0
+    ? ""
+    : `${listOf(who)} ${who.length === 1 ? "is" : "are"} typing…`;
+}
+
+/** @param {number} count */
+function showNewer(count) {
+  newer = count;
+  page.newer.hidden = count === 0;
+  page.newerWords.textContent = count === 1 ? "1 new message" : `${count} new messages`;
+}
+
+/** @param {Message} message */
+function lineOf({ author, text, to, seal }) {
+  const words = seal === "broken" || seal === "locked" ? "a message that cannot be read" : text;
+  return `${author}${to ? " privately" : ""}: ${words}`;
+}
+
+/**
+ * Has new lines read out, and not so many at once that nobody can follow.
+ *
+ * @param {string} line
+ */
+function announce(line) {
+  toAnnounce.push(line);
+  announcing ??= setTimeout(() => {
+    announcing = undefined;
+    const lines = toAnnounce.length > MAX_ANNOUNCED
+      ? [`${toAnnounce.length} new messages`]
+      : toAnnounce;
+    page.announcer.replaceChildren(...lines.map((line) => element("p", "", line)));
+    toAnnounce = [];
+  }, ANNOUNCE_MS);
+}
+
+/** @param {string} username */
+function mentionOf(username) {
+  const name = username.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  return new RegExp(`(?<![\\p{L}\\p{N}_])@?${name}(?![\\p{L}\\p{N}_])`, "iu");
+}
+
+/** @param {Message} message */
+function notify({ author, text, to, id }) {
+  if (!browser.notifies || globalThis.Notification?.permission !== "granted") return;
+  const title = to ? `${author}, privately` : `${author} in ${titleOf(place.room)}`;
+  try {
+    const note = new Notification(title, { body: text, icon: "/favicon.svg", tag: id ?? "" });
+    note.addEventListener("click", () => {
+      globalThis.focus();
+      note.close();
+    });
+  } catch { /* Some phones have the class and no use of it. */ }
+}
+
+// ---- What one writes -----------------------------------------------------------------------------
+
+/**
+ * @param {string} text
+ * @param {Mode} mode
+ * @returns {boolean} whether it was taken
+ */
+function submit(text, mode) {
+  if (!connection) return false;
+  if (mode.type === "edit") {
+    change(connection.edit(mode.id, text));
+    return true;
+  }
+  const line = readLine(text, connection.roster.names);
+  switch (line.type) {
+    case "say":
+      if (mode.type === "whisper") connection.whisper(mode.to, line.text);
+      else connection.send(line.text);
+      log.forgetFresh();
+      log.toEnd();
+      break;
+    case "whisper":
+      connection.whisper(line.to, line.text);
+      log.toEnd();
+      break;
+    case "nick":
+      return rename(line.name);
+    case "who":
+      showWho();
+      break;
+    case "help":
+      showHelp();
+      break;
+    case "wrong":
+      composer.hint(line.why);
+      return false;
+  }
+  for (const item of connection.unsent) if (!shown.has(item.ref)) showOutgoing(item);
+  page.empty.hidden = true;
+  return true;
+}
+
+/** @param {string} name */
+function rename(name) {
+  if (connection?.state.state !== "live" || connection.unsent.length > 0) {
+    composer.hint("You can change your name when you are connected and all is sent.");
+    return false;
+  }
+  go(place, name);
+  return true;
+}
+
+function showWho() {
+  const { names, online, unknown } = connection?.roster ?? { names: [], online: 0, unknown: 0 };
+  const rest = unknown > 0 ? `, and ${unknown.toLocaleString()} more` : "";
+  const title = online === 1 ? "You are alone here" : `${online.toLocaleString()} people here`;
+  showCard(title, element("p", "", names.join(", ") + rest));
+}
+
+function showHelp() {
+  const rows = HELP.flatMap(([command, what]) => [
+    element("dt", "", element("code", "", command)),
+    element("dd", "", what),
+  ]);
+  showCard("What you can type", element("dl", "", ...rows));
+}
+
+/** @param {string} title @param {HTMLElement} body */
+function showCard(title, body) {
+  const only = element("small", "mark", "Only you see this");
+  log.addCard(element("div", "note", element("h2", "", title, " ", only), body));
   log.toEnd();
 }
 
-/** Whatever was sent and did not come back goes into the composer again: nothing typed is lost. */
-function takeBack() {
-  if (underway.length === 0) return;
-  putBack = underway;
-  underway = [];
-  setText(joinLines(...putBack, page.text.value));
+/** @param {Message} message */
+function askToDelete({ id, text }) {
+  page.askQuote.textContent = text;
+  page.ask.returnValue = "";
+  page.ask.showModal();
+  page.ask.addEventListener("close", () => {
+    if (page.ask.returnValue === "yes" && connection) change(connection.delete(id ?? ""));
+    composer.focus();
+  }, { once: true });
 }
 
-/** What would be sent: without blank lines around it, but with its indentation. */
-function readText() {
-  return page.text.value.replace(/^\s*\n/, "").trimEnd();
-}
-
-/** @param {string} text */
-function setText(text) {
-  page.text.value = text;
-  updateComposer();
-}
-
-/** @param {string[]} lines */
-function joinLines(...lines) {
-  return lines.filter(Boolean).join("\n");
-}
-
-function updateComposer() {
-  const content = readText();
-  const bytes = utf8.encode(content).length;
-  const left = MAX_MESSAGE_BYTES - bytes;
-  const live = connection?.state.state === "live";
-  page.send.disabled = !live || content === "" || left < 0;
-  page.counter.textContent = bytes < COUNT_FROM_BYTES
-    ? ""
-    : left < 0
-    ? `${-left} bytes too long`
-    : `${left} bytes left`;
-  page.counter.classList.toggle("over", left < 0);
-  page.text.ariaInvalid = String(left < 0);
-  if (!CSS.supports("field-sizing", "content")) {
-    page.text.style.height = "auto";
-    page.text.style.height = `${page.text.scrollHeight}px`;
+/** Says so when a message could not be changed. @param {Promise<unknown>} done */
+async function change(done) {
+  try {
+    await done;
+  } catch (error) {
+    toast(error instanceof Error ? error.message : String(error));
   }
-  remember("sessionStorage", "hubbub.draft", page.text.value);
 }
 
-// ---- The link, and what is remembered ----------------------------------------------------------
+// ---- The link, and other small things ------------------------------------------------------------
 
 async function copyLink() {
   try {
     // There is no clipboard on plain http, other than on localhost.
-    await navigator.clipboard.writeText(location.href);
-    toast("Link copied");
+    await navigator.clipboard.writeText(new URL(addressOf(place), location.href).href);
+    toast(isPrivate(place) ? "Private link copied" : "Link copied");
   } catch {
     toast("Please copy the link from the address bar");
   }
@@ -403,43 +809,54 @@ function toast(words) {
   toasting = setTimeout(() => page.toast.replaceChildren(), TOAST_MS);
 }
 
-/** @typedef {"localStorage" | "sessionStorage"} Memory */
-
-/**
- * @param {Memory} memory May be switched off: then nothing is remembered, and all else works.
- * @param {string} key
- * @param {string} value
- */
-function remember(memory, key, value) {
-  try {
-    globalThis[memory].setItem(key, value);
-  } catch { /* As said. */ }
+/** What a reload comes back to. */
+function keepPlace() {
+  if (!connection || !hasArrived) return;
+  const { room, username } = connection;
+  const unsent = connection.unsent.filter(({ status }) => status !== "failed")
+    .map(({ ref, content, to }) => ({ ref, content, ...(to !== undefined && { to }) }));
+  tab.place = { room, username, unsent };
 }
 
-/**
- * @param {Memory} memory
- * @param {string} key
- */
-function remembered(memory, key) {
-  try {
-    return globalThis[memory].getItem(key) ?? "";
-  } catch {
-    return "";
+async function toggleNotify() {
+  if (browser.notifies) {
+    browser.notifies = false;
+  } else if (!globalThis.Notification) {
+    toast("This browser has no notifications");
+  } else if (await Notification.requestPermission() === "granted") {
+    browser.notifies = true;
+    toast("You will be notified while this page is in the background");
+  } else {
+    toast("Your browser does not allow notifications here");
+  }
+  showNotify();
+}
+
+function showNotify() {
+  const isOn = browser.notifies && globalThis.Notification?.permission === "granted";
+  page.notify.ariaPressed = String(isOn);
+}
+
+function showTheme() {
+  document.documentElement.style.colorScheme = browser.theme || "light dark";
+  for (const radio of page.menu.querySelectorAll("input")) {
+    radio.checked = radio.value === browser.theme;
   }
 }
 
-/** The room and name this tab was in when it was reloaded. */
-function lastJoined() {
-  try {
-    const { room, username } = JSON.parse(remembered("sessionStorage", "hubbub.joined"));
-    return { room: String(room), username: String(username) };
-  } catch {
-    return undefined;
-  }
+/** @param {string} value */
+function asTheme(value) {
+  return value === "light" || value === "dark" ? value : "";
+}
+
+/** @param {string} timestamp */
+function dateOf(timestamp) {
+  const at = new Date(timestamp);
+  return Number.isNaN(at.getTime()) ? new Date() : at;
 }
 
 /**
- * @template {HTMLElement} T
+ * @template {Element} T
  * @param {string} id
  * @param {new () => T} type
  * @returns {T}
@@ -450,58 +867,65 @@ function get(id, type) {
   throw new Error(`The page has no ${type.name} called "${id}".`);
 }
 
-// ---- Events and start --------------------------------------------------------------------------
+// ---- Events and start ------------------------------------------------------------------------------
 
 page.joinForm.addEventListener("submit", (event) => {
   event.preventDefault();
-  const name = page.name.value.normalize("NFC").trim();
-  const room = page.room.value.normalize("NFC").trim();
-  if (name === "") return complain(page.name, "Type your name.");
-  if (room === "") return complain(page.room, "Type a room.");
-  complain(undefined, "");
-  join({ rejoining: name === connection?.username && room === connection.room && arrivals > 0 });
+  if (isPrivate(place) && page.roomField.hidden) return submitJoin(place);
+  submitJoin({ room: page.room.value.normalize("NFC").trim(), key: "" });
 });
-// Escape has nowhere to go: there is no room behind the dialog.
-page.join.addEventListener("cancel", (event) => event.preventDefault());
+page.joinPrivate.addEventListener("click", () => submitJoin(newPrivatePlace()));
+page.joinCancel.addEventListener("click", () => page.join.close());
+page.join.addEventListener("cancel", (event) => {
+  // Escape has nowhere to go while there is no room behind the dialog.
+  if (connection?.state.state !== "live") event.preventDefault();
+});
 page.join.addEventListener("close", () => {
   const state = connection?.state.state ?? "closed";
-  if (state === "closed" || state === "refused") page.join.showModal();
+  if (state === "closed" || state === "refused") return page.join.showModal();
+  candidate?.close();
+  candidate = undefined;
+  composer.focus();
 });
 
-get("copy", HTMLButtonElement).addEventListener("click", copyLink);
-get("invite", HTMLButtonElement).addEventListener("click", copyLink);
+page.copy.addEventListener("click", copyLink);
+page.invite.addEventListener("click", copyLink);
+for (const id of ["about", "empty-about"]) {
+  get(id, HTMLButtonElement).addEventListener("click", () => page.privacy.showModal());
+}
+get("private", HTMLButtonElement).addEventListener("click", () => {
+  page.menu.hidePopover();
+  if (!canSeal()) return toast(NO_CRYPTO);
+  if (connection) go(newPrivatePlace(), connection.username);
+});
+get("switch", HTMLButtonElement).addEventListener("click", () => {
+  askToJoin("Change name or room");
+  // From a private room one can go elsewhere, but not by a name.
+  page.roomField.hidden = false;
+  if (isPrivate(place)) page.room.value = DEFAULT_ROOM;
+  page.joinIntro.textContent = PICK;
+  page.name.focus();
+});
 get("leave", HTMLButtonElement).addEventListener("click", leave);
+page.notify.addEventListener("click", toggleNotify);
+get("theme", HTMLFieldSetElement).addEventListener("change", ({ target }) => {
+  if (target instanceof HTMLInputElement) browser.theme = asTheme(target.value);
+  showTheme();
+});
 page.newer.addEventListener("click", () => {
   log.toEnd();
-  page.text.focus();
+  composer.focus();
 });
 page.retry.addEventListener("click", () => {
   connection?.retry();
-  page.text.focus();
+  composer.focus();
 });
 
-page.composer.addEventListener("submit", (event) => {
-  event.preventDefault();
-  submit();
-});
-page.text.addEventListener("keydown", (event) => {
-  // Enter that ends a composition belongs to the input method; Safari tells only by the number.
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
-  event.preventDefault();
-  submit();
-});
-page.text.addEventListener("input", () => {
-  if (page.text.value === "" && putBack.length > 0) {
-    putBack = [];
-    hideTrouble();
-  }
-  updateComposer();
-});
-
-addEventListener("online", () => connection?.retry());
+addEventListener("online", () => connection?.check());
+addEventListener("popstate", followAddress);
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
-  connection?.retry();
+  if (document.hidden) return log.forgetFresh();
+  connection?.check();
   unread = 0;
   showTitle();
 });
@@ -510,10 +934,10 @@ matchMedia("(width >= 52rem)").addEventListener("change", () => {
   if (page.people.matches(":popover-open")) page.people.hidePopover();
 });
 
-const last = lastJoined();
-const room = new URLSearchParams(location.search).get("room") || last?.room || DEFAULT_ROOM;
-page.room.value = page.roomName.textContent = room;
-page.name.value = last?.username || remembered("localStorage", "hubbub.name");
-setText(remembered("sessionStorage", "hubbub.draft"));
-if (last?.room === room) join({ rejoining: true });
-else askToJoin(WELCOME);
+showTheme();
+showNotify();
+page.name.value = tab.place?.username || browser.name;
+showPlace();
+const last = tab.place;
+if (last?.room === place.room) go(place, last.username, last.unsent);
+else askToJoin();

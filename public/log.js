@@ -1,24 +1,85 @@
 // @ts-check
 /// <reference lib="dom" />
+/// <reference lib="dom.iterable" />
 /**
- * The list of what was said: rows, their grouping by author and by day, notices of who came and
- * went, and whether the view follows the end. Knows nothing of connections or forms.
+ * What was said: entries in order, of which a stretch is on the page. It follows the end while the
+ * reader is there, and stays where it is while the reader is elsewhere. Knows nothing of connections
+ * or forms.
+ *
+ * Everything is kept in memory, up to a bound; the page holds a few hundred rows of it, whichever
+ * part is being read. Changes are gathered and painted once a frame.
  *
  * Whatever people wrote enters the page as text nodes only.
  *
  * @module
  */
 
-/** @typedef {import("./connection.js").Frame} Frame */
+/** @import { Seal } from "./connection.js" */
 
-/** Older rows are dropped beyond this many. */
-const MAX_ROWS = 1000;
-/** Messages of one author further apart than this get a heading of their own. */
-const GROUP_MS = 5 * 60_000;
+/**
+ * What can be said of a message. `id` and `seq` are there once the server has it, `ref` while it has
+ * not. `seal` is also `locked` where there is no key to open it.
+ *
+ * @typedef {object} Message
+ * @property {string} [id]
+ * @property {string} [ref]
+ * @property {number} [seq]
+ * @property {Date} at
+ * @property {string} author
+ * @property {string} text
+ * @property {string} [to] The one who alone gets it.
+ * @property {boolean} own
+ * @property {"waiting" | "sending" | "sent" | "failed"} status
+ * @property {string} [reason] Why it failed.
+ * @property {boolean} [edited]
+ * @property {boolean} [deleted]
+ * @property {Seal | "locked"} [seal]
+ * @property {boolean} [mention] It has the reader's name in it.
+ * @property {boolean} [stale] It is from a life of the room that the server does not remember.
+ */
+
+/**
+ * @typedef {object} Parts
+ * @property {HTMLElement} scroller What scrolls.
+ * @property {HTMLElement} rows The list in it.
+ * @property {HTMLElement} top What stands before the list.
+ */
+
+/**
+ * What the reader does, and what the log wants.
+ *
+ * @typedef {object} Wishes
+ * @property {(following: boolean) => void} onFollow The view reaches the end, or leaves it.
+ * @property {() => void} onOlder There is nothing older in memory, and the reader is near the top.
+ * @property {(message: Message) => void} onEdit
+ * @property {(message: Message) => void} onDelete
+ * @property {(message: Message) => void} onRetry
+ * @property {(message: Message) => void} onDiscard
+ * @property {(name: string) => void} onWhisper
+ */
+
+/** @typedef {Message & { kind: "message", day?: string }} MessageEntry */
+/** @typedef {{ kind: "notice", at: Date, people: Map<string, [string, string]>, day?: string }} NoticeEntry */
+/** @typedef {{ kind: "card" | "gap", at: Date, content: (Node | string)[], day?: string }} CardEntry */
+/** @typedef {MessageEntry | NoticeEntry | CardEntry} Entry */
+
+/** Most rows on the page, and to how many they are cut. */
+const MAX_ROWS = 300;
+const KEEP_ROWS = 200;
+/** So many rows are added at a time when the reader comes near an edge. */
+const STEP_ROWS = 40;
+/** This near to an edge, in CSS pixels, more is fetched. */
+const EDGE_PX = 800;
 /** This close to the end, in CSS pixels, still counts as being there. */
 const NEAR_END_PX = 96;
+/** Entries kept in memory; older ones can be fetched again. */
+const MAX_ENTRIES = 10_000;
+/** Messages of one author further apart than this get a heading of their own. */
+const GROUP_MS = 5 * 60_000;
 /** A notice names this many people, then counts the rest. */
 const MAX_NAMED = 3;
+/** A page in the background is painted this often: it has no frames. */
+const HIDDEN_PAINT_MS = 250;
 
 const DAY_MS = 86_400_000;
 const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
@@ -27,41 +88,49 @@ const fullDate = new Intl.DateTimeFormat("en", { dateStyle: "full", timeStyle: "
 const names = new Intl.ListFormat("en");
 const graphemes = new Intl.Segmenter();
 
-/** The rows of one room. */
-export class Log {
-  /** @type {HTMLElement} */ #scroller;
-  /** @type {HTMLElement} */ #rows;
-  /** @type {(following: boolean) => void} */ #onFollow;
-  #self = "";
-  #following = true;
-  /** Ids of the messages on the page, oldest first, with their rows. @type {Map<string, Element>} */
-  #shown = new Map();
-  /** The last row, when it is a message that another may join. @type {Frame & { at: Date } | undefined} */
-  #lastMessage;
-  /** The last row, when it is a notice: what each person did first and last. @type {Map<string, [string, string]> | undefined} */
-  #lastNotice;
-  #lastDay = "";
-  #lastSeq = 0;
+/** @type {WeakMap<Date, string>} */
+const days = new WeakMap();
 
-  /**
-   * @param {object} options
-   * @param {HTMLElement} options.scroller What scrolls.
-   * @param {HTMLElement} options.rows The list in it.
-   * @param {(following: boolean) => void} options.onFollow Told when the view reaches the end, or
-   *   leaves it.
-   */
-  constructor({ scroller, rows, onFollow }) {
-    this.#scroller = scroller;
-    this.#rows = rows;
-    this.#onFollow = onFollow;
+const BROKEN =
+  "This message cannot be read: your link has another key, or it was changed on its way.";
+const LOCKED = "Encrypted. Open the room with its whole link to read this.";
+
+/** The entries of one room. */
+export class Log {
+  /** @type {Parts} */ #parts;
+  /** @type {Wishes} */ #wishes;
+  /** @type {Entry[]} */ #entries = [];
+  /** @type {Map<string, MessageEntry>} */ #byId = new Map();
+  /** @type {Map<string, MessageEntry>} */ #byRef = new Map();
+  /** The rows that were made so far. @type {Map<Entry, HTMLElement>} */
+  #rows = new Map();
+  /** Entries whose rows are no longer right. @type {Set<Entry>} */
+  #changed = new Set();
+  /** What is on the page: from here, up to there. */
+  #start = 0;
+  #end = 0;
+  #following = true;
+  #isScheduled = false;
+  /** The first entry that came while nobody looked. @type {Entry | undefined} */
+  #fresh;
+  /** Whether the server may have older messages. */
+  #hasOlder = false;
+  #isFetching = false;
+
+  /** @param {Parts} parts @param {Wishes} wishes */
+  constructor(parts, wishes) {
+    this.#parts = parts;
+    this.#wishes = wishes;
+    const { scroller } = parts;
     scroller.addEventListener("scroll", () => this.#look(), { passive: true });
+    scroller.addEventListener("keydown", (event) => this.#walk(event));
     // A keyboard that slides in, or a composer that grows, must not hide the last row.
-    new ResizeObserver(() => this.#following && this.toEnd()).observe(scroller);
+    new ResizeObserver(() => this.#following && this.#scrollToEnd()).observe(scroller);
   }
 
-  /** How many messages are on the page. */
+  /** How many messages there are. */
   get size() {
-    return this.#shown.size;
+    return this.#byId.size + this.#byRef.size;
   }
 
   /** Whether new rows are scrolled into view. */
@@ -69,43 +138,149 @@ export class Log {
     return this.#following;
   }
 
-  /**
-   * Starts over.
-   *
-   * @param {string} self Whose messages are ours.
-   */
-  reset(self) {
-    this.#self = self;
-    this.#rows.replaceChildren();
-    this.#shown.clear();
-    this.#lastMessage = this.#lastNotice = undefined;
-    this.#lastDay = "";
-    this.#lastSeq = 0;
-    this.toEnd();
+  /** The lowest `seq` in memory that the server still knows. @returns {number | undefined} */
+  get oldestSeq() {
+    const oldest = this.#entries.find((entry) => "seq" in entry && entry.seq !== undefined);
+    return oldest?.kind === "message" && !oldest.stale ? oldest.seq : undefined;
+  }
+
+  /** The newest message of the reader's own that can be edited. @returns {Message | undefined} */
+  get lastOwn() {
+    return this.#entries.findLast(isChangeable);
+  }
+
+  /** Starts over. */
+  reset() {
+    this.#entries = [];
+    this.#byId.clear();
+    this.#byRef.clear();
+    this.#rows.clear();
+    this.#changed.clear();
+    this.#start = this.#end = 0;
+    this.#fresh = undefined;
+    this.setOlder(false);
+    this.#parts.rows.replaceChildren();
+    this.#follow(true);
+  }
+
+  /** @param {string} id @returns {Message | undefined} */
+  find(id) {
+    return this.#byId.get(id);
   }
 
   /**
-   * Shows a chat message.
+   * Adds a message at the end, or, where it is old, in its place by time. One that is here already is
+   * brought up to date.
    *
-   * @param {Frame} frame
-   * @returns {boolean} `false` when it was on the page already.
+   * @param {Message} message
+   * @param {{ isOld?: boolean, isFresh?: boolean }} [how] `isFresh`: nobody has looked at it yet
+   * @returns {boolean} whether it is new here
    */
-  addMessage(frame) {
-    const id = frame.id ?? "";
-    if (this.#shown.has(id)) return false;
-    const at = dateOf(frame.timestamp);
-    if (frame.history && this.#lastSeq > 0 && (frame.seq ?? 0) > this.#lastSeq + 1) this.#addGap();
-    this.#lastSeq = frame.seq ?? 0;
-    this.#addDay(at);
-
-    const before = this.#lastMessage;
-    const follows = before?.username === frame.username &&
-      at.getTime() - before.at.getTime() < GROUP_MS;
-    const row = messageRow(frame, at, { follows, own: frame.username === this.#self });
-    this.#append(row);
-    this.#shown.set(id || String(this.#shown.size), row);
-    this.#lastMessage = { ...frame, at };
+  add(message, { isOld = false, isFresh = false } = {}) {
+    const known = this.#byId.get(message.id ?? "");
+    if (known) {
+      Object.assign(known, message);
+      this.#touch(known);
+      return false;
+    }
+    if (message.deleted) return false;
+    /** @type {MessageEntry} */
+    const entry = { kind: "message", ...message };
+    if (entry.id) this.#byId.set(entry.id, entry);
+    else if (entry.ref) this.#byRef.set(entry.ref, entry);
+    const place = isPending(entry) ? this.#entries.length : this.#placeFor(entry, isOld);
+    this.#insert(place, entry);
+    if (isFresh && !this.#fresh) this.#fresh = entry;
     return true;
+  }
+
+  /**
+   * Adds a page of older messages before all others.
+   *
+   * @param {readonly Message[]} messages oldest first
+   * @param {boolean} more whether there are still older ones
+   */
+  addOlder(messages, more) {
+    this.#isFetching = false;
+    const fresh = messages.filter(({ id, deleted }) => !deleted && !this.#byId.has(id ?? ""));
+    for (const message of fresh.toReversed()) {
+      /** @type {MessageEntry} */
+      const entry = { kind: "message", ...message };
+      this.#byId.set(entry.id ?? "", entry);
+      // Private messages of old may stand before what is now older than they are.
+      let at = 0;
+      while (at < this.#entries.length && isEarlier(this.#entries[at], entry)) at++;
+      this.#insert(at, entry);
+    }
+    this.setOlder(more);
+  }
+
+  /**
+   * Tells whether the server may have messages older than these.
+   *
+   * @param {boolean} hasOlder
+   */
+  setOlder(hasOlder) {
+    this.#hasOlder = hasOlder;
+    this.#isFetching = false;
+    this.#schedule();
+  }
+
+  /**
+   * A message on its way out has another status. Once the server has it, it takes its place.
+   *
+   * @param {string} ref
+   * @param {Partial<Message>} news
+   */
+  settle(ref, news) {
+    const entry = this.#byRef.get(ref);
+    if (!entry) return;
+    const isTriedAgain = entry.status === "failed" && news.status === "waiting";
+    Object.assign(entry, news);
+    this.#touch(entry);
+    if (news.id === undefined) {
+      if (isTriedAgain) this.#moveToEnd(entry);
+      return;
+    }
+    this.#byRef.delete(ref);
+    if (this.#byId.has(news.id)) return this.#removeAt(this.#entries.indexOf(entry));
+    this.#byId.set(news.id, entry);
+    this.#moveToEnd(entry);
+  }
+
+  /**
+   * A message on its way out is given up.
+   *
+   * @param {string} ref
+   */
+  discard(ref) {
+    const entry = this.#byRef.get(ref);
+    if (!entry) return;
+    this.#byRef.delete(ref);
+    this.#removeAt(this.#entries.indexOf(entry));
+  }
+
+  /**
+   * A message has another text, or is gone.
+   *
+   * @param {string} id
+   * @param {Partial<Message>} news
+   */
+  change(id, news) {
+    const entry = this.#byId.get(id);
+    if (!entry) return;
+    Object.assign(entry, news);
+    this.#touch(entry);
+  }
+
+  /** What is here now is from a life of the room that the server does not remember. */
+  makeStale() {
+    for (const entry of this.#entries) {
+      if (entry.kind !== "message" || !entry.id) continue;
+      entry.stale = true;
+      this.#touch(entry);
+    }
+    this.setOlder(false);
   }
 
   /**
@@ -115,72 +290,347 @@ export class Log {
    * @param {"joined" | "left"} what
    */
   addNotice(username, what) {
-    const notice = this.#lastNotice ?? new Map();
-    const [first] = notice.get(username) ?? [what];
-    notice.set(username, [first, what]);
-    const words = describe(notice);
-    if (this.#lastNotice) {
-      const line = this.#rows.lastElementChild?.firstElementChild;
-      if (line) line.textContent = words;
-      if (this.#following) this.toEnd();
-    } else {
-      this.#addDay(new Date());
-      this.#append(element("li", "notice", element("p", "", words)));
-      this.#lastNotice = notice;
-    }
+    const at = new Date();
+    const place = this.#tail();
+    const last = this.#entries[place - 1];
+    const isSame = last?.kind === "notice" && dayOf(last.at) === dayOf(at);
+    /** @type {NoticeEntry} */
+    const notice = isSame ? last : { kind: "notice", at, people: new Map() };
+    const [first] = notice.people.get(username) ?? [what];
+    notice.people.set(username, [first, what]);
+    if (isSame) this.#touch(notice);
+    else this.#insert(place, notice);
+  }
+
+  /**
+   * Says something to the reader alone.
+   *
+   * @param {...(Node | string)} content
+   */
+  addCard(...content) {
+    this.#insert(this.#tail(), { kind: "card", at: new Date(), content });
+  }
+
+  /**
+   * Says that something may be missing here.
+   *
+   * @param {string} words
+   */
+  addGap(words) {
+    this.#insert(this.#tail(), { kind: "gap", at: new Date(), content: [words] });
+  }
+
+  /** All that is here has been looked at. */
+  forgetFresh() {
+    const fresh = this.#fresh;
+    this.#fresh = undefined;
+    if (fresh) this.#schedule();
   }
 
   /** Scrolls to the last row and follows from there. */
   toEnd() {
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#end = this.#entries.length;
+    this.#start = Math.max(this.#start, this.#end - MAX_ROWS);
+    this.#follow(true);
+    this.#paint();
+  }
+
+  // ---- The order of entries --------------------------------------------------------------------
+
+  /** Where what happens now belongs: after all but what is still on its way out. */
+  #tail() {
+    let place = this.#entries.length;
+    while (place > 0 && isUnderWay(this.#entries[place - 1])) place--;
+    return place;
+  }
+
+  /** @param {Entry} entry @param {boolean} isOld */
+  #placeFor(entry, isOld) {
+    let place = this.#tail();
+    while (place > 0 && isBefore(entry, this.#entries[place - 1], isOld)) place--;
+    return place;
+  }
+
+  /** @param {number} index @param {Entry} entry */
+  #insert(index, entry) {
+    const isAtEnd = this.#end === this.#entries.length;
+    this.#entries.splice(index, 0, entry);
+    if (index < this.#start) {
+      this.#start++;
+      this.#end++;
+    } else if (index < this.#end || isAtEnd) this.#end++;
+    if (this.#entries.length > MAX_ENTRIES && this.#start > STEP_ROWS) {
+      this.#removeAt(0);
+      this.#hasOlder = true;
+    }
+    this.#schedule();
+  }
+
+  /** @param {number} index */
+  #removeAt(index) {
+    const [entry] = this.#entries.splice(index, 1);
+    if (!entry) return;
+    if (index < this.#start) this.#start--;
+    if (index < this.#end) this.#end--;
+    if (entry.kind === "message" && this.#byId.get(entry.id ?? "") === entry) {
+      this.#byId.delete(entry.id ?? "");
+    }
+    this.#rows.get(entry)?.remove();
+    this.#rows.delete(entry);
+    this.#changed.delete(entry);
+    this.#schedule();
+  }
+
+  /**
+   * What is sent now stands behind all that was said before, and before what is still to be sent.
+   *
+   * @param {Entry} entry
+   */
+  #moveToEnd(entry) {
+    this.#entries.splice(this.#entries.indexOf(entry), 1);
+    this.#entries.splice(this.#placeFor(entry, false), 0, entry);
+    this.#schedule();
+  }
+
+  /** @param {Entry} entry */
+  #touch(entry) {
+    this.#changed.add(entry);
+    this.#schedule();
+  }
+
+  // ---- Painting --------------------------------------------------------------------------------
+
+  #schedule() {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    const turn = () => this.#isScheduled && this.#paint();
+    if (document.hidden) setTimeout(turn, HIDDEN_PAINT_MS);
+    else requestAnimationFrame(turn);
+  }
+
+  #paint() {
+    this.#isScheduled = false;
+    const { scroller, rows, top } = this.#parts;
+    const isFollowing = this.#following;
+    this.#choose(isFollowing);
+    const anchor = isFollowing ? undefined : this.#anchor();
+
+    const wanted = new Set(this.#entries.slice(this.#start, this.#end));
+    for (const [entry, row] of this.#rows) {
+      if (wanted.has(entry)) continue;
+      row.remove();
+      this.#rows.delete(entry);
+    }
+    let next = rows.firstElementChild;
+    let before = this.#entries[this.#start - 1];
+    for (const entry of wanted) {
+      const row = this.#row(entry);
+      this.#dress(entry, row, before);
+      if (row === next) next = row.nextElementSibling;
+      else rows.insertBefore(row, next);
+      before = entry;
+    }
+    this.#changed.clear();
+    top.hidden = this.#start > 0 || this.#byId.size === 0;
+    top.textContent = this.#hasOlder
+      ? "Loading older messages…"
+      : "This is where the conversation begins";
+
+    if (anchor) scroller.scrollTop += anchor.row.getBoundingClientRect().top - anchor.y;
+    else this.#scrollToEnd();
     this.#look();
+    scroller.ariaBusy = String(this.#isFetching);
   }
 
-  /** @param {Element} row */
-  #append(row) {
-    this.#lastMessage = this.#lastNotice = undefined;
-    this.#rows.append(row);
-    // Taking rows from the top would move the text under someone who is reading up there.
-    const most = this.#following ? MAX_ROWS : 2 * MAX_ROWS;
-    while (this.#rows.childElementCount > most) this.#removeFirst();
-    if (this.#following) this.toEnd();
-  }
-
-  #removeFirst() {
-    const row = this.#rows.firstElementChild;
-    row?.remove();
-    for (const [id, shown] of this.#shown) {
-      if (shown === row) this.#shown.delete(id);
-      break; // Both are in the same order: only the first can be it.
+  /** Settles which entries are on the page. @param {boolean} isFollowing */
+  #choose(isFollowing) {
+    const length = this.#entries.length;
+    if (isFollowing) {
+      this.#end = length;
+      if (this.#end - this.#start > MAX_ROWS) this.#start = this.#end - KEEP_ROWS;
+    } else if (this.#end - this.#start > MAX_ROWS + STEP_ROWS) {
+      // Someone reads up there: the end can wait.
+      this.#end = this.#start + MAX_ROWS;
     }
   }
 
-  /** @param {Date} at */
-  #addDay(at) {
-    const day = at.toDateString();
-    if (day === this.#lastDay) return;
-    this.#lastDay = day;
-    const time = element("time", "", dayLabel(at));
-    time.dateTime = isoDay(at);
-    this.#append(element("li", "day", time));
-    // "Today" may have become "Yesterday" since it was written.
-    for (const old of this.#rows.querySelectorAll(".day time")) {
-      old.textContent = dayLabel(new Date(`${old.getAttribute("datetime")}T00:00`));
+  /** The row that must not move: the first that is in view. */
+  #anchor() {
+    const { scroller, rows } = this.#parts;
+    const edge = scroller.getBoundingClientRect().top;
+    const all = rows.children;
+    let low = 0;
+    let high = all.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((all[middle]?.getBoundingClientRect().bottom ?? 0) > edge) high = middle;
+      else low = middle + 1;
     }
+    const row = all[low];
+    return row ? { row, y: row.getBoundingClientRect().top } : undefined;
   }
 
-  #addGap() {
-    const words = "Some messages sent while you were away are not shown.";
-    this.#append(element("li", "notice", element("p", "", words)));
+  /** @param {Entry} entry */
+  #row(entry) {
+    let row = this.#rows.get(entry);
+    if (!row) {
+      row = document.createElement("li");
+      this.#rows.set(entry, row);
+    } else if (!this.#changed.has(entry)) return row;
+    delete entry.day;
+    if (entry.kind === "message") {
+      fillMessage(row, entry, this.#wishes);
+    } else if (entry.kind === "notice") {
+      row.className = "notice";
+      row.replaceChildren(element("p", "", describe(entry.people)));
+    } else {
+      row.className = entry.kind;
+      row.replaceChildren(
+        ...entry.kind === "gap" ? [element("p", "", ...entry.content)] : entry.content,
+      );
+    }
+    return row;
   }
+
+  /**
+   * What depends on the neighbours: whether it joins the group before it, and begins a day.
+   *
+   * @param {Entry} entry
+   * @param {HTMLElement} row
+   * @param {Entry | undefined} before
+   */
+  #dress(entry, row, before) {
+    row.classList.toggle("follows", joins(entry, before));
+    row.classList.toggle("fresh", entry === this.#fresh);
+    const day = dayOf(entry.at) === dayOf(before?.at) ? "" : dayLabel(entry.at);
+    if (day === (entry.day ?? "")) return;
+    entry.day = day;
+    row.querySelector(":scope > .day")?.remove();
+    if (!day) return;
+    const time = element("time", "", day);
+    time.dateTime = isoDay(entry.at);
+    row.prepend(element("p", "day", time));
+  }
+
+  // ---- Scrolling -------------------------------------------------------------------------------
 
   #look() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    const following = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    const { scrollTop, scrollHeight, clientHeight } = this.#parts.scroller;
+    const below = scrollHeight - scrollTop - clientHeight;
+    const isAtEnd = this.#end === this.#entries.length;
+    this.#follow(isAtEnd && below < NEAR_END_PX);
+    if (scrollTop < EDGE_PX && this.#start > 0) {
+      this.#start = Math.max(0, this.#start - STEP_ROWS);
+      if (!this.#following) this.#end = Math.min(this.#end, this.#start + MAX_ROWS);
+      this.#schedule();
+    } else if (scrollTop < EDGE_PX && this.#hasOlder && !this.#isFetching) {
+      this.#isFetching = true;
+      this.#wishes.onOlder();
+    } else if (below < EDGE_PX && !isAtEnd) {
+      this.#end = Math.min(this.#entries.length, this.#end + STEP_ROWS);
+      this.#start = Math.max(this.#start, this.#end - MAX_ROWS);
+      this.#schedule();
+    }
+  }
+
+  /** @param {boolean} following */
+  #follow(following) {
     if (following === this.#following) return;
     this.#following = following;
-    this.#onFollow(following);
+    this.#wishes.onFollow(following);
   }
+
+  #scrollToEnd() {
+    const { scroller } = this.#parts;
+    scroller.scrollTop = scroller.scrollHeight;
+  }
+
+  /**
+   * The arrow keys go from message to message.
+   *
+   * @param {KeyboardEvent} event
+   */
+  #walk(event) {
+    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (event.key !== "ArrowUp" && event.key !== "ArrowDown") return;
+    const articles = [...this.#parts.rows.querySelectorAll("article")];
+    const at = articles.findIndex((article) => article.contains(document.activeElement));
+    const to = at < 0 ? articles.length - 1 : at + (event.key === "ArrowUp" ? -1 : 1);
+    const target = articles[to];
+    if (!target || (at < 0 && event.key === "ArrowDown")) return;
+    event.preventDefault();
+    target.focus({ preventScroll: true });
+    target.scrollIntoView({ block: "nearest" });
+  }
+}
+
+/** @param {Entry | undefined} entry @returns {entry is MessageEntry} */
+function isPending(entry) {
+  return entry?.kind === "message" && entry.id === undefined;
+}
+
+/** @param {Entry | undefined} entry */
+function isUnderWay(entry) {
+  return isPending(entry) && entry.status !== "failed";
+}
+
+/**
+ * Whether its author may edit and delete it here.
+ *
+ * @param {Entry} entry
+ * @returns {entry is MessageEntry}
+ */
+function isChangeable(entry) {
+  return entry.kind === "message" && entry.own && entry.id !== undefined && !entry.deleted &&
+    !entry.stale && !entry.to && entry.seal !== "broken" && entry.seal !== "locked";
+}
+
+/** The day of a time, here. Asked for often. @param {Date | undefined} at */
+function dayOf(at) {
+  if (!at) return "";
+  const known = days.get(at);
+  if (known) return known;
+  const day = at.toDateString();
+  days.set(at, day);
+  return day;
+}
+
+/**
+ * Whether an entry belongs before one that is there already: by number if both have one, else, where
+ * it is old, by time.
+ *
+ * @param {Entry} entry
+ * @param {Entry | undefined} other
+ * @param {boolean} isOld
+ */
+function isBefore(entry, other, isOld) {
+  if (entry.kind !== "message" || other?.kind !== "message") return false;
+  if (entry.seq === undefined || other.seq === undefined) return isOld && isEarlier(entry, other);
+  return !other.stale && entry.seq < other.seq;
+}
+
+/** @param {Entry | undefined} a @param {Entry | undefined} b */
+function isEarlier(a, b) {
+  return (a?.at.getTime() ?? 0) < (b?.at.getTime() ?? 0);
+}
+
+/**
+ * Whether a message joins the group of the one before it.
+ *
+ * @param {Entry} entry
+ * @param {Entry | undefined} before
+ */
+function joins(entry, before) {
+  return entry.kind === "message" && before?.kind === "message" &&
+    entry.author === before.author && entry.to === before.to &&
+    !isAction(entry) && !isAction(before) &&
+    Math.abs(entry.at.getTime() - before.at.getTime()) < GROUP_MS &&
+    dayOf(entry.at) === dayOf(before.at);
+}
+
+/** @param {Message} message */
+function isAction({ text, deleted }) {
+  return !deleted && text.startsWith("/me ");
 }
 
 /**
@@ -211,25 +661,122 @@ export function element(tag, className, ...children) {
 }
 
 /**
- * @param {Frame} frame
- * @param {Date} at
- * @param {{ follows: boolean, own: boolean }} how
+ * @param {string} className
+ * @param {string} label
+ * @param {() => void} onClick
+ * @param {string} [iconName]
  */
-function messageRow(frame, at, { follows, own }) {
-  const author = element("strong", "author", frame.username);
+export function button(className, label, onClick, iconName) {
+  const made = element("button", className);
+  made.type = "button";
+  made.addEventListener("click", onClick);
+  if (!iconName) {
+    made.append(label);
+    return made;
+  }
+  made.title = made.ariaLabel = label;
+  made.append(icon(iconName));
+  return made;
+}
+
+/** @param {string} name */
+export function icon(name) {
+  const template = document.getElementById(`icon-${name}`);
+  if (!(template instanceof HTMLTemplateElement)) throw new Error(`There is no icon "${name}".`);
+  const [picture] = template.content.children;
+  return /** @type {Element} */ (picture).cloneNode(true);
+}
+
+/**
+ * @param {HTMLElement} row
+ * @param {MessageEntry} message
+ * @param {Wishes} wishes
+ */
+function fillMessage(row, message, wishes) {
+  const { author: name, at, to, own, status, id } = message;
+  const author = element("strong", "author", name);
   author.dir = "auto";
   const time = element("time", "", clock.format(at));
   time.dateTime = at.toISOString();
   time.title = fullDate.format(at);
-  const text = element("p", "text", ...linked(frame.content));
+  const header = element("header", "", author);
+  if (to !== undefined) header.append(privateTag(message, wishes));
+  header.append(time);
+  const article = element("article", "", header, bubble(message));
+  article.tabIndex = -1;
+  if (!own) article.prepend(avatar(name));
+  if (isChangeable(message)) {
+    const tools = element(
+      "div",
+      "tools",
+      button("tool", "Edit", () => wishes.onEdit(message), "edit"),
+      button("tool", "Delete", () => wishes.onDelete(message), "delete"),
+    );
+    article.append(tools);
+  }
+  if (id === undefined) article.append(progress(message, wishes));
+  setHue(article, name);
+  row.className = "message";
+  row.dataset.status = status;
+  for (
+    const [kind, isSo] of Object.entries({
+      own,
+      private: to !== undefined,
+      mention: message.mention === true,
+      action: isAction(message),
+      dim: message.deleted === true || ["broken", "locked"].includes(message.seal ?? ""),
+    })
+  ) row.classList.toggle(kind, isSo);
+  row.replaceChildren(article);
+}
+
+/** @param {MessageEntry} message @param {Wishes} wishes */
+function privateTag({ own, author, to = "" }, wishes) {
+  if (own) {
+    const name = element("bdi", "", to);
+    return element("span", "tag", "only to ", name);
+  }
+  const answer = button("tag", "only to you", () => wishes.onWhisper(author));
+  answer.title = "Answer privately";
+  return answer;
+}
+
+/** @param {MessageEntry} message */
+function bubble(message) {
+  const text = element("p", "text", ...words(message));
   text.dir = "auto";
-  const article = element("article", "", element("header", "", author, time), text);
-  if (!own && !follows) article.prepend(avatar(frame.username));
-  setHue(article, frame.username);
-  const row = element("li", "message", article);
-  row.classList.toggle("own", own);
-  row.classList.toggle("follows", follows);
-  return row;
+  const made = element("div", "bubble", text);
+  if (message.edited && !message.deleted) made.append(" ", element("small", "mark", "edited"));
+  if (message.seal === "bare") {
+    made.append(" ", element("small", "mark warn", "not encrypted"));
+  }
+  return made;
+}
+
+/** @param {MessageEntry} message @returns {(Node | string)[]} */
+function words(message) {
+  if (message.deleted) return ["Message deleted"];
+  if (message.seal === "broken") return [icon("lock"), BROKEN];
+  if (message.seal === "locked") return [icon("lock"), LOCKED];
+  if (!isAction(message)) return linked(message.text);
+  const author = element("b", "", message.author);
+  author.dir = "auto";
+  return [author, " ", ...linked(message.text.slice(4))];
+}
+
+/** @param {MessageEntry} message @param {Wishes} wishes */
+function progress(message, wishes) {
+  if (message.status !== "failed") {
+    const label = message.status === "waiting" ? "Waiting to be sent" : "Sending";
+    return element("p", "progress", label);
+  }
+  return element(
+    "p",
+    "progress failed",
+    element("span", "", `Not sent. ${message.reason ?? ""}`),
+    button("link", "Send again", () => wishes.onRetry(message)),
+    button("link", "Discard", () => wishes.onDiscard(message)),
+  );
 }
 
 /**
@@ -281,15 +828,9 @@ function describe(notice) {
 }
 
 /** @param {string[]} who */
-function listOf(who) {
+export function listOf(who) {
   if (who.length <= MAX_NAMED + 1) return names.format(who);
   return names.format([...who.slice(0, MAX_NAMED), `${who.length - MAX_NAMED} others`]);
-}
-
-/** @param {string | undefined} timestamp */
-function dateOf(timestamp) {
-  const at = new Date(timestamp ?? NaN);
-  return Number.isNaN(at.getTime()) ? new Date() : at;
 }
 
 /** @param {Date} at */

@@ -1,0 +1,97 @@
+/** The sealing of texts, without a browser. */
+
+import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { Cipher, createKey, isKey, isSealed, maxTextBytes, SealError } from "../public/cipher.js";
+
+const LABEL = { room: "tea", from: "Ada" };
+
+describe("Cipher", () => {
+  it("opens what it sealed, whatever the text", async () => {
+    const cipher = await Cipher.fromKey(createKey());
+    for (const text of ["", "hello", "\ufeffé ☂️ 你好\n\t", "x".repeat(3037)]) {
+      const sealed = await cipher.seal(text, LABEL);
+      assert(isSealed(sealed));
+      assert(/^sealed\.1\.[\w-]+$/.test(sealed));
+      assertEquals(await cipher.open(sealed, LABEL), text);
+    }
+  });
+
+  it("never seals the same text to the same letters", async () => {
+    const cipher = await Cipher.fromKey(createKey());
+    const all = await Promise.all(Array.from({ length: 500 }, () => cipher.seal("hi", LABEL)));
+    assertEquals(new Set(all).size, all.length);
+    assertEquals(new Set(all.map((sealed) => sealed.slice(0, 25))).size, all.length);
+  });
+
+  it("opens nothing with another key", async () => {
+    const [one, other] = [await Cipher.fromKey(createKey()), await Cipher.fromKey(createKey())];
+    const sealed = await one.seal("secret", LABEL);
+    await assertRejects(() => other.open(sealed, LABEL), SealError, "The key is another one");
+  });
+
+  it("opens nothing under another room, author, receiver or edited message", async () => {
+    const cipher = await Cipher.fromKey(createKey());
+    const labels = [
+      LABEL,
+      { room: "tea2", from: "Ada" },
+      { room: "tea", from: "ada" },
+      { room: "teaA", from: "da" },
+      { room: "tea", from: "Ada", to: "Grace" },
+      { room: "tea", from: "Grace", to: "Ada" },
+      { room: "tea", from: "Ada", edits: "Grace" },
+      { room: "tea", from: 'Ada","Grace' },
+    ];
+    for (const sealedAs of labels) {
+      const sealed = await cipher.seal("secret", sealedAs);
+      for (const openedAs of labels) {
+        if (openedAs === sealedAs) assertEquals(await cipher.open(sealed, openedAs), "secret");
+        else await assertRejects(() => cipher.open(sealed, openedAs), SealError);
+      }
+    }
+  });
+
+  it("opens nothing of which a single bit was changed", async () => {
+    const cipher = await Cipher.fromKey(createKey());
+    const sealed = await cipher.seal("secret", LABEL);
+    const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    for (let at = 0; at < sealed.length; at++) {
+      const digit = alphabet.indexOf(sealed[at]!);
+      const other = alphabet[(digit < 0 ? 0 : digit) ^ 1]!;
+      const changed = sealed.slice(0, at) + other + sealed.slice(at + 1);
+      await assertRejects(() => cipher.open(changed, LABEL), SealError);
+    }
+    const texts = ["", "sealed.1.", "sealed.2.AAAA", "hello", sealed.slice(0, -1), `${sealed}A`];
+    for (const text of texts) await assertRejects(() => cipher.open(text, LABEL), SealError);
+  });
+
+  it("takes 256 bits in base64url for a key and nothing else", async () => {
+    const keys = Array.from({ length: 100 }, createKey);
+    assert(keys.every((key) => key.length === 43 && isKey(key)));
+    assertEquals(new Set(keys).size, keys.length);
+    const key = "A".repeat(43);
+    for (
+      const wrong of ["", "A", key.slice(1), `${key}A`, `${key.slice(1)}+`, `${key.slice(1)}B`]
+    ) {
+      assertEquals(isKey(wrong), false);
+      await assertRejects(() => Cipher.fromKey(wrong), SealError);
+    }
+  });
+
+  it("says how long a text may be so that it fits when sealed", async () => {
+    const cipher = await Cipher.fromKey(createKey());
+    for (const limit of [64, 511, 512, 513, 4096, 4097]) {
+      const most = maxTextBytes(limit);
+      const sealed = await cipher.seal("x".repeat(most), LABEL);
+      const longer = await cipher.seal("x".repeat(most + 1), LABEL);
+      assert(sealed.length <= limit && longer.length > limit);
+    }
+    assertEquals(maxTextBytes(10), 0);
+  });
+
+  it("knows what is sealed without the key", () => {
+    assert(isSealed("sealed.1.AAAA") && isSealed("sealed.12.x"));
+    assert(!isSealed("sealed") && !isSealed("it is sealed.1.") && !isSealed("sealed. Done"));
+    assertNotEquals(isSealed(""), true);
+  });
+});

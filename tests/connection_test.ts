@@ -1,0 +1,726 @@
+/** The client module: with time and network in hand, and against the real server. */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { CLOSE, type Event } from "../lib/protocol.ts";
+import { Cipher, createKey } from "../public/cipher.js";
+import { Connection, isSameName, RefusedError } from "../public/connection.js";
+import type { ConnectionOptions, ConnectionState, Outgoing, Told } from "../public/connection.js";
+import { Line } from "./line.ts";
+import { startServer, type TestServer } from "./server.ts";
+import { V1Client } from "./v1_client.ts";
+
+/** How long something that must happen may take before the test fails, in milliseconds. */
+const PATIENCE_MS = 20_000;
+
+const node = findNode22();
+if (node === undefined) {
+  // deno-lint-ignore no-console
+  console.log("Skipped: Node 22 or newer is not in PATH. NODE may say where it is.");
+}
+
+describe("Connection, with time in hand", () => {
+  it("waits twice as long each time, and never more than 30 seconds", async () => {
+    const world = new World();
+    const waits = [];
+    world.connection.open();
+    for (let n = 0; n < 9; n++) {
+      await world.closeSocket(1006);
+      waits.push(world.nextTimer().delayMs);
+      world.ring();
+    }
+    assertEquals(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
+  });
+
+  it("starts from the first wait again after a connection that lasted", async () => {
+    const world = new World();
+    world.connection.open();
+    for (const [livedMs, waitMs] of [[10, 500], [10, 1000], [10_000, 500]] as const) {
+      world.welcome();
+      world.now += livedMs;
+      await world.closeSocket(1006);
+      assertEquals(world.nextTimer().delayMs, waitMs);
+      world.ring();
+    }
+  });
+
+  it("does not come back where it is not wanted", async () => {
+    for (const code of [1003, 1008, 1009, 4001, 4003, 4009]) {
+      const world = new World();
+      world.connection.open();
+      await world.closeSocket(code);
+      const { state } = world.connection;
+      assert(state.state === "refused" && state.code === code && state.reason.endsWith("."));
+    }
+  });
+
+  it("comes back after every end of which the server says so", async () => {
+    for (const { code, reconnect } of Object.values(CLOSE)) {
+      const world = new World();
+      world.connection.open();
+      world.welcome();
+      await world.closeSocket(code);
+      const { state } = world.connection.state;
+      assertEquals([code, state], [code, reconnect ? "reconnecting" : "refused"]);
+    }
+  });
+
+  it("comes back after every other end", async () => {
+    for (const code of [1001, 1005, 1006, 1011, 1012, 1013, 4008, 4029]) {
+      const world = new World();
+      world.connection.open();
+      world.welcome();
+      await world.closeSocket(code);
+      const isBusy = code === 1013 || code === 4029;
+      assertEquals(world.connection.state.state, "reconnecting");
+      assertEquals(world.nextTimer().delayMs, isBusy ? 10_000 : 500);
+    }
+  });
+
+  it("says in the server's words why it was refused, and waits as long as it says", async () => {
+    const world = new World();
+    world.answer = Response.json({ error: "the room is closed on Sundays" }, { status: 403 });
+    world.connection.open();
+    await world.closeSocket(1006);
+    const reason = "The room is closed on Sundays.";
+    assertEquals(world.connection.state, { state: "refused", reason, code: 403 });
+    const headers = { "retry-after": "7" };
+    world.answer = Response.json({ error: "Too many." }, { status: 429, headers });
+    world.connection.open();
+    await world.closeSocket(1006);
+    assertEquals(world.nextTimer().delayMs, 17_000);
+  });
+
+  it("says what the server complained of before it closed", async () => {
+    const world = new World();
+    world.connection.open();
+    world.frame({ type: "error", content: "This name is in use.", code: "name_in_use" });
+    await world.closeSocket(4009);
+    const { state } = world.connection;
+    assertEquals(state, { state: "refused", reason: "This name is in use.", code: 4009 });
+  });
+
+  it("hears nothing more from a socket it has given up", () => {
+    const world = new World();
+    world.connection.open();
+    world.connection.close();
+    world.welcome();
+    assertEquals(world.connection.state, { state: "closed" });
+    assertEquals(world.connection.send("hello").status, "waiting");
+    assertEquals(world.sent, []);
+  });
+
+  it("asks a silent server after 25 seconds, and gives it up after 10 more", () => {
+    const world = new World();
+    world.connection.open();
+    world.welcome();
+    assertEquals(world.nextTimer().delayMs, 25_000);
+    world.pass(24_000);
+    world.frame({ type: "presence", joined: [], left: [], online: 1 });
+    world.pass(24_000);
+    assertEquals(world.sent, []);
+    world.pass(1000);
+    assertEquals(world.sent, [{ type: "ping" }]);
+    world.pass(9000);
+    world.frame({ type: "pong" });
+    world.pass(25_000);
+    assertEquals(world.sent.length, 2);
+    world.pass(10_000);
+    assertEquals(world.connection.state.state, "reconnecting");
+  });
+
+  it("gives up a server that does not answer a message either", () => {
+    const world = new World();
+    world.connection.open();
+    world.welcome();
+    world.connection.send("anyone?");
+    world.pass(9999);
+    assertEquals(world.connection.state.state, "live");
+    world.pass(1);
+    assertEquals(world.connection.state.state, "reconnecting");
+    assertEquals(world.connection.unsent.map(({ status }) => status), ["waiting"]);
+  });
+
+  it("takes nothing on trust that comes out of order: it asks for it anew", () => {
+    const world = new World();
+    world.connection.open();
+    world.welcome({ seq: 7 });
+    world.frame(chat(8));
+    world.frame([chat(8), chat(10)]);
+    assertEquals(world.told("chat"), [8]);
+    assertEquals(world.connection.state.state, "reconnecting");
+    world.ring();
+    assert(world.url.includes("epoch=e&after=8&inbox=0"), world.url);
+    world.welcome({ seq: 10, recovered: true });
+    world.frame([chat(9), chat(10)]);
+    assertEquals(world.told("chat"), [8, 9, 10]);
+  });
+
+  it("numbers private messages of others and its own acks as one, in whatever order", () => {
+    const world = new World();
+    world.connection.open();
+    world.welcome();
+    const { ref } = world.connection.whisper("Grace", "psst");
+    world.frame(dm(2));
+    world.frame(dm(2));
+    assertEquals(world.told("dm"), [2]);
+    world.connection.close();
+    world.connection.open();
+    assert(world.url.includes("inbox=0"));
+    world.welcome({ recovered: true });
+    world.frame([dm(2), { type: "ack", ref, id: "d1", inbox_seq: 1, duplicate: true }]);
+    assertEquals(world.told("dm"), [2]);
+    world.connection.close();
+    world.connection.open();
+    assert(world.url.includes("inbox=2"));
+  });
+
+  it("sends at most 16 messages ahead of their acks", () => {
+    const world = new World();
+    const items = Array.from({ length: 20 }, (_, n) => world.connection.send(`${n}`));
+    world.connection.open();
+    world.welcome();
+    assertEquals(world.sent.length, 16);
+    world.frame({ type: "ack", ref: items[0]!.ref, id: "a", seq: 1 });
+    assertEquals(world.sent.length, 17);
+    assertEquals(items[0]!.status, "sent");
+  });
+
+  it("waits a little with what the server cannot take just now, and gives up what it never will", () => {
+    const world = new World();
+    world.connection.open();
+    world.welcome();
+    const first = world.connection.send("one");
+    const error = { type: "error", content: "slow down", code: "rate_limited", ref: first.ref };
+    world.frame(error);
+    assertEquals([first.status, first.reason], ["waiting", "Slow down."]);
+    world.connection.send("two");
+    assertEquals(world.sent.length, 1);
+    world.pass(2000);
+    assertEquals(world.sent.map(({ content }) => content), ["one", "one", "two"]);
+    world.frame({ ...error, code: "forbidden" });
+    assertEquals(first.status, "failed");
+    world.connection.sendAgain(first.ref);
+    assertEquals(world.sent.at(-1), { type: "chat", content: "one", ref: first.ref });
+    world.frame({ ...error, code: "forbidden" });
+    world.connection.discard(first.ref);
+    assertEquals(world.connection.unsent.map(({ content }) => content), ["two"]);
+  });
+
+  it("says again every three seconds that somebody types, and once that nobody does", () => {
+    const world = new World();
+    world.connection.typing(true);
+    world.connection.open();
+    world.welcome();
+    world.connection.typing(false);
+    for (let n = 0; n < 5; n++) {
+      world.connection.typing(true);
+      world.now += 1000;
+    }
+    world.connection.typing(false);
+    world.connection.typing(false);
+    assertEquals(world.sent.map(({ active }) => active), [true, true, false]);
+  });
+
+  it("ignores what a newer server may say", () => {
+    const world = new World();
+    world.connection.open();
+    for (const data of ["{", "null", "3", "[]", "[null,{}]", new ArrayBuffer(1)]) world.data(data);
+    world.welcome();
+    world.frame({ type: "confetti" });
+    assertEquals(world.connection.state.state, "live");
+  });
+
+  it("has one idea of names that are the same", () => {
+    assert(isSameName("Ada", "ＡＤＡ") && isSameName("straße", "STRASSE"));
+    assert(!isSameName("Ada", "Ida"));
+  });
+});
+
+describe("Connection, with a server", () => {
+  it("joins, speaks, and hears itself once and after its ack", async () => {
+    await using server = await startServer();
+    await using ada = new Caller(server);
+    await ada.live();
+    await using grace = new Caller(server, { username: "Grace" });
+    await grace.live();
+    await ada.until(() => ada.connection.roster.online === 2);
+    assertEquals(ada.connection.roster.names, ["Ada", "Grace"]);
+    const item = ada.connection.send("Good morning");
+    await ada.said("Good morning");
+    await grace.said("Good morning");
+    assertEquals(item.status, "sent");
+    assertEquals(ada.chats().at(-1)!.id, item.ack!.id);
+    const ack = ada.story.findIndex((entry) => entry === item);
+    const own = ada.story.findIndex((entry) => "type" in entry && entry.type === "chat");
+    assert(ack >= 0 && ack < own);
+    await grace.connection.close();
+    await ada.until(() => ada.connection.roster.online === 1);
+    assertEquals(ada.connection.roster.names, ["Ada"]);
+  });
+
+  it("misses nothing and repeats nothing over a cut line", async () => {
+    await using server = await startServer();
+    await using line = new Line(server.port);
+    await using ada = new Caller(line);
+    await using grace = new Caller(server, { username: "Grace" });
+    await ada.live();
+    await grace.live();
+    for (let round = 0; round < 5; round++) {
+      for (let n = 0; n < 20; n++) grace.connection.send(`${round}.${n}`);
+      await ada.said(`${round}.0`);
+      line.cut({ serverNotices: round % 2 === 0 });
+      for (let n = 20; n < 40; n++) grace.connection.send(`${round}.${n}`);
+      await grace.said(`${round}.39`);
+      ada.connection.send(`Ada ${round}`);
+      line.mend();
+      ada.connection.retry();
+      await ada.said(`${round}.39`);
+      await grace.said(`Ada ${round}`);
+      await ada.said(`Ada ${round}`);
+    }
+    const seqs = ada.chats().map(({ seq }) => seq);
+    assertEquals(seqs, seqs.map((_, index) => index + 1));
+    assertEquals(ada.chats().map(({ id }) => id), grace.chats().map(({ id }) => id));
+    assertEquals(ada.gaps, []);
+  });
+
+  it("delivers once what was sent while the line was dead, acked or not", async () => {
+    await using server = await startServer();
+    await using line = new Line(server.port);
+    await using ada = new Caller(line);
+    await using grace = new Caller(server, { username: "Grace" });
+    await ada.live();
+    await grace.live();
+    line.deafen();
+    const heard = ada.connection.send("the server hears this, and Ada no ack");
+    await grace.said("the server hears this, and Ada no ack");
+    assertEquals(heard.status, "sending");
+    line.cut();
+    await ada.reaches("reconnecting");
+    const unheard = ada.connection.send("said into a dead line");
+    assertEquals([heard.status, unheard.status], ["waiting", "waiting"]);
+    line.mend();
+    ada.connection.retry();
+    await ada.said("said into a dead line");
+    await grace.said("said into a dead line");
+    const expected = [heard.content, unheard.content];
+    for (const caller of [ada, grace]) {
+      assertEquals(caller.chats().map(({ content }) => content), expected);
+    }
+    assertEquals(heard.ack?.duplicate, true);
+    assertEquals(ada.connection.unsent, []);
+  });
+
+  it("keeps what another life of the page left unsent, and sends it once", async () => {
+    await using server = await startServer();
+    await using line = new Line(server.port);
+    const ada = new Caller(line);
+    await ada.live();
+    line.deafen();
+    ada.connection.send("half way");
+    await server.logged("joined");
+    await using watcher = await V1Client.join(server.ws, "tea", "Grace");
+    await watcher.nextOf("chat", ({ content }) => content === "half way");
+    line.cut();
+    await ada.reaches("reconnecting");
+    const { session, unsent } = ada.connection;
+    await ada.connection.close();
+    assertEquals(unsent.map(({ content }) => content), ["half way"]);
+    await using again = new Caller(server, { session: session!, unsent });
+    await again.until(() => again.connection.unsent.length === 0);
+    assertEquals(again.chats().map(({ content }) => content), ["half way"]);
+    await watcher.ask({ type: "ping" });
+    assertEquals(watcher.all("chat").length, 1);
+  });
+
+  it("brings private messages to the two and nobody else, missed ones too", async () => {
+    await using server = await startServer();
+    await using line = new Line(server.port);
+    await using ada = new Caller(server);
+    await using grace = new Caller(line, { username: "Grace" });
+    await using linus = new Caller(server, { username: "Linus" });
+    for (const caller of [ada, grace, linus]) await caller.live();
+    await ada.until(() => ada.connection.roster.online === 3);
+    const item = ada.connection.whisper("Grace", "psst");
+    await grace.whispered("psst");
+    await ada.until(() => item.status === "sent");
+    line.cut({ serverNotices: false });
+    await grace.reaches("reconnecting");
+    ada.connection.whisper("Grace", "are you there?");
+    await ada.until(() => ada.connection.unsent.length === 0);
+    line.mend();
+    grace.connection.retry();
+    await grace.whispered("are you there?");
+    grace.connection.whisper("Ada", "I am");
+    await ada.whispered("I am");
+    const wrong = ada.connection.whisper("Nobody", "hello?");
+    await ada.until(() => wrong.status === "failed");
+    assertEquals(wrong.reason, "Nobody with this name is in the room.");
+    assertEquals(grace.whispers().map(({ content }) => content), ["psst", "are you there?"]);
+    assertEquals(linus.whispers(), []);
+    line.letGo();
+  });
+
+  it("pages through the past, and edits and deletes its own", async () => {
+    await using server = await startServer({ HISTORY_SIZE: "5" });
+    await using ada = new Caller(server);
+    await ada.live();
+    for (let n = 1; n <= 20; n++) ada.connection.send(`${n}`);
+    await ada.said("20");
+    await using grace = new Caller(server, { username: "Grace" });
+    await grace.said("20");
+    assertEquals(grace.chats().map(({ content }) => content), ["16", "17", "18", "19", "20"]);
+    const { id, seq } = ada.chats()[3]!;
+    await ada.connection.edit(id, "four");
+    await grace.hears("message_updated");
+    await ada.connection.delete(ada.chats()[4]!.id);
+    await grace.hears("message_deleted");
+    const page = await grace.connection.history({ before: 16, limit: 13 });
+    assertEquals(page.messages.map(({ content }) => content).slice(0, 3), ["2", "3", "four"]);
+    assertEquals([page.messages[2]!.seq, page.messages[2]!.edited, page.more], [seq, true, true]);
+    const rest = await grace.connection.history({ before: page.messages[0]!.seq });
+    assertEquals([rest.messages.map(({ content }) => content), rest.more], [["1"], false]);
+    const error = await assertRejects(() => grace.connection.edit(id, "mine"), RefusedError);
+    assertEquals(error.code, "forbidden");
+  });
+
+  it("tells who types", async () => {
+    await using server = await startServer();
+    await using ada = new Caller(server);
+    await using grace = new Caller(server, { username: "Grace" });
+    await ada.live();
+    await grace.live();
+    ada.connection.typing(true);
+    await grace.hears("typing", (event) => event.active && event.username === "Ada");
+    ada.connection.send("done");
+    await grace.hears("typing", (event) => !event.active);
+  });
+
+  it("says that something may be missing when the server starts anew without memory", async () => {
+    let server = await startServer();
+    const port = String(server.port);
+    try {
+      await using ada = new Caller(server);
+      await ada.live();
+      ada.connection.send("before");
+      await ada.said("before");
+      await server.stop();
+      await ada.reaches("reconnecting");
+      ada.connection.send("meanwhile");
+      server = await startServer({ PORT: port });
+      ada.connection.retry();
+      await ada.said("meanwhile");
+      assertEquals(ada.gaps, [{ isNewLife: true }]);
+      assertEquals(ada.chats().map(({ content }) => content), ["before", "meanwhile"]);
+    } finally {
+      await server.stop();
+    }
+  });
+
+  it("loses nothing over a restart of a server with memory", async () => {
+    const path = await Deno.makeTempFile({ suffix: ".db" });
+    let server = await startServer({ DATABASE_URL: `sqlite:${path}` });
+    const port = String(server.port);
+    try {
+      await using ada = new Caller(server);
+      await ada.live();
+      ada.connection.send("before");
+      await ada.said("before");
+      await server.stop();
+      await ada.reaches("reconnecting");
+      ada.connection.send("meanwhile");
+      server = await startServer({ PORT: port, DATABASE_URL: `sqlite:${path}` });
+      ada.connection.retry();
+      await ada.said("meanwhile");
+      assertEquals(ada.gaps, []);
+      assertEquals(ada.chats().map(({ seq }) => seq), [1, 2]);
+    } finally {
+      await server.stop();
+      for (const end of ["", "-wal", "-shm"]) await Deno.remove(path + end).catch(() => {});
+    }
+  });
+
+  it("is told why it may not join", async () => {
+    await using server = await startServer();
+    await using ada = new Caller(server);
+    await ada.live();
+    await using other = new Caller(server, { username: "ada" });
+    const state = await other.reaches("refused");
+    assert(state.state === "refused" && state.code === 409 && state.reason.includes("in use"));
+    await using same = new Caller(server, { session: ada.connection.session! });
+    await same.live();
+    await using dots = new Caller(server, { room: ".." });
+    await dots.reaches("refused");
+    await using comma = new Caller(server, { username: "Ada, Countess" });
+    const wrong = await comma.reaches("refused");
+    assert(wrong.state === "refused" && wrong.code === 400 && wrong.reason.startsWith("The user"));
+  });
+
+  it("seals every text for who has the key, and shows the server none of it", async () => {
+    await using server = await startServer();
+    await using line = new Line(server.port);
+    const key = createKey();
+    const sealed = async (username: string, theKey = key, at: { url: string } = server) =>
+      new Caller(at, { username, cipher: await Cipher.fromKey(theKey) });
+    await using ada = await sealed("Ada", key, line);
+    await using grace = await sealed("Grace");
+    await using eve = await sealed("Eve", createKey());
+    await using plain = await V1Client.join(server.ws, "tea", "Plain");
+    for (const caller of [ada, grace, eve]) await caller.live();
+    await ada.until(() => ada.connection.roster.online === 4);
+    ada.connection.send("the plan");
+    await grace.said("the plan");
+    await eve.hears("chat", ({ seal }) => seal === "broken");
+    ada.connection.whisper("Grace", "the secret");
+    await grace.whispered("the secret");
+    await ada.connection.edit(ada.chats()[0]!.id, "the new plan");
+    await grace.hears("message_updated", (event) => event.content === "the new plan");
+    plain.send({ type: "chat", content: "not sealed" });
+    await grace.hears("chat", ({ seal, content }) => seal === "bare" && content === "not sealed");
+    // Sealed for one room or person, told of another.
+    const { content: stolen } = await plain.nextOf("chat");
+    plain.send({ type: "chat", content: stolen });
+    await grace.hears("chat", ({ seal, username }) => seal === "broken" && username === "Plain");
+    line.cut();
+    await ada.reaches("reconnecting");
+    ada.connection.send("while away");
+    for (let n = 0; n < 30; n++) grace.connection.send(`more ${n}`);
+    await grace.said("more 29");
+    line.mend();
+    ada.connection.retry();
+    await ada.said("while away");
+    await grace.said("while away");
+    const page = await grace.connection.history();
+    assertEquals(page.messages[0]!.content, "the new plan");
+    const expected = [...Array.from({ length: 30 }, (_, n) => `more ${n}`), "while away"];
+    assertEquals(ada.chats().slice(-31).map(({ content }) => content), expected);
+    assertEquals(eve.chats().filter(({ seal }) => seal === "sound"), []);
+    assertEquals(eve.chats().filter(({ content }) => content.includes("plan")), []);
+    await plain.ask({ type: "ping" });
+    for (const event of plain.all("chat")) {
+      assert(event.username === "Plain" || event.content.startsWith("sealed.1."));
+    }
+  });
+
+  (node === undefined ? it.skip : it)("works in Node unchanged", async () => {
+    await using server = await startServer();
+    const module = new URL("../public/connection.js", import.meta.url).href;
+    const script = `
+      const { Connection } = await import(${JSON.stringify(module)});
+      const { Cipher, createKey } = await import(${
+      JSON.stringify(module.replace("connection", "cipher"))
+    });
+      const connection = new Connection({
+        base: ${JSON.stringify(server.url)}, room: "tea", username: "Node",
+        cipher: await Cipher.fromKey(createKey()),
+      });
+      connection.on("events", (events) => {
+        for (const { type, content } of events) {
+          if (type === "chat") {
+            console.log(content);
+            connection.close();
+          }
+        }
+      });
+      connection.open();
+      connection.send("from Node");`;
+    const { stdout, stderr } = await new Deno.Command(node!, {
+      args: ["--input-type=module", "--eval", script],
+    }).output();
+    const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+    assertEquals([out, err], ["from Node\n", ""]);
+  });
+});
+
+/** Where Node is, if it is new enough to have a WebSocket of its own. */
+function findNode22(): string | undefined {
+  const node = Deno.env.get("NODE") ?? "node";
+  try {
+    const { stdout } = new Deno.Command(node, { args: ["--version"] }).outputSync();
+    const version = new TextDecoder().decode(stdout);
+    return Number(/^v(\d+)/.exec(version)?.[1]) >= 22 ? node : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+type ToldOf<T extends Event["type"]> = Extract<Told, { type: T }>;
+
+/** A connection that keeps all it is told, and waits for some of it. It opens by itself. */
+class Caller implements AsyncDisposable {
+  readonly connection: Connection;
+  /** All that was told, in order. */
+  readonly story: (ConnectionState | Told | Outgoing)[] = [];
+  readonly gaps: { isNewLife: boolean }[] = [];
+  #wake = () => {};
+
+  constructor({ url }: { url: string } | TestServer, options: Partial<ConnectionOptions> = {}) {
+    this.connection = new Connection({ base: url, room: "tea", username: "Ada", ...options });
+    const tell = (...entries: (ConnectionState | Told | Outgoing)[]) => {
+      this.story.push(...entries);
+      this.#wake();
+    };
+    this.connection.on("state", tell);
+    this.connection.on("events", (events) => tell(...events));
+    this.connection.on("outgoing", tell);
+    this.connection.on("gap", (gap) => this.gaps.push(gap));
+    this.connection.open();
+  }
+
+  get events(): Told[] {
+    return this.story.filter((entry): entry is Told => "type" in entry);
+  }
+
+  chats(): ToldOf<"chat">[] {
+    return this.events.filter((event): event is ToldOf<"chat"> => event.type === "chat");
+  }
+
+  whispers(): ToldOf<"dm">[] {
+    return this.events.filter((event): event is ToldOf<"dm"> => event.type === "dm");
+  }
+
+  async until(isSo: () => boolean): Promise<void> {
+    const stop = AbortSignal.timeout(PATIENCE_MS);
+    stop.onabort = () => this.#wake();
+    while (!isSo()) {
+      if (stop.aborted) throw new Error(`In vain: ${isSo}. ${JSON.stringify(this.story)}`);
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+    stop.onabort = null;
+  }
+
+  async reaches(state: ConnectionState["state"]): Promise<ConnectionState> {
+    await this.until(() => this.connection.state.state === state);
+    return this.connection.state;
+  }
+
+  async live(): Promise<void> {
+    await this.reaches("live");
+  }
+
+  async hears<T extends Event["type"]>(
+    type: T,
+    isWanted: (event: ToldOf<T>) => boolean = () => true,
+  ): Promise<void> {
+    await this.until(() =>
+      this.events.some((event) => event.type === type && isWanted(event as ToldOf<T>))
+    );
+  }
+
+  async said(content: string): Promise<void> {
+    await this.hears("chat", (event) => event.content === content);
+  }
+
+  async whispered(content: string): Promise<void> {
+    await this.hears("dm", (event) => event.content === content);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.connection.close();
+  }
+}
+
+/** A network and a clock for one connection, moved by hand. No jitter. */
+class World {
+  now = 0;
+  url = "";
+  sent: Record<string, unknown>[] = [];
+  answer = Response.json({ error: "upgrade required" }, { status: 426 });
+  readonly connection: Connection;
+  #events: Told[] = [];
+  #timers = new Map<number, { task: () => void; delayMs: number; due: number }>();
+  #lastTimer = 0;
+  #socket = {} as WebSocket;
+  #refs = 0;
+
+  constructor() {
+    const options = { base: "http://chat.example/", room: "tea", username: "Ada" };
+    this.connection = new Connection(options, {
+      openSocket: (url) => {
+        this.url = url;
+        const socket = {
+          readyState: 1,
+          send: (text: string) => this.sent.push(JSON.parse(text)),
+          close: () => {},
+        };
+        return this.#socket = socket as unknown as WebSocket;
+      },
+      fetch: () => Promise.resolve(this.answer.clone()),
+      setTimeout: (task, delayMs) => {
+        this.#timers.set(++this.#lastTimer, { task, delayMs, due: this.now + delayMs });
+        return this.#lastTimer;
+      },
+      clearTimeout: (timer) => this.#timers.delete(timer),
+      now: () => this.now,
+      random: () => 1,
+      newRef: () => `ref-${++this.#refs}`,
+    });
+    this.connection.on("events", (events) => this.#events.push(...events));
+  }
+
+  /** The timer that goes off next. */
+  nextTimer() {
+    return [...this.#timers.values()].reduce((a, b) => b.due < a.due ? b : a);
+  }
+
+  /** Runs the timer that goes off next. */
+  ring(): void {
+    const next = this.nextTimer();
+    for (const [id, timer] of this.#timers) if (timer === next) this.#timers.delete(id);
+    this.now = Math.max(this.now, next.due);
+    next.task();
+  }
+
+  /** Lets time pass. */
+  pass(ms: number): void {
+    const until = this.now + ms;
+    while (this.#timers.size > 0 && this.nextTimer().due <= until) this.ring();
+    this.now = until;
+  }
+
+  data(data: unknown): void {
+    this.#socket.onmessage?.({ data } as MessageEvent);
+  }
+
+  frame(events: object | object[]): void {
+    const base = { content: "", room: "tea", username: "" };
+    const all = [events].flat().map((event) => ({ ...base, ...event }));
+    this.data(JSON.stringify(all.length === 1 ? all[0] : all));
+  }
+
+  welcome(fields: object = {}): void {
+    const numbers = { session: "s", epoch: "e", seq: 0, inbox_seq: 0, recovered: false };
+    const limits = { max_message_bytes: 4096, max_frame_bytes: 16384 };
+    const users = [{ username: "Ada", connections: 1 }];
+    const who = { username: "Ada", users, online: 1 };
+    this.frame({ type: "welcome", ...numbers, ...who, limits, ...fields });
+  }
+
+  /** The numbers of the events of a type that were told. */
+  told(type: string): unknown[] {
+    const found = this.#events.filter((event) => event.type === type) as unknown as {
+      seq?: number;
+      inbox_seq?: number;
+    }[];
+    return found.map((event) => event.seq ?? event.inbox_seq);
+  }
+
+  /** Closes the socket from afar; resolves when the connection knows what to make of it. */
+  async closeSocket(code: number): Promise<void> {
+    const decided = Promise.withResolvers<void>();
+    const stop = this.connection.on("state", () => decided.resolve());
+    this.#socket.onclose?.({ code } as CloseEvent);
+    await decided.promise;
+    stop();
+  }
+}
+
+function chat(seq: number) {
+  return { type: "chat", content: `${seq}`, username: "Grace", id: `m${seq}`, seq, timestamp: "" };
+}
+
+function dm(inbox_seq: number) {
+  const base = { type: "dm", content: "hi", username: "Grace", to: "Ada", timestamp: "" };
+  return { ...base, id: `d${inbox_seq}`, inbox_seq };
+}

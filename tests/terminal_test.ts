@@ -1,0 +1,274 @@
+/** The terminal client: what it reads and prints, and the real program in a pipe and in a terminal. */
+
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { lineOf, printable, readCall } from "../public/chat.js";
+import { createKey } from "../public/cipher.js";
+import { readLine } from "../public/commands.js";
+import { startServer } from "./server.ts";
+import { V1Client } from "./v1_client.ts";
+
+const CHAT = new URL("../public/chat.js", import.meta.url).pathname;
+const CONNECTED = "Connected to WebSocket server. Type messages to send:";
+/** How long something that must happen may take before the test fails, in milliseconds. */
+const PATIENCE_MS = 30_000;
+
+const hasScript = isInstalled("script");
+if (!hasScript) {
+  // deno-lint-ignore no-console
+  console.log("Skipped: script is not installed. Install it with: apt-get install -y bsdutils");
+}
+
+describe("terminal client, in parts", () => {
+  it("knows where to go by its arguments and where it was loaded from", () => {
+    const local = "file:///home/ada/chat.js";
+    const base = "http://localhost:8080/";
+    const call = { base, room: "tea", key: "", username: "Ada" };
+    assertEquals(readCall(["tea", "Ada"], local), call);
+    const far = "https://chat.example/";
+    assertEquals(readCall(["tea", "Ada"], `${far}chat.js`), { ...call, base: far });
+    assertEquals(readCall(["tea", "Ada", "https://chat.example"], local), { ...call, base: far });
+    const key = createKey();
+    const link = `${far}r/tea%20room#key=${key}`;
+    const linked = { base: far, room: "tea room", key, username: "Ada" };
+    assertEquals(readCall([link, "Ada"], local), linked);
+    assertEquals(readCall([`${far}?room=tea`, "Ada"], local), { ...call, base: far });
+    for (const args of [[], ["tea"], ["tea", "Ada", "?"], ["tea", "Ada", far, "x"], [far, "Ada"]]) {
+      assertEquals(readCall(args, local), undefined);
+    }
+  });
+
+  it("prints nothing that a terminal would obey, and no line in another's name", () => {
+    assertEquals(printable("a\x1b[2Jb\x07\x9b31mc\u202ed\x00"), "a[2Jb31mcd");
+    assertEquals(
+      printable("one\nGrace: two\r\nthree\rfour\t5"),
+      "one\n  Grace: two\n  three\n  four\t5",
+    );
+  });
+
+  it("says on one line what the server told", () => {
+    const base = { room: "tea", username: "Ada", id: "1", timestamp: "" };
+    const chat = { ...base, type: "chat", content: "hello", seq: 1 } as const;
+    assertEquals(lineOf(chat), "Ada: hello");
+    assertEquals(lineOf({ ...chat, deleted: true }), undefined);
+    assertEquals(lineOf({ ...chat, seal: "bare" }), "Ada (not encrypted): hello");
+    assert(lineOf({ ...chat, content: "", seal: "broken" })?.startsWith("Ada: [cannot be read"));
+    assert(lineOf({ ...chat, content: "sealed.1.AA" })?.startsWith("Ada: [encrypted"));
+    const dm = { ...base, type: "dm", content: "psst", to: "Grace", inbox_seq: 1 } as const;
+    assertEquals(lineOf(dm), "Ada to Grace alone: psst");
+    const updated = { ...base, type: "message_updated", content: "hullo", seq: 2 } as const;
+    assertEquals(lineOf(updated), "Ada, corrected: hullo");
+  });
+
+  it("reads commands, and names with spaces in them", () => {
+    const names = ["Ada", "Ada Two", "Grace"];
+    const read = (text: string) => readLine(text, names);
+    assertEquals(read("hello"), { type: "say", text: "hello" });
+    assertEquals(read("//hello"), { type: "say", text: "/hello" });
+    assertEquals(read("/ hello"), { type: "say", text: "/ hello" });
+    assertEquals(read("/usr/bin"), { type: "say", text: "/usr/bin" });
+    assertEquals(read("/ME waves"), { type: "say", text: "/me waves" });
+    assertEquals(read("/msg ada two hi\nyou"), { type: "whisper", to: "Ada Two", text: "hi\nyou" });
+    assertEquals(read("/msg Ada Twofold"), { type: "whisper", to: "Ada", text: "Twofold" });
+    assertEquals(read("/msg Linus hi"), { type: "whisper", to: "Linus", text: "hi" });
+    assertEquals(read("/nick Countess Ada"), { type: "nick", name: "Countess Ada" });
+    assertEquals(read("/who"), { type: "who" });
+    assertEquals(read("/help me"), { type: "help" });
+    for (const text of ["/msg", "/msg Ada", "/me", "/me ", "/nick ", "/frob"]) {
+      assertEquals(read(text).type, "wrong");
+    }
+  });
+});
+
+describe("terminal client", () => {
+  it("sends what a pipe brings, waits until it is stored, and ends", async () => {
+    await using server = await startServer();
+    await using grace = await V1Client.join(server.ws, "tea", "Grace");
+    await using ada = new Terminal(["tea", "Ada", server.url]);
+    await ada.write("hi\n/me waves\n/frobnicate\nno line break at the end");
+    await ada.closeInput();
+    assertEquals(await ada.exited, 0);
+    assertEquals(ada.errors, "");
+    for (const text of ["hi", "/me waves", "/frobnicate", "no line break at the end"]) {
+      await grace.nextOf("chat", ({ content, username }) => content === text && username === "Ada");
+    }
+    const lines = ada.output.split("\n");
+    assertEquals(lines[0], CONNECTED);
+    assert(lines.includes("Ada joined the room") && !lines.includes("Ada: hi"));
+  });
+
+  it("runs from the server's own address", async () => {
+    await using server = await startServer();
+    await using ada = new Terminal(["tea", "Ada"], { from: `${server.url}/chat.js` });
+    await ada.write("hi\n");
+    await ada.closeInput();
+    assertEquals(await ada.exited, 0);
+    assertEquals(ada.output.split("\n")[0], CONNECTED);
+  });
+
+  it("prints what arrives, comes back by itself, and says goodbye on Ctrl-C", async () => {
+    let server = await startServer();
+    const { port } = server;
+    try {
+      const grace = await V1Client.join(server.ws, "tea", "Grace");
+      await using ada = new Terminal(["tea", "Ada", server.url]);
+      await ada.prints(CONNECTED);
+      await grace.nextOf("user_joined", ({ username }) => username === "Ada");
+      grace.send({ type: "chat", content: "hello[2J" });
+      await ada.prints("Grace: hello[2J");
+      grace.send({ type: "dm", to: "Ada", content: "psst" });
+      await ada.prints("Grace to Ada alone: psst");
+      await ada.write("/msg Grace yes?\n");
+      await grace.nextOf("dm", ({ content }) => content === "yes?");
+      await server.stop();
+      await ada.prints("Disconnected, reconnecting...");
+      await ada.write("written while away\n");
+      server = await startServer({ PORT: String(port) });
+      await ada.prints(`Disconnected, reconnecting...\n${CONNECTED}`);
+      await using again = await V1Client.join(server.ws, "tea", "Grace");
+      await again.nextOf("chat", ({ content }) => content === "written while away");
+      ada.kill("SIGINT");
+      assertEquals(await ada.exited, 0);
+      assert(ada.output.endsWith("Shutting down client...\n"));
+      await server.logged("left");
+      assertEquals(server.log.find(({ msg }) => msg === "left")?.code, 1000);
+    } finally {
+      await server.stop();
+    }
+  });
+
+  it("reads and writes a private room by its link", async () => {
+    await using server = await startServer();
+    const link = `${server.url}/r/tea#key=${createKey()}`;
+    await using grace = new Terminal([link, "Grace"]);
+    await grace.prints(CONNECTED);
+    await using ada = new Terminal([link, "Ada"]);
+    await ada.write("the plan\n");
+    await ada.closeInput();
+    assertEquals(await ada.exited, 0);
+    await grace.prints("Ada: the plan");
+    await using spy = await V1Client.join(server.ws, "tea", "Spy");
+    const { content } = await spy.nextOf("chat");
+    assert(content.startsWith("sealed.1."));
+    grace.kill("SIGINT");
+    assertEquals(await grace.exited, 0);
+  });
+
+  it("ends with 1 and says why when it is not let in, or something is not taken", async () => {
+    await using server = await startServer();
+    await using grace = await V1Client.join(server.ws, "tea", "Grace");
+    await using taken = new Terminal(["tea", "grace", server.url]);
+    await taken.write("hello?\n");
+    await taken.closeInput();
+    await using nobody = new Terminal(["tea", "Ada", "http://127.0.0.1:1"]);
+    await using nonsense = new Terminal([]);
+    await using unheard = new Terminal(["tea", "Ada", server.url]);
+    await unheard.write("/msg Nobody hello\nhello\n");
+    await unheard.closeInput();
+    for (const terminal of [taken, nobody, nonsense, unheard]) {
+      assertEquals(await terminal.exited, 1);
+    }
+    assertStringIncludes(taken.errors, "This name is in use");
+    assertStringIncludes(nobody.errors, "Cannot connect");
+    assertStringIncludes(nonsense.errors, "Usage:");
+    assertStringIncludes(unheard.errors, "Not sent: Nobody with this name is in the room.");
+    await grace.nextOf("chat", ({ content }) => content === "hello");
+  });
+
+  const isRequired = Deno.env.get("REQUIRE_ALL") === "1";
+  (hasScript || isRequired ? it : it.skip)("works in a terminal", async () => {
+    await using server = await startServer();
+    await using grace = await V1Client.join(server.ws, "tea", "Grace");
+    await using ada = new Terminal(["tea", "Ada", server.url], { inTerminal: true });
+    await ada.prints(CONNECTED);
+    await ada.write("hello from a terminal\n");
+    await grace.nextOf("chat", ({ content }) => content === "hello from a terminal");
+    await ada.write("/frob\n");
+    await ada.prints("There is no /frob.");
+    // Ctrl-C, as a keyboard sends it.
+    await ada.write("\x03");
+    await ada.prints("Shutting down client...");
+    assertEquals(await ada.exited, 0);
+  });
+});
+
+function isInstalled(program: string): boolean {
+  try {
+    return new Deno.Command(program, { args: ["--version"] }).outputSync().success;
+  } catch {
+    return false;
+  }
+}
+
+/** The program as people run it. Disposing of it kills it, if it still runs. */
+class Terminal implements AsyncDisposable {
+  output = "";
+  errors = "";
+  /** With which code it ended. */
+  readonly exited: Promise<number>;
+  readonly #child: Deno.ChildProcess;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
+  #hasEnded = false;
+  #wake = () => {};
+
+  constructor(args: string[], { from = CHAT, inTerminal = false } = {}) {
+    const command = [Deno.execPath(), "run", "-q", "--no-lock", "-N", from, ...args];
+    const [program, ...rest] = inTerminal
+      ? ["script", "-qec", command.map((word) => `'${word}'`).join(" "), "/dev/null"]
+      : command;
+    const options = { stdin: "piped", stdout: "piped", stderr: "piped" } as const;
+    const env = { NO_COLOR: "1" };
+    this.#child = new Deno.Command(program!, { args: rest, env, ...options }).spawn();
+    this.#input = this.#child.stdin.getWriter();
+    this.exited = this.#watch();
+  }
+
+  async write(text: string): Promise<void> {
+    await this.#input.write(new TextEncoder().encode(text));
+  }
+
+  async closeInput(): Promise<void> {
+    await this.#input.close();
+  }
+
+  /** Waits until this has been printed. */
+  async prints(text: string): Promise<void> {
+    const stop = AbortSignal.timeout(PATIENCE_MS);
+    stop.onabort = () => this.#wake();
+    while (!this.output.includes(text)) {
+      if (stop.aborted || this.#hasEnded) {
+        throw new Error(`"${text}" was not printed.\n${this.output}\n${this.errors}`);
+      }
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+    stop.onabort = null;
+  }
+
+  kill(signal: Deno.Signal): void {
+    if (!this.#hasEnded) this.#child.kill(signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.kill("SIGKILL");
+    await this.exited;
+    await this.#input.close().catch(() => {});
+  }
+
+  async #watch(): Promise<number> {
+    const [{ code }] = await Promise.all([
+      this.#child.status,
+      this.#read(this.#child.stdout, (text) => this.output += text.replaceAll("\r", "")),
+      this.#read(this.#child.stderr, (text) => this.errors += text),
+    ]);
+    this.#hasEnded = true;
+    this.#wake();
+    return code;
+  }
+
+  async #read(stream: ReadableStream<Uint8Array<ArrayBuffer>>, keep: (text: string) => void) {
+    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+      keep(text);
+      this.#wake();
+    }
+  }
+}
