@@ -17,9 +17,19 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { Engine, LogEvent, News, Presence, PrivateMessage, Receipt } from "./lib/engine.ts";
+import type { Identity } from "./lib/accounts.ts";
+import {
+  type Engine,
+  EVERYWHERE,
+  type LogEvent,
+  type News,
+  type Presence,
+  type PrivateMessage,
+  type Receipt,
+  type RoomSettings,
+} from "./lib/engine.ts";
 import { errorFields, type Logger } from "./lib/logger.ts";
-import { ANONYMOUS, nameKey } from "./lib/names.ts";
+import { ANONYMOUS, LOBBY, NameError, nameKey, parseName } from "./lib/names.ts";
 import { Outbox, type OutboxLimits, type Peer } from "./lib/outbox.ts";
 import { Batch, Outgoing, toFrames } from "./lib/outgoing.ts";
 import {
@@ -35,11 +45,13 @@ import {
   type Event,
   type HistoryCommand,
   type HistoryEvent,
+  type KickCommand,
   ProtocolError,
+  type RoomChange,
   type SizeLimits,
 } from "./lib/protocol.ts";
-import { CROWD, type JoinRequest, Member, Room, TAIL } from "./lib/room.ts";
-import { personOf } from "./lib/sessions.ts";
+import { type Rate, TokenBucket } from "./lib/rate_limit.ts";
+import { CROWD, type JoinRequest, Member, roleIn, Room, TAIL } from "./lib/room.ts";
 import type { Defer } from "./lib/turn.ts";
 
 /** Every bound the hub keeps. */
@@ -48,6 +60,8 @@ export interface HubLimits extends OutboxLimits, SizeLimits {
   readonly maxRooms: number;
   /** Messages sent to a member that joins. */
   readonly historySize: number;
+  /** Frames that one connection may send. */
+  readonly messageRate: Rate;
 }
 
 /** What a {@linkcode Hub} is made of. */
@@ -57,6 +71,8 @@ export interface HubOptions {
   readonly log: Logger;
   /** The time in milliseconds. It must not go backwards. */
   readonly clock: () => number;
+  /** The time in milliseconds since 1970. */
+  readonly date: () => number;
   /** Calls back once, when the present turn of the event loop ends. */
   readonly defer: Defer;
   /** Calls back once, after so many milliseconds. */
@@ -79,6 +95,13 @@ export const TYPING_MS = 5000;
 const CATCH_UP_PAGE = 64;
 const CATCH_UP_MS = 20;
 
+/** How many commands in a row may be refused because a member asks too often. */
+const MAX_REFUSALS = 100;
+
+/** Most rooms that one account may own, and most bans of one room: then the oldest is forgotten. */
+const MAX_OWNED_ROOMS = 100;
+const MAX_BANS = 1000;
+
 /** Most private messages sent to somebody who comes back. */
 const MAX_MISSED_PRIVATE = 1000;
 
@@ -97,16 +120,19 @@ export class Hub {
   /** Commands given to the engine that it has not answered yet. */
   readonly #underWay = new Set<Promise<void>>();
   #isDraining = false;
+  /** Ends the subscription to what concerns no single room. */
+  readonly #unsubscribe: () => void;
 
   constructor(options: HubOptions) {
     this.#options = options;
     this.#instance = options.newId();
+    this.#unsubscribe = options.engine.subscribe(EVERYWHERE, (news) => this.#onNotice(news));
   }
 
   /**
    * Says whether somebody could join now.
    *
-   * @throws {ProtocolError} `name_in_use`, `full` or `unavailable`
+   * @throws {ProtocolError} `name_in_use`, `forbidden`, `full` or `unavailable`
    */
   check(request: JoinRequest): void {
     if (this.#isDraining) {
@@ -116,11 +142,13 @@ export class Hub {
     if (room === undefined && this.#rooms.size >= this.#options.limits.maxRooms) {
       throw new ProtocolError("full", "There are too many rooms. Try again later.");
     }
-    const { username, session } = request;
+    const { username, identity } = request;
     const user = username === undefined ? undefined : room?.users.get(nameKey(username));
-    if (user !== undefined && (session === undefined || personOf(session) !== user.person)) {
+    if (user !== undefined && user.person !== identity.person) {
       throw new ProtocolError("name_in_use", "This name is in use in this room. Choose another.");
     }
+    const reason = room?.reasonToRefuse(request);
+    if (reason !== undefined) throw reason;
   }
 
   /**
@@ -133,6 +161,7 @@ export class Hub {
     const room = this.#rooms.get(request.room) ?? this.#open(request.room);
     room.emptySince = this.#options.clock();
     await room.ready;
+    this.check(request);
   }
 
   /**
@@ -148,8 +177,11 @@ export class Hub {
     if (room === undefined) {
       throw new ProtocolError("unavailable", "Joining took too long. Try again.");
     }
-    const { limits, newId, engine } = this.#options;
-    const member = new Member(newId(), peer, room, request, new Outbox(peer, limits));
+    const { limits, newId, engine, clock } = this.#options;
+    const member = new Member(newId(), peer, room, request, {
+      outbox: new Outbox(peer, limits),
+      allowance: new TokenBucket(limits.messageRate, clock()),
+    });
     room.members.set(member.id, member);
     if (member.username === undefined) {
       // The raw relay carries what is said from now on and nothing else.
@@ -165,14 +197,52 @@ export class Hub {
   /** Handles one text frame of a member. Never throws. */
   receive(member: Member, text: string): void {
     if (member.isGone || this.#isDraining) return;
-    let command: Command;
+    const reason = this.#reasonToGo(member);
+    if (reason !== undefined) return this.#expel(member, reason);
     try {
-      command = decode(text, member.format, this.#options.limits);
+      const command = decode(text, member.format, this.#options.limits);
+      this.#limit(member, command.ref);
+      this.#carryOut(member, command);
     } catch (error) {
       this.#refuse(member, error);
-      return;
     }
-    this.#carryOut(member, command);
+  }
+
+  /**
+   * Changes who may come into a room, and lets those go who no longer may.
+   *
+   * @throws {ProtocolError} `forbidden`, `not_found` or `bad_request`
+   */
+  async changeRoom(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
+    const { engine } = this.#options;
+    const before = await engine.settings(room);
+    const isFree = before.owner === undefined;
+    const role = roleIn(before, identity);
+    const { account } = identity;
+    if (account === undefined || (role === "member" && !isFree)) {
+      throw new ProtocolError("forbidden", "Only the room's owner or an admin may do this.");
+    }
+    if (role !== "admin" && room === LOBBY) {
+      throw new ProtocolError("forbidden", "The lobby is for everyone.");
+    }
+    if (isFree && await engine.countOwned(account.key) >= MAX_OWNED_ROOMS) {
+      throw new ProtocolError("forbidden", `An account may own ${MAX_OWNED_ROOMS} rooms.`);
+    }
+    const members = change.members?.map((name) => nameKey(parseName("username", name)));
+    for (const key of members ?? []) {
+      if (await engine.account(key) === undefined) {
+        throw new ProtocolError("not_found", `There is no account of the name ${key}.`);
+      }
+    }
+    const unbanned = new Set(change.unban?.map(nameKey));
+    const settings: RoomSettings = {
+      owner: before.owner ?? account.key,
+      isPrivate: change.private ?? before.isPrivate,
+      members: members ?? before.members,
+      bans: before.bans.filter(({ key }) => !unbanned.has(key)),
+    };
+    await engine.setSettings(room, settings);
+    return settings;
   }
 
   /** Takes a member out of its room and tells those left. Done once, however often it is asked. */
@@ -220,6 +290,7 @@ export class Hub {
    */
   async drain(): Promise<void> {
     this.#isDraining = true;
+    this.#unsubscribe();
     await Promise.all(this.#underWay);
     this.#flush();
     for (const room of this.#rooms.values()) {
@@ -263,6 +334,7 @@ export class Hub {
     // What was stored since is told by the subscription.
     const before = lastSeq + 1;
     const messages = await engine.messages(room.name, { before, limit: historySize });
+    room.settings = await engine.settings(room.name);
     room.epoch = epoch;
     room.lastSeq = lastSeq;
     room.tail = tail.filter(({ seq }) => seq <= lastSeq).map((event) => new Outgoing(event));
@@ -297,6 +369,38 @@ export class Hub {
         return this.#onEntered(room, news.presence);
       case "left":
         return this.#onLeft(room, news.presence);
+      case "kicked":
+        return this.#onKicked(room, news.key, news.reason);
+      case "settings":
+        room.settings = news.settings;
+        for (const member of room.members.values()) {
+          const reason = this.#reasonToGo(member);
+          if (reason !== undefined) this.#expel(member, reason);
+        }
+    }
+  }
+
+  /** Handles what concerns no single room. */
+  #onNotice(news: News): void {
+    for (const room of this.#rooms.values()) {
+      for (const member of room.members.values()) {
+        const { account } = member.identity;
+        if (news.type === "session_ended" && account?.tokenHash === news.hash) {
+          this.#expel(member, sessionEnded());
+        }
+        if (news.type === "registered" && account === undefined && isCalled(member, news.key)) {
+          const sentence = "This name belongs to an account now. Sign in, or choose another name.";
+          this.#expel(member, new ProtocolError("unauthenticated", sentence));
+        }
+      }
+    }
+  }
+
+  #onKicked(room: Room, key: string, reason: string | undefined): void {
+    const sentence = "You were removed from this room" + (reason ? `: ${reason}` : ".");
+    for (const id of [...room.users.get(key)?.connections ?? []]) {
+      const member = room.members.get(id);
+      if (member !== undefined) this.#expel(member, new ProtocolError("forbidden", sentence));
     }
   }
 
@@ -395,7 +499,7 @@ export class Hub {
   // Welcome, and welcome back
 
   #welcome(member: Member, recovered: boolean, inboxSeq: number): Outgoing {
-    const { room, session, username = "" } = member;
+    const { room, identity, username = "" } = member;
     const { maxMessageBytes, maxFrameBytes } = this.#options.limits;
     const orNull = (limit: number) => limit === Infinity ? null : limit;
     return new Outgoing({
@@ -403,7 +507,9 @@ export class Hub {
       content: "",
       room: room.name,
       username,
-      session,
+      session: identity.secret ?? "",
+      role: roleIn(room.settings, identity),
+      private: room.settings.isPrivate,
       epoch: room.epoch,
       seq: room.lastSeq,
       inbox_seq: inboxSeq,
@@ -517,11 +623,18 @@ export class Hub {
         return this.#answer(member, ref, stored.then((receipt) => toAck(room, ref, receipt)));
       }
       case "delete": {
-        const stored = engine.delete(room, { ...author, id: command.id });
+        const isModerator = roleIn(member.room.settings, member.identity) !== "member";
+        const stored = engine.delete(room, { ...author, id: command.id, isModerator });
         return this.#answer(member, ref, stored.then((receipt) => toAck(room, ref, receipt)));
       }
       case "dm":
         return this.#answer(member, ref, this.#whisper(member, command));
+      case "kick":
+        return this.#answer(member, ref, this.#kick(member, command));
+      case "room": {
+        const changed = this.changeRoom(room, member.identity, command);
+        return this.#answer(member, ref, changed.then(() => toBareAck(room, ref)));
+      }
       case "history":
         return this.#answer(member, ref, this.#readHistory(member.room, command));
       case "typing":
@@ -540,11 +653,14 @@ export class Hub {
       if (event !== undefined && !member.isGone) this.#tellAside(member, new Outgoing(event));
     }).catch((error) => {
       if (error instanceof ProtocolError) {
-        return this.#refuse(member, new ProtocolError(error.code, error.message, ref));
+        return this.#refuse(member, new ProtocolError(error.code, error.message, { ref }));
+      }
+      if (error instanceof NameError) {
+        return this.#refuse(member, new ProtocolError("bad_request", error.message, { ref }));
       }
       this.#options.log.error("command failed", errorFields(error));
       const sentence = "The server cannot store or read anything now. Try again later.";
-      this.#refuse(member, new ProtocolError("unavailable", sentence, ref));
+      this.#refuse(member, new ProtocolError("unavailable", sentence, { ref }));
     }).then(() => void this.#underWay.delete(underWay));
     this.#underWay.add(underWay);
   }
@@ -572,6 +688,32 @@ export class Hub {
       timestamp: event.timestamp,
       ...(isDuplicate && { duplicate: true }),
     };
+  }
+
+  async #kick(
+    { room, identity }: Member,
+    { username, reason, ban, ref }: KickCommand,
+  ): Promise<AckEvent | undefined> {
+    const { engine } = this.#options;
+    const role = roleIn(room.settings, identity);
+    if (role === "member") {
+      throw new ProtocolError("forbidden", "Only the room's owner or an admin may do this.");
+    }
+    const key = nameKey(username);
+    const user = room.users.get(key);
+    if (user === undefined) {
+      throw new ProtocolError("not_found", "Nobody with this name is in the room.");
+    }
+    if (user.person === identity.person || user.person === `account:${room.settings.owner}`) {
+      throw new ProtocolError("forbidden", "The room's owner and you yourself cannot be removed.");
+    }
+    await engine.publish(room.name, { type: "kicked", key, reason });
+    if (ban) {
+      const settings = await engine.settings(room.name);
+      const bans = [...settings.bans, { key, person: user.person }].slice(-MAX_BANS);
+      await engine.setSettings(room.name, { ...settings, bans });
+    }
+    return toBareAck(room.name, ref);
   }
 
   async #readHistory(room: Room, command: HistoryCommand): Promise<HistoryEvent> {
@@ -613,7 +755,26 @@ export class Hub {
     );
   }
 
-  // Refusals
+  // Permissions and refusals
+
+  /** Why a member may no longer be where it is, if so. Asked before each of its commands. */
+  #reasonToGo({ identity: { account }, room, request }: Member): ProtocolError | undefined {
+    if (account !== undefined && account.expiresAt <= this.#options.date()) return sessionEnded();
+    return room.reasonToRefuse(request);
+  }
+
+  /** Checks that a member does not ask too often. Who goes on all the same is let go. */
+  #limit(member: Member, ref: string | undefined): void {
+    const seconds = member.allowance.take(this.#options.clock());
+    if (seconds === 0) {
+      member.refusals = 0;
+      return;
+    }
+    member.refusals++;
+    const retryAfter = Math.ceil(seconds * 10) / 10;
+    const sentence = `Too many messages at once. Wait ${retryAfter} seconds.`;
+    throw new ProtocolError("rate_limited", sentence, { ref, retryAfter });
+  }
 
   /** Tells a member why a frame is refused. A frame that is too big also ends its connection. */
   #refuse(member: Member, error: unknown): void {
@@ -624,7 +785,8 @@ export class Hub {
       return;
     }
     this.#options.log.info("frame refused", { room: member.room.name, code: error.code });
-    if (error.code === "too_big") this.#expel(member, error);
+    const isLast = error.code === "too_big" || member.refusals > MAX_REFUSALS;
+    if (isLast) this.#expel(member, error);
     else this.#tellAside(member, toErrorEvent(member.room.name, error));
   }
 
@@ -734,8 +896,30 @@ function toAck(
   return { ...base, id, seq, timestamp, ...(isDuplicate && { duplicate: true }) };
 }
 
-function toErrorEvent(room: string, { message: content, code, ref }: ProtocolError): Outgoing {
-  return new Outgoing({ type: "error", content, room, username: "", code, ...withRef(ref) });
+/** The answer to a command that was carried out and made nothing that has a number. */
+function toBareAck(room: string, ref: string | undefined): AckEvent | undefined {
+  return ref === undefined ? undefined : { type: "ack", content: "", room, username: "", ref };
+}
+
+function toErrorEvent(room: string, error: ProtocolError): Outgoing {
+  const { message: content, code, ref, retryAfter } = error;
+  return new Outgoing({
+    type: "error",
+    content,
+    room,
+    username: "",
+    code,
+    ...(retryAfter !== undefined && { retry_after: retryAfter }),
+    ...withRef(ref),
+  });
+}
+
+function sessionEnded(): ProtocolError {
+  return new ProtocolError("unauthenticated", "Your session has ended. Sign in again.");
+}
+
+function isCalled({ username }: Member, key: string): boolean {
+  return username !== undefined && nameKey(username) === key;
 }
 
 /** Most UTF-8 bytes of texts in a page of messages. One message may be longer. */

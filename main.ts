@@ -8,12 +8,16 @@
 
 import { Hub } from "./hub.ts";
 import { createApp } from "./lib/app.ts";
+import { Accounts } from "./lib/accounts.ts";
 import { type Config, ConfigError, readConfig } from "./lib/config.ts";
 import { Connections } from "./lib/connections.ts";
-import { type Engine, MemoryEngine } from "./lib/engine.ts";
+import type { Engine } from "./lib/engine.ts";
+import { MemoryEngine } from "./lib/engine_memory.ts";
 import { Listener } from "./lib/listener.ts";
 import { createLogger, errorFields, type Logger } from "./lib/logger.ts";
+import { Passwords } from "./lib/passwords.ts";
 import { CLOSE } from "./lib/protocol.ts";
+import { RateLimiter } from "./lib/rate_limit.ts";
 import { createDefer, type Defer } from "./lib/turn.ts";
 
 /** How often members that cannot keep up are looked for. */
@@ -58,10 +62,25 @@ export async function start(config: Config, log: Logger): Promise<Server> {
   const limits = { ...config, writeWaitMs: config.writeWaitSeconds * 1000 };
 
   const engine = await openEngine(config, { newId, defer });
-  const hub = new Hub({ engine, limits, log, clock, newId, defer, after });
-  const connections = new Connections(config.maxConnections);
-  const publicDir = `${import.meta.dirname}/public`;
-  const app = createApp({ ...config, hub, connections, limits, log, clock, publicDir });
+  const hub = new Hub({ engine, limits, log, clock, date: Date.now, newId, defer, after });
+  // One thread at least is left to everything else.
+  const passwords = new Passwords(Math.max(1, navigator.hardwareConcurrency - 1));
+  const accounts = new Accounts({ ...config, store: engine, passwords, clock: Date.now });
+  const connections = new Connections(config);
+  const joinLimiter = new RateLimiter(config.joinRate, clock);
+  const authLimiter = new RateLimiter(config.authRate, clock);
+  const app = createApp({
+    ...config,
+    hub,
+    accounts,
+    connections,
+    limits,
+    joinLimiter,
+    authLimiter,
+    log,
+    clock,
+    publicDir: `${import.meta.dirname}/public`,
+  });
 
   let listener: Listener;
   try {
@@ -72,7 +91,11 @@ export async function start(config: Config, log: Logger): Promise<Server> {
     throw new StartError(`Cannot listen on ${config.host}:${config.port}: ${message}`);
   }
   log.info(`Server starting on :${listener.port}`);
-  const sweep = setInterval(() => hub.sweep(), SWEEP_MS);
+  const sweep = setInterval(() => {
+    hub.sweep();
+    joinLimiter.sweep();
+    authLimiter.sweep();
+  }, SWEEP_MS);
 
   const stop = async () => {
     clearInterval(sweep);

@@ -109,7 +109,7 @@ describe("docs/protocol.md", () => {
 
   it("shows every command and every event", () => {
     const all = [
-      ...["chat", "typing", "dm", "history", "ping", "edit", "delete"],
+      ...["chat", "typing", "dm", "history", "ping", "edit", "delete", "kick", "room"],
       ...["welcome", "ack", "error", "presence", "pong", "online_users", "user_joined"],
       ...["user_left", "message_updated", "message_deleted"],
     ];

@@ -1,7 +1,9 @@
 /** A hub with fake peers, whose clock and whose turns of the event loop a test moves by hand. */
 
 import { Hub, type HubLimits } from "../hub.ts";
-import { type Engine, MemoryEngine } from "../lib/engine.ts";
+import type { Identity } from "../lib/accounts.ts";
+import type { Engine } from "../lib/engine.ts";
+import { MemoryEngine } from "../lib/engine_memory.ts";
 import { createLogger } from "../lib/logger.ts";
 import type { Peer } from "../lib/outbox.ts";
 import type { Event } from "../lib/protocol.ts";
@@ -37,6 +39,17 @@ export class FakePeer implements Peer {
   }
 }
 
+/** A guest: whoever has this secret. */
+export function guest(secret: string, isProven = false): Identity {
+  return { person: `guest:${secret}`, secret, isProven };
+}
+
+/** Somebody who is signed in. */
+export function account(key: string, { isAdmin = false, expiresAt = Infinity } = {}): Identity {
+  const account = { key, username: key, isAdmin, tokenHash: `token of ${key}`, expiresAt };
+  return { person: `account:${key}`, account, isProven: true };
+}
+
 /** A hub whose clock and whose turns of the event loop the test moves by hand. */
 export function createHub(limits: Partial<HubLimits> = {}, changed: Partial<Engine> = {}) {
   let time = 0;
@@ -57,17 +70,20 @@ export function createHub(limits: Partial<HubLimits> = {}, changed: Partial<Engi
       sendQueueFrames: 256,
       sendQueueBytes: 1_000_000,
       writeWaitMs: 10_000,
+      messageRate: { perSecond: Infinity, burst: Infinity },
       ...limits,
     },
     log: createLogger({ level: "debug", write: (line) => log.push(line) }),
     clock: () => time,
+    date: () => time,
     defer: (callback) => deferred.push(callback),
     after: (ms, callback) => timers.push({ due: time + ms, callback }),
     newId,
   });
   const join = async (username?: string, request: Partial<JoinRequest> = {}) => {
     const peer = new FakePeer();
-    const full = { room: "r", ...(username !== undefined && { username }), ...request };
+    const name = username === undefined ? {} : { username };
+    const full = { room: "r", ...name, identity: guest(newId()), ...request };
     await hub.admit(full);
     return { peer, member: hub.join(peer, full) };
   };

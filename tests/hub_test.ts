@@ -3,7 +3,7 @@ import { describe, it } from "@std/testing/bdd";
 import { EMPTY_ROOM_MS, Hub, type HubLimits } from "../hub.ts";
 import { ProtocolError } from "../lib/protocol.ts";
 import type { Member } from "../lib/room.ts";
-import { createHub, FakePeer } from "./fake_hub.ts";
+import { createHub, FakePeer, guest } from "./fake_hub.ts";
 
 describe("Hub.join", () => {
   it("tells everyone who is online, then who joined, the joiner included", async () => {
@@ -61,16 +61,17 @@ describe("Hub.join", () => {
     await join("alice");
     const error = await assertRejects(() => join("ALICE"), ProtocolError, "in use");
     assertEquals(error.code, "name_in_use");
-    await hub.admit({ room: "other", username: "alice" });
-    hub.join(new FakePeer(), { room: "other", username: "alice" });
+    await hub.admit({ room: "other", username: "alice", identity: guest("1") });
+    hub.join(new FakePeer(), { room: "other", username: "alice", identity: guest("1") });
   });
 
   it("refuses the second of two that were admitted under one name", async () => {
     const { hub } = createHub();
-    const request = { room: "r", username: "alice" };
-    await Promise.all([hub.admit(request), hub.admit(request)]);
+    const request = { room: "r", username: "alice", identity: guest("1") };
+    const other = { ...request, identity: guest("2") };
+    await Promise.all([hub.admit(request), hub.admit(other)]);
     hub.join(new FakePeer(), request);
-    assertThrows(() => hub.join(new FakePeer(), request), ProtocolError, "in use");
+    assertThrows(() => hub.join(new FakePeer(), other), ProtocolError, "in use");
   });
 
   it("refuses a room more than there may be, and no more once one is forgotten", async () => {
@@ -86,7 +87,7 @@ describe("Hub.join", () => {
 
   it("refuses who comes long after being admitted, when the room is forgotten", async () => {
     const { hub, pass } = createHub();
-    const request = { room: "r", username: "alice" };
+    const request = { room: "r", username: "alice", identity: guest("1") };
     await hub.admit(request);
     pass(EMPTY_ROOM_MS);
     hub.sweep();

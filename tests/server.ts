@@ -4,6 +4,17 @@ import { readConfig } from "../lib/config.ts";
 import { createLogger } from "../lib/logger.ts";
 import { start } from "../main.ts";
 
+/** On a free port, with nothing on disk, and without the limits that tests would run into. */
+export const TEST_ENV: Record<string, string> = {
+  HOST: "127.0.0.1",
+  PORT: "0",
+  DATABASE_URL: "memory:",
+  MESSAGE_RATE: "0",
+  JOIN_RATE_PER_ADDRESS: "0",
+  AUTH_RATE_PER_ADDRESS: "0",
+  MAX_CONNECTIONS_PER_ADDRESS: "0",
+};
+
 export interface TestServer extends AsyncDisposable {
   /** `http://127.0.0.1:PORT` */
   readonly url: string;
@@ -31,7 +42,7 @@ export async function startServer(env: Record<string, string> = {}): Promise<Tes
       await new Promise<void>((resolve) => wake = resolve);
     }
   };
-  const config = readConfig({ HOST: "127.0.0.1", PORT: "0", DATABASE_URL: "memory:", ...env });
+  const config = readConfig({ ...TEST_ENV, ...env });
   const { port, stop } = await start(config, logger);
   const host = `127.0.0.1:${port}`;
   return {
