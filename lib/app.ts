@@ -183,7 +183,8 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   /** The address a request comes from. The peer's can be read only until the upgrade. */
   function addressOf(c: Context): string | undefined {
     // Without a runtime around it, as in tests, a request has no environment at all.
-    const peer = (c as Partial<Context<AppEnv>>).env?.remoteAddr;
+    const env: AppEnv["Bindings"] | undefined = c.env;
+    const peer = env?.remoteAddr;
     const hostname = peer && "hostname" in peer ? peer.hostname : undefined;
     return clientAddress(c.req.raw.headers, hostname, trustProxy);
   }
