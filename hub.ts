@@ -52,7 +52,6 @@ import {
 } from "./lib/protocol.ts";
 import { type Rate, TokenBucket } from "./lib/rate_limit.ts";
 import { CROWD, type JoinRequest, Member, roleIn, Room, TAIL } from "./lib/room.ts";
-import type { Defer } from "./lib/turn.ts";
 
 /** Every bound the hub keeps. */
 export interface HubLimits extends OutboxLimits, SizeLimits {
@@ -74,7 +73,7 @@ export interface HubOptions {
   /** The time in milliseconds since 1970. */
   readonly date: () => number;
   /** Calls back once, when the present turn of the event loop ends. */
-  readonly defer: Defer;
+  readonly defer: (callback: () => void) => void;
   /** Calls back once, after so many milliseconds. */
   readonly after: (ms: number, callback: () => void) => void;
   /** A new id, unique for ever. */
@@ -424,7 +423,8 @@ export class Hub {
     const isNew = room.add(presence);
     const member = room.members.get(presence.connection);
     if (member?.isReturning) {
-      this.#welcomeBack(member, isNew ? this.#announce(room, presence.username) : []);
+      if (isNew) this.#announce(room, presence.username);
+      this.#welcomeBack(member, isNew);
       return;
     }
     // A welcome comes before everything else, the news of one's own coming included.
@@ -436,19 +436,12 @@ export class Hub {
     }
   }
 
-  /** Tells a room that somebody came. Returns the notices that are told at once. */
-  #announce(room: Room, username: string): Outgoing[] {
+  /** Tells a room that somebody came. */
+  #announce(room: Room, username: string): void {
     room.change(username, "joined");
-    if (room.users.size > CROWD) {
-      this.#gather(room);
-      return [];
-    }
-    const content = `${username} joined the room`;
-    return [
-      this.#tell(room, room.onlineUsers()),
-      this.#tell(room, { type: "user_joined", content, room: room.name, username }),
-      this.#tell(room, room.takePresence()),
-    ];
+    if (room.users.size > CROWD) return this.#gather(room);
+    for (const notice of joinNotices(room, username)) this.#tell(room, notice);
+    this.#tell(room, room.takePresence());
   }
 
   #onLeft(room: Room, presence: Presence): void {
@@ -531,26 +524,39 @@ export class Hub {
    * Welcomes somebody who was here before: what was missed follows, once and in order, if all of it
    * is still there; else the newest messages. Only then is the member live.
    */
-  async #welcomeBack(member: Member, notices: Outgoing[]): Promise<void> {
+  async #welcomeBack(member: Member, isNew: boolean): Promise<void> {
     const { room, person, request: { resume } } = member;
     try {
-      const { isWhole, entries, lastSeq } = await this.#missedPrivate(member);
       const state = await this.#options.engine.state(room.name);
+      const { isWhole, entries, lastSeq } = await this.#missedPrivate(member, state.epoch);
       if (member.isGone) return;
       const recovered = resume !== undefined && isWhole && resume.epoch === state.epoch &&
         resume.after <= state.lastSeq && resume.after >= state.oldestSeq - 1;
-      const first = [this.#welcome(member, recovered, lastSeq), ...notices];
-      const rest = recovered
-        ? await this.#catchUp(member, first, resume.after)
-        : [...first, ...this.#history(room)];
-      if (member.isGone) return;
+      // As of now, not as of its coming: who came in between is no news for it.
+      const first = [this.#welcome(member, recovered, lastSeq)];
+      if (isNew && room.users.size <= CROWD) {
+        const notices = joinNotices(room, member.username!);
+        first.push(...notices.map((notice) => new Outgoing(notice)));
+      }
+      let rest: Outgoing[] | undefined;
+      if (recovered) {
+        // Nothing is awaited between the last look at the tail and the going live.
+        let isPaged = false;
+        for (let seq = resume.after; (rest = room.tailAfter(seq)) === undefined;) {
+          seq = await this.#sendPage(member, first.splice(0), seq);
+          if (member.isGone) return;
+          isPaged = true;
+        }
+        // Who came and went meanwhile.
+        if (isPaged) first.push(new Outgoing(room.onlineUsers()));
+      } else rest = this.#history(room);
       const old = recovered ? {} : { history: true } as const;
       const missed = entries.map(({ message, inboxSeq }) =>
         new Outgoing({ ...toDm(room.name, message, inboxSeq), ...old })
       );
       // What came in the meantime and was not read from the inbox.
       const held = member.held.filter(({ event }) => (event as DmEvent).inbox_seq > lastSeq);
-      this.#sendNow(member, [...rest, ...missed, ...held]);
+      this.#sendNow(member, [...first, ...rest, ...missed, ...held]);
       member.held = [];
       this.#goLive(member);
     } catch (error) {
@@ -560,40 +566,38 @@ export class Hub {
   }
 
   /** The private messages that somebody who comes back is sent, and whether they are all. */
-  async #missedPrivate({ room, person, request: { resume } }: Member) {
+  async #missedPrivate({ room, person, request: { resume } }: Member, epoch: string) {
     const { engine, limits } = this.#options;
     const last = await engine.inboxSeq(room.name, person);
-    const after = resume === undefined
+    const asked = resume === undefined ? 0 : resume.inbox ?? last;
+    // A number of another epoch, or one that was never given, says nothing.
+    const isKnown = resume !== undefined && resume.epoch === epoch && asked <= last;
+    const wantsAny = resume === undefined || resume.inbox !== undefined;
+    const after = isKnown
+      ? Math.max(asked, last - MAX_MISSED_PRIVATE)
+      : wantsAny
       ? Math.max(0, last - limits.historySize)
-      : Math.max(resume.inbox ?? last, last - MAX_MISSED_PRIVATE);
+      : last;
     const entries = await engine.inbox(room.name, person, after, MAX_MISSED_PRIVATE);
     const lastSeq = entries.at(-1)?.inboxSeq ?? last;
-    const asked = resume?.inbox ?? last;
-    return { entries, lastSeq, isWhole: asked <= last && entries.length >= last - asked };
+    return { entries, lastSeq, isWhole: isKnown && entries.length >= last - asked };
   }
 
   /**
-   * Sends a member, after what is to come first, the events of the log that it missed.
+   * Sends a member the next page of what it missed, and waits until it has taken it.
    *
-   * @returns the newest of them, which are left to be sent
+   * @returns up to where it has been sent the log now
    */
-  async #catchUp(member: Member, first: Outgoing[], after: number): Promise<Outgoing[]> {
-    const { engine, after: wait } = this.#options;
-    let next = first;
-    for (let seq = after;;) {
-      const rest = member.room.tailAfter(seq);
-      if (rest !== undefined) return [...next, ...rest];
-      const page = await engine.log(member.room.name, seq, CATCH_UP_PAGE);
-      if (member.isGone) return [];
-      if (page[0]?.seq !== seq + 1) throw new Error("The log was cut while it was read.");
-      this.#sendNow(member, [...next, ...page.map((event) => new Outgoing(event))]);
-      next = [];
-      seq = page.at(-1)!.seq;
-      // No more than a page waits for a slow reader; the sweep sees to one that reads nothing.
-      while (!member.isGone && member.peer.bufferedAmount > 0) {
-        await new Promise<void>((resolve) => wait(CATCH_UP_MS, resolve));
-      }
+  async #sendPage(member: Member, first: Outgoing[], after: number): Promise<number> {
+    const page = await this.#options.engine.log(member.room.name, after, CATCH_UP_PAGE);
+    if (member.isGone) return after;
+    if (page[0]?.seq !== after + 1) throw new Error("The log was cut while it was read.");
+    this.#sendNow(member, [...first, ...page.map((event) => new Outgoing(event))]);
+    // No more than a page waits for a slow reader; the sweep sees to one that reads nothing.
+    while (!member.isGone && member.peer.bufferedAmount > 0) {
+      await new Promise<void>((resolve) => this.#options.after(CATCH_UP_MS, resolve));
     }
+    return page.at(-1)!.seq;
   }
 
   #goLive(member: Member): void {
@@ -668,10 +672,7 @@ export class Hub {
   async #whisper(member: Member, { to, content, ref }: DmCommand): Promise<AckEvent | undefined> {
     const { room, username = ANONYMOUS, person, id: origin } = member;
     const receiver = room.users.get(nameKey(to));
-    if (receiver === undefined) {
-      throw new ProtocolError("not_found", "Nobody with this name is in the room.");
-    }
-    if (receiver.person === person) {
+    if (receiver?.person === person) {
       throw new ProtocolError("bad_request", "A private message goes to somebody else.");
     }
     const draft = { username, person, origin, content, ref, to: receiver };
@@ -938,6 +939,12 @@ function cutPage(found: readonly ChatEvent[], limit: number, isForward: boolean)
   const messages = nearest.slice(0, count);
   if (!isForward) messages.reverse();
   return { messages, more: count < found.length };
+}
+
+/** What a small room is told of somebody who came. */
+function joinNotices(room: Room, username: string): Event[] {
+  const content = `${username} joined the room`;
+  return [room.onlineUsers(), { type: "user_joined", content, room: room.name, username }];
 }
 
 function toDm(room: string, message: PrivateMessage, inboxSeq: number): DmEvent {

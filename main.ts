@@ -6,6 +6,7 @@
  * @module
  */
 
+import { setImmediate } from "node:timers";
 import { Hub } from "./hub.ts";
 import { createApp } from "./lib/app.ts";
 import { Accounts } from "./lib/accounts.ts";
@@ -18,7 +19,6 @@ import { createLogger, errorFields, type Logger } from "./lib/logger.ts";
 import { Passwords } from "./lib/passwords.ts";
 import { CLOSE } from "./lib/protocol.ts";
 import { RateLimiter } from "./lib/rate_limit.ts";
-import { createDefer, type Defer } from "./lib/turn.ts";
 
 /** How often members that cannot keep up are looked for. */
 const SWEEP_MS = 1000;
@@ -50,7 +50,6 @@ export interface Server {
 export async function start(config: Config, log: Logger): Promise<Server> {
   const clock = () => performance.now();
   const newId = () => crypto.randomUUID();
-  const defer = createDefer((error) => log.error("turn failed", errorFields(error)));
   const timers = new Set<ReturnType<typeof setTimeout>>();
   const after = (ms: number, callback: () => void) => {
     const timer = setTimeout(() => {
@@ -61,8 +60,17 @@ export async function start(config: Config, log: Logger): Promise<Server> {
   };
   const limits = { ...config, writeWaitMs: config.writeWaitSeconds * 1000 };
 
-  const engine = await openEngine(config, { newId, defer });
-  const hub = new Hub({ engine, limits, log, clock, date: Date.now, newId, defer, after });
+  const engine = await openEngine(config, newId);
+  const hub = new Hub({
+    engine,
+    limits,
+    log,
+    clock,
+    date: Date.now,
+    newId,
+    defer: setImmediate,
+    after,
+  });
   // One thread at least is left to everything else.
   const passwords = new Passwords(Math.max(1, navigator.hardwareConcurrency - 1));
   const accounts = new Accounts({ ...config, store: engine, passwords, clock: Date.now });
@@ -112,13 +120,13 @@ export async function start(config: Config, log: Logger): Promise<Server> {
 /** Opens the store that the configuration names. A driver is loaded only by those who use it. */
 async function openEngine(
   { database, historyKeep: keep }: Config,
-  { newId, defer }: { newId: () => string; defer: Defer },
+  newId: () => string,
 ): Promise<Engine> {
   const options = { clock: Date.now, newId, keep, leaseMs: LEASE_MS };
   if (database.kind === "memory") return new MemoryEngine(options);
   const { SqliteEngine } = await import("./lib/engine_sqlite.ts");
   try {
-    return new SqliteEngine({ ...options, path: database.path, defer });
+    return new SqliteEngine({ ...options, path: database.path, defer: setImmediate });
   } catch (error) {
     const { message } = error as Error;
     throw new StartError(`Cannot open the database ${database.path}: ${message}`);

@@ -11,6 +11,11 @@ import type { LiveEngine, News, Presence, Subscriber } from "./engine.ts";
 import { nameKey } from "./names.ts";
 import { ProtocolError } from "./protocol.ts";
 
+/** What every call of a closed engine is rejected with. */
+export function closedError(): ProtocolError {
+  return new ProtocolError("unavailable", "The server is restarting. Try again in a moment.");
+}
+
 /** What {@linkcode Channels} needs. */
 export interface ChannelsOptions {
   /** The time in milliseconds. */
@@ -34,6 +39,7 @@ export class Channels implements LiveEngine {
   readonly #rooms = new Map<string, Attendance>();
   /** When each instance's lease runs out. */
   readonly #leases = new Map<string, number>();
+  #isClosed = false;
 
   constructor(options: ChannelsOptions) {
     this.#options = options;
@@ -57,11 +63,13 @@ export class Channels implements LiveEngine {
 
   /** Hands news to a room's subscribers, before it returns. */
   publish(room: string, news: News): Promise<void> {
+    if (this.#isClosed) return Promise.reject(closedError());
     for (const subscriber of this.#subscribers.get(room) ?? []) subscriber(news);
     return Promise.resolve();
   }
 
   enter(room: string, presence: Presence): Promise<void> {
+    if (this.#isClosed) return Promise.reject(closedError());
     const { present, holders } = this.#rooms.get(room) ??
       { present: new Map<string, Presence>(), holders: new Map() };
     const key = nameKey(presence.username);
@@ -79,6 +87,7 @@ export class Channels implements LiveEngine {
   }
 
   leave(room: string, connection: string): Promise<void> {
+    if (this.#isClosed) return Promise.reject(closedError());
     const attendance = this.#rooms.get(room);
     const presence = attendance?.present.get(connection);
     if (attendance === undefined || presence === undefined) return Promise.resolve();
@@ -91,16 +100,23 @@ export class Channels implements LiveEngine {
   }
 
   present(room: string): Promise<Presence[]> {
+    if (this.#isClosed) return Promise.reject(closedError());
     return Promise.resolve([...this.#rooms.get(room)?.present.values() ?? []]);
   }
 
   renew(instance: string): Promise<void> {
+    if (this.#isClosed) return Promise.reject(closedError());
     this.#extend(instance);
     const now = this.#options.clock();
     for (const [other, until] of this.#leases) {
       if (until < now) this.#expire(other);
     }
     return Promise.resolve();
+  }
+
+  /** Ends it. Every later call is rejected. */
+  close(): void {
+    this.#isClosed = true;
   }
 
   #extend(instance: string): void {

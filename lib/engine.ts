@@ -41,7 +41,8 @@ export interface Draft extends Author {
 
 /** A private message before it is stored. */
 export interface PrivateDraft extends Draft {
-  readonly to: Author;
+  /** Absent if there is nobody of that name now: then it can only be a repeat. */
+  readonly to?: Author | undefined;
 }
 
 /** A wish to change a message. */
@@ -202,7 +203,11 @@ export interface Engine extends LiveEngine, AccountStore {
    * @throws {ProtocolError} `not_found`, or `forbidden` if it is another's message
    */
   delete(room: string, change: Change): Promise<Receipt<MessageDeletedEvent>>;
-  /** Stores a private message for its two people, and tells the room's subscribers. */
+  /**
+   * Stores a private message for its two people, and tells the room's subscribers.
+   *
+   * @throws {ProtocolError} `not_found` if it is to nobody and no repeat
+   */
   whisper(room: string, draft: PrivateDraft): Promise<Receipt<PrivateMessage>>;
   /** How far a room's log goes. */
   state(room: string): Promise<LogState>;
@@ -253,12 +258,19 @@ export function checkChange(
   }
 }
 
+/** What a private message to nobody is refused with. */
+export function nobodyError(): ProtocolError {
+  return new ProtocolError("not_found", "Nobody with this name is in the room.");
+}
+
 /** Under what a message is found again when its sender repeats it. */
 export function refKey(author: Author, ref: string): string {
   return `${nameKey(author.username)}\n${ref}`;
 }
 
-/** What every call of a closed engine is rejected with. */
-export function closedError(): ProtocolError {
-  return new ProtocolError("unavailable", "The server is restarting. Try again in a moment.");
+/** What is left of an event when its message is deleted. */
+export function withoutText(event: LogEvent): LogEvent {
+  if (event.type !== "chat") return { ...event, content: "" };
+  const { edited: _, ...rest } = event;
+  return { ...rest, content: "", deleted: true };
 }

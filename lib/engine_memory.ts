@@ -6,11 +6,10 @@
  */
 
 import type { Account, Session } from "./accounts.ts";
-import { Channels } from "./channels.ts";
+import { Channels, closedError } from "./channels.ts";
 import {
   type Change,
   checkChange,
-  closedError,
   DEFAULT_SETTINGS,
   type Draft,
   type Engine,
@@ -21,6 +20,7 @@ import {
   type LogState,
   type MessageRange,
   type News,
+  nobodyError,
   type Presence,
   type PrivateDraft,
   type PrivateMessage,
@@ -28,6 +28,7 @@ import {
   refKey,
   type RoomSettings,
   type Subscriber,
+  withoutText,
 } from "./engine.ts";
 import {
   type ChatEvent,
@@ -135,10 +136,7 @@ export class MemoryEngine implements Engine {
       const message = this.#find(log, change).event;
       const { id, username } = message;
       for (const entry of log.entries) {
-        const { event } = entry;
-        if (event.id !== id) continue;
-        const deleted = event.type === "chat" ? { deleted: true } as const : {};
-        this.#replace(log, entry, { ...event, content: "", ...deleted });
+        if (entry.event.id === id) this.#replace(log, entry, withoutText(entry.event));
       }
       const place = this.#place(log);
       const event = { type: "message_deleted", content: "", room, username, id, ...place } as const;
@@ -150,10 +148,12 @@ export class MemoryEngine implements Engine {
   whisper(room: string, draft: PrivateDraft): Promise<Receipt<PrivateMessage>> {
     return this.#write(room, (log) => {
       const { content, username, person, to } = draft;
-      const [from, receiver] = [this.#inbox(log, person), this.#inbox(log, to.person)];
+      const from = this.#inbox(log, person);
       const key = draft.ref === undefined ? undefined : refKey(draft, draft.ref);
       const first = key === undefined ? undefined : from.refs.get(key);
       if (first !== undefined) return { event: first, isDuplicate: true };
+      if (to === undefined) throw nobodyError();
+      const receiver = this.#inbox(log, to.person);
       const message: PrivateMessage = {
         id: this.#options.newId(),
         content,
@@ -163,10 +163,10 @@ export class MemoryEngine implements Engine {
         fromSeq: ++from.lastSeq,
         toSeq: ++receiver.lastSeq,
       };
+      this.#grow(log, 2 * (ENTRY_SIZE + content.length));
       from.entries.push({ inboxSeq: message.fromSeq, message });
       receiver.entries.push({ inboxSeq: message.toSeq, message });
       if (key !== undefined) from.refs.set(key, message);
-      this.#grow(log, 2 * (ENTRY_SIZE + content.length));
       for (const inbox of [from, receiver]) {
         if (inbox.entries.length > this.#options.keep) this.#trimInbox(log, inbox, 1);
       }
@@ -293,6 +293,7 @@ export class MemoryEngine implements Engine {
 
   close(): Promise<void> {
     this.#isClosed = true;
+    this.#channels.close();
     return Promise.resolve();
   }
 
@@ -359,8 +360,8 @@ export class MemoryEngine implements Engine {
   }
 
   #add(room: string, log: RoomLog, entry: Entry, origin: string): void {
-    log.entries.push(entry);
     this.#grow(log, ENTRY_SIZE + entry.event.content.length);
+    log.entries.push(entry);
     // Trimmed in batches: taking one off the front of an array costs its length.
     const { keep } = this.#options;
     if (log.entries.length > keep + Math.max(16, keep / 8)) {
@@ -370,7 +371,7 @@ export class MemoryEngine implements Engine {
   }
 
   #replace(log: RoomLog, entry: Entry, event: LogEvent): void {
-    this.#grow(log, event.content.length - entry.event.content.length);
+    this.#count(log, event.content.length - entry.event.content.length);
     entry.event = event;
   }
 
@@ -387,26 +388,27 @@ export class MemoryEngine implements Engine {
     for (const { content } of gone) this.#count(log, -ENTRY_SIZE - content.length);
   }
 
+  /** Makes place for what is about to be added. */
   #grow(log: RoomLog, size: number): void {
     this.#count(log, size);
     const { maxSize = 32 * 1024 * 1024 } = this.#options;
     for (const [room, other] of this.#logs) {
       if (this.#size <= maxSize) return;
       if (other === log) continue;
-      this.#forgetHalf(room, other);
+      this.#forgetHalf(other);
+      if (other.entries.length === 0 && !this.#channels.hasSubscribers(room)) {
+        this.#size -= other.size;
+        this.#logs.delete(room);
+      }
     }
-    if (this.#size > maxSize) this.#trim(log, Math.ceil(log.entries.length / 2));
+    if (this.#size > maxSize) this.#forgetHalf(log);
   }
 
-  /** Drops the older half of a room, or all of it once nothing is left and nobody listens. */
-  #forgetHalf(room: string, log: RoomLog): void {
+  /** Drops the older half of what a room holds. */
+  #forgetHalf(log: RoomLog): void {
     this.#trim(log, Math.ceil(log.entries.length / 2));
     for (const inbox of log.inboxes.values()) {
       this.#trimInbox(log, inbox, Math.ceil(inbox.entries.length / 2));
-    }
-    if (log.entries.length === 0 && !this.#channels.hasSubscribers(room)) {
-      this.#size -= log.size;
-      this.#logs.delete(room);
     }
   }
 

@@ -10,11 +10,10 @@
 
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import type { Account, Session } from "./accounts.ts";
-import { Channels } from "./channels.ts";
+import { Channels, closedError } from "./channels.ts";
 import {
   type Change,
   checkChange,
-  closedError,
   DEFAULT_SETTINGS,
   type Draft,
   type Engine,
@@ -25,6 +24,7 @@ import {
   type LogState,
   type MessageRange,
   type News,
+  nobodyError,
   type Presence,
   type PrivateDraft,
   type PrivateMessage,
@@ -39,14 +39,13 @@ import {
   type MessageUpdatedEvent,
   ProtocolError,
 } from "./protocol.ts";
-import type { Defer } from "./turn.ts";
 
 /** What {@linkcode SqliteEngine} needs. */
 export interface SqliteEngineOptions extends EngineOptions {
   /** The file; it is made if need be. `:memory:` for none. */
   readonly path: string;
   /** Puts the commit off to the end of the turn. */
-  readonly defer: Defer;
+  readonly defer: (callback: () => void) => void;
 }
 
 /** The schema, as steps. `PRAGMA user_version` says how many of them a file has behind it. */
@@ -140,6 +139,7 @@ interface RoomState {
 
 /** Something to write, and how to tell of it when it is stored. */
 interface Job {
+  readonly room: string;
   run(): void;
   done(): void;
   fail(error: unknown): void;
@@ -221,6 +221,7 @@ export class SqliteEngine implements Engine {
       const ref = draft.ref === undefined ? null : refKey(draft, draft.ref);
       const first = ref === null ? undefined : this.#sql.privateByRef.get(state.id!, person, ref);
       if (first !== undefined) return { event: toPrivate(first as Row), isDuplicate: true };
+      if (to === undefined) throw nobodyError();
       const time = this.#time(state);
       const message: PrivateMessage = {
         id: this.#options.newId(),
@@ -289,9 +290,9 @@ export class SqliteEngine implements Engine {
   }
 
   setSettings(room: string, settings: RoomSettings): Promise<void> {
-    return this.#put(() => {
+    return this.#put(room, () => {
       this.#sql.setSettings.run(room, settings.owner ?? null, JSON.stringify(settings));
-      return { value: undefined, room, news: { type: "settings", settings } };
+      return { value: undefined, news: { type: "settings", settings } };
     });
   }
 
@@ -300,7 +301,7 @@ export class SqliteEngine implements Engine {
   }
 
   addAccount({ key, username, passwordHash }: Account): Promise<boolean> {
-    return this.#put(() => {
+    return this.#put(EVERYWHERE, () => {
       const { changes } = this.#sql.addAccount.run(key, username, passwordHash);
       return changes === 0 ? { value: false } : { value: true, news: { type: "registered", key } };
     });
@@ -316,7 +317,7 @@ export class SqliteEngine implements Engine {
   }
 
   addSession({ hash, account, expiresAt }: Session): Promise<void> {
-    return this.#put(() => {
+    return this.#put(EVERYWHERE, () => {
       this.#sql.dropExpired.run(this.#options.clock());
       this.#sql.addSession.run(hash, account, expiresAt);
       return { value: undefined };
@@ -332,7 +333,7 @@ export class SqliteEngine implements Engine {
   }
 
   endSession(hash: string): Promise<void> {
-    return this.#put(() => {
+    return this.#put(EVERYWHERE, () => {
       this.#sql.endSession.run(hash);
       return { value: undefined, news: { type: "session_ended", hash } };
     });
@@ -366,6 +367,7 @@ export class SqliteEngine implements Engine {
     if (!this.#isClosed) {
       this.#isClosed = true;
       for (const job of this.#jobs.splice(0)) job.fail(closedError());
+      this.#channels.close();
       this.#db.close();
     }
     return Promise.resolve();
@@ -376,22 +378,23 @@ export class SqliteEngine implements Engine {
     room: string,
     change: (state: RoomState) => Receipt<E> & { news?: News },
   ): Promise<Receipt<E>> {
-    return this.#put(() => {
+    return this.#put(room, () => {
       const state = this.#room(room);
       state.id ??= Number(this.#sql.insertRoom.run(room, state.epoch).lastInsertRowid);
       const { news, event, isDuplicate } = change(state);
-      return { value: { event, isDuplicate }, room, news };
+      return { value: { event, isDuplicate }, news };
     });
   }
 
-  /** Puts any change down for this turn's transaction. Its news is told when it is stored. */
-  #put<T>(change: () => { value: T; room?: string; news?: News | undefined }): Promise<T> {
+  /** Puts any change down for this turn's transaction. The room is told of it when it is stored. */
+  #put<T>(room: string, change: () => { value: T; news?: News | undefined }): Promise<T> {
     if (this.#isClosed) return Promise.reject(closedError());
     return new Promise((resolve, reject) => {
       let refusal: ProtocolError | undefined;
       let result: ReturnType<typeof change>;
       if (this.#jobs.length === 0) this.#options.defer(() => this.#commit());
       this.#jobs.push({
+        room,
         run: () => {
           try {
             result = change();
@@ -402,7 +405,7 @@ export class SqliteEngine implements Engine {
         },
         done: () => {
           if (refusal !== undefined) return reject(refusal);
-          const { value, room = EVERYWHERE, news } = result;
+          const { value, news } = result;
           if (news !== undefined) this.publish(room, news);
           resolve(value);
         },
@@ -416,13 +419,17 @@ export class SqliteEngine implements Engine {
     const jobs = this.#jobs;
     this.#jobs = [];
     if (jobs.length === 0) return;
+    const before = new Map<string, RoomState>();
     try {
+      for (const { room } of jobs) {
+        if (!before.has(room)) before.set(room, { ...this.#room(room) });
+      }
       this.#db.exec("BEGIN IMMEDIATE");
       for (const job of jobs) job.run();
       this.#db.exec("COMMIT");
     } catch (error) {
       // The numbers that were given out are void.
-      this.#rooms.clear();
+      for (const [room, state] of before) this.#rooms.set(room, state);
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
       for (const job of jobs) job.fail(error);
       return;
@@ -566,7 +573,12 @@ function prepare(db: DatabaseSync) {
     session: sql("SELECT account, expires_at FROM sessions WHERE hash = ?"),
     endSession: sql("DELETE FROM sessions WHERE hash = ?"),
     dropExpired: sql("DELETE FROM sessions WHERE expires_at <= ?"),
-    dropOldPrivate: sql("DELETE FROM inbox WHERE time < ?"),
+    // The newest stays, however old it is: the next one's number follows from it.
+    dropOldPrivate: sql(`
+      DELETE FROM inbox WHERE time < ? AND seq < (
+        SELECT max(seq) FROM inbox AS own WHERE own.room = inbox.room AND own.person = inbox.person
+      )
+    `),
   };
 }
 

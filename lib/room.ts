@@ -6,7 +6,13 @@
  */
 
 import type { Identity } from "./accounts.ts";
-import { DEFAULT_SETTINGS, type LogEvent, type Presence, type RoomSettings } from "./engine.ts";
+import {
+  DEFAULT_SETTINGS,
+  type LogEvent,
+  type Presence,
+  type RoomSettings,
+  withoutText,
+} from "./engine.ts";
 import { nameKey } from "./names.ts";
 import type { Outbox, Peer } from "./outbox.ts";
 import { Outgoing } from "./outgoing.ts";
@@ -225,6 +231,11 @@ export class Room {
         if (this.recent.length >= 2 * historySize) this.recent = this.newest(historySize);
         return;
       case "message_updated":
+        this.tail = this.tail.map((old) => {
+          const message = old.event as LogEvent;
+          if (message.id !== event.id || message.type !== "chat") return old;
+          return new Outgoing({ ...message, content: event.content, edited: true });
+        });
         this.recent = this.recent.map((old) => {
           const message = old.event as ChatEvent;
           if (message.id !== event.id) return old;
@@ -232,6 +243,11 @@ export class Room {
         });
         return;
       case "message_deleted":
+        this.tail = this.tail.map((old) =>
+          (old.event as LogEvent).id === event.id
+            ? new Outgoing(withoutText(old.event as LogEvent))
+            : old
+        );
         this.recent = this.recent.filter((old) => (old.event as ChatEvent).id !== event.id);
     }
   }

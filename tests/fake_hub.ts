@@ -1,8 +1,9 @@
 /** A hub with fake peers, whose clock and whose turns of the event loop a test moves by hand. */
 
-import { Hub, type HubLimits } from "../hub.ts";
+import { setImmediate } from "node:timers";
+import { Hub, type HubLimits, type HubOptions } from "../hub.ts";
 import type { Identity } from "../lib/accounts.ts";
-import type { Engine } from "../lib/engine.ts";
+import type { Engine, EngineOptions } from "../lib/engine.ts";
 import { MemoryEngine } from "../lib/engine_memory.ts";
 import { createLogger } from "../lib/logger.ts";
 import type { Peer } from "../lib/outbox.ts";
@@ -25,9 +26,15 @@ export class FakePeer implements Peer {
     this.closed ??= code;
   }
 
-  /** The events it was sent since the last call, out of whatever frames. */
-  events(): Event[] {
-    return this.sent.splice(0).flatMap((text) => JSON.parse(text));
+  /** Takes all that waits, and does not stall any more. */
+  drain(): void {
+    this.isStalled = false;
+    this.bufferedAmount = 0;
+  }
+
+  /** The events it was sent since the last call, out of whatever frames; or of the first of them. */
+  events(frames = Infinity): Event[] {
+    return this.sent.splice(0, frames).flatMap((text) => JSON.parse(text));
   }
 
   /** What it was sent since the last call, each frame in short. */
@@ -50,16 +57,29 @@ export function account(key: string, { isAdmin = false, expiresAt = Infinity } =
   return { person: `account:${key}`, account, isProven: true };
 }
 
+/** Settings of the engine behind a hub. */
+export interface FakeHubOptions {
+  /** @default 1000 */
+  keep?: number;
+  /** @default a {@linkcode MemoryEngine} */
+  open?: (options: EngineOptions & Pick<HubOptions, "defer">) => Engine;
+}
+
 /** A hub whose clock and whose turns of the event loop the test moves by hand. */
-export function createHub(limits: Partial<HubLimits> = {}, changed: Partial<Engine> = {}) {
+export function createHub(
+  limits: Partial<HubLimits> = {},
+  changed: Partial<Engine> = {},
+  { keep = 1000, open = (options) => new MemoryEngine(options) }: FakeHubOptions = {},
+) {
   let time = 0;
   let id = 0;
   let deferred: (() => void)[] = [];
   let timers: { due: number; callback: () => void }[] = [];
   const log: string[] = [];
   const newId = () => String(++id);
-  const memory = new MemoryEngine({ clock: () => time, newId, keep: 1000, leaseMs: 30_000 });
-  const engine: Engine = Object.assign(memory, changed);
+  const clock = () => time;
+  const defer = (callback: () => void) => void deferred.push(callback);
+  const engine = Object.assign(open({ clock, newId, keep, leaseMs: 30_000, defer }), changed);
   const hub = new Hub({
     engine,
     limits: {
@@ -74,9 +94,9 @@ export function createHub(limits: Partial<HubLimits> = {}, changed: Partial<Engi
       ...limits,
     },
     log: createLogger({ level: "debug", write: (line) => log.push(line) }),
-    clock: () => time,
-    date: () => time,
-    defer: (callback) => deferred.push(callback),
+    clock,
+    date: clock,
+    defer,
     after: (ms, callback) => timers.push({ due: time + ms, callback }),
     newId,
   });
@@ -87,16 +107,24 @@ export function createHub(limits: Partial<HubLimits> = {}, changed: Partial<Engi
     await hub.admit(full);
     return { peer, member: hub.join(peer, full) };
   };
+  /** Ends the turn of the event loop. */
+  const turn = () => {
+    const callbacks = deferred;
+    deferred = [];
+    for (const callback of callbacks) callback();
+  };
   return {
     hub,
     engine,
     join,
     log,
-    /** Ends the turn of the event loop. */
-    turn() {
-      const callbacks = deferred;
-      deferred = [];
-      for (const callback of callbacks) callback();
+    turn,
+    /** Ends turns until nothing waits for an answer or for the end of a turn. */
+    async settle() {
+      do {
+        turn();
+        await new Promise((resolve) => setImmediate(resolve));
+      } while (deferred.length > 0);
     },
     /** Lets time pass. */
     pass(ms: number) {

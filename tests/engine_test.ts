@@ -1,0 +1,276 @@
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { setImmediate } from "node:timers";
+import { DatabaseSync } from "node:sqlite";
+import type { EngineOptions } from "../lib/engine.ts";
+import { MemoryEngine } from "../lib/engine_memory.ts";
+import { SqliteEngine } from "../lib/engine_sqlite.ts";
+import { ProtocolError } from "../lib/protocol.ts";
+import {
+  ALICE,
+  BOB,
+  change,
+  draft,
+  Lab,
+  Listener,
+  privateDraft,
+  type Store,
+  testEngine,
+} from "./engine_suite.ts";
+
+const OPTIONS: EngineOptions = {
+  clock: Date.now,
+  newId: () => crypto.randomUUID(),
+  keep: Infinity,
+  leaseMs: 30_000,
+};
+
+testEngine("MemoryEngine", () => ({
+  isLasting: false,
+  open: (options) => new MemoryEngine(options),
+  [Symbol.asyncDispose]: () => Promise.resolve(),
+}));
+
+/** A folder of its own for a file. */
+class SqliteStore implements Store {
+  readonly isLasting = true;
+  readonly path: string;
+  readonly #dir: string;
+
+  constructor() {
+    this.#dir = Deno.makeTempDirSync();
+    this.path = `${this.#dir}/chat.db`;
+  }
+
+  open(options: EngineOptions = OPTIONS): SqliteEngine {
+    return new SqliteEngine({ ...options, path: this.path, defer: setImmediate });
+  }
+
+  /** Does something with the file itself, while no engine has it. */
+  inspect<T>(look: (db: DatabaseSync) => T): T {
+    const db = new DatabaseSync(this.path);
+    try {
+      return look(db);
+    } finally {
+      db.close();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Deno.remove(this.#dir, { recursive: true });
+  }
+}
+
+testEngine("SqliteEngine", () => new SqliteStore());
+
+/** An engine whose file refuses every message with the text "poison". */
+async function openPoisoned(how: "ABORT" | "ROLLBACK") {
+  const store = new SqliteStore();
+  await store.open().close();
+  store.inspect((db) =>
+    db.exec(`
+      CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.content = 'poison'
+      BEGIN SELECT RAISE(${how}, 'the disk is full'); END
+    `)
+  );
+  return await Lab.open(() => store);
+}
+
+describe("SqliteEngine: a file", () => {
+  it("belongs to one engine at a time", async () => {
+    await using store = new SqliteStore();
+    const first = store.open();
+    for (let i = 0; i < 2; i++) assertThrows(() => store.open(), Error, "locked");
+    await first.append("r", draft(ALICE, "still here"));
+    await first.close();
+    const second = store.open();
+    assertThrows(() => store.open(), Error, "locked");
+    assertEquals((await second.log("r", 0, 10)).length, 1);
+    await second.close();
+  });
+
+  it("says how far its schema is, and is brought there once", async () => {
+    await using store = new SqliteStore();
+    const version = () =>
+      store.inspect((db) => db.prepare("PRAGMA user_version").get()!.user_version as number);
+    for (let i = 0; i < 3; i++) {
+      const engine = store.open();
+      await engine.append("r", draft(ALICE, `life ${i}`));
+      await engine.close();
+      assert(version() > 0);
+    }
+    const engine = store.open();
+    assertEquals((await engine.state("r")).lastSeq, 3);
+    await engine.close();
+  });
+
+  it("of a newer version is refused, and left as it is", async () => {
+    await using store = new SqliteStore();
+    await store.open().close();
+    store.inspect((db) => db.exec("PRAGMA user_version = 1000"));
+    for (let i = 0; i < 2; i++) assertThrows(() => store.open(), Error, "newer version of Hubbub");
+    store.inspect((db) => {
+      assertEquals(db.prepare("PRAGMA user_version").get()!.user_version, 1000);
+      db.exec("PRAGMA user_version = 1");
+    });
+    await store.open().close();
+  });
+
+  it("that is no database is refused", async () => {
+    await using store = new SqliteStore();
+    await Deno.writeTextFile(store.path, "a shopping list, and a long one at that\n".repeat(100));
+    assertThrows(() => store.open(), Error, "not a database");
+    assertStringIncludes(await Deno.readTextFile(store.path), "shopping");
+  });
+
+  it("holds nothing of a deleted message's text", async () => {
+    await using store = new SqliteStore();
+    const engine = store.open();
+    const { event } = await engine.append("r", draft(ALICE, "secret one"));
+    await engine.edit("r", { ...change(ALICE, event.id), content: "secret two" });
+    await engine.edit("r", { ...change(ALICE, event.id), content: "secret three" });
+    await engine.append("r", draft(BOB, "known to all"));
+    await engine.delete("r", change(ALICE, event.id));
+    await engine.close();
+    const rows = store.inspect((db) => JSON.stringify(db.prepare("SELECT * FROM events").all()));
+    assertStringIncludes(rows, "known to all");
+    assert(!rows.includes("secret"), rows);
+  });
+});
+
+describe("SqliteEngine: what is written in one turn", () => {
+  for (const how of ["ABORT", "ROLLBACK"] as const) {
+    it(`is stored whole or not at all (${how})`, async () => {
+      await using lab = await openPoisoned(how);
+      const { engine } = lab;
+      using red = new Listener(engine, "red");
+      using blue = new Listener(engine, "blue");
+      await engine.append("red", draft(ALICE, "one", "ref"));
+      const results = await Promise.allSettled([
+        engine.append("red", draft(ALICE, "two", "two")),
+        engine.append("blue", draft(ALICE, "a")),
+        engine.whisper("red", privateDraft(ALICE, BOB, "psst", "psst")),
+        engine.append("red", draft(ALICE, "poison")),
+        engine.append("blue", draft(ALICE, "b")),
+      ]);
+      for (const result of results) {
+        assert(result.status === "rejected");
+        assertStringIncludes(String(result.reason), "the disk is full");
+      }
+      assertEquals((await engine.state("red")).lastSeq, 1);
+      assertEquals((await engine.state("blue")).lastSeq, 0);
+      assertEquals(await engine.inboxSeq("red", BOB.person), 0);
+
+      const [two, first, a, psst] = await Promise.all([
+        engine.append("red", draft(ALICE, "two", "two")),
+        engine.append("red", draft(ALICE, "one", "ref")),
+        engine.append("blue", draft(ALICE, "a")),
+        engine.whisper("red", privateDraft(ALICE, BOB, "psst", "psst")),
+      ]);
+      assertEquals([two.event.seq, two.isDuplicate], [2, false]);
+      assertEquals([first.event.seq, first.isDuplicate], [1, true]);
+      assertEquals([a.event.seq, a.isDuplicate], [1, false]);
+      assertEquals([psst.event.toSeq, psst.isDuplicate], [1, false]);
+      assertEquals((await red.count(3)).map(({ type }) => type), ["logged", "logged", "private"]);
+      assertEquals((await blue.seq(1)).map(({ content }) => content), ["a"]);
+    });
+  }
+
+  it("fails without a change of the epoch, not even of a room that was empty till then", async () => {
+    await using lab = await openPoisoned("ABORT");
+    const { engine } = lab;
+    using _ = new Listener(engine, "r");
+    const { epoch } = await engine.state("r");
+    await assertRejects(
+      () => engine.append("r", draft(ALICE, "poison")),
+      Error,
+      "the disk is full",
+    );
+    assertEquals(await engine.state("r"), { epoch, oldestSeq: 1, lastSeq: 0 });
+    await engine.append("r", draft(ALICE, "one"));
+    assertEquals(await engine.state("r"), { epoch, oldestSeq: 1, lastSeq: 1 });
+    await lab.reopen();
+    assertEquals(await lab.engine.state("r"), { epoch, oldestSeq: 1, lastSeq: 1 });
+  });
+
+  it("is given up whole when the engine ends before the turn does", async () => {
+    await using lab = await Lab.open(() => new SqliteStore());
+    const writes = [1, 2, 3].map((n) => lab.engine.append("r", draft(ALICE, `late ${n}`)));
+    const closing = lab.engine.close();
+    for (const write of writes) {
+      const error = await assertRejects(() => write, ProtocolError);
+      assertEquals(error.code, "unavailable");
+    }
+    await closing;
+    await lab.reopen();
+    assertEquals((await lab.engine.state("r")).lastSeq, 0);
+  });
+});
+
+describe("MemoryEngine: maxSize", () => {
+  /** A message takes 300 units, a room and an inbox 200 each. */
+  const text = "x".repeat(100);
+  const open = (maxSize: number) => new MemoryEngine({ ...OPTIONS, maxSize });
+  const fill = async (engine: MemoryEngine, room: string, count: number) => {
+    for (let i = 0; i < count; i++) await engine.append(room, draft(ALICE, text, `${i}`));
+  };
+
+  it("drops the oldest of the room that was not written to for the longest", async () => {
+    const engine = open(20_000);
+    using _red = new Listener(engine, "red");
+    using _green = new Listener(engine, "green");
+    await fill(engine, "red", 20);
+    await fill(engine, "green", 20);
+    await engine.append("red", draft(BOB, "red is newer now"));
+    await fill(engine, "blue", 28);
+    const [red, green, blue] = await Promise.all(
+      ["red", "green", "blue"].map((room) => engine.state(room)),
+    );
+    assertEquals([red!.oldestSeq, red!.lastSeq], [1, 21]);
+    assertEquals([green!.oldestSeq, green!.lastSeq], [11, 20]);
+    assertEquals([blue!.oldestSeq, blue!.lastSeq], [1, 28]);
+    const [again, forgotten] = await Promise.all([
+      engine.append("green", draft(ALICE, text, "19")),
+      engine.append("green", draft(ALICE, text, "0")),
+    ]);
+    assertEquals([again.isDuplicate, again.event.seq], [true, 20]);
+    assertEquals([forgotten.isDuplicate, forgotten.event.seq], [false, 21]);
+  });
+
+  it("never lets a room that is listened to begin to count again", async () => {
+    const engine = open(20_000);
+    using _ = new Listener(engine, "heard");
+    await fill(engine, "heard", 5);
+    await engine.whisper("heard", privateDraft(ALICE, BOB, text));
+    await fill(engine, "unheard", 5);
+    const [heard, unheard] = [await engine.state("heard"), await engine.state("unheard")];
+    for (let i = 0; i < 20; i++) await fill(engine, `room ${i}`, 20);
+    assertEquals(await engine.state("heard"), { epoch: heard.epoch, oldestSeq: 6, lastSeq: 5 });
+    assertEquals(await engine.inboxSeq("heard", BOB.person), 1);
+    const { epoch, lastSeq } = await engine.state("unheard");
+    assert(epoch !== unheard.epoch);
+    assertEquals(lastSeq, 0);
+    assertEquals((await engine.append("heard", draft(ALICE, "on"))).event.seq, 6);
+  });
+
+  it("holds for a single room, and for private messages", async () => {
+    const engine = open(20_000);
+    for (let i = 0; i < 20; i++) {
+      await fill(engine, "r", 20);
+      const { oldestSeq, lastSeq } = await engine.state("r");
+      const kept = lastSeq - oldestSeq + 1;
+      assert(kept >= 20 && kept * 300 <= 20_000, `${kept} are kept.`);
+      assertEquals((await engine.log("r", 0, 1000)).length, kept);
+    }
+    for (let i = 0; i < 200; i++) await engine.whisper("s", privateDraft(ALICE, BOB, text));
+    const notes = (await engine.inbox("s", ALICE.person, 0, 1000)).length;
+    assert(notes * 600 <= 20_000 * 1.1, `${notes} are kept.`);
+    assertEquals(await engine.inboxSeq("s", ALICE.person), 200);
+  });
+});
