@@ -94,6 +94,10 @@ export const TYPING_MS = 5000;
 const CATCH_UP_PAGE = 64;
 const CATCH_UP_MS = 20;
 
+/** For how long it must be quiet before connections are closed, and how long that is waited for. */
+const QUIET_MS = 50;
+const MAX_QUIET_WAIT_MS = 500;
+
 /** How many commands in a row may be refused because a member asks too often. */
 const MAX_REFUSALS = 100;
 
@@ -118,7 +122,11 @@ export class Hub {
   #timerDue = Infinity;
   /** Commands given to the engine that it has not answered yet. */
   readonly #underWay = new Set<Promise<void>>();
+  /** Whether nobody may join any more, and then, whether nobody is heard any more. */
   #isDraining = false;
+  #isDeaf = false;
+  /** When something last came in, in milliseconds. */
+  #receivedAt = -Infinity;
   /** Ends the subscription to what concerns no single room. */
   readonly #unsubscribe: () => void;
 
@@ -195,7 +203,8 @@ export class Hub {
 
   /** Handles one text frame of a member. Never throws. */
   receive(member: Member, text: string): void {
-    if (member.isGone || this.#isDraining) return;
+    if (member.isGone || this.#isDeaf) return;
+    this.#receivedAt = this.#options.clock();
     const reason = this.#reasonToGo(member);
     if (reason !== undefined) return this.#expel(member, reason);
     try {
@@ -284,11 +293,19 @@ export class Hub {
   }
 
   /**
-   * Ends it all: nobody joins or speaks any more, what was accepted is delivered, and every member
-   * is told that the server restarts.
+   * Ends it all: nobody joins any more, who is speaking may finish, what was accepted is delivered,
+   * and every member is told that the server restarts. Takes half a second and what the engine takes.
    */
   async drain(): Promise<void> {
     this.#isDraining = true;
+    // The runtime drops a connection at once, and what it was sent with it, if something comes in
+    // after its close was asked for. So wait until those who are speaking have finished.
+    const { clock, after } = this.#options;
+    const end = clock() + MAX_QUIET_WAIT_MS;
+    while (clock() < end && clock() - this.#receivedAt < QUIET_MS) {
+      await new Promise<void>((resolve) => after(QUIET_MS / 2, resolve));
+    }
+    this.#isDeaf = true;
     this.#unsubscribe();
     await Promise.all(this.#underWay);
     this.#flush();

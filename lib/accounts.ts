@@ -136,9 +136,11 @@ export class Accounts {
     return { username: account.username, token, expiresAt };
   }
 
-  /** Ends a token's session. Nothing happens if there is none. */
+  /** Ends a token's session. If there is none, nobody is told of anything. */
   async logout(token: string): Promise<void> {
-    await this.#options.store.endSession(hashSecret(token));
+    const { store } = this.#options;
+    const hash = hashSecret(token);
+    if (isSecret(token) && await store.session(hash) !== undefined) await store.endSession(hash);
   }
 
   /**

@@ -73,8 +73,7 @@ export class Passwords {
         throw new ProtocolError("unavailable", sentence);
       }
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    }
-    this.#running++;
+    } else this.#running++;
     try {
       return await new Promise((resolve, reject) => {
         // One form for one password, however it was typed (RFC 8265, section 4.2).
@@ -85,8 +84,10 @@ export class Passwords {
         });
       });
     } finally {
-      this.#running--;
-      this.#waiting.shift()?.();
+      // A thread goes from hand to hand, so that nobody comes in between and there is one too many.
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#running--;
+      else next();
     }
   }
 }

@@ -240,13 +240,14 @@ describe("Hub.receive", () => {
   });
 
   it("tells the sender alone when a message cannot be stored", async () => {
-    const { hub, join, turn, log } = createHub({}, {
+    const { hub, join, turn, pass, log } = createHub({}, {
       append: () => Promise.reject(new Error("disk")),
     });
     const [alice, bob] = [await join("alice"), await join("bob")];
     turn();
     for (const { peer } of [alice, bob]) peer.read();
     hub.receive(alice.member, "hello");
+    pass(1000);
     await hub.drain();
     assertEquals(alice.peer.read(), [
       "error: The server cannot store or read anything now. Try again later.",
@@ -412,15 +413,34 @@ describe("A member that cannot keep up", () => {
 
 describe("Hub.drain", () => {
   it("delivers what was accepted, then closes everyone with 1012, and lets nobody in", async () => {
-    const { hub, join, turn } = createHub();
+    const { hub, join, turn, pass } = createHub();
     const [alice, bob] = [await join("alice"), await join("bob", { room: "other" })];
     turn();
     alice.peer.read();
     hub.receive(alice.member, "last words");
+    pass(1000);
     await hub.drain();
     assertEquals(alice.peer.read(), ["chat: last words"]);
     assertEquals([alice.peer.closed, bob.peer.closed], [1012, 1012]);
     const error = await assertRejects(() => join("carol"), ProtocolError, "restarting");
     assertEquals(error.code, "unavailable");
+  });
+
+  it("lets those finish who are speaking, but not for ever", async () => {
+    const { hub, join, turn, pass, settle } = createHub();
+    const alice = await join("alice");
+    turn();
+    alice.peer.read();
+    hub.receive(alice.member, "1");
+    const drained = hub.drain();
+    let count = 1;
+    for (; alice.peer.closed === undefined; count++) {
+      hub.receive(alice.member, `${count + 1}`);
+      pass(25);
+      await settle();
+    }
+    await drained;
+    assert(count >= 20 && count < 30, `${count}`);
+    assert(alice.peer.read().length >= 20);
   });
 });
