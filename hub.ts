@@ -120,8 +120,9 @@ export class Hub {
   readonly #gathering = new Set<Room>();
   /** When the timer for the next of them goes off, in milliseconds. */
   #timerDue = Infinity;
-  /** Commands given to the engine that it has not answered yet. */
-  readonly #underWay = new Set<Promise<void>>();
+  /** How many commands the engine has not answered yet. */
+  #underWay = 0;
+  #onAllAnswered: () => void = () => {};
   /** Whether nobody may join any more, and then, whether nobody is heard any more. */
   #isDraining = false;
   #isDeaf = false;
@@ -307,7 +308,9 @@ export class Hub {
     }
     this.#isDeaf = true;
     this.#unsubscribe();
-    await Promise.all(this.#underWay);
+    if (this.#underWay > 0) {
+      await new Promise<void>((resolve) => this.#onAllAnswered = resolve);
+    }
     this.#flush();
     for (const room of this.#rooms.values()) {
       for (const member of room.members.values()) {
@@ -354,7 +357,7 @@ export class Hub {
     room.epoch = epoch;
     room.lastSeq = lastSeq;
     room.tail = tail.filter(({ seq }) => seq <= lastSeq).map((event) => new Outgoing(event));
-    room.recent = messages.map((event) => new Outgoing({ ...event, history: true }));
+    room.recent = messages.map((event) => new Outgoing(event));
     for (const presence of await engine.present(room.name)) room.add(presence);
   }
 
@@ -534,7 +537,7 @@ export class Hub {
   }
 
   #history(room: Room): Outgoing[] {
-    return room.newest(this.#options.limits.historySize);
+    return room.history(this.#options.limits.historySize);
   }
 
   /**
@@ -670,20 +673,29 @@ export class Hub {
 
   /** Answers a command when the engine has carried it out, or says why it has not. */
   #answer(member: Member, ref: string | undefined, answer: Promise<Event | undefined>): void {
-    const underWay: Promise<void> = answer.then((event) => {
+    this.#underWay++;
+    answer.then((event) => {
       if (event !== undefined && !member.isGone) this.#tellAside(member, new Outgoing(event));
-    }).catch((error) => {
-      if (error instanceof ProtocolError) {
-        return this.#refuse(member, new ProtocolError(error.code, error.message, { ref }));
-      }
-      if (error instanceof NameError) {
-        return this.#refuse(member, new ProtocolError("bad_request", error.message, { ref }));
-      }
-      this.#options.log.error("command failed", errorFields(error));
-      const sentence = "The server cannot store or read anything now. Try again later.";
-      this.#refuse(member, new ProtocolError("unavailable", sentence, { ref }));
-    }).then(() => void this.#underWay.delete(underWay));
-    this.#underWay.add(underWay);
+      this.#answered();
+    }, (error) => {
+      this.#refuse(member, this.#toRefusal(error, ref));
+      this.#answered();
+    });
+  }
+
+  #answered(): void {
+    if (--this.#underWay === 0) this.#onAllAnswered();
+  }
+
+  /** What a client is told of an error. */
+  #toRefusal(error: unknown, ref: string | undefined): ProtocolError {
+    if (error instanceof ProtocolError) {
+      return new ProtocolError(error.code, error.message, { ref });
+    }
+    if (error instanceof NameError) return new ProtocolError("bad_request", error.message, { ref });
+    this.#options.log.error("command failed", errorFields(error));
+    const sentence = "The server cannot store or read anything now. Try again later.";
+    return new ProtocolError("unavailable", sentence, { ref });
   }
 
   async #whisper(member: Member, { to, content, ref }: DmCommand): Promise<AckEvent | undefined> {

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { randomBytes } from "node:crypto";
 import { setImmediate } from "node:timers";
 import { Hub } from "./hub.ts";
 import { createApp } from "./lib/app.ts";
@@ -49,7 +50,7 @@ export interface Server {
  */
 export async function start(config: Config, log: Logger): Promise<Server> {
   const clock = () => performance.now();
-  const newId = () => crypto.randomUUID();
+  const newId = createIds();
   const timers = new Set<ReturnType<typeof setTimeout>>();
   const after = (ms: number, callback: () => void) => {
     const timer = setTimeout(() => {
@@ -115,6 +116,13 @@ export async function start(config: Config, log: Logger): Promise<Server> {
     log.info("stopped", { connections: connections.size });
   };
   return { port: listener.port, stop };
+}
+
+/** Ids that are unique for ever: 96 random bits of this process, and a count. */
+function createIds(): () => string {
+  const process = randomBytes(12).toString("base64url");
+  let count = 0;
+  return () => `${process}-${(++count).toString(36)}`;
 }
 
 /** Opens the store that the configuration names. A driver is loaded only by those who use it. */

@@ -139,7 +139,7 @@ export class Room {
   settings: RoomSettings = DEFAULT_SETTINGS;
   epoch = "";
   lastSeq = 0;
-  /** The newest messages, oldest first, as a joiner is sent them. */
+  /** The newest messages, oldest first. */
   recent: Outgoing[] = [];
   /** The newest events of the log, without a hole up to `lastSeq`. */
   tail: Outgoing[] = [];
@@ -227,8 +227,8 @@ export class Room {
     if (this.tail.length >= 2 * TAIL) this.tail = this.tail.slice(-TAIL);
     switch (event.type) {
       case "chat":
-        this.recent.push(new Outgoing({ ...event, history: true }));
-        if (this.recent.length >= 2 * historySize) this.recent = this.newest(historySize);
+        this.recent.push(news);
+        if (this.recent.length >= 2 * historySize) this.recent = this.#newest(historySize);
         return;
       case "message_updated":
         this.tail = this.tail.map((old) => {
@@ -252,7 +252,12 @@ export class Room {
     }
   }
 
-  newest(count: number): Outgoing[] {
+  /** The newest messages, as a joiner is sent them. */
+  history(count: number): Outgoing[] {
+    return this.#newest(count).map((news) => news.again);
+  }
+
+  #newest(count: number): Outgoing[] {
     return this.recent.slice(Math.max(0, this.recent.length - count));
   }
 

@@ -1,6 +1,6 @@
 /** Who may do what in a room: owners, admins, members, and everybody else. */
 
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
 import type { ChatEvent, ErrorEvent, Event } from "../lib/protocol.ts";
 import { Client } from "./client.ts";
