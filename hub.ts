@@ -98,7 +98,7 @@ const CATCH_UP_MS = 20;
 const QUIET_MS = 50;
 const MAX_QUIET_WAIT_MS = 500;
 
-/** How many commands in a row may be refused because a member asks too often. */
+/** How many frames in a row may be refused because a member sends too many: then it is let go. */
 const MAX_REFUSALS = 100;
 
 /** Most rooms that one account may own, and most bans of one room: then the oldest is forgotten. */
@@ -120,6 +120,8 @@ export class Hub {
   readonly #gathering = new Set<Room>();
   /** When the timer for the next of them goes off, in milliseconds. */
   #timerDue = Infinity;
+  /** Resolves when the last change of a room's settings is done. */
+  #lastChange: Promise<unknown> = Promise.resolve();
   /** How many commands the engine has not answered yet. */
   #underWay = 0;
   #onAllAnswered: () => void = () => {};
@@ -205,12 +207,16 @@ export class Hub {
   /** Handles one text frame of a member. Never throws. */
   receive(member: Member, text: string): void {
     if (member.isGone || this.#isDeaf) return;
-    this.#receivedAt = this.#options.clock();
+    const { clock, limits } = this.#options;
+    this.#receivedAt = clock();
     const reason = this.#reasonToGo(member);
     if (reason !== undefined) return this.#expel(member, reason);
+    const seconds = member.allowance.take(this.#receivedAt);
+    member.refusals = seconds === 0 ? 0 : member.refusals + 1;
+    if (member.refusals > MAX_REFUSALS) return this.#expel(member, tooMuch(seconds));
     try {
-      const command = decode(text, member.format, this.#options.limits);
-      this.#limit(member, command.ref);
+      const command = decode(text, member.format, limits);
+      if (seconds > 0) throw tooMuch(seconds, command.ref);
       this.#carryOut(member, command);
     } catch (error) {
       this.#refuse(member, error);
@@ -222,38 +228,18 @@ export class Hub {
    *
    * @throws {ProtocolError} `forbidden`, `not_found` or `bad_request`
    */
-  async changeRoom(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
-    const { engine } = this.#options;
-    const before = await engine.settings(room);
-    const isFree = before.owner === undefined;
-    const role = roleIn(before, identity);
-    const { account } = identity;
-    if (account === undefined || (role === "member" && !isFree)) {
-      throw new ProtocolError("forbidden", "Only the room's owner or an admin may do this.");
-    }
-    if (role !== "admin" && room === LOBBY) {
-      throw new ProtocolError("forbidden", "The lobby is for everyone.");
-    }
-    if (isFree && await engine.countOwned(account.key) >= MAX_OWNED_ROOMS) {
-      throw new ProtocolError("forbidden", `An account may own ${MAX_OWNED_ROOMS} rooms.`);
-    }
-    const members = change.members?.map((name) => nameKey(parseName("username", name)));
-    for (const key of members ?? []) {
-      if (await engine.account(key) === undefined) {
-        throw new ProtocolError("not_found", `There is no account of the name ${key}.`);
-      }
-    }
-    const unbanned = new Set(change.unban?.map(nameKey));
-    const settings: RoomSettings = {
-      owner: before.owner ?? account.key,
-      isPrivate: change.private ?? before.isPrivate,
-      members: members ?? before.members,
-      bans: before.bans.filter(({ key }) => !unbanned.has(key)),
-    };
-    await engine.setSettings(room, settings);
-    return settings;
+  changeRoom(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
+    return this.#changeSettings(room, async (before) => {
+      const owner = await this.#checkChange(room, before, identity);
+      const unbanned = new Set(change.unban?.map(nameKey));
+      return {
+        owner,
+        isPrivate: change.private ?? before.isPrivate,
+        members: change.members ? await this.#accountKeys(change.members) : before.members,
+        bans: before.bans.filter(({ key }) => !unbanned.has(key)),
+      };
+    });
   }
-
   /** Takes a member out of its room and tells those left. Done once, however often it is asked. */
   leave(member: Member): void {
     if (member.isGone) return;
@@ -724,11 +710,7 @@ export class Hub {
     { room, identity }: Member,
     { username, reason, ban, ref }: KickCommand,
   ): Promise<AckEvent | undefined> {
-    const { engine } = this.#options;
-    const role = roleIn(room.settings, identity);
-    if (role === "member") {
-      throw new ProtocolError("forbidden", "Only the room's owner or an admin may do this.");
-    }
+    if (roleIn(room.settings, identity) === "member") throw notModerator();
     const key = nameKey(username);
     const user = room.users.get(key);
     if (user === undefined) {
@@ -737,11 +719,12 @@ export class Hub {
     if (user.person === identity.person || user.person === `account:${room.settings.owner}`) {
       throw new ProtocolError("forbidden", "The room's owner and you yourself cannot be removed.");
     }
-    await engine.publish(room.name, { type: "kicked", key, reason });
+    await this.#options.engine.publish(room.name, { type: "kicked", key, reason });
     if (ban) {
-      const settings = await engine.settings(room.name);
-      const bans = [...settings.bans, { key, person: user.person }].slice(-MAX_BANS);
-      await engine.setSettings(room.name, { ...settings, bans });
+      await this.#changeSettings(room.name, (before) => {
+        const bans = [...before.bans, { key, person: user.person }].slice(-MAX_BANS);
+        return Promise.resolve({ ...before, bans });
+      });
     }
     return toBareAck(room.name, ref);
   }
@@ -787,23 +770,52 @@ export class Hub {
 
   // Permissions and refusals
 
+  /** Changes a room's settings, one change after the other, so that none is lost. */
+  #changeSettings(
+    room: string,
+    change: (before: RoomSettings) => Promise<RoomSettings>,
+  ): Promise<RoomSettings> {
+    const { engine } = this.#options;
+    const changed = this.#lastChange.then(async () => {
+      const settings = await change(await engine.settings(room));
+      await engine.setSettings(room, settings);
+      return settings;
+    });
+    this.#lastChange = changed.catch(() => {});
+    return changed;
+  }
+
+  /** Checks that somebody may change a room's settings. Returns whose the room then is. */
+  async #checkChange(room: string, settings: RoomSettings, identity: Identity): Promise<string> {
+    const { account } = identity;
+    const { owner } = settings;
+    const role = roleIn(settings, identity);
+    if (account === undefined || (role === "member" && owner !== undefined)) throw notModerator();
+    if (role !== "admin" && room === LOBBY) {
+      throw new ProtocolError("forbidden", "The lobby is for everyone.");
+    }
+    if (owner !== undefined) return owner;
+    if (await this.#options.engine.countOwned(account.key) >= MAX_OWNED_ROOMS) {
+      throw new ProtocolError("forbidden", `An account may own ${MAX_OWNED_ROOMS} rooms.`);
+    }
+    return account.key;
+  }
+
+  /** The keys of accounts with these names. */
+  async #accountKeys(names: readonly string[]): Promise<string[]> {
+    const keys = names.map((name) => nameKey(parseName("username", name)));
+    for (const [i, key] of keys.entries()) {
+      if (await this.#options.engine.account(key) === undefined) {
+        throw new ProtocolError("not_found", `There is no account of the name ${names[i]}.`);
+      }
+    }
+    return keys;
+  }
+
   /** Why a member may no longer be where it is, if so. Asked before each of its commands. */
   #reasonToGo({ identity: { account }, room, request }: Member): ProtocolError | undefined {
     if (account !== undefined && account.expiresAt <= this.#options.date()) return sessionEnded();
     return room.reasonToRefuse(request);
-  }
-
-  /** Checks that a member does not ask too often. Who goes on all the same is let go. */
-  #limit(member: Member, ref: string | undefined): void {
-    const seconds = member.allowance.take(this.#options.clock());
-    if (seconds === 0) {
-      member.refusals = 0;
-      return;
-    }
-    member.refusals++;
-    const retryAfter = Math.ceil(seconds * 10) / 10;
-    const sentence = `Too many messages at once. Wait ${retryAfter} seconds.`;
-    throw new ProtocolError("rate_limited", sentence, { ref, retryAfter });
   }
 
   /** Tells a member why a frame is refused. A frame that is too big also ends its connection. */
@@ -815,8 +827,7 @@ export class Hub {
       return;
     }
     this.#options.log.info("frame refused", { room: member.room.name, code: error.code });
-    const isLast = error.code === "too_big" || member.refusals > MAX_REFUSALS;
-    if (isLast) this.#expel(member, error);
+    if (error.code === "too_big") this.#expel(member, error);
     else this.#tellAside(member, toErrorEvent(member.room.name, error));
   }
 
@@ -942,6 +953,16 @@ function toErrorEvent(room: string, error: ProtocolError): Outgoing {
     ...(retryAfter !== undefined && { retry_after: retryAfter }),
     ...withRef(ref),
   });
+}
+
+function notModerator(): ProtocolError {
+  return new ProtocolError("forbidden", "Only the room's owner or an admin may do this.");
+}
+
+function tooMuch(seconds: number, ref?: string): ProtocolError {
+  const retryAfter = Math.ceil(seconds * 10) / 10;
+  const sentence = `Too many messages at once. Wait ${retryAfter} seconds.`;
+  return new ProtocolError("rate_limited", sentence, { ref, retryAfter });
 }
 
 function sessionEnded(): ProtocolError {
