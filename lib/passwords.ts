@@ -10,8 +10,10 @@ import { Buffer } from "node:buffer";
 import { randomBytes, scrypt, timingSafeEqual } from "node:crypto";
 import { ProtocolError } from "./protocol.ts";
 
-/** Length of a password, in UTF-16 units. */
+/** Shortest password, in UTF-16 units. */
 export const MIN_PASSWORD_LENGTH = 8;
+
+/** Longest password, in UTF-16 units. */
 export const MAX_PASSWORD_LENGTH = 256;
 
 /** Cost (OWASP Password Storage Cheat Sheet: N = 2^14, r = 8, p = 5): 16 MiB and about 125 ms. */
