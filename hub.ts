@@ -17,9 +17,19 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { Engine, LogEvent, News, Presence, PrivateMessage, Receipt } from "./lib/engine.ts";
+import type { Identity } from "./lib/accounts.ts";
+import {
+  type Engine,
+  EVERYWHERE,
+  type LogEvent,
+  type News,
+  type Presence,
+  type PrivateMessage,
+  type Receipt,
+  type RoomSettings,
+} from "./lib/engine.ts";
 import { errorFields, type Logger } from "./lib/logger.ts";
-import { ANONYMOUS, nameKey } from "./lib/names.ts";
+import { ANONYMOUS, LOBBY, NameError, nameKey, parseName } from "./lib/names.ts";
 import { Outbox, type OutboxLimits, type Peer } from "./lib/outbox.ts";
 import { Batch, Outgoing, toFrames } from "./lib/outgoing.ts";
 import {
@@ -35,12 +45,13 @@ import {
   type Event,
   type HistoryCommand,
   type HistoryEvent,
+  type KickCommand,
   ProtocolError,
+  type RoomChange,
   type SizeLimits,
 } from "./lib/protocol.ts";
-import { CROWD, type JoinRequest, Member, Room, TAIL } from "./lib/room.ts";
-import { personOf } from "./lib/sessions.ts";
-import type { Defer } from "./lib/turn.ts";
+import { type Rate, TokenBucket } from "./lib/rate_limit.ts";
+import { CROWD, type JoinRequest, Member, roleIn, Room, TAIL } from "./lib/room.ts";
 
 /** Every bound the hub keeps. */
 export interface HubLimits extends OutboxLimits, SizeLimits {
@@ -48,6 +59,8 @@ export interface HubLimits extends OutboxLimits, SizeLimits {
   readonly maxRooms: number;
   /** Messages sent to a member that joins. */
   readonly historySize: number;
+  /** Frames that one connection may send. */
+  readonly messageRate: Rate;
 }
 
 /** What a {@linkcode Hub} is made of. */
@@ -57,8 +70,10 @@ export interface HubOptions {
   readonly log: Logger;
   /** The time in milliseconds. It must not go backwards. */
   readonly clock: () => number;
+  /** The time in milliseconds since 1970. */
+  readonly date: () => number;
   /** Calls back once, when the present turn of the event loop ends. */
-  readonly defer: Defer;
+  readonly defer: (callback: () => void) => void;
   /** Calls back once, after so many milliseconds. */
   readonly after: (ms: number, callback: () => void) => void;
   /** A new id, unique for ever. */
@@ -79,6 +94,17 @@ export const TYPING_MS = 5000;
 const CATCH_UP_PAGE = 64;
 const CATCH_UP_MS = 20;
 
+/** For how long it must be quiet before connections are closed, and how long that is waited for. */
+const QUIET_MS = 50;
+const MAX_QUIET_WAIT_MS = 500;
+
+/** How many frames in a row may be refused because a member sends too many: then it is let go. */
+const MAX_REFUSALS = 100;
+
+/** Most rooms that one account may own, and most bans of one room: then the oldest is forgotten. */
+const MAX_OWNED_ROOMS = 100;
+const MAX_BANS = 1000;
+
 /** Most private messages sent to somebody who comes back. */
 const MAX_MISSED_PRIVATE = 1000;
 
@@ -94,19 +120,29 @@ export class Hub {
   readonly #gathering = new Set<Room>();
   /** When the timer for the next of them goes off, in milliseconds. */
   #timerDue = Infinity;
-  /** Commands given to the engine that it has not answered yet. */
-  readonly #underWay = new Set<Promise<void>>();
+  /** Resolves when the last change of a room's settings is done. */
+  #lastChange: Promise<unknown> = Promise.resolve();
+  /** How many commands the engine has not answered yet. */
+  #underWay = 0;
+  #onAllAnswered: () => void = () => {};
+  /** Whether nobody may join any more, and then, whether nobody is heard any more. */
   #isDraining = false;
+  #isDeaf = false;
+  /** When something last came in, in milliseconds. */
+  #receivedAt = -Infinity;
+  /** Ends the subscription to what concerns no single room. */
+  readonly #unsubscribe: () => void;
 
   constructor(options: HubOptions) {
     this.#options = options;
     this.#instance = options.newId();
+    this.#unsubscribe = options.engine.subscribe(EVERYWHERE, (news) => this.#onNotice(news));
   }
 
   /**
    * Says whether somebody could join now.
    *
-   * @throws {ProtocolError} `name_in_use`, `full` or `unavailable`
+   * @throws {ProtocolError} `name_in_use`, `forbidden`, `full` or `unavailable`
    */
   check(request: JoinRequest): void {
     if (this.#isDraining) {
@@ -116,11 +152,13 @@ export class Hub {
     if (room === undefined && this.#rooms.size >= this.#options.limits.maxRooms) {
       throw new ProtocolError("full", "There are too many rooms. Try again later.");
     }
-    const { username, session } = request;
+    const { username, identity } = request;
     const user = username === undefined ? undefined : room?.users.get(nameKey(username));
-    if (user !== undefined && (session === undefined || personOf(session) !== user.person)) {
+    if (user !== undefined && user.person !== identity.person) {
       throw new ProtocolError("name_in_use", "This name is in use in this room. Choose another.");
     }
+    const reason = room?.reasonToRefuse(request);
+    if (reason !== undefined) throw reason;
   }
 
   /**
@@ -133,6 +171,7 @@ export class Hub {
     const room = this.#rooms.get(request.room) ?? this.#open(request.room);
     room.emptySince = this.#options.clock();
     await room.ready;
+    this.check(request);
   }
 
   /**
@@ -148,8 +187,11 @@ export class Hub {
     if (room === undefined) {
       throw new ProtocolError("unavailable", "Joining took too long. Try again.");
     }
-    const { limits, newId, engine } = this.#options;
-    const member = new Member(newId(), peer, room, request, new Outbox(peer, limits));
+    const { limits, newId, engine, clock } = this.#options;
+    const member = new Member(newId(), peer, room, request, {
+      outbox: new Outbox(peer, limits),
+      allowance: new TokenBucket(limits.messageRate, clock()),
+    });
     room.members.set(member.id, member);
     if (member.username === undefined) {
       // The raw relay carries what is said from now on and nothing else.
@@ -164,17 +206,40 @@ export class Hub {
 
   /** Handles one text frame of a member. Never throws. */
   receive(member: Member, text: string): void {
-    if (member.isGone || this.#isDraining) return;
-    let command: Command;
+    if (member.isGone || this.#isDeaf) return;
+    const { clock, limits } = this.#options;
+    this.#receivedAt = clock();
+    const reason = this.#reasonToGo(member);
+    if (reason !== undefined) return this.#expel(member, reason);
+    const seconds = member.allowance.take(this.#receivedAt);
+    member.refusals = seconds === 0 ? 0 : member.refusals + 1;
+    if (member.refusals > MAX_REFUSALS) return this.#expel(member, tooMuch(seconds));
     try {
-      command = decode(text, member.format, this.#options.limits);
+      const command = decode(text, member.format, limits);
+      if (seconds > 0) throw tooMuch(seconds, command.ref);
+      this.#carryOut(member, command);
     } catch (error) {
       this.#refuse(member, error);
-      return;
     }
-    this.#carryOut(member, command);
   }
 
+  /**
+   * Changes who may come into a room, and lets those go who no longer may.
+   *
+   * @throws {ProtocolError} `forbidden`, `not_found` or `bad_request`
+   */
+  changeRoom(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
+    return this.#changeSettings(room, async (before) => {
+      const owner = await this.#checkChange(room, before, identity);
+      const unbanned = new Set(change.unban?.map(nameKey));
+      return {
+        owner,
+        isPrivate: change.private ?? before.isPrivate,
+        members: change.members ? await this.#accountKeys(change.members) : before.members,
+        bans: before.bans.filter(({ key }) => !unbanned.has(key)),
+      };
+    });
+  }
   /** Takes a member out of its room and tells those left. Done once, however often it is asked. */
   leave(member: Member): void {
     if (member.isGone) return;
@@ -215,12 +280,23 @@ export class Hub {
   }
 
   /**
-   * Ends it all: nobody joins or speaks any more, what was accepted is delivered, and every member
-   * is told that the server restarts.
+   * Ends it all: nobody joins any more, who is speaking may finish, what was accepted is delivered,
+   * and every member is told that the server restarts. Takes half a second and what the engine takes.
    */
   async drain(): Promise<void> {
     this.#isDraining = true;
-    await Promise.all(this.#underWay);
+    // The runtime drops a connection at once, and what it was sent with it, if something comes in
+    // after its close was asked for. So wait until those who are speaking have finished.
+    const { clock, after } = this.#options;
+    const end = clock() + MAX_QUIET_WAIT_MS;
+    while (clock() < end && clock() - this.#receivedAt < QUIET_MS) {
+      await new Promise<void>((resolve) => after(QUIET_MS / 2, resolve));
+    }
+    this.#isDeaf = true;
+    this.#unsubscribe();
+    if (this.#underWay > 0) {
+      await new Promise<void>((resolve) => this.#onAllAnswered = resolve);
+    }
     this.#flush();
     for (const room of this.#rooms.values()) {
       for (const member of room.members.values()) {
@@ -263,10 +339,11 @@ export class Hub {
     // What was stored since is told by the subscription.
     const before = lastSeq + 1;
     const messages = await engine.messages(room.name, { before, limit: historySize });
+    room.settings = await engine.settings(room.name);
     room.epoch = epoch;
     room.lastSeq = lastSeq;
     room.tail = tail.filter(({ seq }) => seq <= lastSeq).map((event) => new Outgoing(event));
-    room.recent = messages.map((event) => new Outgoing({ ...event, history: true }));
+    room.recent = messages.map((event) => new Outgoing(event));
     for (const presence of await engine.present(room.name)) room.add(presence);
   }
 
@@ -297,6 +374,38 @@ export class Hub {
         return this.#onEntered(room, news.presence);
       case "left":
         return this.#onLeft(room, news.presence);
+      case "kicked":
+        return this.#onKicked(room, news.key, news.reason);
+      case "settings":
+        room.settings = news.settings;
+        for (const member of room.members.values()) {
+          const reason = this.#reasonToGo(member);
+          if (reason !== undefined) this.#expel(member, reason);
+        }
+    }
+  }
+
+  /** Handles what concerns no single room. */
+  #onNotice(news: News): void {
+    for (const room of this.#rooms.values()) {
+      for (const member of room.members.values()) {
+        const { account } = member.identity;
+        if (news.type === "session_ended" && account?.tokenHash === news.hash) {
+          this.#expel(member, sessionEnded());
+        }
+        if (news.type === "registered" && account === undefined && isCalled(member, news.key)) {
+          const sentence = "This name belongs to an account now. Sign in, or choose another name.";
+          this.#expel(member, new ProtocolError("unauthenticated", sentence));
+        }
+      }
+    }
+  }
+
+  #onKicked(room: Room, key: string, reason: string | undefined): void {
+    const sentence = "You were removed from this room" + (reason ? `: ${reason}` : ".");
+    for (const id of [...room.users.get(key)?.connections ?? []]) {
+      const member = room.members.get(id);
+      if (member !== undefined) this.#expel(member, new ProtocolError("forbidden", sentence));
     }
   }
 
@@ -333,22 +442,11 @@ export class Hub {
     }
   }
 
-  #joinNotices({ room, username = "" }: Member): Outgoing[] {
-    const content = `${username} joined the room`;
-    const joined = { type: "user_joined", content, room: room.name, username } as const;
-    return [new Outgoing(room.onlineUsers()), new Outgoing(joined)];
-  }
-
   /** Tells a room that somebody came. */
   #announce(room: Room, username: string): void {
     room.change(username, "joined");
-    if (room.users.size > CROWD) {
-      this.#gather(room);
-      return;
-    }
-    const content = `${username} joined the room`;
-    this.#tell(room, room.onlineUsers());
-    this.#tell(room, { type: "user_joined", content, room: room.name, username });
+    if (room.users.size > CROWD) return this.#gather(room);
+    for (const notice of joinNotices(room, username)) this.#tell(room, notice);
     this.#tell(room, room.takePresence());
   }
 
@@ -400,7 +498,7 @@ export class Hub {
   // Welcome, and welcome back
 
   #welcome(member: Member, recovered: boolean, inboxSeq: number): Outgoing {
-    const { room, session, username = "" } = member;
+    const { room, identity, username = "" } = member;
     const { maxMessageBytes, maxFrameBytes } = this.#options.limits;
     const orNull = (limit: number) => limit === Infinity ? null : limit;
     return new Outgoing({
@@ -408,7 +506,9 @@ export class Hub {
       content: "",
       room: room.name,
       username,
-      session,
+      session: identity.secret ?? "",
+      role: roleIn(room.settings, identity),
+      private: room.settings.isPrivate,
       epoch: room.epoch,
       seq: room.lastSeq,
       inbox_seq: inboxSeq,
@@ -423,7 +523,7 @@ export class Hub {
   }
 
   #history(room: Room): Outgoing[] {
-    return room.newest(this.#options.limits.historySize);
+    return room.history(this.#options.limits.historySize);
   }
 
   /**
@@ -440,7 +540,10 @@ export class Hub {
         resume.after <= state.lastSeq && resume.after >= state.oldestSeq - 1;
       // As of now, not as of its coming: who came in between is no news for it.
       const first = [this.#welcome(member, recovered, lastSeq)];
-      if (isNew && room.users.size <= CROWD) first.push(...this.#joinNotices(member));
+      if (isNew && room.users.size <= CROWD) {
+        const notices = joinNotices(room, member.username!);
+        first.push(...notices.map((notice) => new Outgoing(notice)));
+      }
       let rest: Outgoing[] | undefined;
       if (recovered) {
         // Nothing is awaited between the last look at the tail and the going live.
@@ -530,11 +633,18 @@ export class Hub {
         return this.#answer(member, ref, stored.then((receipt) => toAck(room, ref, receipt)));
       }
       case "delete": {
-        const stored = engine.delete(room, { ...author, id: command.id });
+        const isModerator = roleIn(member.room.settings, member.identity) !== "member";
+        const stored = engine.delete(room, { ...author, id: command.id, isModerator });
         return this.#answer(member, ref, stored.then((receipt) => toAck(room, ref, receipt)));
       }
       case "dm":
         return this.#answer(member, ref, this.#whisper(member, command));
+      case "kick":
+        return this.#answer(member, ref, this.#kick(member, command));
+      case "room": {
+        const changed = this.changeRoom(room, member.identity, command);
+        return this.#answer(member, ref, changed.then(() => toBareAck(room, ref)));
+      }
       case "history":
         return this.#answer(member, ref, this.#readHistory(member.room, command));
       case "typing":
@@ -549,17 +659,29 @@ export class Hub {
 
   /** Answers a command when the engine has carried it out, or says why it has not. */
   #answer(member: Member, ref: string | undefined, answer: Promise<Event | undefined>): void {
-    const underWay: Promise<void> = answer.then((event) => {
+    this.#underWay++;
+    answer.then((event) => {
       if (event !== undefined && !member.isGone) this.#tellAside(member, new Outgoing(event));
-    }).catch((error) => {
-      if (error instanceof ProtocolError) {
-        return this.#refuse(member, new ProtocolError(error.code, error.message, ref));
-      }
-      this.#options.log.error("command failed", errorFields(error));
-      const sentence = "The server cannot store or read anything now. Try again later.";
-      this.#refuse(member, new ProtocolError("unavailable", sentence, ref));
-    }).then(() => void this.#underWay.delete(underWay));
-    this.#underWay.add(underWay);
+      this.#answered();
+    }, (error) => {
+      this.#refuse(member, this.#toRefusal(error, ref));
+      this.#answered();
+    });
+  }
+
+  #answered(): void {
+    if (--this.#underWay === 0) this.#onAllAnswered();
+  }
+
+  /** What a client is told of an error. */
+  #toRefusal(error: unknown, ref: string | undefined): ProtocolError {
+    if (error instanceof ProtocolError) {
+      return new ProtocolError(error.code, error.message, { ref });
+    }
+    if (error instanceof NameError) return new ProtocolError("bad_request", error.message, { ref });
+    this.#options.log.error("command failed", errorFields(error));
+    const sentence = "The server cannot store or read anything now. Try again later.";
+    return new ProtocolError("unavailable", sentence, { ref });
   }
 
   async #whisper(member: Member, { to, content, ref }: DmCommand): Promise<AckEvent | undefined> {
@@ -582,6 +704,29 @@ export class Hub {
       timestamp: event.timestamp,
       ...(isDuplicate && { duplicate: true }),
     };
+  }
+
+  async #kick(
+    { room, identity }: Member,
+    { username, reason, ban, ref }: KickCommand,
+  ): Promise<AckEvent | undefined> {
+    if (roleIn(room.settings, identity) === "member") throw notModerator();
+    const key = nameKey(username);
+    const user = room.users.get(key);
+    if (user === undefined) {
+      throw new ProtocolError("not_found", "Nobody with this name is in the room.");
+    }
+    if (user.person === identity.person || user.person === `account:${room.settings.owner}`) {
+      throw new ProtocolError("forbidden", "The room's owner and you yourself cannot be removed.");
+    }
+    await this.#options.engine.publish(room.name, { type: "kicked", key, reason });
+    if (ban) {
+      await this.#changeSettings(room.name, (before) => {
+        const bans = [...before.bans, { key, person: user.person }].slice(-MAX_BANS);
+        return Promise.resolve({ ...before, bans });
+      });
+    }
+    return toBareAck(room.name, ref);
   }
 
   async #readHistory(room: Room, command: HistoryCommand): Promise<HistoryEvent> {
@@ -623,7 +768,55 @@ export class Hub {
     );
   }
 
-  // Refusals
+  // Permissions and refusals
+
+  /** Changes a room's settings, one change after the other, so that none is lost. */
+  #changeSettings(
+    room: string,
+    change: (before: RoomSettings) => Promise<RoomSettings>,
+  ): Promise<RoomSettings> {
+    const { engine } = this.#options;
+    const changed = this.#lastChange.then(async () => {
+      const settings = await change(await engine.settings(room));
+      await engine.setSettings(room, settings);
+      return settings;
+    });
+    this.#lastChange = changed.catch(() => {});
+    return changed;
+  }
+
+  /** Checks that somebody may change a room's settings. Returns whose the room then is. */
+  async #checkChange(room: string, settings: RoomSettings, identity: Identity): Promise<string> {
+    const { account } = identity;
+    const { owner } = settings;
+    const role = roleIn(settings, identity);
+    if (account === undefined || (role === "member" && owner !== undefined)) throw notModerator();
+    if (role !== "admin" && room === LOBBY) {
+      throw new ProtocolError("forbidden", "The lobby is for everyone.");
+    }
+    if (owner !== undefined) return owner;
+    if (await this.#options.engine.countOwned(account.key) >= MAX_OWNED_ROOMS) {
+      throw new ProtocolError("forbidden", `An account may own ${MAX_OWNED_ROOMS} rooms.`);
+    }
+    return account.key;
+  }
+
+  /** The keys of accounts with these names. */
+  async #accountKeys(names: readonly string[]): Promise<string[]> {
+    const keys = names.map((name) => nameKey(parseName("username", name)));
+    for (const [i, key] of keys.entries()) {
+      if (await this.#options.engine.account(key) === undefined) {
+        throw new ProtocolError("not_found", `There is no account of the name ${names[i]}.`);
+      }
+    }
+    return keys;
+  }
+
+  /** Why a member may no longer be where it is, if so. Asked before each of its commands. */
+  #reasonToGo({ identity: { account }, room, request }: Member): ProtocolError | undefined {
+    if (account !== undefined && account.expiresAt <= this.#options.date()) return sessionEnded();
+    return room.reasonToRefuse(request);
+  }
 
   /** Tells a member why a frame is refused. A frame that is too big also ends its connection. */
   #refuse(member: Member, error: unknown): void {
@@ -744,8 +937,40 @@ function toAck(
   return { ...base, id, seq, timestamp, ...(isDuplicate && { duplicate: true }) };
 }
 
-function toErrorEvent(room: string, { message: content, code, ref }: ProtocolError): Outgoing {
-  return new Outgoing({ type: "error", content, room, username: "", code, ...withRef(ref) });
+/** The answer to a command that was carried out and made nothing that has a number. */
+function toBareAck(room: string, ref: string | undefined): AckEvent | undefined {
+  return ref === undefined ? undefined : { type: "ack", content: "", room, username: "", ref };
+}
+
+function toErrorEvent(room: string, error: ProtocolError): Outgoing {
+  const { message: content, code, ref, retryAfter } = error;
+  return new Outgoing({
+    type: "error",
+    content,
+    room,
+    username: "",
+    code,
+    ...(retryAfter !== undefined && { retry_after: retryAfter }),
+    ...withRef(ref),
+  });
+}
+
+function notModerator(): ProtocolError {
+  return new ProtocolError("forbidden", "Only the room's owner or an admin may do this.");
+}
+
+function tooMuch(seconds: number, ref?: string): ProtocolError {
+  const retryAfter = Math.ceil(seconds * 10) / 10;
+  const sentence = `Too many messages at once. Wait ${retryAfter} seconds.`;
+  return new ProtocolError("rate_limited", sentence, { ref, retryAfter });
+}
+
+function sessionEnded(): ProtocolError {
+  return new ProtocolError("unauthenticated", "Your session has ended. Sign in again.");
+}
+
+function isCalled({ username }: Member, key: string): boolean {
+  return username !== undefined && nameKey(username) === key;
 }
 
 /** Most UTF-8 bytes of texts in a page of messages. One message may be longer. */
@@ -764,6 +989,12 @@ function cutPage(found: readonly ChatEvent[], limit: number, isForward: boolean)
   const messages = nearest.slice(0, count);
   if (!isForward) messages.reverse();
   return { messages, more: count < found.length };
+}
+
+/** What a small room is told of somebody who came. */
+function joinNotices(room: Room, username: string): Event[] {
+  const content = `${username} joined the room`;
+  return [room.onlineUsers(), { type: "user_joined", content, room: room.name, username }];
 }
 
 function toDm(room: string, message: PrivateMessage, inboxSeq: number): DmEvent {

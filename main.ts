@@ -6,15 +6,20 @@
  * @module
  */
 
+import { randomBytes } from "node:crypto";
+import { setImmediate } from "node:timers";
 import { Hub } from "./hub.ts";
 import { createApp } from "./lib/app.ts";
+import { Accounts } from "./lib/accounts.ts";
 import { type Config, ConfigError, readConfig } from "./lib/config.ts";
 import { Connections } from "./lib/connections.ts";
-import { type Engine, MemoryEngine } from "./lib/engine.ts";
+import type { Engine } from "./lib/engine.ts";
+import { MemoryEngine } from "./lib/engine_memory.ts";
 import { Listener } from "./lib/listener.ts";
 import { createLogger, errorFields, type Logger } from "./lib/logger.ts";
+import { Passwords } from "./lib/passwords.ts";
 import { CLOSE } from "./lib/protocol.ts";
-import { createDefer, type Defer } from "./lib/turn.ts";
+import { RateLimiter } from "./lib/rate_limit.ts";
 
 /** How often members that cannot keep up are looked for. */
 const SWEEP_MS = 1000;
@@ -45,8 +50,7 @@ export interface Server {
  */
 export async function start(config: Config, log: Logger): Promise<Server> {
   const clock = () => performance.now();
-  const newId = () => crypto.randomUUID();
-  const defer = createDefer((error) => log.error("turn failed", errorFields(error)));
+  const newId = createIds();
   const timers = new Set<ReturnType<typeof setTimeout>>();
   const after = (ms: number, callback: () => void) => {
     const timer = setTimeout(() => {
@@ -57,11 +61,35 @@ export async function start(config: Config, log: Logger): Promise<Server> {
   };
   const limits = { ...config, writeWaitMs: config.writeWaitSeconds * 1000 };
 
-  const engine = await openEngine(config, { newId, defer });
-  const hub = new Hub({ engine, limits, log, clock, newId, defer, after });
-  const connections = new Connections(config.maxConnections);
-  const publicDir = `${import.meta.dirname}/public`;
-  const app = createApp({ ...config, hub, connections, limits, log, clock, publicDir });
+  const engine = await openEngine(config, newId);
+  const hub = new Hub({
+    engine,
+    limits,
+    log,
+    clock,
+    date: Date.now,
+    newId,
+    defer: setImmediate,
+    after,
+  });
+  // One thread at least is left to everything else.
+  const passwords = new Passwords(Math.max(1, navigator.hardwareConcurrency - 1));
+  const accounts = new Accounts({ ...config, store: engine, passwords, clock: Date.now });
+  const connections = new Connections(config);
+  const joinLimiter = new RateLimiter(config.joinRate, clock);
+  const authLimiter = new RateLimiter(config.authRate, clock);
+  const app = createApp({
+    ...config,
+    hub,
+    accounts,
+    connections,
+    limits,
+    joinLimiter,
+    authLimiter,
+    log,
+    clock,
+    publicDir: `${import.meta.dirname}/public`,
+  });
 
   let listener: Listener;
   try {
@@ -72,7 +100,11 @@ export async function start(config: Config, log: Logger): Promise<Server> {
     throw new StartError(`Cannot listen on ${config.host}:${config.port}: ${message}`);
   }
   log.info(`Server starting on :${listener.port}`);
-  const sweep = setInterval(() => hub.sweep(), SWEEP_MS);
+  const sweep = setInterval(() => {
+    hub.sweep();
+    joinLimiter.sweep();
+    authLimiter.sweep();
+  }, SWEEP_MS);
 
   const stop = async () => {
     clearInterval(sweep);
@@ -86,16 +118,23 @@ export async function start(config: Config, log: Logger): Promise<Server> {
   return { port: listener.port, stop };
 }
 
+/** Ids that are unique for ever: 96 random bits of this process, and a count. */
+function createIds(): () => string {
+  const process = randomBytes(12).toString("base64url");
+  let count = 0;
+  return () => `${process}-${(++count).toString(36)}`;
+}
+
 /** Opens the store that the configuration names. A driver is loaded only by those who use it. */
 async function openEngine(
   { database, historyKeep: keep }: Config,
-  { newId, defer }: { newId: () => string; defer: Defer },
+  newId: () => string,
 ): Promise<Engine> {
   const options = { clock: Date.now, newId, keep, leaseMs: LEASE_MS };
   if (database.kind === "memory") return new MemoryEngine(options);
   const { SqliteEngine } = await import("./lib/engine_sqlite.ts");
   try {
-    return new SqliteEngine({ ...options, path: database.path, defer });
+    return new SqliteEngine({ ...options, path: database.path, defer: setImmediate });
   } catch (error) {
     const { message } = error as Error;
     throw new StartError(`Cannot open the database ${database.path}: ${message}`);

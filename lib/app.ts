@@ -13,7 +13,12 @@ import { type Context, Hono } from "hono";
 import { etag } from "hono/etag";
 import { secureHeaders } from "hono/secure-headers";
 import { serveStatic } from "hono/serve-static";
+import type { Accounts, Identity } from "./accounts.ts";
+import { addressKey, clientAddress, isAllowedOrigin } from "./addresses.ts";
+import { createApi } from "./api.ts";
 import type { Connections } from "./connections.ts";
+import { giveGuestSecret, identify, readToken } from "./credentials.ts";
+import type { RoomSettings } from "./engine.ts";
 import { checkHandshake, HandshakeError, offeredProtocols } from "./handshake.ts";
 import { errorFields, type LogFields, type Logger } from "./logger.ts";
 import { LOBBY, NameError, parseName } from "./names.ts";
@@ -25,11 +30,12 @@ import {
   ERROR_CLOSE,
   ERROR_STATUS,
   ProtocolError,
+  type RoomChange,
   type SizeLimits,
   SUBPROTOCOL,
 } from "./protocol.ts";
+import type { RateLimiter } from "./rate_limit.ts";
 import type { JoinRequest, Member, Resume } from "./room.ts";
-import { isSession } from "./sessions.ts";
 
 /** The hub, as far as HTTP knows it. */
 export interface Rooms {
@@ -39,18 +45,29 @@ export interface Rooms {
   receive(member: Member, text: string): void;
   leave(member: Member): void;
   dismiss(member: Member, close: CloseReason): void;
+  changeRoom(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings>;
 }
 
 /** What {@linkcode createApp} needs. */
 export interface AppOptions {
   readonly hub: Rooms;
+  readonly accounts: Accounts;
   readonly connections: Connections;
   readonly limits: OutboxLimits & SizeLimits;
+  /** Attempts to join, and to register or sign in, by address. */
+  readonly joinLimiter: RateLimiter;
+  readonly authLimiter: RateLimiter;
   readonly log: Logger;
   /** The time in milliseconds. */
   readonly clock: () => number;
   /** Silence after which a peer is dead, in seconds; the runtime pings at half of it. 0 is never. */
   readonly pongWaitSeconds: number;
+  /** Whether people may come without an account. */
+  readonly guests: boolean;
+  /** Origins, besides the server's own, whose pages may connect; `*` for all. */
+  readonly allowedOrigins: readonly string[];
+  /** Whether a proxy's `X-Forwarded-For` and `X-Forwarded-Proto` are believed. */
+  readonly trustProxy: boolean;
   /** Absolute path of the folder with the page. */
   readonly publicDir: string;
 }
@@ -68,16 +85,17 @@ const GREETING = "WebSocket Chat Server - Connect to /ws";
 
 /** Makes the HTTP application. */
 export function createApp(options: AppOptions): Hono<AppEnv> {
-  const { hub, connections, log } = options;
+  const { hub, accounts, connections, log, trustProxy } = options;
   const app = new Hono<AppEnv>();
 
   // The WebSocket routes stand before every middleware: nothing may touch their answer.
-  app.all("/ws", (c) => {
-    if (c.req.query("username") !== undefined) return join(c, LOBBY);
-    return enter(c, { room: LOBBY, format: "raw" });
-  });
+  app.all("/ws", (c) => c.req.query("username") === undefined ? relay(c) : join(c, LOBBY));
   app.all("/ws/:room{[\\s\\S]*}", (c) => join(c, c.req.param("room")));
-  app.all("/echo", (c) => upgrade(c, (socket) => new EchoSession(socket, options)));
+  app.all("/echo", async (c) => {
+    knock(c);
+    const { account } = await identify(c, accounts);
+    return upgrade(c, (socket) => new EchoSession(socket, options), { account: account?.key });
+  });
 
   app.use(secureHeaders({
     // Whether the site is on https for good is known to the proxy that speaks it.
@@ -93,6 +111,14 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
       frameAncestors: ["'none'"],
     },
   }));
+  app.use("/api/*", (c, next) => {
+    checkOrigin(c);
+    return next();
+  });
+  const isSecure = (c: Context) =>
+    (trustProxy ? c.req.header("x-forwarded-proto") : undefined) === "https" ||
+    c.req.url.startsWith("https:");
+  app.route("/api", createApi({ ...options, addressOf, isSecure }));
   app.get("/health", (c) => c.json({ status: "ok" }));
   app.use(etag());
   app.get("/", async (c, next) => {
@@ -101,8 +127,12 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     return c.text(GREETING);
   });
   const page = serveStatic({ root: options.publicDir, path: "index.html", getContent: readFile });
-  app.get("/", page);
-  app.get("/r/:room", page);
+  for (const path of ["/", "/r/:room"]) {
+    app.get(path, (c, next) => {
+      if (options.guests) giveGuestSecret(c, isSecure(c));
+      return next();
+    }, page);
+  }
   app.get("*", serveStatic({ root: options.publicDir, getContent: readFile }));
 
   app.notFound((c) => c.json({ error: "There is nothing at this address." }, 404));
@@ -113,37 +143,69 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
       return c.json({ error: "Something went wrong on the server. Try again later." }, 500);
     }
     log.info("refused", { path: c.req.path, status: refusal.status, reason: error.message });
-    return c.json({ error: error.message }, refusal.status, refusal.headers);
+    for (const [name, value] of Object.entries(refusal.headers)) c.header(name, value);
+    return c.json({ error: error.message }, refusal.status);
   });
   return app;
 
+  /** Joins the lobby without a name: the raw relay. */
+  async function relay(c: Context<AppEnv>): Promise<Response> {
+    knock(c);
+    return await enter(c, { room: LOBBY, format: "raw", identity: await identify(c, accounts) });
+  }
+
   /** Joins a room by name, as the query says. */
-  function join(c: Context<AppEnv>, room: string): Promise<Response> {
-    return enter(c, readJoin(c, room));
+  async function join(c: Context<AppEnv>, room: string): Promise<Response> {
+    knock(c);
+    const request = readJoin(c, room);
+    const identity = await identify(c, accounts);
+    const username = request.username ?? identity.account?.username;
+    if (username === undefined) throw missing();
+    await accounts.checkName(identity, username);
+    return await enter(c, { ...request, username, identity });
+  }
+
+  /** What is checked of everyone who wants a socket, before anything else. */
+  function knock(c: Context<AppEnv>): void {
+    checkOrigin(c);
+    const seconds = options.joinLimiter.take(addressKey(addressOf(c)));
+    if (seconds === 0) return;
+    const retryAfter = Math.ceil(seconds);
+    const sentence = `Too many connections at once from your address. Wait ${retryAfter} seconds.`;
+    throw new ProtocolError("rate_limited", sentence, { retryAfter });
+  }
+
+  function checkOrigin(c: Context): void {
+    if (isAllowedOrigin(c.req.raw.headers, options.allowedOrigins)) return;
+    throw new ProtocolError("forbidden", "Pages of this origin may not use this server.");
+  }
+
+  /** The address a request comes from. The peer's can be read only until the upgrade. */
+  function addressOf(c: Context): string | undefined {
+    // Without a runtime around it, as in tests, a request has no environment at all.
+    const env: AppEnv["Bindings"] | undefined = c.env;
+    const peer = env?.remoteAddr;
+    const hostname = peer && "hostname" in peer ? peer.hostname : undefined;
+    return clientAddress(c.req.raw.headers, hostname, trustProxy);
   }
 
   async function enter(c: Context<AppEnv>, request: JoinRequest): Promise<Response> {
-    hub.check(request);
-    const protocol = request.format === "v1" ? SUBPROTOCOL : undefined;
-    checkUpgrade(c, protocol);
-    await hub.admit(request);
     const address = addressOf(c);
-    return upgrade(c, (socket) => openRoom(socket, request, address, options), protocol);
-  }
-
-  function checkUpgrade(c: Context<AppEnv>, protocol?: string): void {
-    if (connections.isFull) {
-      throw new ProtocolError("full", "The server is full. Try again later.");
-    }
-    checkHandshake(c.req.raw, protocol);
+    await hub.admit(request);
+    return upgrade(c, (socket) => openRoom(socket, request, address, options), {
+      account: request.identity.account?.key,
+      protocol: request.format === "v1" ? SUBPROTOCOL : undefined,
+    });
   }
 
   function upgrade(
     c: Context<AppEnv>,
     serve: (socket: WebSocket) => Session | undefined,
-    protocol?: string,
+    { account, protocol }: { account?: string | undefined; protocol?: string | undefined },
   ): Response {
-    checkUpgrade(c, protocol);
+    const owner = { address: addressOf(c), account };
+    connections.check(owner);
+    checkHandshake(c.req.raw, protocol);
     const { socket, response } = Deno.upgradeWebSocket(c.req.raw, {
       idleTimeout: options.pongWaitSeconds,
     });
@@ -162,7 +224,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     };
     // A handshake that is cut off has no events at all: a connection counts from its `open` on.
     socket.onopen = () => {
-      connections.add(socket);
+      connections.add(socket, owner);
       guard(() => session = serve(socket));
     };
     socket.onmessage = ({ data }) => guard(() => session?.message(data));
@@ -176,25 +238,24 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   }
 }
 
-/** Reads from a request who wants to join, and how. */
-function readJoin(c: Context<AppEnv>, room: string): JoinRequest {
-  const username = c.req.query("username") ?? "";
-  if (room.trim() === "" || username.trim() === "") {
-    throw new ProtocolError("bad_request", "room and username are required");
-  }
-  const session = c.req.query("session");
-  if (session !== undefined && !isSession(session)) {
-    throw new ProtocolError("bad_request", "The session is not one that this server gave.");
-  }
+/** Reads from a request where and how somebody wants to join. */
+function readJoin(c: Context<AppEnv>, room: string): Omit<JoinRequest, "identity"> {
+  const username = c.req.query("username");
+  // Only who has an account may leave its name to the server.
+  const isNamed = username !== undefined || readToken(c) !== undefined;
+  if (room.trim() === "" || username?.trim() === "" || !isNamed) throw missing();
   const isV1 = offeredProtocols(c.req.raw).includes(SUBPROTOCOL);
   return {
     room: parseName("room", room),
-    username: parseName("username", username),
+    ...(username !== undefined && { username: parseName("username", username) }),
     format: isV1 ? "v1" : readFormat(c.req.query("format")),
     echo: c.req.query("echo") !== "0",
-    session,
     resume: isV1 ? readResume(c) : undefined,
   };
+}
+
+function missing(): ProtocolError {
+  return new ProtocolError("bad_request", "room and username are required");
 }
 
 function readFormat(format = "json"): "json" | "text" {
@@ -300,15 +361,13 @@ function shut(socket: WebSocket, { code, reason }: CloseReason): void {
   socket.close(code, reason);
 }
 
-/** The peer's IP address. It can be read only until the request is upgraded. */
-function addressOf(c: Context<AppEnv>): string | undefined {
-  const address = c.env.remoteAddr;
-  return address && "hostname" in address ? address.hostname : undefined;
-}
-
 /** How an expected error is answered; `undefined` for any other. */
 function refusalOf(error: Error) {
-  if (error instanceof ProtocolError) return { status: ERROR_STATUS[error.code], headers: {} };
+  if (error instanceof ProtocolError) {
+    const { retryAfter } = error;
+    const headers = retryAfter === undefined ? {} : { "retry-after": String(retryAfter) };
+    return { status: ERROR_STATUS[error.code], headers };
+  }
   if (error instanceof NameError) return { status: ERROR_STATUS.bad_request, headers: {} };
   if (error instanceof HandshakeError) return error;
   return undefined;

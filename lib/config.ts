@@ -5,6 +5,8 @@
  */
 
 import { LOG_LEVELS, type LogLevel } from "./logger.ts";
+import { parseName } from "./names.ts";
+import type { Rate } from "./rate_limit.ts";
 
 /** Everything that can be set from outside. Limits that are off are `Infinity`. */
 export interface Config {
@@ -28,8 +30,26 @@ export interface Config {
   readonly historySize: number;
   /** WebSockets open at a time. */
   readonly maxConnections: number;
+  /** WebSockets open at a time from one address. */
+  readonly maxConnectionsPerAddress: number;
+  /** WebSockets open at a time of one account. */
+  readonly maxConnectionsPerAccount: number;
   /** Rooms alive at a time. */
   readonly maxRooms: number;
+  /** Commands of one connection. */
+  readonly messageRate: Rate;
+  /** Attempts to join from one address. */
+  readonly joinRate: Rate;
+  /** Attempts to register or sign in from one address. */
+  readonly authRate: Rate;
+  /** Whether people may come without an account. */
+  readonly guests: boolean;
+  /** Names of accounts that may do everything everywhere. */
+  readonly admins: readonly string[];
+  /** Origins, besides the server's own, whose pages may connect; `*` for all. */
+  readonly allowedOrigins: readonly string[];
+  /** Whether a proxy's `X-Forwarded-For` and `X-Forwarded-Proto` are believed. */
+  readonly trustProxy: boolean;
   /** Events kept per room, and private messages per person and room. */
   readonly historyKeep: number;
   /** Where everything is kept. */
@@ -78,6 +98,15 @@ export function readConfig(env: Environment): Config {
     }
     return value;
   };
+  const list = (name: string): readonly string[] =>
+    Object.freeze((env[name] ?? "").split(",").map((item) => item.trim()).filter(Boolean));
+  const isOn = (name: string, byDefault: "on" | "off") => {
+    const text = oneOf(name, byDefault, ["on", "off", "1", "0", "true", "false"]);
+    return text === "on" || text === "1" || text === "true";
+  };
+  const rate = (perSecond: number, burst: number): Rate => Object.freeze({ perSecond, burst });
+  const joinsPerSecond = limit("JOIN_RATE_PER_ADDRESS", 20);
+  const authsPerMinute = limit("AUTH_RATE_PER_ADDRESS", 10);
   return Object.freeze({
     host: env.HOST || "0.0.0.0",
     port: whole("PORT", 8080, 0, 65535),
@@ -89,7 +118,16 @@ export function readConfig(env: Environment): Config {
     sendQueueBytes: limit("SEND_QUEUE_BYTES", 1024 * 1024),
     historySize: whole("HISTORY_SIZE", 50, 0, 10000),
     maxConnections: limit("MAX_CONNECTIONS", 10000),
+    maxConnectionsPerAddress: limit("MAX_CONNECTIONS_PER_ADDRESS", 256),
+    maxConnectionsPerAccount: limit("MAX_CONNECTIONS_PER_ACCOUNT", 16),
     maxRooms: limit("MAX_ROOMS", 10000),
+    messageRate: rate(limit("MESSAGE_RATE", 10), limit("MESSAGE_BURST", 30)),
+    joinRate: rate(joinsPerSecond, 5 * joinsPerSecond),
+    authRate: rate(authsPerMinute / 60, authsPerMinute),
+    guests: isOn("GUESTS", "on"),
+    admins: readAdmins(list("ADMINS")),
+    allowedOrigins: readOrigins(list("ALLOWED_ORIGINS")),
+    trustProxy: isOn("TRUST_PROXY", "off"),
     historyKeep: limit("HISTORY_KEEP", 10000),
     database: readDatabase(env),
     logLevel: oneOf<LogLevel>("LOG_LEVEL", "info", LOG_LEVELS),
@@ -104,4 +142,23 @@ function readDatabase(env: Environment): Database {
   // The value may hold a password: say its scheme and no more.
   const scheme = url.split(":")[0];
   throw new ConfigError(`DATABASE_URL must be memory: or sqlite:PATH, not "${scheme}:…".`);
+}
+
+function readAdmins(names: readonly string[]): readonly string[] {
+  try {
+    return Object.freeze(names.map((name) => parseName("username", name)));
+  } catch (error) {
+    const { message } = error as Error;
+    throw new ConfigError(`ADMINS must be names, separated by commas. ${message}`);
+  }
+}
+
+function readOrigins(origins: readonly string[]): readonly string[] {
+  for (const origin of origins) {
+    if (origin === "*" || URL.parse(origin)?.origin === origin) continue;
+    throw new ConfigError(
+      `ALLOWED_ORIGINS must be origins such as https://chat.example, or *, not "${origin}".`,
+    );
+  }
+  return origins;
 }

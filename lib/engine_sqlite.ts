@@ -9,13 +9,16 @@
  */
 
 import { DatabaseSync, type StatementSync } from "node:sqlite";
+import type { Account, Session } from "./accounts.ts";
 import { Channels, closedError } from "./channels.ts";
 import {
   type Change,
   checkChange,
+  DEFAULT_SETTINGS,
   type Draft,
   type Engine,
   type EngineOptions,
+  EVERYWHERE,
   type InboxEntry,
   type LogEvent,
   type LogState,
@@ -27,6 +30,7 @@ import {
   type PrivateMessage,
   type Receipt,
   refKey,
+  type RoomSettings,
   type Subscriber,
 } from "./engine.ts";
 import {
@@ -35,14 +39,13 @@ import {
   type MessageUpdatedEvent,
   ProtocolError,
 } from "./protocol.ts";
-import type { Defer } from "./turn.ts";
 
 /** What {@linkcode SqliteEngine} needs. */
 export interface SqliteEngineOptions extends EngineOptions {
   /** The file; it is made if need be. `:memory:` for none. */
   readonly path: string;
   /** Puts the commit off to the end of the turn. */
-  readonly defer: Defer;
+  readonly defer: (callback: () => void) => void;
 }
 
 /** The schema, as steps. `PRAGMA user_version` says how many of them a file has behind it. */
@@ -91,6 +94,28 @@ const MIGRATIONS: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE UNIQUE INDEX inbox_ref ON inbox (room, person, ref) WHERE ref IS NOT NULL;
   CREATE INDEX inbox_time ON inbox (time);
+  `,
+  `
+  CREATE TABLE accounts (
+    key TEXT PRIMARY KEY,
+    username TEXT NOT NULL,
+    password_hash TEXT NOT NULL
+  ) STRICT;
+
+  CREATE TABLE sessions (
+    hash TEXT PRIMARY KEY,
+    account TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX sessions_expiry ON sessions (expires_at);
+
+  CREATE TABLE settings (
+    room TEXT PRIMARY KEY,
+    owner TEXT,
+    -- RoomSettings, as JSON.
+    value TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX settings_owner ON settings (owner);
   `,
 ];
 
@@ -257,6 +282,63 @@ export class SqliteEngine implements Engine {
     return this.#read(() => this.#lastPrivate(this.#room(room), person));
   }
 
+  settings(room: string): Promise<RoomSettings> {
+    return this.#read(() => {
+      const row = this.#sql.settings.get(room) as { value: string } | undefined;
+      return row === undefined ? DEFAULT_SETTINGS : JSON.parse(row.value);
+    });
+  }
+
+  setSettings(room: string, settings: RoomSettings): Promise<void> {
+    return this.#put(room, () => {
+      this.#sql.setSettings.run(room, settings.owner ?? null, JSON.stringify(settings));
+      return { value: undefined, news: { type: "settings", settings } };
+    });
+  }
+
+  countOwned(owner: string): Promise<number> {
+    return this.#read(() => (this.#sql.countOwned.get(owner) as { count: number }).count);
+  }
+
+  addAccount({ key, username, passwordHash }: Account): Promise<boolean> {
+    return this.#put(EVERYWHERE, () => {
+      const { changes } = this.#sql.addAccount.run(key, username, passwordHash);
+      return changes === 0 ? { value: false } : { value: true, news: { type: "registered", key } };
+    });
+  }
+
+  account(key: string): Promise<Account | undefined> {
+    return this.#read(() => {
+      const row = this.#sql.account.get(key) as Row | undefined;
+      if (row === undefined) return undefined;
+      const { username, password_hash } = row as Record<string, string>;
+      return { key, username: username!, passwordHash: password_hash! };
+    });
+  }
+
+  addSession({ hash, account, expiresAt }: Session): Promise<void> {
+    return this.#put(EVERYWHERE, () => {
+      this.#sql.dropExpired.run(this.#options.clock());
+      this.#sql.addSession.run(hash, account, expiresAt);
+      return { value: undefined };
+    });
+  }
+
+  session(hash: string): Promise<Session | undefined> {
+    return this.#read(() => {
+      const row = this.#sql.session.get(hash) as Row | undefined;
+      if (row === undefined) return undefined;
+      return { hash, account: row.account as string, expiresAt: row.expires_at as number };
+    });
+  }
+
+  endSession(hash: string): Promise<void> {
+    return this.#put(EVERYWHERE, () => {
+      this.#sql.endSession.run(hash);
+      return { value: undefined, news: { type: "session_ended", hash } };
+    });
+  }
+
   subscribe(room: string, subscriber: Subscriber): () => void {
     return this.#channels.subscribe(room, subscriber);
   }
@@ -291,23 +373,31 @@ export class SqliteEngine implements Engine {
     return Promise.resolve();
   }
 
-  /** Puts a change down for this turn's transaction. */
+  /** Puts a change of a room's log down for this turn's transaction. */
   #write<E>(
     room: string,
     change: (state: RoomState) => Receipt<E> & { news?: News },
   ): Promise<Receipt<E>> {
+    return this.#put(room, () => {
+      const state = this.#room(room);
+      state.id ??= Number(this.#sql.insertRoom.run(room, state.epoch).lastInsertRowid);
+      const { news, event, isDuplicate } = change(state);
+      return { value: { event, isDuplicate }, news };
+    });
+  }
+
+  /** Puts any change down for this turn's transaction. The room is told of it when it is stored. */
+  #put<T>(room: string, change: () => { value: T; news?: News | undefined }): Promise<T> {
     if (this.#isClosed) return Promise.reject(closedError());
     return new Promise((resolve, reject) => {
       let refusal: ProtocolError | undefined;
-      let result: (Receipt<E> & { news?: News }) | undefined;
+      let result: ReturnType<typeof change>;
       if (this.#jobs.length === 0) this.#options.defer(() => this.#commit());
       this.#jobs.push({
         room,
         run: () => {
           try {
-            const state = this.#room(room);
-            state.id ??= Number(this.#sql.insertRoom.run(room, state.epoch).lastInsertRowid);
-            result = change(state);
+            result = change();
           } catch (error) {
             if (!(error instanceof ProtocolError)) throw error;
             refusal = error;
@@ -315,9 +405,9 @@ export class SqliteEngine implements Engine {
         },
         done: () => {
           if (refusal !== undefined) return reject(refusal);
-          const { news, event, isDuplicate } = result!;
+          const { value, news } = result;
           if (news !== undefined) this.publish(room, news);
-          resolve({ event, isDuplicate });
+          resolve(value);
         },
         fail: reject,
       });
@@ -472,6 +562,17 @@ function prepare(db: DatabaseSync) {
     ),
     lastPrivate: sql("SELECT max(seq) AS last FROM inbox WHERE room = ? AND person = ?"),
     trimPrivate: sql("DELETE FROM inbox WHERE room = ? AND person = ? AND seq <= ?"),
+    settings: sql("SELECT value FROM settings WHERE room = ?"),
+    setSettings: sql("INSERT OR REPLACE INTO settings (room, owner, value) VALUES (?, ?, ?)"),
+    countOwned: sql("SELECT count(*) AS count FROM settings WHERE owner = ?"),
+    addAccount: sql(
+      "INSERT OR IGNORE INTO accounts (key, username, password_hash) VALUES (?, ?, ?)",
+    ),
+    account: sql("SELECT username, password_hash FROM accounts WHERE key = ?"),
+    addSession: sql("INSERT INTO sessions (hash, account, expires_at) VALUES (?, ?, ?)"),
+    session: sql("SELECT account, expires_at FROM sessions WHERE hash = ?"),
+    endSession: sql("DELETE FROM sessions WHERE hash = ?"),
+    dropExpired: sql("DELETE FROM sessions WHERE expires_at <= ?"),
     // The newest stays, however old it is: the next one's number follows from it.
     dropOldPrivate: sql(`
       DELETE FROM inbox WHERE time < ? AND seq < (

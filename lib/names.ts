@@ -72,5 +72,7 @@ export function parseName(kind: NameKind, value: string): string {
  * upper case then lower case gives the same classes for the letters that names may have.
  */
 export function nameKey(username: string): string {
+  // Most names: there is nothing to normalise in ASCII.
+  if (/^[ -~]*$/.test(username)) return username.toLowerCase();
   return username.normalize("NFKC").toUpperCase().toLowerCase().normalize("NFKC");
 }

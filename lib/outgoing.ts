@@ -4,7 +4,7 @@
  * @module
  */
 
-import { encode, type Event, type Format, frameEvents } from "./protocol.ts";
+import { type ChatEvent, encode, type Event, type Format, frameEvents } from "./protocol.ts";
 
 /** An event on its way out. It is written once in each format that somebody needs. */
 export class Outgoing {
@@ -12,7 +12,9 @@ export class Outgoing {
   /** The connection it came from, which may want no echo. */
   readonly origin: string | undefined;
   readonly #forPlainOnly: boolean;
-  readonly #texts = new Map<Format, string | undefined>();
+  /** What is written so far; `null` where the format does not carry it. */
+  readonly #texts: Partial<Record<Format, string | null>> = {};
+  #again: Outgoing | undefined;
 
   constructor(event: Event, { origin, forPlainOnly = false }: {
     origin?: string;
@@ -27,27 +29,27 @@ export class Outgoing {
   /** The event's text, or `undefined` if the format does not carry it. */
   text(format: Format): string | undefined {
     if (format === "v1" && this.#forPlainOnly) return undefined;
-    if (!this.#texts.has(format)) this.#texts.set(format, encode(this.event, format));
-    return this.#texts.get(format);
+    const text = this.#texts[format] ??= encode(this.event, format) ?? null;
+    return text ?? undefined;
+  }
+
+  /** The same message, as those are sent it who come later. */
+  get again(): Outgoing {
+    return this.#again ??= new Outgoing({ ...this.event as ChatEvent, history: true });
   }
 }
 
 /** What happened in a room in one turn: put into frames once in each format that somebody needs. */
 export class Batch {
   readonly events: readonly Outgoing[];
-  readonly #frames = new Map<Format, readonly string[]>();
+  readonly #frames: Partial<Record<Format, readonly string[]>> = {};
 
   constructor(events: readonly Outgoing[]) {
     this.events = events;
   }
 
   frames(format: Format): readonly string[] {
-    let frames = this.#frames.get(format);
-    if (frames === undefined) {
-      frames = toFrames(this.events, format);
-      this.#frames.set(format, frames);
-    }
-    return frames;
+    return this.#frames[format] ??= toFrames(this.events, format);
   }
 }
 

@@ -94,11 +94,18 @@ export interface PresenceEvent extends EventBase {
   readonly online: number;
 }
 
+/** What somebody may do in a room: what an owner may, and an admin, or what all may. */
+export type Role = "owner" | "admin" | "member";
+
 /** The first event: who you are, where, and from which number on. */
 export interface WelcomeEvent extends EventBase {
   readonly type: "welcome";
-  /** A secret: with it a further connection proves to be the same person. */
+  /** A guest's secret: with it a further connection proves to be the same person. Else empty. */
   readonly session: string;
+  /** What you may do here. */
+  readonly role: Role;
+  /** Whether only its members may come in. */
+  readonly private: boolean;
   /** Names the life of the numbering. */
   readonly epoch: string;
   /** The room's newest `seq`. */
@@ -123,12 +130,13 @@ export interface WelcomeEvent extends EventBase {
 export interface AckEvent extends EventBase {
   readonly type: "ack";
   readonly ref: string;
-  readonly id: string;
+  /** The message's; absent where the command was about none. */
+  readonly id?: string;
   /** Its number in the room; absent for a private message. */
   readonly seq?: number;
   /** Its number among your private messages; only for one. */
   readonly inbox_seq?: number;
-  readonly timestamp: string;
+  readonly timestamp?: string;
   /** It had been sent before under this `ref`: these are the first one's numbers. */
   readonly duplicate?: true;
 }
@@ -172,6 +180,8 @@ export interface PongEvent extends EventBase {
 export interface ErrorEvent extends EventBase {
   readonly type: "error";
   readonly code: ErrorCode;
+  /** Seconds until it may be tried again, where that is known. */
+  readonly retry_after?: number;
   readonly ref?: string;
 }
 
@@ -243,6 +253,30 @@ export interface DeleteCommand extends CommandBase {
   readonly id: string;
 }
 
+/** Removes somebody from the room, for good with `ban`. For its owner and for admins. */
+export interface KickCommand extends CommandBase {
+  readonly type: "kick";
+  readonly username: string;
+  /** What the one who is removed is told; at most 200 characters. */
+  readonly reason?: string;
+  readonly ban?: boolean;
+}
+
+/** Changes the room's settings, those that are named. For its owner and for admins. */
+export interface RoomCommand extends CommandBase, RoomChange {
+  readonly type: "room";
+}
+
+/** New settings of a room; what is absent stays. */
+export interface RoomChange {
+  /** Whether only members may come in. */
+  readonly private?: boolean;
+  /** The accounts that may; at most 200 names. */
+  readonly members?: readonly string[];
+  /** Names that are no longer banned. */
+  readonly unban?: readonly string[];
+}
+
 /** Anything a client may ask for. */
 export type Command =
   | ChatCommand
@@ -251,15 +285,19 @@ export type Command =
   | HistoryCommand
   | PingCommand
   | EditCommand
-  | DeleteCommand;
+  | DeleteCommand
+  | KickCommand
+  | RoomCommand;
 
 /** The closed list of reasons for an error. */
 export type ErrorCode =
   | "bad_request"
   | "too_big"
   | "name_in_use"
-  | "not_found"
+  | "unauthenticated"
   | "forbidden"
+  | "not_found"
+  | "rate_limited"
   | "full"
   | "unavailable";
 
@@ -268,8 +306,10 @@ export const ERROR_STATUS = {
   bad_request: 400,
   too_big: 413,
   name_in_use: 409,
-  not_found: 404,
+  unauthenticated: 401,
   forbidden: 403,
+  not_found: 404,
+  rate_limited: 429,
   full: 503,
   unavailable: 503,
 } as const satisfies Record<ErrorCode, number>;
@@ -281,12 +321,19 @@ export class ProtocolError extends Error {
   readonly code: ErrorCode;
   /** The `ref` of the command, if it had a good one. */
   readonly ref: string | undefined;
+  /** After how many seconds it may be tried again, where that is known. */
+  readonly retryAfter: number | undefined;
 
   /** @param message a sentence for people that says what to do */
-  constructor(code: ErrorCode, message: string, ref?: string) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    { ref, retryAfter }: { ref?: string | undefined; retryAfter?: number | undefined } = {},
+  ) {
     super(message);
     this.code = code;
     this.ref = ref;
+    this.retryAfter = retryAfter;
   }
 }
 
@@ -308,8 +355,11 @@ export const CLOSE = {
   tooBig: { code: 1009, reason: "message is too big", reconnect: false },
   internal: { code: 1011, reason: "internal error", reconnect: true },
   overload: { code: 1013, reason: "server is full, try again later", reconnect: true },
+  unauthenticated: { code: 4001, reason: "sign in again", reconnect: false },
+  forbidden: { code: 4003, reason: "you may not be here", reconnect: false },
   tooSlow: { code: 4008, reason: "client is too slow", reconnect: true },
   nameInUse: { code: 4009, reason: "name is in use", reconnect: false },
+  rateLimit: { code: 4029, reason: "too much at once, come back later", reconnect: true },
 } as const satisfies Record<string, CloseReason>;
 
 /** The close that goes with an error that ends a connection. */
@@ -317,8 +367,10 @@ export const ERROR_CLOSE = {
   bad_request: CLOSE.policy,
   too_big: CLOSE.tooBig,
   name_in_use: CLOSE.nameInUse,
+  unauthenticated: CLOSE.unauthenticated,
+  forbidden: CLOSE.forbidden,
   not_found: CLOSE.policy,
-  forbidden: CLOSE.policy,
+  rate_limited: CLOSE.rateLimit,
   full: CLOSE.overload,
   unavailable: CLOSE.overload,
 } as const satisfies Record<ErrorCode, CloseReason>;
@@ -377,7 +429,7 @@ function readCommand(object: Record<string, unknown>, limits: SizeLimits): Comma
     return { ...readFields(object, limits), ...base };
   } catch (error) {
     if (error instanceof ProtocolError) {
-      throw new ProtocolError(error.code, error.message, base.ref);
+      throw new ProtocolError(error.code, error.message, base);
     }
     throw error;
   }
@@ -403,9 +455,58 @@ function readFields(object: Record<string, unknown>, limits: SizeLimits): Comman
     }
     case "delete":
       return { type: "delete", id: readId("id", object.id) };
+    case "kick":
+      return { type: "kick", ...readKick(object) };
+    case "room":
+      return { type: "room", ...readRoomChange(object) };
     default:
       throw badRequest("This type of command is unknown.");
   }
+}
+
+/** Longest reason for a kick, in UTF-16 units. */
+const MAX_REASON_LENGTH = 200;
+
+/** Most names in a list of a room's settings. */
+export const MAX_LISTED_NAMES = 200;
+
+function readKick({ username, reason, ban }: Record<string, unknown>) {
+  if (typeof username !== "string") throw badRequest("username must be a name.");
+  if (reason !== undefined && (typeof reason !== "string" || reason.length > MAX_REASON_LENGTH)) {
+    throw badRequest(`reason must be a text of at most ${MAX_REASON_LENGTH} characters.`);
+  }
+  if (ban !== undefined && typeof ban !== "boolean") throw badRequest("ban must be true or false.");
+  return { username, ...(reason !== undefined && { reason }), ...(ban !== undefined && { ban }) };
+}
+
+/**
+ * Reads new settings of a room.
+ *
+ * @throws {ProtocolError} `bad_request` if a field is wrong or none is there
+ */
+export function readRoomChange(object: Record<string, unknown>): RoomChange {
+  const { private: isPrivate, members, unban } = object;
+  if (isPrivate !== undefined && typeof isPrivate !== "boolean") {
+    throw badRequest("private must be true or false.");
+  }
+  if (isPrivate === undefined && members === undefined && unban === undefined) {
+    throw badRequest("Name at least one of private, members and unban.");
+  }
+  return {
+    ...(isPrivate !== undefined && { private: isPrivate }),
+    ...(members !== undefined && { members: readNames("members", members) }),
+    ...(unban !== undefined && { unban: readNames("unban", unban) }),
+  };
+}
+
+function readNames(name: string, value: unknown): string[] {
+  if (
+    !Array.isArray(value) || value.length > MAX_LISTED_NAMES ||
+    !value.every((item) => typeof item === "string")
+  ) {
+    throw badRequest(`${name} must be a list of at most ${MAX_LISTED_NAMES} names.`);
+  }
+  return value;
 }
 
 function readId(name: string, value: unknown): string {

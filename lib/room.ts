@@ -5,12 +5,27 @@
  * @module
  */
 
-import { type LogEvent, type Presence, withoutText } from "./engine.ts";
+import type { Identity } from "./accounts.ts";
+import {
+  DEFAULT_SETTINGS,
+  type LogEvent,
+  type Presence,
+  type RoomSettings,
+  withoutText,
+} from "./engine.ts";
 import { nameKey } from "./names.ts";
 import type { Outbox, Peer } from "./outbox.ts";
 import { Outgoing } from "./outgoing.ts";
-import type { ChatEvent, Format, OnlineUsersEvent, PresenceEvent, UserEntry } from "./protocol.ts";
-import { createSession, personOf } from "./sessions.ts";
+import {
+  type ChatEvent,
+  type Format,
+  type OnlineUsersEvent,
+  type PresenceEvent,
+  ProtocolError,
+  type Role,
+  type UserEntry,
+} from "./protocol.ts";
+import type { TokenBucket } from "./rate_limit.ts";
 
 /** Who joins, where, and how it wants to be spoken to. */
 export interface JoinRequest {
@@ -22,8 +37,8 @@ export interface JoinRequest {
   readonly format?: Format;
   /** Whether it is sent its own messages. @default true */
   readonly echo?: boolean;
-  /** The secret of somebody who was here before, or is here with another connection. */
-  readonly session?: string | undefined;
+  /** Who is behind the connection. */
+  readonly identity: Identity;
   /** What a `chat.v1` client has seen already. */
   readonly resume?: Resume | undefined;
 }
@@ -57,11 +72,13 @@ export class Member {
   readonly username: string | undefined;
   readonly format: Format;
   readonly echo: boolean;
-  /** The secret of the person behind it. */
-  readonly session: string;
-  /** Who that is, for the engine: the same for all connections of one person. */
-  readonly person: string;
+  /** Who is behind it. */
+  readonly identity: Identity;
   readonly outbox: Outbox;
+  /** How often it may still ask for something. */
+  readonly allowance: TokenBucket;
+  /** Commands that were refused one after the other because it asked too often. */
+  refusals = 0;
   /** Whether it is sent what happens. Not yet, while it is being told what it missed. */
   isLive = false;
   /** What stands before this place in `room.pending` happened before it came. */
@@ -73,7 +90,13 @@ export class Member {
   isGone = false;
 
   /** Use {@linkcode Hub.join}. */
-  constructor(id: string, peer: Peer, room: Room, request: JoinRequest, outbox: Outbox) {
+  constructor(
+    id: string,
+    peer: Peer,
+    room: Room,
+    request: JoinRequest,
+    { outbox, allowance }: { outbox: Outbox; allowance: TokenBucket },
+  ) {
     this.id = id;
     this.peer = peer;
     this.room = room;
@@ -81,15 +104,20 @@ export class Member {
     this.username = request.username;
     this.format = request.format ?? "json";
     this.echo = request.echo ?? true;
-    this.session = request.session ?? createSession();
-    this.person = personOf(this.session);
+    this.identity = request.identity;
     this.outbox = outbox;
+    this.allowance = allowance;
+  }
+
+  /** Who is behind it, for the engine: the same for all connections of one person. */
+  get person(): string {
+    return this.identity.person;
   }
 
   /** Whether it may have missed something that it is to be told first. */
   get isReturning(): boolean {
-    const { session, resume } = this.request;
-    return this.format === "v1" && (session !== undefined || resume !== undefined);
+    const { identity, resume } = this.request;
+    return this.format === "v1" && (identity.isProven || resume !== undefined);
   }
 }
 
@@ -107,9 +135,11 @@ export class Room {
   readonly members = new Map<string, Member>();
   /** Everyone who is present, by `nameKey`, in order of joining. */
   readonly users = new Map<string, User>();
+  /** Who may come in, and who decides that. */
+  settings: RoomSettings = DEFAULT_SETTINGS;
   epoch = "";
   lastSeq = 0;
-  /** The newest messages, oldest first, as a joiner is sent them. */
+  /** The newest messages, oldest first. */
   recent: Outgoing[] = [];
   /** The newest events of the log, without a hole up to `lastSeq`. */
   tail: Outgoing[] = [];
@@ -131,6 +161,17 @@ export class Room {
   constructor(name: string, now: number) {
     this.name = name;
     this.emptySince = now;
+  }
+
+  /** Why somebody may not be in the room, if so. */
+  reasonToRefuse({ identity, username }: JoinRequest): ProtocolError | undefined {
+    if (isBanned(this.settings, identity, username)) {
+      return new ProtocolError("forbidden", "You may not come into this room.");
+    }
+    if (!isAdmitted(this.settings, identity)) {
+      return new ProtocolError("forbidden", "This room is private. Ask its owner to let you in.");
+    }
+    return undefined;
   }
 
   /** The users and how many connections each has; at most 100. */
@@ -186,8 +227,8 @@ export class Room {
     if (this.tail.length >= 2 * TAIL) this.tail = this.tail.slice(-TAIL);
     switch (event.type) {
       case "chat":
-        this.recent.push(new Outgoing({ ...event, history: true }));
-        if (this.recent.length >= 2 * historySize) this.recent = this.newest(historySize);
+        this.recent.push(news);
+        if (this.recent.length >= 2 * historySize) this.recent = this.#newest(historySize);
         return;
       case "message_updated":
         this.tail = this.tail.map((old) => {
@@ -211,7 +252,12 @@ export class Room {
     }
   }
 
-  newest(count: number): Outgoing[] {
+  /** The newest messages, as a joiner is sent them. */
+  history(count: number): Outgoing[] {
+    return this.#newest(count).map((news) => news.again);
+  }
+
+  #newest(count: number): Outgoing[] {
     return this.recent.slice(Math.max(0, this.recent.length - count));
   }
 
@@ -241,4 +287,23 @@ export class Room {
     if (user === undefined || !user.connections.delete(connection)) return false;
     return user.connections.size === 0 && this.users.delete(key);
   }
+}
+
+/** What somebody may do in a room with these settings. */
+export function roleIn({ owner }: RoomSettings, { account }: Identity): Role {
+  if (account === undefined) return "member";
+  if (account.isAdmin) return "admin";
+  return account.key === owner ? "owner" : "member";
+}
+
+/** Whether a room with these settings lets somebody in, as far as it is private. */
+function isAdmitted(settings: RoomSettings, identity: Identity): boolean {
+  if (!settings.isPrivate || roleIn(settings, identity) !== "member") return true;
+  return identity.account !== undefined && settings.members.includes(identity.account.key);
+}
+
+function isBanned(settings: RoomSettings, identity: Identity, username?: string): boolean {
+  if (settings.bans.length === 0 || roleIn(settings, identity) !== "member") return false;
+  const key = username === undefined ? undefined : nameKey(username);
+  return settings.bans.some((ban) => ban.person === identity.person || ban.key === key);
 }

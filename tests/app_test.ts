@@ -1,11 +1,15 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { Hub } from "../hub.ts";
+import { Accounts } from "../lib/accounts.ts";
 import { createApp } from "../lib/app.ts";
 import { readConfig } from "../lib/config.ts";
 import { Connections } from "../lib/connections.ts";
-import { MemoryEngine } from "../lib/engine.ts";
+import { MemoryEngine } from "../lib/engine_memory.ts";
 import { createLogger } from "../lib/logger.ts";
+import { Passwords } from "../lib/passwords.ts";
+import { RateLimiter } from "../lib/rate_limit.ts";
+import { guest } from "./fake_hub.ts";
 
 /** The routes without a port. */
 function createTestApp(env: Record<string, string> = {}) {
@@ -15,14 +19,24 @@ function createTestApp(env: Record<string, string> = {}) {
   const clock = () => 0;
   const newId = () => crypto.randomUUID();
   const engine = new MemoryEngine({ clock, newId, keep: 50, leaseMs: 30_000 });
-  const hub = new Hub({ engine, limits, log, clock, newId, defer: () => {}, after: () => {} });
-  const connections = new Connections(config.maxConnections);
-  const publicDir = `${import.meta.dirname}/../public`;
-  return {
+  const later = { defer: () => {}, after: () => {} };
+  const hub = new Hub({ engine, limits, log, clock, date: clock, newId, ...later });
+  const passwords = new Passwords(1);
+  const accounts = new Accounts({ ...config, store: engine, passwords, clock });
+  const connections = new Connections(config);
+  const app = createApp({
+    ...config,
     hub,
+    accounts,
     connections,
-    app: createApp({ ...config, hub, connections, limits, log, clock, publicDir }),
-  };
+    limits,
+    joinLimiter: new RateLimiter(config.joinRate, clock),
+    authLimiter: new RateLimiter(config.authRate, clock),
+    log,
+    clock,
+    publicDir: `${import.meta.dirname}/../public`,
+  });
+  return { hub, accounts, connections, app };
 }
 
 /** The headers of a good handshake. */
@@ -133,7 +147,7 @@ describe("GET /ws/:room without an upgrade answers as the upgrade would", () => 
 
   it("says that a name is in use", async () => {
     const { app, hub } = createTestApp();
-    const request = { room: "general", username: "alice" };
+    const request = { room: "general", username: "alice", identity: guest("1") };
     await hub.admit(request);
     hub.join({ bufferedAmount: 0, send: () => {}, close: () => {} }, request);
     const response = await app.request("/ws/general?username=Alice");
@@ -143,13 +157,13 @@ describe("GET /ws/:room without an upgrade answers as the upgrade would", () => 
 
   it("says that the server is full, or has too many rooms", async () => {
     const { app, hub, connections } = createTestApp({ MAX_CONNECTIONS: "1", MAX_ROOMS: "1" });
-    await hub.admit({ room: "general", username: "bob" });
+    await hub.admit({ room: "general", username: "bob", identity: guest("1") });
     const rooms = await app.request("/ws/other?username=alice");
     assertEquals([rooms.status, (await rooms.json()).error.includes("too many rooms")], [
       503,
       true,
     ]);
-    connections.add({ close: () => {} });
+    connections.add({ close: () => {} }, {});
     const full = await app.request("/ws/general?username=alice");
     assertEquals([full.status, (await full.json()).error.includes("is full")], [503, true]);
   });

@@ -80,6 +80,8 @@ describe("welcome", () => {
       content: "",
       room,
       username: "alice",
+      role: "member",
+      private: false,
       seq: 0,
       inbox_seq: 0,
       recovered: false,
@@ -239,7 +241,7 @@ describe("edit and delete", () => {
     await using bob = await join(room, "bob");
     await using alice = await join(room, "alice");
     const { id } = await alice.ask({ type: "chat", content: "mine" }) as AckEvent;
-    const code = async (client: V1Client, command: { type: string; id: string }) =>
+    const code = async (client: V1Client, command: { type: string; id: string | undefined }) =>
       (await client.ask({ content: "x", ...command }) as ErrorEvent).code;
     assertEquals(await code(bob, { type: "edit", id }), "forbidden");
     assertEquals(await code(bob, { type: "delete", id }), "forbidden");

@@ -15,7 +15,16 @@ describe("readConfig", () => {
       sendQueueBytes: 1048576,
       historySize: 50,
       maxConnections: 10000,
+      maxConnectionsPerAddress: 256,
+      maxConnectionsPerAccount: 16,
       maxRooms: 10000,
+      messageRate: { perSecond: 10, burst: 30 },
+      joinRate: { perSecond: 20, burst: 100 },
+      authRate: { perSecond: 1 / 6, burst: 10 },
+      guests: true,
+      admins: [],
+      allowedOrigins: [],
+      trustProxy: false,
       historyKeep: 10000,
       database: { kind: "sqlite", path: "chat.db" },
       logLevel: "info",
@@ -37,6 +46,18 @@ describe("readConfig", () => {
     assertEquals(config.writeWaitSeconds, Infinity);
   });
 
+  it("reads lists and switches", () => {
+    const config = readConfig({
+      ADMINS: " alice , Bob",
+      ALLOWED_ORIGINS: "https://chat.example,http://localhost:3000",
+      GUESTS: "off",
+      TRUST_PROXY: "1",
+    });
+    assertEquals(config.admins, ["alice", "Bob"]);
+    assertEquals(config.allowedOrigins, ["https://chat.example", "http://localhost:3000"]);
+    assertEquals([config.guests, config.trustProxy], [false, true]);
+  });
+
   it("keeps messages in memory on Deno Deploy, unless told otherwise", () => {
     assertEquals(readConfig({ DENO_DEPLOY: "1" }).database, { kind: "memory" });
     const { database } = readConfig({ DENO_DEPLOY: "1", DATABASE_URL: "sqlite:/data/chat.db" });
@@ -56,6 +77,12 @@ describe("readConfig", () => {
     ["DATABASE_URL", "chat.db", 'DATABASE_URL must be memory: or sqlite:PATH, not "chat.db:…".'],
     ["DATABASE_URL", "sqlite:", "DATABASE_URL must be memory: or sqlite:PATH"],
     ["DATABASE_URL", "mysql://root:secret@host", 'not "mysql:…".'],
+    ["GUESTS", "maybe", 'GUESTS must be one of on, off, 1, 0, true, false, not "maybe".'],
+    ["TRUST_PROXY", "2", "TRUST_PROXY must be one of"],
+    ["ADMINS", "alice,<b>", "ADMINS must be names, separated by commas. The username may only"],
+    ["ALLOWED_ORIGINS", "chat.example", 'or *, not "chat.example".'],
+    ["ALLOWED_ORIGINS", "https://chat.example/", "ALLOWED_ORIGINS must be origins such as"],
+    ["MESSAGE_RATE", "fast", "MESSAGE_RATE must be a whole number"],
     ["LOG_LEVEL", "loud", 'LOG_LEVEL must be one of debug, info, warn, error, not "loud".'],
     ["LOG_LEVEL", "toString", "LOG_LEVEL must be one of"],
   ];

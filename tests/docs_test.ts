@@ -1,4 +1,4 @@
-/** The examples of docs/protocol.md, run against the server. */
+/** The examples of docs/protocol.md, run against the server; and the docs in the code. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -109,7 +109,7 @@ describe("docs/protocol.md", () => {
 
   it("shows every command and every event", () => {
     const all = [
-      ...["chat", "typing", "dm", "history", "ping", "edit", "delete"],
+      ...["chat", "typing", "dm", "history", "ping", "edit", "delete", "kick", "room"],
       ...["welcome", "ack", "error", "presence", "pong", "online_users", "user_joined"],
       ...["user_left", "message_updated", "message_deleted"],
     ];
@@ -121,5 +121,36 @@ describe("docs/protocol.md", () => {
       assert(new RegExp(`\\| \`${code}\` +\\| ${status} `).test(text), code);
     }
     for (const { code } of Object.values(CLOSE)) assert(text.includes(`| ${code} |`), `${code}`);
+  });
+});
+
+interface Documented {
+  name: string;
+  declarations?: { jsDoc?: { doc?: string }; declarationKind?: string }[];
+  jsDoc?: { doc?: string };
+  declarationKind?: string;
+}
+
+describe("hub.ts and lib/", () => {
+  it("say of everything they export what it is", async () => {
+    const root = new URL("..", import.meta.url);
+    const files = ["hub.ts"];
+    for await (const { name } of Deno.readDir(new URL("lib", root))) files.push(`lib/${name}`);
+    for (const file of files) {
+      const { stdout } = await new Deno.Command(Deno.execPath(), {
+        args: ["doc", "--json", file],
+        cwd: root,
+      }).output();
+      const modules: Record<string, { symbols: Documented[] }> =
+        JSON.parse(new TextDecoder().decode(stdout)).nodes;
+      for (const { symbols } of Object.values(modules)) {
+        for (const symbol of symbols) {
+          for (const { declarationKind, jsDoc } of symbol.declarations ?? [symbol]) {
+            if (declarationKind !== "export") continue;
+            assert(jsDoc?.doc, `${file}: ${symbol.name} has no description.`);
+          }
+        }
+      }
+    }
   });
 });

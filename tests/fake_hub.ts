@@ -1,13 +1,14 @@
 /** A hub with fake peers, whose clock and whose turns of the event loop a test moves by hand. */
 
 import { setImmediate } from "node:timers";
-import { Hub, type HubLimits } from "../hub.ts";
-import { type Engine, type EngineOptions, MemoryEngine } from "../lib/engine.ts";
+import { Hub, type HubLimits, type HubOptions } from "../hub.ts";
+import type { Identity } from "../lib/accounts.ts";
+import type { Engine, EngineOptions } from "../lib/engine.ts";
+import { MemoryEngine } from "../lib/engine_memory.ts";
 import { createLogger } from "../lib/logger.ts";
 import type { Peer } from "../lib/outbox.ts";
 import type { Event } from "../lib/protocol.ts";
 import type { JoinRequest } from "../lib/room.ts";
-import type { Defer } from "../lib/turn.ts";
 
 /** A connection that takes what it is sent, unless it is stalled: then everything waits. */
 export class FakePeer implements Peer {
@@ -45,12 +46,23 @@ export class FakePeer implements Peer {
   }
 }
 
+/** A guest: whoever has this secret. */
+export function guest(secret: string, isProven = false): Identity {
+  return { person: `guest:${secret}`, secret, isProven };
+}
+
+/** Somebody who is signed in. */
+export function account(key: string, { isAdmin = false, expiresAt = Infinity } = {}): Identity {
+  const account = { key, username: key, isAdmin, tokenHash: `token of ${key}`, expiresAt };
+  return { person: `account:${key}`, account, isProven: true };
+}
+
 /** Settings of the engine behind a hub. */
 export interface FakeHubOptions {
   /** @default 1000 */
   keep?: number;
   /** @default a {@linkcode MemoryEngine} */
-  open?: (options: EngineOptions & { defer: Defer }) => Engine;
+  open?: (options: EngineOptions & Pick<HubOptions, "defer">) => Engine;
 }
 
 /** A hub whose clock and whose turns of the event loop the test moves by hand. */
@@ -78,17 +90,20 @@ export function createHub(
       sendQueueFrames: 256,
       sendQueueBytes: 1_000_000,
       writeWaitMs: 10_000,
+      messageRate: { perSecond: Infinity, burst: Infinity },
       ...limits,
     },
     log: createLogger({ level: "debug", write: (line) => log.push(line) }),
     clock,
+    date: clock,
     defer,
     after: (ms, callback) => timers.push({ due: time + ms, callback }),
     newId,
   });
   const join = async (username?: string, request: Partial<JoinRequest> = {}) => {
     const peer = new FakePeer();
-    const full = { room: "r", ...(username !== undefined && { username }), ...request };
+    const name = username === undefined ? {} : { username };
+    const full = { room: "r", ...name, identity: guest(newId()), ...request };
     await hub.admit(full);
     return { peer, member: hub.join(peer, full) };
   };

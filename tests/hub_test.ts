@@ -3,7 +3,7 @@ import { describe, it } from "@std/testing/bdd";
 import { EMPTY_ROOM_MS, Hub, type HubLimits } from "../hub.ts";
 import { ProtocolError } from "../lib/protocol.ts";
 import type { Member } from "../lib/room.ts";
-import { createHub, FakePeer } from "./fake_hub.ts";
+import { createHub, FakePeer, guest } from "./fake_hub.ts";
 
 describe("Hub.join", () => {
   it("tells everyone who is online, then who joined, the joiner included", async () => {
@@ -61,16 +61,17 @@ describe("Hub.join", () => {
     await join("alice");
     const error = await assertRejects(() => join("ALICE"), ProtocolError, "in use");
     assertEquals(error.code, "name_in_use");
-    await hub.admit({ room: "other", username: "alice" });
-    hub.join(new FakePeer(), { room: "other", username: "alice" });
+    await hub.admit({ room: "other", username: "alice", identity: guest("1") });
+    hub.join(new FakePeer(), { room: "other", username: "alice", identity: guest("1") });
   });
 
   it("refuses the second of two that were admitted under one name", async () => {
     const { hub } = createHub();
-    const request = { room: "r", username: "alice" };
-    await Promise.all([hub.admit(request), hub.admit(request)]);
+    const request = { room: "r", username: "alice", identity: guest("1") };
+    const other = { ...request, identity: guest("2") };
+    await Promise.all([hub.admit(request), hub.admit(other)]);
     hub.join(new FakePeer(), request);
-    assertThrows(() => hub.join(new FakePeer(), request), ProtocolError, "in use");
+    assertThrows(() => hub.join(new FakePeer(), other), ProtocolError, "in use");
   });
 
   it("refuses a room more than there may be, and no more once one is forgotten", async () => {
@@ -86,7 +87,7 @@ describe("Hub.join", () => {
 
   it("refuses who comes long after being admitted, when the room is forgotten", async () => {
     const { hub, pass } = createHub();
-    const request = { room: "r", username: "alice" };
+    const request = { room: "r", username: "alice", identity: guest("1") };
     await hub.admit(request);
     pass(EMPTY_ROOM_MS);
     hub.sweep();
@@ -239,13 +240,14 @@ describe("Hub.receive", () => {
   });
 
   it("tells the sender alone when a message cannot be stored", async () => {
-    const { hub, join, turn, log } = createHub({}, {
+    const { hub, join, turn, pass, log } = createHub({}, {
       append: () => Promise.reject(new Error("disk")),
     });
     const [alice, bob] = [await join("alice"), await join("bob")];
     turn();
     for (const { peer } of [alice, bob]) peer.read();
     hub.receive(alice.member, "hello");
+    pass(1000);
     await hub.drain();
     assertEquals(alice.peer.read(), [
       "error: The server cannot store or read anything now. Try again later.",
@@ -411,15 +413,34 @@ describe("A member that cannot keep up", () => {
 
 describe("Hub.drain", () => {
   it("delivers what was accepted, then closes everyone with 1012, and lets nobody in", async () => {
-    const { hub, join, turn } = createHub();
+    const { hub, join, turn, pass } = createHub();
     const [alice, bob] = [await join("alice"), await join("bob", { room: "other" })];
     turn();
     alice.peer.read();
     hub.receive(alice.member, "last words");
+    pass(1000);
     await hub.drain();
     assertEquals(alice.peer.read(), ["chat: last words"]);
     assertEquals([alice.peer.closed, bob.peer.closed], [1012, 1012]);
     const error = await assertRejects(() => join("carol"), ProtocolError, "restarting");
     assertEquals(error.code, "unavailable");
+  });
+
+  it("lets those finish who are speaking, but not for ever", async () => {
+    const { hub, join, turn, pass, settle } = createHub();
+    const alice = await join("alice");
+    turn();
+    alice.peer.read();
+    hub.receive(alice.member, "1");
+    const drained = hub.drain();
+    let count = 1;
+    for (; alice.peer.closed === undefined; count++) {
+      hub.receive(alice.member, `${count + 1}`);
+      pass(25);
+      await settle();
+    }
+    await drained;
+    assert(count >= 20 && count < 30, `${count}`);
+    assert(alice.peer.read().length >= 20);
   });
 });

@@ -1,6 +1,7 @@
 /** The server as people run it: a process of its own, on a free port of the loopback address. */
 
 import { AssertionError } from "@std/assert";
+import { TEST_ENV } from "./server.ts";
 
 /** How long something that must happen may take before the test fails, in milliseconds. */
 const PATIENCE_MS = 30_000;
@@ -58,7 +59,7 @@ export class ServerProcess implements AsyncDisposable {
     const child = new Deno.Command(program!, {
       args,
       cwd: ROOT,
-      env: { HOST: "127.0.0.1", PORT: "0", DATABASE_URL: "memory:", ...env },
+      env: { ...TEST_ENV, ...env },
       stdin: "null",
       stdout: "piped",
       stderr: "piped",

@@ -1,11 +1,12 @@
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { type Engine, MemoryEngine } from "../lib/engine.ts";
+import type { Engine } from "../lib/engine.ts";
+import { MemoryEngine } from "../lib/engine_memory.ts";
 import { SqliteEngine } from "../lib/engine_sqlite.ts";
 import { type Event, SUBPROTOCOL, type WelcomeEvent } from "../lib/protocol.ts";
 import { type JoinRequest, type Member, type Resume, TAIL } from "../lib/room.ts";
-import { createSession, personOf } from "../lib/sessions.ts";
-import { createHub, type FakeHubOptions, FakePeer } from "./fake_hub.ts";
+import { createSecret } from "../lib/secrets.ts";
+import { createHub, type FakeHubOptions, FakePeer, guest } from "./fake_hub.ts";
 import { Random, seeds } from "./random.ts";
 import { frame, handshake, OPCODE, RawClient } from "./raw.ts";
 import { startServer } from "./server.ts";
@@ -173,7 +174,7 @@ function joinV1(fake: FakeHub, username: string, request: Partial<JoinRequest> =
 
 /** Joins as somebody who was here before, and reads all it is sent. */
 async function comeBack(fake: FakeHub, session: string, resume: Resume | undefined) {
-  const { peer, member } = await joinV1(fake, "back", { session, resume });
+  const { peer, member } = await joinV1(fake, "back", { identity: guest(session, true), resume });
   await fake.settle();
   const events = peer.events();
   return { peer, member, events, welcome: events[0] as WelcomeEvent };
@@ -200,7 +201,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       await say(fake, count);
       steady.peer.events();
       const { epoch } = await fake.engine.state(ROOM);
-      return { fake, steady, epoch, session: createSession() };
+      return { fake, steady, epoch, session: createSecret() };
     };
 
     for (const missed of [0, 1, 63, 64, 65, TAIL - 1, TAIL, TAIL + 1, 2 * TAIL, 500]) {
@@ -230,7 +231,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
     for (const [what, resumeIn] of Object.entries(hopeless)) {
       it(`says so and begins anew with the newest messages: ${what}`, async () => {
         const { fake, epoch, session } = await setUp(600, { keep: 100 });
-        const person = personOf(session);
+        const person = guest(session).person;
         const sender = { username: "elsewhere", person: "guest:elsewhere", origin: "" };
         const to = { username: "back", person };
         const notes = [1, 2, 3].map((n) =>
@@ -305,7 +306,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
             room: ROOM,
             username: "back",
             format: "v1",
-            session,
+            identity: guest(session, true),
             resume: { epoch, after: 200 - missed },
           };
           await fake.hub.admit(request);
@@ -329,13 +330,13 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       for (let moment = 0; moment < 40; moment++) {
         const { fake, epoch, session } = await setUp(10);
         const { engine } = fake;
-        const to = { username: "back", person: personOf(session) };
+        const to = { username: "back", person: guest(session).person };
         const sender = { username: "elsewhere", person: "p", origin: "" };
         const whisper = (content: string) => engine.whisper(ROOM, { ...sender, content, to });
         const stored = [whisper("1"), whisper("2"), whisper("3")];
         await fake.settle();
         const resume = { epoch, after: 10, inbox: 1 };
-        const { peer } = await joinV1(fake, "back", { session, resume });
+        const { peer } = await joinV1(fake, "back", { identity: guest(session, true), resume });
         for (let i = 0; i < moment; i++) await null;
         stored.push(whisper("4"));
         if (moment % 2 === 0) fake.turn();
@@ -353,7 +354,10 @@ for (const [kind, open] of Object.entries(ENGINES)) {
 
     it("reads on for a slow reader only when it has taken what it was sent", async () => {
       const { fake, epoch, session } = await setUp(600);
-      const { peer } = await joinV1(fake, "back", { session, resume: { epoch, after: 0 } });
+      const { peer } = await joinV1(fake, "back", {
+        identity: guest(session, true),
+        resume: { epoch, after: 0 },
+      });
       peer.isStalled = true;
       const seen: number[] = [];
       for (let i = 0; i < 100 && seen.length < 604; i++) {
@@ -374,7 +378,10 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       const { fake, steady, epoch, session } = await setUp(600);
       const follower = new Follower();
       Object.assign(follower, { epoch, seq: 0 });
-      const { peer } = await joinV1(fake, "back", { session, resume: { epoch, after: 0 } });
+      const { peer } = await joinV1(fake, "back", {
+        identity: guest(session, true),
+        resume: { epoch, after: 0 },
+      });
       peer.isStalled = true;
       await fake.settle();
       await joinV1(fake, "newcomer");
@@ -393,7 +400,10 @@ for (const [kind, open] of Object.entries(ENGINES)) {
 
     it("is given up with an error when the log is cut off while it is read", async () => {
       const { fake, epoch, session } = await setUp(400, { keep: 400 });
-      const { peer } = await joinV1(fake, "back", { session, resume: { epoch, after: 0 } });
+      const { peer } = await joinV1(fake, "back", {
+        identity: guest(session, true),
+        resume: { epoch, after: 0 },
+      });
       peer.isStalled = true;
       await fake.settle();
       await say(fake, 600, 401);
@@ -526,7 +536,7 @@ class Simulation {
   }
 
   #addClient(name: string, tabs: number, isTraveller: boolean): void {
-    const session = createSession();
+    const session = createSecret();
     for (let i = 0; i < tabs; i++) {
       const follower = new Follower();
       this.#clients.push({
@@ -655,7 +665,8 @@ class Simulation {
   async #arrive(client: Client): Promise<void> {
     const { name: username, session, follower } = client;
     const { resume } = follower;
-    const request: JoinRequest = { room: ROOM, username, format: "v1", session, resume };
+    const identity = guest(session, true);
+    const request: JoinRequest = { room: ROOM, username, format: "v1", identity, resume };
     await this.#fake.hub.admit(request);
     const peer = new FakePeer();
     follower.begin();
@@ -678,7 +689,7 @@ class Simulation {
       for (const [id, { seq, content }] of follower.messages) {
         if (seq >= oldestSeq) assertEquals(stored.get(id), content);
       }
-      const notes = await engine.inbox(ROOM, personOf(session), 0, ALL);
+      const notes = await engine.inbox(ROOM, guest(session).person, 0, ALL);
       for (const { inboxSeq, message } of notes) {
         if (inboxSeq <= follower.floor.inboxSeq && !follower.notes.has(inboxSeq)) continue;
         assertEquals(follower.notes.get(inboxSeq), message.content, `${name}: note ${inboxSeq}`);
@@ -703,7 +714,7 @@ class Simulation {
   /** How many messages were acked as messages of the room. */
   async #storedRefs(engine: Engine): Promise<number> {
     let notes = 0;
-    const persons = new Set(this.#clients.map(({ session }) => personOf(session)));
+    const persons = new Set(this.#clients.map(({ session }) => guest(session).person));
     for (const person of persons) {
       for (const { message } of await engine.inbox(ROOM, person, 0, ALL)) {
         if (message.from.person === person) notes++;
@@ -775,7 +786,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
 class CutClient {
   readonly follower = new Follower();
   readonly #port: number;
-  readonly #session = createSession();
+  readonly #session = createSecret();
   #raw: RawClient | undefined;
   #refs = 0;
 
@@ -848,7 +859,7 @@ describe("A client that is cut 100 times while three others talk", () => {
       for (let n = 0; !isOver; n++) {
         const answer = await talker.ask({ type: "chat", content: `talker ${i}: ${n}` });
         assert(answer.type === "ack");
-        ids.push(answer.id);
+        ids.push(answer.id!);
         if (n % 5 !== 4) continue;
         await talker.ask({ type: "edit", id: ids[0]!, content: `changed ${n}` });
         await talker.ask({ type: "delete", id: ids[2]! });

@@ -1,8 +1,23 @@
 /** A server inside the test's own process, on a free port of the loopback address. */
 
+import { AssertionError } from "@std/assert";
 import { readConfig } from "../lib/config.ts";
 import { createLogger } from "../lib/logger.ts";
 import { start } from "../main.ts";
+
+/** How long something that must happen may take before the test fails, in milliseconds. */
+const PATIENCE_MS = 20_000;
+
+/** On a free port, with nothing on disk, and without the limits that tests would run into. */
+export const TEST_ENV: Record<string, string> = {
+  HOST: "127.0.0.1",
+  PORT: "0",
+  DATABASE_URL: "memory:",
+  MESSAGE_RATE: "0",
+  JOIN_RATE_PER_ADDRESS: "0",
+  AUTH_RATE_PER_ADDRESS: "0",
+  MAX_CONNECTIONS_PER_ADDRESS: "0",
+};
 
 export interface TestServer extends AsyncDisposable {
   /** `http://127.0.0.1:PORT` */
@@ -27,11 +42,15 @@ export async function startServer(env: Record<string, string> = {}): Promise<Tes
   };
   const logger = createLogger({ level: "debug", write });
   const logged = async (msg: string, count = 1) => {
+    const timer = setTimeout(() => wake(), PATIENCE_MS);
+    const end = performance.now() + PATIENCE_MS;
     while (log.filter((line) => line.msg === msg).length < count) {
+      if (performance.now() >= end) throw new AssertionError(`"${msg}" was not logged.`);
       await new Promise<void>((resolve) => wake = resolve);
     }
+    clearTimeout(timer);
   };
-  const config = readConfig({ HOST: "127.0.0.1", PORT: "0", DATABASE_URL: "memory:", ...env });
+  const config = readConfig({ ...TEST_ENV, ...env });
   const { port, stop } = await start(config, logger);
   const host = `127.0.0.1:${port}`;
   return {

@@ -2,7 +2,11 @@
 
 import { assertEquals } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
+import { Client } from "./client.ts";
 import { startServer, type TestServer } from "./server.ts";
+
+/** How long a line that must come may take before the test fails, in milliseconds. */
+const PATIENCE_MS = 20_000;
 
 const WSCAT = "npm:wscat@6.1.0";
 
@@ -38,8 +42,10 @@ class Wscat implements AsyncDisposable {
   /** The next line that came, without the prompt that wscat shows after a line was typed. */
   async nextLine(): Promise<string> {
     while (!this.#rest.includes("\n")) {
+      const timer = setTimeout(() => this.#process.kill(), PATIENCE_MS);
       const { value, done } = await this.#lines.read();
-      if (done) throw new Error("wscat has ended.");
+      clearTimeout(timer);
+      if (done) throw new Error("wscat has ended, or printed nothing for too long.");
       this.#rest += value;
     }
     const end = this.#rest.indexOf("\n");
@@ -60,6 +66,10 @@ describe("wscat", () => {
     await using one = new Wscat(`${server.ws}/ws`);
     await using two = new Wscat(`${server.ws}/ws`);
     await server.logged("joined", 2);
+    // A line typed before wscat has seen its connection open is lost: let it see something first.
+    await using probe = await Client.connect(`${server.ws}/ws`);
+    probe.send("ready");
+    for (const terminal of [one, two]) assertEquals(await terminal.nextLine(), "ready");
     await one.send("hello from one");
     await two.send("hello from two");
     for (const terminal of [one, two]) {

@@ -1,0 +1,102 @@
+/**
+ * How often somebody may do something: token buckets, one for each key.
+ *
+ * A bucket holds `burst` tokens and gets `perSecond` new ones; each thing done takes one. A bucket
+ * that is full again is the same as none, so only those that were used lately are kept.
+ *
+ * @module
+ */
+
+/** How often, and how much at once. */
+export interface Rate {
+  /** Tokens a bucket gets, in tokens per second; `Infinity` for no limit. */
+  readonly perSecond: number;
+  /** Tokens a bucket holds. */
+  readonly burst: number;
+}
+
+/** One bucket. */
+export class TokenBucket {
+  readonly #rate: Rate;
+  #tokens: number;
+  /** When `#tokens` was right, in milliseconds. */
+  #at: number;
+
+  /** @param now the time in milliseconds */
+  constructor(rate: Rate, now: number) {
+    this.#rate = rate;
+    this.#tokens = rate.burst;
+    this.#at = now;
+  }
+
+  /**
+   * Takes a token.
+   *
+   * @param now the time in milliseconds
+   * @returns 0 if there was one, else how many seconds until there is
+   */
+  take(now: number): number {
+    if (this.#rate.perSecond === Infinity) return 0;
+    this.#fill(now);
+    if (this.#tokens < 1) return (1 - this.#tokens) / this.#rate.perSecond;
+    this.#tokens--;
+    return 0;
+  }
+
+  /** Whether it is as good as new. */
+  isFull(now: number): boolean {
+    this.#fill(now);
+    return this.#tokens >= this.#rate.burst;
+  }
+
+  #fill(now: number): void {
+    const { perSecond, burst } = this.#rate;
+    this.#tokens = Math.min(burst, this.#tokens + (now - this.#at) * perSecond / 1000);
+    this.#at = now;
+  }
+}
+
+/** Most buckets that are kept. Beyond it the one that was made first goes. */
+const MAX_BUCKETS = 100_000;
+
+/** Buckets by key, such as an address. */
+export class RateLimiter {
+  readonly #rate: Rate;
+  readonly #clock: () => number;
+  readonly #buckets = new Map<string, TokenBucket>();
+
+  /** @param clock the time in milliseconds */
+  constructor(rate: Rate, clock: () => number) {
+    this.#rate = rate;
+    this.#clock = clock;
+  }
+
+  /** How many buckets are kept. */
+  get size(): number {
+    return this.#buckets.size;
+  }
+
+  /** Takes a token from a key's bucket. Returns 0, or how many seconds until there is one. */
+  take(key: string): number {
+    if (this.#rate.perSecond === Infinity) return 0;
+    const now = this.#clock();
+    let bucket = this.#buckets.get(key);
+    if (bucket === undefined) {
+      if (this.#buckets.size >= MAX_BUCKETS) {
+        const [oldest] = this.#buckets.keys();
+        this.#buckets.delete(oldest!);
+      }
+      bucket = new TokenBucket(this.#rate, now);
+      this.#buckets.set(key, bucket);
+    }
+    return bucket.take(now);
+  }
+
+  /** Forgets the buckets that are full again. To be called now and then. */
+  sweep(): void {
+    const now = this.#clock();
+    for (const [key, bucket] of this.#buckets) {
+      if (bucket.isFull(now)) this.#buckets.delete(key);
+    }
+  }
+}

@@ -1,0 +1,479 @@
+/** Accounts, tokens and guests, as somebody outside sees them: over HTTP and WebSockets. */
+
+import { DatabaseSync } from "node:sqlite";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
+import { Client } from "./client.ts";
+import {
+  call,
+  knock,
+  login,
+  PASSWORD,
+  quantile,
+  register,
+  signIn,
+  signUp,
+  soon,
+  Visitor,
+} from "./people.ts";
+import { startServer, type TestServer } from "./server.ts";
+import { V1Client } from "./v1_client.ts";
+
+/** What a secret looks like. */
+const SECRET = /^[A-Za-z0-9_-]{43}$/;
+
+/** 256 bits that are nobody's. */
+const NOBODYS_TOKEN = "A".repeat(43);
+
+const V1 = { "Sec-WebSocket-Protocol": "chat.v1" };
+
+let server: TestServer;
+/** A token of alice, whose name was registered as Alice. */
+let alice: string;
+let rooms = 0;
+
+beforeAll(async () => {
+  server = await startServer({ ADMINS: "Root" });
+  alice = await signUp(server, "Alice");
+});
+
+afterAll(async () => {
+  await server.stop();
+  assertEquals(server.log.filter(({ level }) => level === "error"), []);
+});
+
+const newRoom = () => `room-${++rooms}`;
+
+/** Joins a room with a token. */
+const join = (room: string, token: string, username?: string) =>
+  V1Client.connect(
+    `${server.ws}/ws/${room}?${new URLSearchParams({ token, ...(username && { username }) })}`,
+  );
+
+describe("POST /api/register", () => {
+  it("makes an account, and gives its name back in NFC", async () => {
+    const { status, body } = await register(server, "Zoe\u0308");
+    assertEquals([status, body], [201, { username: "Zo\u00eb" }]);
+  });
+
+  it("refuses a name that there is already, in any case and any Unicode form", async () => {
+    const names = ["Alice", "alice", "ALICE", "\uff21\uff4c\uff49\uff43\uff45", "al\u0131ce"];
+    for (const name of [...names, "ZOE\u0308", "zo\u00eb"]) {
+      const { status, body } = await register(server, name);
+      assertEquals(status, 409, name);
+      assertEquals(body, { error: "There is an account of this name. Choose another." });
+    }
+  });
+
+  it("makes one account of a name that is asked for many times at once", async () => {
+    const names = ["erin", "Erin", "ERIN", "\uff45rin"];
+    const answers = await Promise.all(names.map((name) => register(server, name)));
+    assertEquals(answers.map(({ status }) => status).sort(), [201, 409, 409, 409]);
+  });
+
+  const BAD: [what: string, username: unknown, password: unknown, sentence: string][] = [
+    ["a password of 7", "carl", "x".repeat(7), "The password must have 8 to 256 characters."],
+    ["a password of 257", "carl", "x".repeat(257), "The password must have 8 to 256 characters."],
+    ["an empty password", "carl", "", "The password must have 8 to 256 characters."],
+    ["a number for a password", "carl", 12345678, "username and password must be strings."],
+    ["null for a password", "carl", null, "username and password must be strings."],
+    ["no name", undefined, PASSWORD, "username and password must be strings."],
+    ["a list for a name", ["carl"], PASSWORD, "username and password must be strings."],
+    ["an empty name", "", PASSWORD, "The username must be 1 to 32 characters long."],
+    ["a long name", "c".repeat(33), PASSWORD, "The username must be 1 to 32 characters long."],
+    ["a comma in the name", "a,b", PASSWORD, "The username may only have letters"],
+    ["a reserved name", "Anonymous", PASSWORD, 'The username "anonymous" is reserved.'],
+  ];
+  for (const [what, username, password, sentence] of BAD) {
+    it(`refuses ${what} with 400 and says why`, async () => {
+      const { status, body } = await register(server, username, password);
+      assertEquals(status, 400);
+      assertStringIncludes(body.error, sentence);
+    });
+  }
+
+  it("takes passwords of 8 and of 256 characters, which then sign in", async () => {
+    for (const [name, password] of [["short", "x".repeat(8)], ["long", "ü".repeat(256)]] as const) {
+      assertEquals((await register(server, name, password)).status, 201);
+      assertEquals((await login(server, name, password)).status, 200);
+    }
+  });
+});
+
+describe("POST /api/login", () => {
+  it("gives a token and when it ends, with the name as it was registered", async () => {
+    const { status, body, headers } = await login(server, "\uff41LICE");
+    assertEquals([status, body.username], [200, "Alice"]);
+    assertMatch(body.token, SECRET);
+    const days = (Date.parse(body.expires) - Date.now()) / 86_400_000;
+    assert(days > 29.9 && days <= 30, `${days} days`);
+    assertEquals(headers.get("cache-control"), "no-store");
+    const [, maxAge] = /Max-Age=(\d+)/.exec(headers.get("set-cookie")!)!;
+    assert(Math.abs(Number(maxAge) - 30 * 86_400) < 60, maxAge);
+  });
+
+  it("gives the token in a cookie that no script can read and no other site can send", async () => {
+    const { body, headers } = await login(server, "alice");
+    const [cookie, ...flags] = headers.get("set-cookie")!.split("; ");
+    assertEquals(cookie, `hubbub_session=${body.token}`);
+    const rest = flags.filter((flag) => !flag.startsWith("Max-Age=")).sort();
+    assertEquals(rest, ["HttpOnly", "Path=/", "SameSite=Lax"]);
+  });
+
+  it("answers a wrong password and an unknown name alike, and takes as long", async () => {
+    const times: Record<string, number[]> = { Alice: [], nobody: [] };
+    const answers = new Set<string>();
+    for (let i = 0; i < 4; i++) {
+      for (const [name, list] of Object.entries(times)) {
+        const start = performance.now();
+        const { status, body, headers } = await login(server, name, "another password");
+        list.push(performance.now() - start);
+        const rest = [...headers].filter(([name]) => name !== "date");
+        answers.add(JSON.stringify([status, body, rest]));
+      }
+    }
+    assertEquals(answers.size, 1, [...answers].join("\n"));
+    assertStringIncludes([...answers][0]!, '[401,{"error":"The name or the password is wrong."}');
+    const [wrong, unknown] = Object.values(times).map((list) => quantile(list));
+    // Who does not hash answers in a millisecond or two.
+    assert(unknown! > wrong! / 3 && unknown! < wrong! * 3, JSON.stringify(times));
+    assert(unknown! > 20, JSON.stringify(times));
+  });
+
+  it("answers what can be no name and no password the same way", async () => {
+    for (const [name, password] of [["", ""], ["a,b", "x"], ["Alice", "x".repeat(9999)]] as const) {
+      const { status, body } = await login(server, name, password);
+      assertEquals([status, body], [401, { error: "The name or the password is wrong." }]);
+    }
+  });
+
+  it("takes JSON alone, so that no other site's form can sign anybody in", async () => {
+    const body = JSON.stringify({ username: "alice", password: PASSWORD });
+    for (const type of ["text/plain", "application/x-www-form-urlencoded", "application/jsonx"]) {
+      const answer = await call(server, "POST", "/api/login", {
+        body,
+        headers: { "content-type": type },
+      });
+      assertEquals([answer.status, answer.headers.get("set-cookie")], [400, null], type);
+    }
+    for (const body of ["", "{", "[]", "null", '"x"', "1", "\0"]) {
+      assertEquals((await call(server, "POST", "/api/login", { body })).status, 400, body);
+    }
+  });
+});
+
+describe("A token", () => {
+  it("is taken from the cookie, from Authorization, and from the query", async () => {
+    const cookie = `other=1; hubbub_session=${alice}`;
+    const ways: [query: string, headers: Record<string, string>][] = [
+      ["", { Cookie: cookie }],
+      ["", { Authorization: `Bearer ${alice}` }],
+      ["", { Authorization: `bearer ${alice}` }],
+      [`?token=${alice}`, {}],
+      // The one that was given on purpose counts.
+      [`?token=${alice}`, { Cookie: `hubbub_session=${NOBODYS_TOKEN}` }],
+      [`?token=${NOBODYS_TOKEN}`, { Authorization: `Bearer ${alice}` }],
+    ];
+    for (const [query, headers] of ways) {
+      const { body } = await call(server, "GET", `/api/session${query}`, { headers });
+      assertEquals(body.username, "Alice", JSON.stringify(headers));
+      using visitor = await Visitor.open(server, `/ws/${newRoom()}${query}`, { ...V1, ...headers });
+      assertEquals((await visitor.nextOf("welcome")).username, "Alice");
+    }
+  });
+
+  it("that is none is answered 401 before the upgrade, and never taken for a guest", async () => {
+    for (const token of [NOBODYS_TOKEN, "garbage", "", "A".repeat(10_000), "%00", "../x"]) {
+      const query = `token=${encodeURIComponent(token)}`;
+      for (const path of [`/ws/r?username=bob&${query}`, `/ws?${query}`, `/echo?${query}`]) {
+        const { status, error } = await knock(server, path);
+        assertEquals([status, error], [401, "The session has ended. Sign in again."], path);
+        assertEquals((await call(server, "GET", path)).status, 401);
+      }
+    }
+    const headers = { Cookie: `hubbub_session=${NOBODYS_TOKEN}` };
+    assertEquals((await knock(server, "/ws/r?username=bob", headers)).status, 401);
+  });
+
+  it("makes its owner's name the only one, and one that may be left out", async () => {
+    const room = newRoom();
+    await using member = await join(room, alice);
+    assertEquals((await member.nextOf("welcome")).username, "Alice");
+    await using again = await join(room, alice, "\uff41lice");
+    assertEquals((await again.nextOf("welcome")).users.length, 1);
+    const { status, error } = await knock(server, `/ws/${room}?username=bob&token=${alice}`);
+    assertEquals([status, error], [403, "You are signed in as Alice. Use that name."]);
+  });
+
+  it("without a name or an account is refused with 400: a guest needs a name", async () => {
+    const { status, error } = await knock(server, `/ws/${newRoom()}`);
+    assertEquals([status, error], [400, "room and username are required"]);
+  });
+});
+
+describe("GET /api/session", () => {
+  it("says who is signed in, and is kept by no cache", async () => {
+    const { status, body, headers } = await call(server, "GET", "/api/session", { token: alice });
+    assertEquals([status, body], [200, { username: "Alice", admin: false, guests: true }]);
+    assertEquals(headers.get("cache-control"), "no-store");
+  });
+
+  it("says that nobody is, and takes back a cookie that is of no use", async () => {
+    const nobody = { username: null, admin: false, guests: true };
+    const plain = await call(server, "GET", "/api/session");
+    assertEquals([plain.body, plain.headers.get("set-cookie")], [nobody, null]);
+    const headers = { cookie: `hubbub_session=${NOBODYS_TOKEN}` };
+    const stale = await call(server, "GET", "/api/session", { headers });
+    assertEquals(stale.body, nobody);
+    assertStringIncludes(stale.headers.get("set-cookie")!, "hubbub_session=; Max-Age=0");
+  });
+});
+
+describe("POST /api/logout", () => {
+  it("ends that session and its sockets with 4001 within a second, and no other's", async () => {
+    const [first, second] = [await signIn(server, "alice"), await signIn(server, "alice")];
+    const [room, other] = [newRoom(), newRoom()];
+    await using kept = await join(room, second);
+    await using guest = await V1Client.join(server.ws, room, "bob");
+    const ended = [await join(room, first), await join(other, first)];
+    for (const member of ended) await member.nextOf("welcome");
+    const { status, headers } = await call(server, "POST", "/api/logout", { token: first });
+    assertEquals(status, 204);
+    assertStringIncludes(headers.get("set-cookie")!, "hubbub_session=; Max-Age=0; Path=/");
+    const closed = await soon(Promise.all(ended.map(({ closed }) => closed)));
+    assertEquals(closed.map(({ code }) => code), [4001, 4001]);
+    for (const member of ended) {
+      const { code, content } = await member.nextOf("error");
+      assertEquals([code, content], ["unauthenticated", "Your session has ended. Sign in again."]);
+    }
+    for (const member of [kept, guest]) {
+      assertEquals((await member.ask({ type: "ping" })).type, "pong");
+    }
+    assertEquals((await knock(server, `/ws/${room}?token=${first}`)).status, 401);
+    const { body } = await call(server, "GET", "/api/session", { token: second });
+    assertEquals(body.username, "Alice");
+  });
+
+  it("of no session, or of one that has ended, is answered the same", async () => {
+    for (const token of [undefined, "garbage", NOBODYS_TOKEN]) {
+      assertEquals((await call(server, "POST", "/api/logout", { token })).status, 204);
+    }
+  });
+});
+
+describe("A registered name", () => {
+  it("is never a guest's, in any case and any Unicode form", async () => {
+    for (const name of ["Alice", "ALICE", "\uff41\uff4c\uff49\uff43\uff45"]) {
+      const { status, error } = await knock(server, `/ws/r?username=${encodeURIComponent(name)}`);
+      assertEquals(status, 401, name);
+      assertEquals(error, "This name belongs to an account. Sign in, or choose another name.");
+    }
+  });
+
+  it("is taken from the guests who hold it when it is registered, with 4001 and why", async () => {
+    await using witness = await V1Client.join(server.ws, "r1", "witness");
+    const guests = [
+      await V1Client.join(server.ws, "r1", "DORA"),
+      await V1Client.join(server.ws, "r2", "dora"),
+    ];
+    const plain = await Client.join(server.ws, "r3", "Dora");
+    assertEquals((await register(server, "Dora")).status, 201);
+    for (const guest of [...guests, plain]) assertEquals((await soon(guest.closed)).code, 4001);
+    for (const guest of guests) {
+      assertStringIncludes((await guest.nextOf("error")).content, "belongs to an account now");
+    }
+    await witness.nextOf("user_left", ({ username }) => username === "DORA");
+    assertEquals((await witness.ask({ type: "ping" })).type, "pong");
+  });
+
+  it("in ADMINS is never a guest's, even before it is registered", async () => {
+    for (const name of ["Root", "root", "\uff32OOT"]) {
+      const { status } = await knock(server, `/ws/r?username=${encodeURIComponent(name)}`);
+      assertEquals(status, 401, name);
+    }
+  });
+});
+
+describe("GUESTS=off", () => {
+  it("lets nobody in without an account, and everybody with one", async () => {
+    await using closed = await startServer({ GUESTS: "off" });
+    for (const path of ["/ws/r?username=bob", "/ws", "/ws?username=bob", "/echo"]) {
+      assertEquals((await knock(closed, path)).status, 401, path);
+      const { status, body } = await call(closed, "GET", path);
+      assertEquals([status, body], [401, { error: "Sign in to chat here." }]);
+    }
+    const query = `session=${NOBODYS_TOKEN}`;
+    assertEquals((await knock(closed, `/ws/r?username=bob&${query}`)).status, 401);
+    const token = await signUp(closed, "bob");
+    await using member = await Client.join(closed.ws, "r", "bob", `&token=${token}`);
+    member.send("hello");
+    await member.nextFrame(({ content }) => content === "hello");
+    const { body } = await call(closed, "GET", "/api/session");
+    assertEquals(body, { username: null, admin: false, guests: false });
+    const page = await call(closed, "GET", "/", { headers: { accept: "text/html" } });
+    assertEquals(page.headers.get("set-cookie"), null);
+  });
+});
+
+describe("A guest", () => {
+  /** What a browser that opens the page is given. */
+  const visitPage = async (where = server, headers: Record<string, string> = {}) => {
+    const all = { accept: "text/html", ...headers };
+    const { headers: answer } = await call(where, "GET", "/", { headers: all });
+    return answer.get("set-cookie");
+  };
+
+  it("is given a cookie by the page, once, which no script can read", async () => {
+    const [cookie, ...flags] = (await visitPage())!.split("; ");
+    assertMatch(cookie!, /^hubbub_guest=[A-Za-z0-9_-]{43}$/);
+    assertEquals(flags.sort(), ["HttpOnly", "Max-Age=31536000", "Path=/", "SameSite=Lax"]);
+    assertEquals(await visitPage(server, { cookie: cookie! }), null);
+    assert(await visitPage(server, { cookie: "hubbub_guest=garbage" }) !== null);
+  });
+
+  it("is one user in two tabs of one browser, and nobody else is that user", async () => {
+    const room = newRoom();
+    const [cookie] = (await visitPage())!.split(";");
+    const [other] = (await visitPage())!.split(";");
+    const target = `/ws/${room}?username=bob`;
+    using first = await Visitor.open(server, target, { ...V1, Cookie: cookie! });
+    await first.nextOf("welcome");
+    using second = await Visitor.open(server, target, { ...V1, Cookie: cookie! });
+    const { users, online } = await second.nextOf("welcome");
+    assertEquals([users, online], [[{ username: "bob", connections: 2 }], 1]);
+    for (const headers of [{}, { Cookie: other! }, { Cookie: "hubbub_guest=garbage" }]) {
+      const { status, error } = await knock(server, target, { ...V1, ...headers });
+      assertEquals([status, error.startsWith("This name is in use")], [409, true]);
+    }
+  });
+
+  it("takes its place back with ?session= while its dead connection still holds the name", async () => {
+    const room = newRoom();
+    // It will never read again, nor close.
+    using dead = await Visitor.open(server, `/ws/${room}?username=bob`, V1);
+    const { session } = await dead.nextOf("welcome");
+    assertMatch(session, SECRET);
+    await assertRejects(() => V1Client.join(server.ws, room, "bob"), Error, "refused");
+    await assertRejects(
+      () => V1Client.join(server.ws, room, "bob", { session: NOBODYS_TOKEN }),
+      Error,
+      "refused",
+    );
+    await using back = await V1Client.join(server.ws, room, "bob", { session });
+    assertEquals(back.welcome.users, [{ username: "bob", connections: 2 }]);
+    assertEquals(back.welcome.session, session);
+  });
+
+  it("whose secret can be none is told so", async () => {
+    const { status, error } = await knock(server, "/ws/r?username=bob&session=garbage");
+    assertEquals([status, error], [400, "The session is not one that this server gave."]);
+  });
+});
+
+describe("Cookies", () => {
+  it("are Secure where a trusted proxy says that the client came over https", async () => {
+    await using behind = await startServer({ TRUST_PROXY: "1" });
+    const cookieOf = async (where: TestServer, headers: Record<string, string>) => {
+      const page = { ...headers, accept: "text/html" };
+      return (await call(where, "GET", "/", { headers: page })).headers.get("set-cookie")!;
+    };
+    const https = { "x-forwarded-proto": "https" };
+    assertStringIncludes(await cookieOf(behind, https), "; Secure");
+    assert(!(await cookieOf(behind, { "x-forwarded-proto": "http" })).includes("Secure"));
+    assert(!(await cookieOf(behind, {})).includes("Secure"));
+    // Without TRUST_PROXY nobody is believed: a browser would drop the cookie.
+    assert(!(await cookieOf(server, https)).includes("Secure"));
+    assertEquals((await register(behind, "bob")).status, 201);
+    const { headers } = await login(behind, "bob", PASSWORD, { headers: https });
+    assertStringIncludes(headers.get("set-cookie")!, "; Secure");
+  });
+});
+
+describe("What is stored and what is logged", () => {
+  it("has no password, no token and no guest's secret, and neither has any error", async () => {
+    const folder = await Deno.makeTempDir();
+    const path = `${folder}/chat.db`;
+    const said: string[] = [];
+    const secrets = [PASSWORD, "a wrong password"];
+    const env = { DATABASE_URL: `sqlite:${path}`, LOG_LEVEL: "debug" };
+    const stored = await startServer(env);
+    const keep = (answer: unknown) => said.push(JSON.stringify(answer));
+    const token = await signUp(stored, "bob");
+    secrets.push(token);
+    keep((await register(stored, "bob")).body);
+    keep((await login(stored, "bob", "a wrong password")).body);
+    keep((await login(stored, "nobody", "a wrong password")).body);
+    keep(await knock(stored, `/ws/r?username=carl&token=${token}`));
+    keep(await knock(stored, `/ws/r,?token=${token}`));
+    keep((await call(stored, "GET", `/nothing?token=${token}`)).body);
+    keep((await call(stored, "PUT", `/api/rooms/r,?token=${token}`, { body: {} })).body);
+    await using member = await V1Client.connect(`${stored.ws}/ws/r?token=${token}`);
+    await using guest = await V1Client.join(stored.ws, "r", "guest");
+    secrets.push(guest.welcome.session);
+    await guest.ask({ type: "chat", content: "hello" });
+    keep(await guest.ask({ type: "kick", username: "bob" }));
+    await member.nextOf("chat");
+    await call(stored, "POST", "/api/logout", { token });
+    await member.closed;
+    const second = await signIn(stored, "bob");
+    secrets.push(second);
+    await stored.stop();
+
+    const files = await Array.fromAsync(Deno.readDir(folder));
+    const places: [where: string, text: string][] = [
+      ["the log", JSON.stringify(stored.log)],
+      ["an error", said.join("\n")],
+    ];
+    for (const { name } of files) {
+      const bytes = await Deno.readFile(`${folder}/${name}`);
+      places.push([name, new TextDecoder("latin1").decode(bytes)]);
+    }
+    for (const [where, text] of places) {
+      for (const secret of secrets) assert(!text.includes(secret), `${where} has "${secret}".`);
+    }
+    const db = new DatabaseSync(path);
+    const rows = db.prepare("SELECT key, username, password_hash FROM accounts").all();
+    const sessions = db.prepare("SELECT hash, account FROM sessions").all();
+    db.close();
+    assertEquals(rows.map(({ key, username }) => `${key} ${username}`), ["bob bob"]);
+    assertMatch(String(rows[0]!.password_hash), /^\$scrypt\$ln=14,r=8,p=5\$\S{22}\$\S{43}$/);
+    assertEquals(sessions.map(({ account }) => account), ["bob"]);
+    await Deno.remove(folder, { recursive: true });
+  });
+
+  it("lasts over a restart: accounts and tokens do, and a token that has expired is none", async () => {
+    const folder = await Deno.makeTempDir();
+    const path = `${folder}/chat.db`;
+    const env = { DATABASE_URL: `sqlite:${path}` };
+    const first = await startServer(env);
+    const [old, good] = [await signUp(first, "bob"), await signIn(first, "bob")];
+    await first.stop();
+    const db = new DatabaseSync(path);
+    const hash = new Uint8Array(
+      await crypto.subtle.digest("SHA-256", new TextEncoder().encode(old)),
+    ).toBase64({ alphabet: "base64url", omitPadding: true });
+    const { changes } = db.prepare("UPDATE sessions SET expires_at = ? WHERE hash = ?")
+      .run(Date.now() - 1, hash);
+    db.close();
+    assertEquals(Number(changes), 1);
+    const second = await startServer(env);
+    try {
+      const { status, error } = await knock(second, `/ws/r?token=${old}`);
+      assertEquals([status, error], [401, "The session has ended. Sign in again."]);
+      assertEquals(
+        (await call(second, "GET", "/api/session", { token: good })).body.username,
+        "bob",
+      );
+      assertEquals((await register(second, "BOB")).status, 409);
+    } finally {
+      await second.stop();
+      await Deno.remove(folder, { recursive: true });
+    }
+  });
+});

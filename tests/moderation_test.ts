@@ -1,0 +1,446 @@
+/** Who may do what in a room: owners, admins, members, and everybody else. */
+
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
+import type { ChatEvent, ErrorEvent, Event } from "../lib/protocol.ts";
+import { Client } from "./client.ts";
+import { account, createHub } from "./fake_hub.ts";
+import { type Answer, call, knock, signIn, signUp, soon } from "./people.ts";
+import { startServer, type TestServer } from "./server.ts";
+import { V1Client } from "./v1_client.ts";
+
+const ONLY_MODERATORS = "Only the room's owner or an admin may do this.";
+const PRIVATE = "This room is private. Ask its owner to let you in.";
+const BANNED = "You may not come into this room.";
+
+let server: TestServer;
+/** Tokens by name: an admin, and three like everybody else. */
+const tokens: Record<string, string> = {};
+let rooms = 0;
+
+beforeAll(async () => {
+  server = await startServer({ ADMINS: "root" });
+  for (const name of ["root", "olga", "mia", "tom"]) tokens[name] = await signUp(server, name);
+});
+
+afterAll(async () => {
+  await server.stop();
+  assertEquals(server.log.filter(({ level }) => level === "error"), []);
+});
+
+const newRoom = () => `room-${++rooms}`;
+
+/** Somebody joins a room: with an account if there is one of the name, else as a guest. */
+async function join(room: string, name: string): Promise<V1Client> {
+  const token = tokens[name] === undefined ? "" : `&token=${tokens[name]}`;
+  const client = await V1Client.connect(`${server.ws}/ws/${room}?username=${name}${token}`);
+  await client.peek("welcome");
+  return client;
+}
+
+/** What somebody who wants to join a room is answered; 426 if it could. */
+async function visit(room: string, name: string): Promise<Answer> {
+  const token = tokens[name] === undefined ? "" : `&token=${tokens[name]}`;
+  return await call(server, "GET", `/ws/${room}?username=${name}${token}`);
+}
+
+const change = (room: string, name: string, body: unknown) =>
+  call(server, "PUT", `/api/rooms/${room}`, { body, token: tokens[name] });
+
+/** A room that belongs to olga. */
+async function newOwnRoom(settings: Record<string, unknown> = { private: false }): Promise<string> {
+  const room = newRoom();
+  assertEquals((await change(room, "olga", settings)).status, 200);
+  return room;
+}
+
+function assertError(event: Event, code: string, sentence: string): void {
+  const { type, content, code: actual } = event as ErrorEvent;
+  assertEquals([type, actual, content], ["error", code, sentence]);
+}
+
+describe("kick", () => {
+  it("by the owner removes every connection under the name, with 4003 and the reason", async () => {
+    const room = await newOwnRoom();
+    await using olga = await join(room, "olga");
+    await using carl = await join(room, "carl");
+    const first = await V1Client.join(server.ws, room, "bob");
+    const { session } = first.welcome;
+    const second = await V1Client.join(server.ws, room, "bob", { session });
+    const answer = await olga.ask({ type: "kick", username: "BOB", reason: "spam" });
+    assertEquals(answer.type, "ack");
+    for (const member of [first, second]) {
+      const error = await member.nextOf("error");
+      assertError(error, "forbidden", "You were removed from this room: spam");
+      assertEquals((await soon(member.closed)).code, 4003);
+    }
+    await carl.nextOf("user_left", ({ username }) => username === "bob");
+    assertEquals((await carl.ask({ type: "ping" })).type, "pong");
+    // Without a ban, who was removed may come back.
+    await using back = await V1Client.join(server.ws, room, "bob", { session });
+    assertEquals(back.welcome.online, 3);
+  });
+
+  it("reaches plain clients too, and says why in their own format", async () => {
+    const room = await newOwnRoom();
+    await using olga = await join(room, "olga");
+    const json = await Client.join(server.ws, room, "bob");
+    const text = await Client.connect(`${server.ws}/ws/${room}?username=carl&format=text`);
+    for (const username of ["bob", "carl"]) {
+      assertEquals((await olga.ask({ type: "kick", username })).type, "ack");
+    }
+    assertEquals((await soon(json.closed)).code, 4003);
+    assertEquals(json.frames.at(-1)!.content, "You were removed from this room.");
+    assertEquals((await soon(text.closed)).code, 4003);
+    assertEquals(text.received.at(-1), "Error: You were removed from this room.");
+  });
+
+  it("by an admin works in every room, the lobby included", async () => {
+    for (const room of [newRoom(), await newOwnRoom(), "lobby"]) {
+      await using root = await join(room, "root");
+      assertEquals((await root.peek("welcome")).role, "admin");
+      const bob = await join(room, "bob");
+      assertEquals((await root.ask({ type: "kick", username: "bob" })).type, "ack");
+      assertEquals((await soon(bob.closed)).code, 4003);
+    }
+  });
+
+  it("by anybody else is refused, and removes nobody", async () => {
+    const room = await newOwnRoom();
+    await using bob = await join(room, "bob");
+    for (const name of ["mia", "carl"]) {
+      await using member = await join(room, name);
+      const answer = await member.ask({ type: "kick", username: "bob", ban: true });
+      assertError(answer, "forbidden", ONLY_MODERATORS);
+    }
+    // The owner of another room is nobody here.
+    await using olga = await join(newRoom(), "olga");
+    assertError(await olga.ask({ type: "kick", username: "bob" }), "forbidden", ONLY_MODERATORS);
+    assertEquals((await bob.ask({ type: "ping" })).type, "pong");
+  });
+
+  it("cannot reach the owner, nor who kicks, nor who is not there", async () => {
+    const room = await newOwnRoom();
+    await using olga = await join(room, "olga");
+    await using root = await join(room, "root");
+    const sentence = "The room's owner and you yourself cannot be removed.";
+    for (const [who, username] of [[root, "olga"], [olga, "OLGA"], [root, "root"]] as const) {
+      for (const ban of [false, true]) {
+        assertError(await who.ask({ type: "kick", username, ban }), "forbidden", sentence);
+      }
+    }
+    const answer = await olga.ask({ type: "kick", username: "nobody" });
+    assertError(answer, "not_found", "Nobody with this name is in the room.");
+    assertEquals((await olga.ask({ type: "ping" })).type, "pong");
+  });
+});
+
+describe("A ban", () => {
+  it("keeps out the name, and the person under any name, until it is lifted", async () => {
+    const room = await newOwnRoom();
+    await using olga = await join(room, "olga");
+    const bob = await V1Client.join(server.ws, room, "bob");
+    const { session } = bob.welcome;
+    const again = (username: string, query = "") =>
+      call(server, "GET", `/ws/${room}?username=${username}${query}`);
+    assertEquals((await olga.ask({ type: "kick", username: "bob", ban: true })).type, "ack");
+    assertEquals((await soon(bob.closed)).code, 4003);
+    for (const name of ["bob", "Bob", "\uff42ob"]) {
+      const { status, body } = await again(encodeURIComponent(name));
+      assertEquals([status, body], [403, { error: BANNED }]);
+    }
+    assertEquals((await again("bobby", `&session=${session}`)).status, 403);
+    assertEquals((await again("bobby")).status, 426);
+    // It is a ban from this room alone.
+    assertEquals((await call(server, "GET", `/ws/${newRoom()}?username=bob`)).status, 426);
+    assertEquals((await olga.ask({ type: "room", unban: ["BOB"] })).type, "ack");
+    for (const query of ["", `&session=${session}`]) {
+      assertEquals((await again("bob", query)).status, 426);
+    }
+  });
+
+  it("keeps an account out by name and person, but never an admin", async () => {
+    const room = await newOwnRoom();
+    await using olga = await join(room, "olga");
+    const mia = await join(room, "mia");
+    assertEquals((await olga.ask({ type: "kick", username: "mia", ban: true })).type, "ack");
+    assertEquals((await soon(mia.closed)).code, 4003);
+    assertEquals((await visit(room, "mia")).status, 403);
+    const root = await join(room, "root");
+    assertEquals((await olga.ask({ type: "kick", username: "root", ban: true })).type, "ack");
+    assertEquals((await soon(root.closed)).code, 4003);
+    assertEquals((await visit(room, "root")).status, 426);
+  });
+
+  it("of two people at once is a ban of both", async () => {
+    const folder = await Deno.makeTempDir();
+    for (const database of ["memory:", `sqlite:${folder}/chat.db`]) {
+      await using other = await startServer({ ADMINS: "root", DATABASE_URL: database });
+      const token = await signUp(other, "root");
+      await using root = await V1Client.connect(`${other.ws}/ws/r?token=${token}`);
+      const names = ["a", "b", "c", "d"];
+      const guests = [];
+      for (const name of names) guests.push(await V1Client.join(other.ws, "r", name));
+      await Promise.all(names.map((username) => root.ask({ type: "kick", username, ban: true })));
+      for (const guest of guests) assertEquals((await guest.closed).code, 4003);
+      for (const name of names) {
+        const { status } = await call(other, "GET", `/ws/r?username=${name}`);
+        assertEquals(status, 403, `${name} on ${database}`);
+      }
+    }
+    await Deno.remove(folder, { recursive: true });
+  });
+});
+
+describe("delete", () => {
+  it("of another's message is for the owner and for admins", async () => {
+    const room = await newOwnRoom();
+    await using bob = await join(room, "bob");
+    for (const [name, mayDelete] of Object.entries({ olga: true, root: true, mia: false })) {
+      await using member = await join(room, name);
+      bob.send({ type: "chat", content: `for ${name}` });
+      const { id } = await member.nextOf("chat", ({ content }) => content === `for ${name}`);
+      const answer = await member.ask({ type: "delete", id });
+      if (mayDelete) {
+        assertEquals(answer.type, "ack");
+        await bob.nextOf("message_deleted", (event) => event.id === id);
+      } else assertError(answer, "forbidden", "Only its author may change a message.");
+    }
+    await using carl = await join(room, "carl");
+    bob.send({ type: "chat", content: "for carl" });
+    const { id } = await carl.nextOf("chat", ({ content }) => content === "for carl");
+    const answer = await carl.ask({ type: "delete", id });
+    assertError(answer, "forbidden", "Only its author may change a message.");
+  });
+
+  it("is as far as a moderator goes: nobody gives another's message another text", async () => {
+    const room = await newOwnRoom();
+    await using bob = await join(room, "bob");
+    await using olga = await join(room, "olga");
+    bob.send({ type: "chat", content: "mine" });
+    const { id } = await olga.nextOf("chat") as ChatEvent;
+    const answer = await olga.ask({ type: "edit", id, content: "olga's" });
+    assertError(answer, "forbidden", "Only its author may change a message.");
+  });
+});
+
+describe("A private room", () => {
+  it("is refused to strangers before the upgrade, and by plain GET with the reason", async () => {
+    const room = await newOwnRoom({ private: true, members: ["mia"] });
+    for (const name of ["tom", "bob"]) {
+      const token = tokens[name] === undefined ? "" : `&token=${tokens[name]}`;
+      const { status, error } = await knock(server, `/ws/${room}?username=${name}${token}`);
+      assertEquals([status, error], [403, PRIVATE]);
+      assertEquals((await visit(room, name)).body, { error: PRIVATE });
+    }
+  });
+
+  it("lets the owner, its members and admins in, and tells them that it is private", async () => {
+    const room = await newOwnRoom({ private: true, members: ["MIA"] });
+    const roles = { olga: "owner", mia: "member", root: "admin" };
+    for (const [name, role] of Object.entries(roles)) {
+      await using member = await join(room, name);
+      const welcome = await member.nextOf("welcome");
+      assertEquals([welcome.private, welcome.role], [true, role]);
+    }
+  });
+
+  for (const how of ["by command", "over HTTP"]) {
+    it(`made so ${how} lets strangers go with 4003 within a second, and members stay`, async () => {
+      const room = await newOwnRoom();
+      await using olga = await join(room, "olga");
+      await using mia = await join(room, "mia");
+      await using root = await join(room, "root");
+      const strangers = [await join(room, "tom"), await join(room, "bob")];
+      const plain = await Client.join(server.ws, room, "carl");
+      const settings = { private: true, members: ["mia"] };
+      if (how === "by command") {
+        assertEquals((await olga.ask({ type: "room", ...settings })).type, "ack");
+      } else assertEquals((await change(room, "olga", settings)).status, 200);
+      for (const stranger of strangers) {
+        assertEquals((await soon(stranger.closed)).code, 4003);
+        assertError(await stranger.nextOf("error"), "forbidden", PRIVATE);
+      }
+      assertEquals((await soon(plain.closed)).code, 4003);
+      for (const member of [olga, mia, root]) {
+        assertEquals((await member.ask({ type: "ping" })).type, "pong");
+      }
+      await olga.next((event) => event.type === "presence" && event.online === 3);
+      // A member that is taken off the list goes too.
+      assertEquals((await olga.ask({ type: "room", members: [] })).type, "ack");
+      assertEquals((await soon(mia.closed)).code, 4003);
+      assertEquals((await change(room, "olga", { private: false })).status, 200);
+      assertEquals((await visit(room, "tom")).status, 426);
+    });
+  }
+});
+
+describe("PUT /api/rooms/:room", () => {
+  it("gives the room to the account that changes it first, and says what it has become", async () => {
+    const room = newRoom();
+    const { status, body } = await change(room, "olga", { private: true, members: ["Mia"] });
+    const settings = { room, private: true, owner: "olga", members: ["mia"], bans: [] };
+    assertEquals([status, body], [200, settings]);
+    for (const name of ["mia", "tom"]) {
+      const { status, body } = await change(room, name, { private: false });
+      assertEquals([status, body], [403, { error: ONLY_MODERATORS }]);
+    }
+    assertEquals((await change(room, "root", { private: false })).body.owner, "olga");
+  });
+
+  it("gives a room that two ask for at once to one of them", async () => {
+    const folder = await Deno.makeTempDir();
+    for (const database of ["memory:", `sqlite:${folder}/chat.db`]) {
+      await using other = await startServer({ DATABASE_URL: database });
+      const both = [await signUp(other, "ann"), await signUp(other, "bea")];
+      for (let i = 0; i < 5; i++) {
+        const put = (token: string) =>
+          call(other, "PUT", `/api/rooms/r${i}`, { body: { private: true }, token });
+        const answers = await Promise.all(both.map(put));
+        assertEquals(answers.map(({ status }) => status).sort(), [200, 403], database);
+      }
+    }
+    await Deno.remove(folder, { recursive: true });
+  });
+
+  it("is for accounts: a guest is told so, and an ended session too", async () => {
+    const guest = await call(server, "PUT", `/api/rooms/${newRoom()}`, { body: { private: true } });
+    assertEquals([guest.status, guest.body], [403, { error: ONLY_MODERATORS }]);
+    const token = "A".repeat(43);
+    const body = { private: true };
+    const ended = await call(server, "PUT", `/api/rooms/${newRoom()}`, { body, token });
+    assertEquals(ended.status, 401);
+  });
+
+  it("leaves the lobby to everyone, but for admins", async () => {
+    const { status, body } = await change("lobby", "olga", { private: true });
+    assertEquals([status, body], [403, { error: "The lobby is for everyone." }]);
+    await using olga = await join("lobby", "olga");
+    const answer = await olga.ask({ type: "room", private: true });
+    assertError(answer, "forbidden", "The lobby is for everyone.");
+    assertEquals((await change("lobby", "root", { unban: [] })).status, 200);
+    assertEquals((await visit("lobby", "bob")).status, 426);
+  });
+
+  const BAD: [what: string, body: unknown, status: number, sentence: string][] = [
+    ["nothing", {}, 400, "Name at least one of private, members and unban."],
+    ["what it does not know", { public: true }, 400, "Name at least one of"],
+    ["a text for private", { private: "yes" }, 400, "private must be true or false."],
+    ["null for private", { private: null }, 400, "private must be true or false."],
+    ["a text for members", { members: "mia" }, 400, "members must be a list"],
+    ["a number among members", { members: ["mia", 1] }, 400, "members must be a list"],
+    ["201 members", { members: Array(201).fill("mia") }, 400, "at most 200 names"],
+    ["201 to unban", { unban: Array(201).fill("mia") }, 400, "at most 200 names"],
+    ["a bad name", { members: ["a,b"] }, 400, "The username may only have letters"],
+    ["a name without account", { members: ["nobody"] }, 404, "There is no account of the name"],
+    ["a list", [], 400, "The body must be a JSON object."],
+    ["no JSON", "{", 400, "The body must be a JSON object."],
+  ];
+  for (const [what, body, status, sentence] of BAD) {
+    it(`with ${what} is answered ${status} and changes nothing`, async () => {
+      const room = await newOwnRoom({ private: true, members: ["mia"] });
+      const answer = await change(room, "olga", body);
+      assertEquals(answer.status, status);
+      assertStringIncludes(answer.body.error, sentence);
+      const after = await change(room, "olga", { unban: [] });
+      assertEquals([after.body.private, after.body.members], [true, ["mia"]]);
+    });
+  }
+
+  it("of a name that can be no room's is answered 400", async () => {
+    for (const room of ["a,b", "%00", "%zz", "a%2Fb", "x".repeat(65), "%20"]) {
+      assertEquals((await change(room, "olga", { private: true })).status, 400, room);
+    }
+  });
+
+  it("gives one account at most 100 rooms", async () => {
+    await using other = await startServer();
+    const token = await signUp(other, "greedy");
+    const take = (room: string) =>
+      call(other, "PUT", `/api/rooms/${room}`, { body: { private: true }, token });
+    for (let i = 0; i < 100; i++) assertEquals((await take(`r${i}`)).status, 200);
+    const { status, body } = await take("one-more");
+    assertEquals([status, body], [403, { error: "An account may own 100 rooms." }]);
+    assertEquals((await take("r0")).status, 200);
+  });
+});
+
+describe("Settings and bans", () => {
+  it("are what they were after a restart on the same file", async () => {
+    const folder = await Deno.makeTempDir();
+    const env = { DATABASE_URL: `sqlite:${folder}/chat.db`, ADMINS: "root" };
+    const first = await startServer(env);
+    const olga = await signUp(first, "olga");
+    await signUp(first, "mia");
+    const before = await V1Client.connect(`${first.ws}/ws/r?token=${olga}`);
+    const bob = await V1Client.join(first.ws, "r", "bob");
+    before.send({ type: "room", unban: [], ref: "take" });
+    await before.next((event) => "ref" in event && event.ref === "take");
+    await before.ask({ type: "kick", username: "bob", ban: true });
+    await bob.closed;
+    await before.ask({ type: "room", members: ["mia"] });
+    const take = { body: { private: true, members: ["mia"] }, token: olga };
+    assertEquals((await call(first, "PUT", "/api/rooms/secret", take)).status, 200);
+    await first.stop();
+    await before.closed;
+
+    const second = await startServer(env);
+    try {
+      const query = `username=bobby&session=${bob.all("welcome")[0]!.session}`;
+      for (const path of ["/ws/r?username=bob", `/ws/r?${query}`]) {
+        assertEquals((await knock(second, path)).error, BANNED, path);
+      }
+      assertEquals((await knock(second, "/ws/secret?username=carl")).error, PRIVATE);
+      const mia = await signIn(second, "mia");
+      assertEquals((await call(second, "GET", `/ws/secret?token=${mia}`)).status, 426);
+      const change = { body: { unban: ["bob"] }, token: olga };
+      const { body } = await call(second, "PUT", "/api/rooms/r", change);
+      assertEquals([body.owner, body.members, body.bans], ["olga", ["mia"], []]);
+      assertEquals((await call(second, "GET", "/ws/r?username=bob")).status, 426);
+    } finally {
+      await second.stop();
+      await Deno.remove(folder, { recursive: true });
+    }
+  });
+});
+
+describe("A session that ends by itself", () => {
+  it("ends its socket at the next command, which is not carried out", async () => {
+    const { hub, join, pass, turn } = createHub();
+    const { peer, member } = await join("alice", {
+      identity: account("alice", { expiresAt: 60_000 }),
+    });
+    const bob = await join("bob");
+    turn();
+    pass(59_999);
+    hub.receive(member, "in time");
+    turn();
+    bob.peer.read();
+    peer.read();
+    pass(1);
+    hub.receive(member, "too late");
+    turn();
+    assertEquals(peer.read(), ["error: Your session has ended. Sign in again."]);
+    assertEquals(peer.closed, 4001);
+    assertEquals(bob.peer.read(), ["user_left: alice left the room", "online_users: bob"]);
+  });
+
+  it("ends its socket at the next sweep, even if nothing is said", async () => {
+    const { hub, join, pass, turn } = createHub();
+    const { peer } = await join("alice", { identity: account("alice", { expiresAt: 60_000 }) });
+    const bob = await join("bob");
+    turn();
+    pass(59_999);
+    hub.sweep();
+    turn();
+    assertEquals(peer.closed, undefined);
+    pass(1);
+    hub.sweep();
+    turn();
+    assertEquals([peer.closed, bob.peer.closed], [4001, undefined]);
+    assertEquals(bob.peer.read().slice(-2), [
+      "user_left: alice left the room",
+      "online_users: bob",
+    ]);
+  });
+});

@@ -1,0 +1,136 @@
+import { scryptSync } from "node:crypto";
+import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { Accounts } from "../lib/accounts.ts";
+import { MemoryEngine } from "../lib/engine_memory.ts";
+import { Passwords } from "../lib/passwords.ts";
+import { ProtocolError } from "../lib/protocol.ts";
+import { createSecret, hashSecret, isSecret } from "../lib/secrets.ts";
+import { quantile } from "./people.ts";
+
+const PASSWORD = "correct horse battery";
+
+/** A hash that costs next to nothing, where the cost is not the point. */
+function cheapHash(password: string): string {
+  const hash = scryptSync(password, "salt", 32, { N: 2 ** 10, r: 8, p: 1 });
+  const encode = (bytes: Uint8Array) => bytes.toBase64().replace(/=+$/, "");
+  return `$scrypt$ln=10,r=8,p=1$${encode(new TextEncoder().encode("salt"))}$${encode(hash)}`;
+}
+
+describe("Passwords", () => {
+  it("writes a PHC string that says how it was made, and in which the password is not", async () => {
+    const hash = await new Passwords(1).hash(PASSWORD);
+    assertMatch(hash, /^\$scrypt\$ln=14,r=8,p=5\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$/);
+    assert(!hash.includes(PASSWORD));
+    assert(!hash.includes(btoa(PASSWORD).replace(/=+$/, "")));
+  });
+
+  it("knows the right password from every other", async () => {
+    const passwords = new Passwords(2);
+    const hash = cheapHash(PASSWORD);
+    assertEquals(await passwords.check(PASSWORD, hash), true);
+    for (const wrong of ["", "x", ` ${PASSWORD}`, PASSWORD.toUpperCase(), `${PASSWORD}.`]) {
+      assertEquals(await passwords.check(wrong, hash), false, JSON.stringify(wrong));
+    }
+  });
+
+  it("salts: the same password twice is two hashes", async () => {
+    const passwords = new Passwords(2);
+    const [first, second] = await Promise.all([1, 2].map(() => passwords.hash(PASSWORD)));
+    assertNotEquals(first, second);
+  });
+
+  it("takes a password however its letters were typed (RFC 8265, section 4.2)", async () => {
+    const passwords = new Passwords(2);
+    const hash = cheapHash("p\u00e4ssword");
+    assertEquals(await passwords.check("pa\u0308ssword", hash), true);
+    assertEquals(await passwords.check("password", hash), false);
+  });
+
+  it("reads the cost from the hash, so that it can be raised one day", async () => {
+    // RFC 7914, section 12, second vector.
+    const [cost, salt] = ["ln=10,r=8,p=16", btoa("NaCl").replace(/=+$/, "")];
+    const hash = "/bq+HJ00cgB4VucZDQHp/nxq18vII3gw53N2Y0s3MWI";
+    const passwords = new Passwords(1);
+    assertEquals(await passwords.check("password", `$scrypt$${cost}$${salt}$${hash}`), true);
+    assertEquals(await passwords.check("passwore", `$scrypt$${cost}$${salt}$${hash}`), false);
+  });
+
+  it("is never right without a hash, and takes as long as with one", async () => {
+    const passwords = new Passwords(1);
+    const hash = await passwords.hash(PASSWORD);
+    const times: Record<"wrong" | "unknown", number[]> = { wrong: [], unknown: [] };
+    const check = async (list: number[], hash: string | undefined) => {
+      const start = performance.now();
+      assertEquals(await passwords.check("another password", hash), false);
+      list.push(performance.now() - start);
+    };
+    for (let i = 0; i < 3; i++) {
+      await check(times.wrong, hash);
+      await check(times.unknown, undefined);
+    }
+    const ratio = quantile(times.unknown) / quantile(times.wrong);
+    assert(ratio > 1 / 3 && ratio < 3, `${ratio} times as long: ${JSON.stringify(times)}`);
+  });
+
+  it("lets 32 wait for a thread, and tells the next one at once to come later", async () => {
+    const passwords = new Passwords(1);
+    const known = cheapHash("another password");
+    const accepted = Array.from({ length: 33 }, () => passwords.check(PASSWORD, known));
+    const error = await assertRejects(() => passwords.check(PASSWORD, known), ProtocolError);
+    assertEquals(error.code, "unavailable");
+    assertEquals(new Set(await Promise.all(accepted)), new Set([false]));
+    assertEquals(await passwords.check(PASSWORD, known), false);
+  });
+});
+
+describe("A secret", () => {
+  it("is 256 bits in base64url, and never the same", () => {
+    const secrets = Array.from({ length: 1000 }, createSecret);
+    assertEquals(new Set(secrets).size, 1000);
+    for (const secret of secrets) assertMatch(secret, /^[A-Za-z0-9_-]{43}$/);
+  });
+
+  it("is told from what can be none", () => {
+    assert(isSecret(createSecret()));
+    for (const text of ["", "x", `${createSecret()}=`, createSecret().slice(1), "é".repeat(43)]) {
+      assert(!isSecret(text), text);
+    }
+  });
+
+  it("cannot be told from its hash, and has always the same one", () => {
+    const secret = createSecret();
+    assertEquals(hashSecret(secret), hashSecret(secret));
+    assertNotEquals(hashSecret(secret), secret);
+    assertNotEquals(hashSecret(secret), hashSecret(createSecret()));
+  });
+});
+
+describe("Accounts.logout", () => {
+  /** Accounts on a store that counts how often everyone is told of an end. */
+  function createAccounts() {
+    const clock = () => 0;
+    const newId = () => crypto.randomUUID();
+    const store = new MemoryEngine({ clock, newId, keep: 10, leaseMs: 1000 });
+    const ended: string[] = [];
+    store.subscribe("", (news) => {
+      if (news.type === "session_ended") ended.push(news.hash);
+    });
+    const passwords = new Passwords(1);
+    const accounts = new Accounts({ store, passwords, clock, admins: [], guests: true });
+    return { accounts, ended };
+  }
+
+  it("costs nobody anything for a token that is none: only a real end is told to everyone", async () => {
+    const { accounts, ended } = createAccounts();
+    for (const token of ["", "garbage", createSecret(), "x".repeat(10_000)]) {
+      await accounts.logout(token);
+    }
+    assertEquals(ended, []);
+    await accounts.register("alice", PASSWORD);
+    const { token } = await accounts.login("alice", PASSWORD);
+    await accounts.logout(token);
+    await accounts.logout(token);
+    assertEquals(ended, [hashSecret(token)]);
+  });
+});

@@ -1,0 +1,115 @@
+import { assert, assertEquals } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { RateLimiter, TokenBucket } from "../lib/rate_limit.ts";
+
+const RATE = { perSecond: 10, burst: 3 };
+
+describe("TokenBucket.take", () => {
+  it("gives as many tokens at once as the burst is, then says how long to wait", () => {
+    const bucket = new TokenBucket(RATE, 0);
+    assertEquals([1, 2, 3].map(() => bucket.take(0)), [0, 0, 0]);
+    assertEquals(bucket.take(0), 0.1);
+    assertEquals(bucket.take(50), 0.05);
+  });
+
+  it("gives one again after exactly the time it said", () => {
+    const bucket = new TokenBucket(RATE, 0);
+    for (let i = 0; i < 3; i++) bucket.take(0);
+    assert(bucket.take(99) > 0);
+    assertEquals(bucket.take(100), 0);
+    assert(bucket.take(100) > 0);
+  });
+
+  it("takes nothing for what it refuses", () => {
+    const bucket = new TokenBucket(RATE, 0);
+    for (let i = 0; i < 100; i++) bucket.take(0);
+    assertEquals(bucket.take(100), 0);
+  });
+
+  it("never holds more than the burst, however long nothing is taken", () => {
+    const bucket = new TokenBucket(RATE, 0);
+    const given = [1, 2, 3, 4].map(() => bucket.take(1e9));
+    assertEquals(given.map((seconds) => seconds === 0), [true, true, true, false]);
+  });
+
+  it("gives the rate in the long run, neither more nor less", () => {
+    const bucket = new TokenBucket(RATE, 0);
+    let given = 0;
+    // Steps that binary fractions have exactly, so that no rounding is counted.
+    for (let now = 0; now <= 10_000; now += 6.25) if (bucket.take(now) === 0) given++;
+    assertEquals(given, RATE.burst + 100);
+  });
+
+  it("gives always where there is no limit", () => {
+    const rates = [{ perSecond: Infinity, burst: 3 }, { perSecond: 10, burst: Infinity }];
+    for (const rate of [...rates, { perSecond: Infinity, burst: Infinity }]) {
+      const bucket = new TokenBucket(rate, 0);
+      for (let i = 0; i < 1000; i++) assertEquals(bucket.take(0), 0);
+    }
+  });
+
+  it("can be slower than one a second", () => {
+    const bucket = new TokenBucket({ perSecond: 10 / 60, burst: 1 }, 0);
+    assertEquals(bucket.take(0), 0);
+    assertEquals(Math.ceil(bucket.take(0)), 6);
+    assertEquals(bucket.take(6000), 0);
+  });
+});
+
+describe("TokenBucket.isFull", () => {
+  it("is false from a token taken until it is back", () => {
+    const bucket = new TokenBucket(RATE, 0);
+    assert(bucket.isFull(0));
+    bucket.take(0);
+    assert(!bucket.isFull(99));
+    assert(bucket.isFull(100));
+  });
+});
+
+/** A limiter whose clock the test moves. */
+function createLimiter(rate = RATE) {
+  const clock = { now: 0 };
+  return { clock, limiter: new RateLimiter(rate, () => clock.now) };
+}
+
+describe("RateLimiter", () => {
+  it("counts each key by itself", () => {
+    const { limiter } = createLimiter();
+    for (let i = 0; i < 3; i++) assertEquals(limiter.take("a"), 0);
+    assert(limiter.take("a") > 0);
+    assertEquals(limiter.take("b"), 0);
+  });
+
+  it("forgets a key when its bucket is full again, and not before", () => {
+    const { limiter, clock } = createLimiter();
+    limiter.take("a");
+    limiter.take("b");
+    limiter.take("b");
+    clock.now = 100;
+    limiter.sweep();
+    assertEquals(limiter.size, 1);
+    clock.now = 200;
+    limiter.sweep();
+    assertEquals(limiter.size, 0);
+  });
+
+  it("is no kinder to who was forgotten than to who was not", () => {
+    const { limiter, clock } = createLimiter();
+    for (let i = 0; i < 3; i++) limiter.take("a");
+    clock.now = 299;
+    limiter.sweep();
+    assertEquals([1, 2, 3].map(() => limiter.take("a") === 0), [true, true, false]);
+  });
+
+  it("keeps a bounded number of keys, however many there are at once", () => {
+    const { limiter } = createLimiter();
+    for (let i = 0; i < 150_000; i++) limiter.take(`address ${i}`);
+    assertEquals(limiter.size, 100_000);
+  });
+
+  it("keeps no key where there is no limit", () => {
+    const { limiter } = createLimiter({ perSecond: Infinity, burst: Infinity });
+    for (let i = 0; i < 100; i++) assertEquals(limiter.take(`${i}`), 0);
+    assertEquals(limiter.size, 0);
+  });
+});
