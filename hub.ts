@@ -5,10 +5,10 @@
  *
  *     receive -> decode -> engine.append -> the room's log -> pending -> flush -> outbox -> peer
  *
- * What happens in a room during one turn of the event loop is gathered in `room.pending` and
- * flushed at the turn's end: a `chat.v1` member gets one frame for all of it, a plain client one for
- * each event. Nobody is sent anything in between, so a member that leaves, or is removed because it
- * is too slow, never disturbs a delivery that is under way.
+ * Whatever a member asks for goes to the engine, and what comes of it comes back as news, to this
+ * process as to every other. What is news is put down and delivered at the end of the turn
+ * (`lib/delivery.ts`): a `chat.v1` member gets one frame for all of it, a plain client one for each
+ * event.
  *
  * The hub knows no sockets, no HTTP, no storage and no timers: a peer is what can be sent to, the
  * engine remembers, and the clock, the end of a turn and the sweep come from outside.
@@ -18,6 +18,7 @@
 
 import { Buffer } from "node:buffer";
 import type { Identity } from "./lib/accounts.ts";
+import { Delivery } from "./lib/delivery.ts";
 import {
   type Engine,
   EVERYWHERE,
@@ -29,9 +30,10 @@ import {
   type RoomSettings,
 } from "./lib/engine.ts";
 import { errorFields, type Logger } from "./lib/logger.ts";
-import { ANONYMOUS, LOBBY, NameError, nameKey, parseName } from "./lib/names.ts";
+import { ANONYMOUS, NameError, nameKey } from "./lib/names.ts";
+import { joinNotices, Notices } from "./lib/notices.ts";
 import { Outbox, type OutboxLimits, type Peer } from "./lib/outbox.ts";
-import { Batch, Outgoing, toFrames } from "./lib/outgoing.ts";
+import { Outgoing } from "./lib/outgoing.ts";
 import {
   type AckEvent,
   type ChatEvent,
@@ -52,6 +54,7 @@ import {
 } from "./lib/protocol.ts";
 import { type Rate, TokenBucket } from "./lib/rate_limit.ts";
 import { CROWD, type JoinRequest, Member, roleIn, Room, TAIL } from "./lib/room.ts";
+import { notModerator, Settings } from "./lib/settings.ts";
 
 /** Every bound the hub keeps. */
 export interface HubLimits extends OutboxLimits, SizeLimits {
@@ -83,10 +86,6 @@ export interface HubOptions {
 /** How long an empty room is kept for those on their way into it, in milliseconds. */
 export const EMPTY_ROOM_MS = 10_000;
 
-/** For how long the notices of a crowd are gathered: so much for each user, and no less. */
-const GATHER_MS_PER_USER = 1 / 40;
-const MIN_GATHER_MS = 50;
-
 /** How long somebody types who does not say so again, in milliseconds. */
 export const TYPING_MS = 5000;
 
@@ -101,10 +100,6 @@ const MAX_QUIET_WAIT_MS = 500;
 /** How many frames in a row may be refused because a member sends too many: then it is let go. */
 const MAX_REFUSALS = 100;
 
-/** Most rooms that one account may own, and most bans of one room: then the oldest is forgotten. */
-const MAX_OWNED_ROOMS = 100;
-const MAX_BANS = 1000;
-
 /** Most private messages sent to somebody who comes back. */
 const MAX_MISSED_PRIVATE = 1000;
 
@@ -114,14 +109,9 @@ export class Hub {
   /** Names this process for the engine. */
   readonly #instance: string;
   readonly #rooms = new Map<string, Room>();
-  /** Rooms with something to deliver at the end of this turn. */
-  #dirty = new Set<Room>();
-  /** Rooms whose next `presence` is gathered. */
-  readonly #gathering = new Set<Room>();
-  /** When the timer for the next of them goes off, in milliseconds. */
-  #timerDue = Infinity;
-  /** Resolves when the last change of a room's settings is done. */
-  #lastChange: Promise<unknown> = Promise.resolve();
+  readonly #delivery: Delivery;
+  readonly #notices: Notices;
+  readonly #settings: Settings;
   /** How many commands the engine has not answered yet. */
   #underWay = 0;
   #onAllAnswered: () => void = () => {};
@@ -136,6 +126,9 @@ export class Hub {
   constructor(options: HubOptions) {
     this.#options = options;
     this.#instance = options.newId();
+    this.#delivery = new Delivery({ ...options, onTooSlow: (member) => this.#evict(member) });
+    this.#notices = new Notices({ ...options, delivery: this.#delivery });
+    this.#settings = new Settings(options.engine);
     this.#unsubscribe = options.engine.subscribe(EVERYWHERE, (news) => this.#onNotice(news));
   }
 
@@ -195,7 +188,7 @@ export class Hub {
     room.members.set(member.id, member);
     if (member.username === undefined) {
       // The raw relay carries what is said from now on and nothing else.
-      this.#goLive(member);
+      this.#delivery.goLive(member);
     } else {
       const { id: connection, username, person } = member;
       const presence = { connection, username, person, instance: this.#instance };
@@ -229,17 +222,9 @@ export class Hub {
    * @throws {ProtocolError} `forbidden`, `not_found` or `bad_request`
    */
   changeRoom(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
-    return this.#changeSettings(room, async (before) => {
-      const owner = await this.#checkChange(room, before, identity);
-      const unbanned = new Set(change.unban?.map(nameKey));
-      return {
-        owner,
-        isPrivate: change.private ?? before.isPrivate,
-        members: change.members ? await this.#accountKeys(change.members) : before.members,
-        bans: before.bans.filter(({ key }) => !unbanned.has(key)),
-      };
-    });
+    return this.#settings.change(room, identity, change);
   }
+
   /** Takes a member out of its room and tells those left. Done once, however often it is asked. */
   leave(member: Member): void {
     if (member.isGone) return;
@@ -297,7 +282,7 @@ export class Hub {
     if (this.#underWay > 0) {
       await new Promise<void>((resolve) => this.#onAllAnswered = resolve);
     }
-    this.#flush();
+    this.#delivery.flush();
     for (const room of this.#rooms.values()) {
       for (const member of room.members.values()) {
         member.isGone = true;
@@ -349,7 +334,7 @@ export class Hub {
 
   #forget(room: Room): void {
     room.unsubscribe();
-    this.#gathering.delete(room);
+    this.#notices.forget(room);
     this.#rooms.delete(room.name);
   }
 
@@ -360,14 +345,19 @@ export class Hub {
         if (event.seq <= room.lastSeq) return;
         const outgoing = new Outgoing(event, { origin });
         room.remember(outgoing, event, this.#options.limits.historySize);
-        room.pending.push(outgoing);
-        return this.#schedule(room);
+        return this.#delivery.tell(room, outgoing);
       }
       case "private":
         return this.#onPrivate(room, news.message, news.origin);
       case "typing": {
         const { username, isActive: active } = news;
-        this.#tell(room, { type: "typing", content: "", room: room.name, username, active });
+        this.#delivery.tell(room, {
+          type: "typing",
+          content: "",
+          room: room.name,
+          username,
+          active,
+        });
         return;
       }
       case "entered":
@@ -419,7 +409,7 @@ export class Hub {
       for (const id of user.connections) {
         const member = room.members.get(id);
         if (member === undefined || id === origin) continue;
-        if (member.isLive) this.#tellAside(member, news);
+        if (member.isLive) this.#delivery.tellAside(member, news);
         else member.held.push(news);
       }
     }
@@ -429,70 +419,21 @@ export class Hub {
     const isNew = room.add(presence);
     const member = room.members.get(presence.connection);
     if (member?.isReturning) {
-      if (isNew) this.#announce(room, presence.username);
+      if (isNew) this.#notices.joined(room, presence.username);
       this.#welcomeBack(member, isNew);
       return;
     }
     // A welcome comes before everything else, the news of one's own coming included.
-    if (member !== undefined) this.#goLive(member);
-    if (member?.format === "v1") this.#tellAside(member, this.#welcome(member, false, 0));
-    if (isNew) this.#announce(room, presence.username);
+    if (member !== undefined) this.#delivery.goLive(member);
+    if (member?.format === "v1") this.#delivery.tellAside(member, this.#welcome(member, false, 0));
+    if (isNew) this.#notices.joined(room, presence.username);
     if (member !== undefined) {
-      for (const news of this.#history(room)) this.#tellAside(member, news);
+      for (const news of this.#history(room)) this.#delivery.tellAside(member, news);
     }
-  }
-
-  /** Tells a room that somebody came. */
-  #announce(room: Room, username: string): void {
-    room.change(username, "joined");
-    if (room.users.size > CROWD) return this.#gather(room);
-    for (const notice of joinNotices(room, username)) this.#tell(room, notice);
-    this.#tell(room, room.takePresence());
   }
 
   #onLeft(room: Room, presence: Presence): void {
-    if (!room.remove(presence)) return;
-    const { username } = presence;
-    room.change(username, "left");
-    if (room.users.size > CROWD) return this.#gather(room);
-    const content = `${username} left the room`;
-    this.#tell(room, { type: "user_left", content, room: room.name, username });
-    this.#tell(room, room.onlineUsers());
-    this.#tell(room, room.takePresence());
-  }
-
-  /** Lets the notices of a crowd come together for a while, longer the larger it is. */
-  #gather(room: Room): void {
-    if (room.presenceDue !== undefined) return;
-    const ms = Math.max(MIN_GATHER_MS, room.users.size * GATHER_MS_PER_USER);
-    room.presenceDue = this.#options.clock() + ms;
-    this.#gathering.add(room);
-    this.#wakeAt(room.presenceDue);
-  }
-
-  /** Sees to it that the one timer goes off in time. */
-  #wakeAt(due: number): void {
-    if (due >= this.#timerDue) return;
-    this.#timerDue = due;
-    this.#options.after(due - this.#options.clock(), () => {
-      if (this.#timerDue === due) this.#timerDue = Infinity;
-      this.#tellGathered();
-    });
-  }
-
-  #tellGathered(): void {
-    const now = this.#options.clock();
-    for (const room of this.#gathering) {
-      if (room.presenceDue !== undefined && room.presenceDue > now) {
-        this.#wakeAt(room.presenceDue);
-        continue;
-      }
-      this.#gathering.delete(room);
-      room.presenceDue = undefined;
-      if (room.changes.size === 0) continue;
-      this.#tell(room, room.takePresence());
-      this.#tell(room, room.onlineUsers(), { forPlainOnly: true });
-    }
+    if (room.remove(presence)) this.#notices.left(room, presence.username);
   }
 
   // Welcome, and welcome back
@@ -562,9 +503,9 @@ export class Hub {
       );
       // What came in the meantime and was not read from the inbox.
       const held = member.held.filter(({ event }) => (event as DmEvent).inbox_seq > lastSeq);
-      this.#sendNow(member, [...first, ...rest, ...missed, ...held]);
+      this.#delivery.sendNow(member, [...first, ...rest, ...missed, ...held]);
       member.held = [];
-      this.#goLive(member);
+      this.#delivery.goLive(member);
     } catch (error) {
       this.#options.log.error("member cannot be welcomed back", { person, ...errorFields(error) });
       this.#expel(member, new ProtocolError("unavailable", "The room cannot be read. Try again."));
@@ -598,20 +539,12 @@ export class Hub {
     const page = await this.#options.engine.log(member.room.name, after, CATCH_UP_PAGE);
     if (member.isGone) return after;
     if (page[0]?.seq !== after + 1) throw new Error("The log was cut while it was read.");
-    this.#sendNow(member, [...first, ...page.map((event) => new Outgoing(event))]);
+    this.#delivery.sendNow(member, [...first, ...page.map((event) => new Outgoing(event))]);
     // No more than a page waits for a slow reader; the sweep sees to one that reads nothing.
     while (!member.isGone && member.peer.bufferedAmount > 0) {
       await new Promise<void>((resolve) => this.#options.after(CATCH_UP_MS, resolve));
     }
     return page.at(-1)!.seq;
-  }
-
-  #goLive(member: Member): void {
-    const at = member.room.pending.length;
-    member.isLive = true;
-    member.since = at;
-    for (const aside of member.aside) aside.at = at;
-    if (member.aside.length > 0) this.#schedule(member.room);
   }
 
   // Commands
@@ -650,10 +583,13 @@ export class Hub {
       case "typing":
         return this.#setTyping(member, command.active);
       case "ping":
-        return this.#tellAside(
-          member,
-          new Outgoing({ type: "pong", content: "", room, username: "", ...withRef(ref) }),
-        );
+        return this.#delivery.tellAside(member, {
+          type: "pong",
+          content: "",
+          room,
+          username: "",
+          ...withRef(ref),
+        });
     }
   }
 
@@ -661,7 +597,9 @@ export class Hub {
   #answer(member: Member, ref: string | undefined, answer: Promise<Event | undefined>): void {
     this.#underWay++;
     answer.then((event) => {
-      if (event !== undefined && !member.isGone) this.#tellAside(member, new Outgoing(event));
+      if (event !== undefined && !member.isGone) {
+        this.#delivery.tellAside(member, event);
+      }
       this.#answered();
     }, (error) => {
       this.#refuse(member, this.#toRefusal(error, ref));
@@ -720,12 +658,7 @@ export class Hub {
       throw new ProtocolError("forbidden", "The room's owner and you yourself cannot be removed.");
     }
     await this.#options.engine.publish(room.name, { type: "kicked", key, reason });
-    if (ban) {
-      await this.#changeSettings(room.name, (before) => {
-        const bans = [...before.bans, { key, person: user.person }].slice(-MAX_BANS);
-        return Promise.resolve({ ...before, bans });
-      });
-    }
+    if (ban) await this.#settings.ban(room.name, { key, person: user.person });
     return toBareAck(room.name, ref);
   }
 
@@ -770,48 +703,6 @@ export class Hub {
 
   // Permissions and refusals
 
-  /** Changes a room's settings, one change after the other, so that none is lost. */
-  #changeSettings(
-    room: string,
-    change: (before: RoomSettings) => Promise<RoomSettings>,
-  ): Promise<RoomSettings> {
-    const { engine } = this.#options;
-    const changed = this.#lastChange.then(async () => {
-      const settings = await change(await engine.settings(room));
-      await engine.setSettings(room, settings);
-      return settings;
-    });
-    this.#lastChange = changed.catch(() => {});
-    return changed;
-  }
-
-  /** Checks that somebody may change a room's settings. Returns whose the room then is. */
-  async #checkChange(room: string, settings: RoomSettings, identity: Identity): Promise<string> {
-    const { account } = identity;
-    const { owner } = settings;
-    const role = roleIn(settings, identity);
-    if (account === undefined || (role === "member" && owner !== undefined)) throw notModerator();
-    if (role !== "admin" && room === LOBBY) {
-      throw new ProtocolError("forbidden", "The lobby is for everyone.");
-    }
-    if (owner !== undefined) return owner;
-    if (await this.#options.engine.countOwned(account.key) >= MAX_OWNED_ROOMS) {
-      throw new ProtocolError("forbidden", `An account may own ${MAX_OWNED_ROOMS} rooms.`);
-    }
-    return account.key;
-  }
-
-  /** The keys of accounts with these names. */
-  async #accountKeys(names: readonly string[]): Promise<string[]> {
-    const keys = names.map((name) => nameKey(parseName("username", name)));
-    for (const [i, key] of keys.entries()) {
-      if (await this.#options.engine.account(key) === undefined) {
-        throw new ProtocolError("not_found", `There is no account of the name ${names[i]}.`);
-      }
-    }
-    return keys;
-  }
-
   /** Why a member may no longer be where it is, if so. Asked before each of its commands. */
   #reasonToGo({ identity: { account }, room, request }: Member): ProtocolError | undefined {
     if (account !== undefined && account.expiresAt <= this.#options.date()) return sessionEnded();
@@ -828,15 +719,15 @@ export class Hub {
     }
     this.#options.log.info("frame refused", { room: member.room.name, code: error.code });
     if (error.code === "too_big") this.#expel(member, error);
-    else this.#tellAside(member, toErrorEvent(member.room.name, error));
+    else this.#delivery.tellAside(member, toErrorEvent(member.room.name, error));
   }
 
   /** Tells a member why it cannot stay, after all that was under way to it, and closes. */
   #expel(member: Member, error: unknown): void {
     if (member.isGone) return;
     if (!(error instanceof ProtocolError)) return this.#refuse(member, error);
-    this.#deliver(member.room);
-    this.#sendNow(member, [toErrorEvent(member.room.name, error)]);
+    this.#delivery.deliver(member.room);
+    this.#delivery.sendNow(member, [toErrorEvent(member.room.name, error)]);
     this.dismiss(member, ERROR_CLOSE[error.code]);
   }
 
@@ -846,80 +737,6 @@ export class Hub {
     this.#options.log.warn("member evicted", { room: room.name, username });
     this.dismiss(member, CLOSE.tooSlow);
   }
-
-  // Delivery
-
-  /** Puts down what all members of a room are to be sent. */
-  #tell(room: Room, event: Event, { forPlainOnly = false } = {}): Outgoing {
-    const news = new Outgoing(event, { forPlainOnly });
-    room.pending.push(news);
-    this.#schedule(room);
-    return news;
-  }
-
-  /** Puts down what one member alone is to be sent, after all that has happened so far. */
-  #tellAside(member: Member, news: Outgoing): void {
-    member.aside.push({ at: member.room.pending.length, news });
-    this.#schedule(member.room);
-  }
-
-  #schedule(room: Room): void {
-    if (this.#dirty.size === 0) this.#options.defer(() => this.#flush());
-    this.#dirty.add(room);
-  }
-
-  #flush(): void {
-    const rooms = this.#dirty;
-    this.#dirty = new Set();
-    for (const room of rooms) this.#deliver(room);
-  }
-
-  #deliver(room: Room): void {
-    const batch = new Batch(room.pending);
-    room.pending = [];
-    const now = this.#options.clock();
-    const tooSlow: Member[] = [];
-    for (const member of room.members.values()) {
-      if (!member.isLive) continue;
-      if (!this.#send(member, batch, now)) tooSlow.push(member);
-      member.since = 0;
-      if (member.aside.length > 0) member.aside = [];
-    }
-    for (const member of tooSlow) this.#evict(member);
-  }
-
-  /** Sends a member what is new to it. False if it cannot keep up. */
-  #send(member: Member, batch: Batch, now: number): boolean {
-    const { outbox, format } = member;
-    if (outbox.isOverdue(now)) return false;
-    const wasBehind = outbox.isBehind;
-    const hasOwn = member.since > 0 || member.aside.length > 0 || !member.echo;
-    const frames = hasOwn ? toFrames(ownNews(member, batch.events), format) : batch.frames(format);
-    for (const frame of frames) {
-      outbox.send(frame, now);
-      if (wasBehind && outbox.isOverfull()) return false;
-    }
-    return true;
-  }
-
-  /** Sends a member something before the end of the turn. */
-  #sendNow(member: Member, news: readonly Outgoing[]): void {
-    const now = this.#options.clock();
-    for (const frame of toFrames(news, member.format)) member.outbox.send(frame, now);
-  }
-}
-
-/** What one member is sent of what happened: what it alone is sent stands in its place. */
-function ownNews(member: Member, events: readonly Outgoing[]): Outgoing[] {
-  const { aside, since, echo, id } = member;
-  const news: Outgoing[] = [];
-  let next = 0;
-  for (let at = since; at <= events.length; at++) {
-    while (next < aside.length && aside[next]!.at <= at) news.push(aside[next++]!.news);
-    const event = events[at];
-    if (event !== undefined && (echo || event.origin !== id)) news.push(event);
-  }
-  return news;
 }
 
 function withRef(ref: string | undefined): { ref?: string } {
@@ -955,10 +772,6 @@ function toErrorEvent(room: string, error: ProtocolError): Outgoing {
   });
 }
 
-function notModerator(): ProtocolError {
-  return new ProtocolError("forbidden", "Only the room's owner or an admin may do this.");
-}
-
 function tooMuch(seconds: number, ref?: string): ProtocolError {
   const retryAfter = Math.ceil(seconds * 10) / 10;
   const sentence = `Too many messages at once. Wait ${retryAfter} seconds.`;
@@ -989,12 +802,6 @@ function cutPage(found: readonly ChatEvent[], limit: number, isForward: boolean)
   const messages = nearest.slice(0, count);
   if (!isForward) messages.reverse();
   return { messages, more: count < found.length };
-}
-
-/** What a small room is told of somebody who came. */
-function joinNotices(room: Room, username: string): Event[] {
-  const content = `${username} joined the room`;
-  return [room.onlineUsers(), { type: "user_joined", content, room: room.name, username }];
 }
 
 function toDm(room: string, message: PrivateMessage, inboxSeq: number): DmEvent {

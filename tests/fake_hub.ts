@@ -61,6 +61,8 @@ export function account(key: string, { isAdmin = false, expiresAt = Infinity } =
 export interface FakeHubOptions {
   /** @default 1000 */
   keep?: number;
+  /** Where the ids begin. @default 0 */
+  firstId?: number;
   /** @default a {@linkcode MemoryEngine} */
   open?: (options: EngineOptions & Pick<HubOptions, "defer">) => Engine;
 }
@@ -69,10 +71,10 @@ export interface FakeHubOptions {
 export function createHub(
   limits: Partial<HubLimits> = {},
   changed: Partial<Engine> = {},
-  { keep = 1000, open = (options) => new MemoryEngine(options) }: FakeHubOptions = {},
+  { keep = 1000, firstId = 0, open = (options) => new MemoryEngine(options) }: FakeHubOptions = {},
 ) {
   let time = 0;
-  let id = 0;
+  let id = firstId;
   let deferred: (() => void)[] = [];
   let timers: { due: number; callback: () => void }[] = [];
   const log: string[] = [];

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { EMPTY_ROOM_MS, Hub, type HubLimits } from "../hub.ts";
+import { EMPTY_ROOM_MS, Hub, type HubLimits, TYPING_MS } from "../hub.ts";
 import { ProtocolError } from "../lib/protocol.ts";
 import type { Member } from "../lib/room.ts";
 import { createHub, FakePeer, guest } from "./fake_hub.ts";
@@ -442,5 +442,83 @@ describe("Hub.drain", () => {
     await drained;
     assert(count >= 20 && count < 30, `${count}`);
     assert(alice.peer.read().length >= 20);
+  });
+});
+
+describe("Somebody who types and says no more", () => {
+  it("is told to have stopped after 5 seconds, at the next sweep", async () => {
+    const { hub, join, turn, pass } = createHub();
+    const alice = await join("alice", { format: "v1" });
+    const bob = await join("bob", { format: "v1" });
+    turn();
+    const typing = () => {
+      turn();
+      return bob.peer.events().filter((event) => event.type === "typing")
+        .map((event) => event.active);
+    };
+    const type = () => hub.receive(alice.member, '{"type":"typing","active":true}');
+    type();
+    assertEquals(typing(), [true]);
+    pass(TYPING_MS - 1);
+    type();
+    pass(TYPING_MS - 1);
+    hub.sweep();
+    assertEquals(typing(), []);
+    pass(1);
+    hub.sweep();
+    assertEquals(typing(), [false]);
+    hub.sweep();
+    assertEquals(typing(), []);
+  });
+});
+
+describe("Two hubs on one engine", () => {
+  const setUp = async () => {
+    const one = createHub();
+    const two = createHub({}, {}, { open: () => one.engine, firstId: 1_000_000 });
+    const alice = await one.join("alice", { format: "v1" });
+    const bob = await two.join("bob", { format: "v1" });
+    for (const { turn } of [one, two]) turn();
+    for (const { peer } of [alice, bob]) peer.events();
+    return { one, two, alice, bob };
+  };
+
+  it("are one room: what one's member says, does or types, the other's sees, in one order", async () => {
+    const { one, two, alice, bob } = await setUp();
+    one.hub.receive(alice.member, '{"type":"typing","active":true}');
+    one.hub.receive(alice.member, '{"type":"chat","content":"hello"}');
+    two.hub.receive(bob.member, '{"type":"chat","content":"hi"}');
+    two.hub.receive(bob.member, '{"type":"dm","to":"alice","content":"psst"}');
+    one.hub.leave(alice.member);
+    for (const { settle } of [one, two]) await settle();
+    const inShort = bob.peer.events().map(({ type, content }) => `${type} ${content}`);
+    assertEquals(inShort, [
+      "typing ",
+      "typing ",
+      "chat hello",
+      "chat hi",
+      "user_left alice left the room",
+      "online_users bob",
+      "presence ",
+    ]);
+  });
+
+  it("know each other's names", async () => {
+    const { one } = await setUp();
+    const error = await assertRejects(() => one.join("Bob"), ProtocolError);
+    assertEquals(error.code, "name_in_use");
+  });
+
+  it("let those go whose hub has not been heard of for the time of its lease", async () => {
+    const { one, two, alice } = await setUp();
+    // The engine's clock is the first one's.
+    for (let i = 0; i < 4; i++) {
+      one.pass(10_000);
+      one.hub.sweep();
+    }
+    one.turn();
+    const left = alice.peer.events().filter(({ type }) => type === "user_left");
+    assertEquals(left.map(({ username }) => username), ["bob"]);
+    await two.settle();
   });
 });

@@ -1,0 +1,118 @@
+/**
+ * From what happened to what is sent: once a turn, and to each member only what is new to it.
+ *
+ * What happens in a room during a turn of the event loop is put down in `room.pending`; what one
+ * member alone is told, in `member.aside`, with its place in between. At the turn's end each member
+ * is sent both in order. Nobody is sent anything before, so a member that leaves, or is removed
+ * because it is too slow, never disturbs a delivery that is under way.
+ *
+ * @module
+ */
+
+import { Batch, Outgoing, toFrames } from "./outgoing.ts";
+import type { Event } from "./protocol.ts";
+import type { Member, Room } from "./room.ts";
+
+/** What {@linkcode Delivery} needs. */
+export interface DeliveryOptions {
+  /** The time in milliseconds. */
+  readonly clock: () => number;
+  /** Calls back once, when the present turn of the event loop ends. */
+  readonly defer: (callback: () => void) => void;
+  /** Is told of a member that cannot keep up. */
+  readonly onTooSlow: (member: Member) => void;
+}
+
+/** Delivers what happens to those it concerns. */
+export class Delivery {
+  readonly #options: DeliveryOptions;
+  /** Rooms with something to deliver at the end of this turn. */
+  #dirty = new Set<Room>();
+
+  /** Delivers nothing until something is told. */
+  constructor(options: DeliveryOptions) {
+    this.#options = options;
+  }
+
+  /** Puts down what all members of a room are to be sent. */
+  tell(room: Room, news: Outgoing | Event): void {
+    room.pending.push(news instanceof Outgoing ? news : new Outgoing(news));
+    this.#schedule(room);
+  }
+
+  /** Puts down what one member alone is to be sent, after all that has happened so far. */
+  tellAside(member: Member, news: Outgoing | Event): void {
+    const at = member.room.pending.length;
+    member.aside.push({ at, news: news instanceof Outgoing ? news : new Outgoing(news) });
+    this.#schedule(member.room);
+  }
+
+  /** Lets a member see what happens from now on. */
+  goLive(member: Member): void {
+    const at = member.room.pending.length;
+    member.isLive = true;
+    member.since = at;
+    for (const aside of member.aside) aside.at = at;
+    if (member.aside.length > 0) this.#schedule(member.room);
+  }
+
+  /** Sends a member something before the end of the turn. */
+  sendNow(member: Member, news: readonly Outgoing[]): void {
+    const now = this.#options.clock();
+    for (const frame of toFrames(news, member.format)) member.outbox.send(frame, now);
+  }
+
+  /** Delivers in all rooms what was put down. */
+  flush(): void {
+    const rooms = this.#dirty;
+    this.#dirty = new Set();
+    for (const room of rooms) this.deliver(room);
+  }
+
+  /** Delivers in one room what was put down. */
+  deliver(room: Room): void {
+    const batch = new Batch(room.pending);
+    room.pending = [];
+    const now = this.#options.clock();
+    const tooSlow: Member[] = [];
+    for (const member of room.members.values()) {
+      if (!member.isLive) continue;
+      if (!send(member, batch, now)) tooSlow.push(member);
+      member.since = 0;
+      if (member.aside.length > 0) member.aside = [];
+    }
+    for (const member of tooSlow) this.#options.onTooSlow(member);
+  }
+
+  #schedule(room: Room): void {
+    if (this.#dirty.size === 0) this.#options.defer(() => this.flush());
+    this.#dirty.add(room);
+  }
+}
+
+/** Sends a member what is new to it. False if it cannot keep up. */
+function send(member: Member, batch: Batch, now: number): boolean {
+  const { outbox, format } = member;
+  if (outbox.isOverdue(now)) return false;
+  const wasBehind = outbox.isBehind;
+  const hasOwn = member.since > 0 || member.aside.length > 0 || !member.echo;
+  const frames = hasOwn ? toFrames(ownNews(member, batch.events), format) : batch.frames(format);
+  for (const frame of frames) {
+    outbox.send(frame, now);
+    if (wasBehind && outbox.isOverfull()) return false;
+  }
+  return true;
+}
+
+/** What one member is sent of what happened: what it alone is sent stands in its place. */
+function ownNews(member: Member, events: readonly Outgoing[]): Outgoing[] {
+  const { aside, since, echo, id } = member;
+  const news: Outgoing[] = [];
+  let next = 0;
+  for (let at = since; at <= events.length; at++) {
+    while (next < aside.length && aside[next]!.at <= at) news.push(aside[next++]!.news);
+    const event = events[at];
+    if (event !== undefined && (echo || event.origin !== id)) news.push(event);
+  }
+  return news;
+}

@@ -1,0 +1,105 @@
+/**
+ * Who came and who went: told at once in a small room, gathered in a crowd.
+ *
+ * In a room of many each notice would go to many, and there are as many notices as people: what they
+ * cost grows with the square. So above {@linkcode CROWD} users they are gathered for a while, longer
+ * the larger the room is, and then told in one event.
+ *
+ * @module
+ */
+
+import type { Delivery } from "./delivery.ts";
+import { Outgoing } from "./outgoing.ts";
+import type { Event } from "./protocol.ts";
+import { CROWD, type Room } from "./room.ts";
+
+/** For how long the notices of a crowd are gathered: so much for each user, and no less. */
+const GATHER_MS_PER_USER = 1 / 40;
+const MIN_GATHER_MS = 50;
+
+/** What {@linkcode Notices} needs. */
+export interface NoticesOptions {
+  readonly delivery: Delivery;
+  /** The time in milliseconds. */
+  readonly clock: () => number;
+  /** Calls back once, after so many milliseconds. */
+  readonly after: (ms: number, callback: () => void) => void;
+}
+
+/** Tells rooms who came and who went. */
+export class Notices {
+  readonly #options: NoticesOptions;
+  /** Rooms whose next `presence` is gathered. */
+  readonly #gathering = new Set<Room>();
+  /** When the timer for the next of them goes off, in milliseconds. */
+  #timerDue = Infinity;
+
+  /** One timer serves all rooms. */
+  constructor(options: NoticesOptions) {
+    this.#options = options;
+  }
+
+  /** Tells a room that somebody came, who is among its users already. */
+  joined(room: Room, username: string): void {
+    room.change(username, "joined");
+    this.#tell(room, joinNotices(room, username));
+  }
+
+  /** Tells a room that somebody went, who is no longer among its users. */
+  left(room: Room, username: string): void {
+    room.change(username, "left");
+    const content = `${username} left the room`;
+    const left = { type: "user_left", content, room: room.name, username } as const;
+    this.#tell(room, [left, room.onlineUsers()]);
+  }
+
+  /** Tells a room that is given up nothing more. */
+  forget(room: Room): void {
+    this.#gathering.delete(room);
+  }
+
+  #tell(room: Room, notices: readonly Event[]): void {
+    if (room.users.size > CROWD) return this.#gather(room);
+    for (const event of [...notices, room.takePresence()]) this.#options.delivery.tell(room, event);
+  }
+
+  #gather(room: Room): void {
+    if (room.presenceDue !== undefined) return;
+    const ms = Math.max(MIN_GATHER_MS, room.users.size * GATHER_MS_PER_USER);
+    room.presenceDue = this.#options.clock() + ms;
+    this.#gathering.add(room);
+    this.#wakeAt(room.presenceDue);
+  }
+
+  /** Sees to it that the one timer goes off in time. */
+  #wakeAt(due: number): void {
+    if (due >= this.#timerDue) return;
+    this.#timerDue = due;
+    this.#options.after(due - this.#options.clock(), () => {
+      if (this.#timerDue === due) this.#timerDue = Infinity;
+      this.#tellGathered();
+    });
+  }
+
+  #tellGathered(): void {
+    const { clock, delivery } = this.#options;
+    const now = clock();
+    for (const room of this.#gathering) {
+      if (room.presenceDue !== undefined && room.presenceDue > now) {
+        this.#wakeAt(room.presenceDue);
+        continue;
+      }
+      this.#gathering.delete(room);
+      room.presenceDue = undefined;
+      if (room.changes.size === 0) continue;
+      delivery.tell(room, room.takePresence());
+      delivery.tell(room, new Outgoing(room.onlineUsers(), { forPlainOnly: true }));
+    }
+  }
+}
+
+/** What a small room is told of somebody who came, before the `presence`. */
+export function joinNotices(room: Room, username: string): Event[] {
+  const content = `${username} joined the room`;
+  return [room.onlineUsers(), { type: "user_joined", content, room: room.name, username }];
+}
