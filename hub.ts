@@ -142,7 +142,7 @@ export class Hub {
       throw new ProtocolError("unavailable", "The server is restarting. Try again in a moment.");
     }
     const room = this.#rooms.get(request.room);
-    if (room === undefined && this.#rooms.size >= this.#options.limits.maxRooms) {
+    if (room === undefined && this.#isFull && this.#emptyRoom() === undefined) {
       throw new ProtocolError("full", "There are too many rooms. Try again later.");
     }
     const { username, identity } = request;
@@ -295,9 +295,21 @@ export class Hub {
 
   // Rooms and the news of the engine
 
+  get #isFull(): boolean {
+    return this.#rooms.size >= this.#options.limits.maxRooms;
+  }
+
+  /** A room with nobody in it: kept for somebody on the way, but not at the cost of others. */
+  #emptyRoom(): Room | undefined {
+    for (const room of this.#rooms.values()) if (room.members.size === 0) return room;
+    return undefined;
+  }
+
   /** Loads a room. The subscription comes first, so that nothing falls between it and the reading. */
   #open(name: string): Room {
     const { engine, clock, log } = this.#options;
+    const empty = this.#isFull ? this.#emptyRoom() : undefined;
+    if (empty !== undefined) this.#forget(empty);
     const room = new Room(name, clock());
     this.#rooms.set(name, room);
     const early: News[] = [];
@@ -335,7 +347,8 @@ export class Hub {
   #forget(room: Room): void {
     room.unsubscribe();
     this.#notices.forget(room);
-    this.#rooms.delete(room.name);
+    // Another may have been opened under its name since it was given up.
+    if (this.#rooms.get(room.name) === room) this.#rooms.delete(room.name);
   }
 
   #onNews(room: Room, news: News): void {

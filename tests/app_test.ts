@@ -157,7 +157,9 @@ describe("GET /ws/:room without an upgrade answers as the upgrade would", () => 
 
   it("says that the server is full, or has too many rooms", async () => {
     const { app, hub, connections } = createTestApp({ MAX_CONNECTIONS: "1", MAX_ROOMS: "1" });
-    await hub.admit({ room: "general", username: "bob", identity: guest("1") });
+    const request = { room: "general", username: "bob", identity: guest("1") };
+    await hub.admit(request);
+    hub.join({ bufferedAmount: 0, send: () => {}, close: () => {} }, request);
     const rooms = await app.request("/ws/other?username=alice");
     assertEquals([rooms.status, (await rooms.json()).error.includes("too many rooms")], [
       503,

@@ -85,6 +85,16 @@ describe("Hub.join", () => {
     await join("bob", { room: "two" });
   });
 
+  it("lets nobody fill the server with rooms that nobody is in", async () => {
+    const { hub, join } = createHub({ maxRooms: 2 });
+    await join("alice", { room: "one" });
+    for (const room of ["x", "y", "z"]) {
+      await hub.admit({ room, username: "ghost", identity: guest("ghost") });
+    }
+    await join("bob", { room: "two" });
+    await assertRejects(() => join("carol", { room: "three" }), ProtocolError, "too many rooms");
+  });
+
   it("refuses who comes long after being admitted, when the room is forgotten", async () => {
     const { hub, pass } = createHub();
     const request = { room: "r", username: "alice", identity: guest("1") };
