@@ -48,6 +48,7 @@ import {
   type HistoryCommand,
   type HistoryEvent,
   type KickCommand,
+  peekRef,
   ProtocolError,
   type RoomChange,
   type SizeLimits,
@@ -204,13 +205,15 @@ export class Hub {
     this.#receivedAt = clock();
     const reason = this.#reasonToGo(member);
     if (reason !== undefined) return this.#expel(member, reason);
+    // Only a pause makes it good: one token among many refusals does not.
+    if (member.allowance.isFull(this.#receivedAt)) member.refusals = 0;
     const seconds = member.allowance.take(this.#receivedAt);
-    member.refusals = seconds === 0 ? 0 : member.refusals + 1;
+    if (seconds > 0) member.refusals++;
     if (member.refusals > MAX_REFUSALS) return this.#expel(member, tooMuch(seconds));
+    // What is refused is not read: that alone would cost more than it costs to send.
+    if (seconds > 0) return this.#refuse(member, tooMuch(seconds, peekRef(text)));
     try {
-      const command = decode(text, member.format, limits);
-      if (seconds > 0) throw tooMuch(seconds, command.ref);
-      this.#carryOut(member, command);
+      this.#carryOut(member, decode(text, member.format, limits));
     } catch (error) {
       this.#refuse(member, error);
     }
@@ -246,8 +249,9 @@ export class Hub {
   }
 
   /**
-   * Removes members that cannot keep up, forgets empty rooms and who no longer types, and tells the
-   * engine that this process is alive. To be called every second or so.
+   * Removes members that cannot keep up and those whose session has ended by itself, forgets empty
+   * rooms and who no longer types, and tells the engine that this process is alive. To be called
+   * every second or so.
    */
   sweep(): void {
     const { clock, engine, log } = this.#options;
@@ -256,6 +260,7 @@ export class Hub {
     for (const room of this.#rooms.values()) {
       for (const member of room.members.values()) {
         if (member.outbox.isOverdue(now)) this.#evict(member);
+        else if (this.#hasExpired(member)) this.#expel(member, sessionEnded());
       }
       for (const { username, until } of room.typing.values()) {
         if (until <= now) this.#stopTyping(room, username, "");
@@ -717,9 +722,13 @@ export class Hub {
   // Permissions and refusals
 
   /** Why a member may no longer be where it is, if so. Asked before each of its commands. */
-  #reasonToGo({ identity: { account }, room, request }: Member): ProtocolError | undefined {
-    if (account !== undefined && account.expiresAt <= this.#options.date()) return sessionEnded();
-    return room.reasonToRefuse(request);
+  #reasonToGo(member: Member): ProtocolError | undefined {
+    if (this.#hasExpired(member)) return sessionEnded();
+    return member.room.reasonToRefuse(member.request);
+  }
+
+  #hasExpired({ identity: { account } }: Member): boolean {
+    return account !== undefined && account.expiresAt <= this.#options.date();
   }
 
   /** Tells a member why a frame is refused. A frame that is too big also ends its connection. */

@@ -154,9 +154,7 @@ export class Accounts {
     const account = session && session.expiresAt > clock()
       ? await store.account(session.account)
       : undefined;
-    if (session === undefined || account === undefined) {
-      throw new ProtocolError("unauthenticated", "The session has ended. Sign in again.");
-    }
+    if (session === undefined || account === undefined) throw ended();
     const { key, username } = account;
     return {
       person: `account:${key}`,
@@ -208,6 +206,23 @@ export class Accounts {
       );
     }
   }
+
+  /**
+   * Checks again that somebody who has joined may be there: before, nobody could tell it that its
+   * session has ended, or that its name is an account's now.
+   *
+   * @throws {ProtocolError} `unauthenticated`
+   */
+  async confirm(identity: Identity, username: string | undefined): Promise<void> {
+    const { account } = identity;
+    if (account !== undefined) {
+      if (await this.#options.store.session(account.tokenHash) === undefined) throw ended();
+    } else if (username !== undefined) await this.checkName(identity, username);
+  }
+}
+
+function ended(): ProtocolError {
+  return new ProtocolError("unauthenticated", "The session has ended. Sign in again.");
 }
 
 function taken(): ProtocolError {

@@ -81,6 +81,18 @@ interface Session {
   close(event: CloseEvent): void;
 }
 
+/** How a request becomes a socket. */
+interface UpgradeOptions {
+  /** Whose it will be: an account's key; absent for a guest. */
+  readonly account?: string | undefined;
+  /** The subprotocol that will be spoken. */
+  readonly protocol?: string | undefined;
+  /** Begins what the socket is for. */
+  readonly serve: (socket: WebSocket) => Session;
+  /** Ends a socket that is one too many, or comes too late. */
+  readonly refuse: (socket: WebSocket, error: ProtocolError) => void;
+}
+
 const GREETING = "WebSocket Chat Server - Connect to /ws";
 
 /** Makes the HTTP application. */
@@ -94,7 +106,11 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   app.all("/echo", async (c) => {
     knock(c);
     const { account } = await identify(c, accounts);
-    return upgrade(c, (socket) => new EchoSession(socket, options), { account: account?.key });
+    return upgrade(c, {
+      account: account?.key,
+      serve: (socket) => new EchoSession(socket, options),
+      refuse: (socket, { code }) => shut(socket, ERROR_CLOSE[code]),
+    });
   });
 
   app.use(secureHeaders({
@@ -142,7 +158,9 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
       log.error("request failed", { path: c.req.path, ...errorFields(error) });
       return c.json({ error: "Something went wrong on the server. Try again later." }, 500);
     }
-    log.info("refused", { path: c.req.path, status: refusal.status, reason: error.message });
+    const { path } = c.req;
+    const { status } = refusal;
+    log.info("refused", { path, status, reason: error.message, address: addressOf(c) });
     for (const [name, value] of Object.entries(refusal.headers)) c.header(name, value);
     return c.json({ error: error.message }, refusal.status);
   });
@@ -192,18 +210,20 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   async function enter(c: Context<AppEnv>, request: JoinRequest): Promise<Response> {
     const address = addressOf(c);
     await hub.admit(request);
-    return upgrade(c, (socket) => openRoom(socket, request, address, options), {
+    return upgrade(c, {
       account: request.identity.account?.key,
       protocol: request.format === "v1" ? SUBPROTOCOL : undefined,
+      serve: (socket) => openRoom(socket, request, address, options),
+      refuse: (socket, error) => refuseRoom(socket, request, error),
     });
   }
 
   function upgrade(
     c: Context<AppEnv>,
-    serve: (socket: WebSocket) => Session | undefined,
-    { account, protocol }: { account?: string | undefined; protocol?: string | undefined },
+    { account, protocol, serve, refuse }: UpgradeOptions,
   ): Response {
     const owner = { address: addressOf(c), account };
+    const { path } = c.req;
     connections.check(owner);
     checkHandshake(c.req.raw, protocol);
     const { socket, response } = Deno.upgradeWebSocket(c.req.raw, {
@@ -223,10 +243,18 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
       }
     };
     // A handshake that is cut off has no events at all: a connection counts from its `open` on.
-    socket.onopen = () => {
-      connections.add(socket, owner);
-      guard(() => session = serve(socket));
-    };
+    socket.onopen = () =>
+      guard(() => {
+        try {
+          connections.add(socket, owner);
+          session = serve(socket);
+        } catch (error) {
+          // Since the checks before the upgrade, things may have changed.
+          if (!(error instanceof ProtocolError)) throw error;
+          log.info("refused", { path, ...owner, reason: error.message });
+          refuse(socket, error);
+        }
+      });
     socket.onmessage = ({ data }) => guard(() => session?.message(data));
     socket.onclose = (event) => {
       connections.delete(socket);
@@ -283,28 +311,36 @@ function readWhole(c: Context<AppEnv>, name: string): number | undefined {
   throw new ProtocolError("bad_request", `${name} must be a whole number.`);
 }
 
-/** Joins the room, or says why not: since the checks before the upgrade, things may have changed. */
+/** Joins the room. */
 function openRoom(
   socket: WebSocket,
   request: JoinRequest,
   address: string | undefined,
-  options: AppOptions,
-): Session | undefined {
-  const { hub, log } = options;
-  const { room, username, format = "json" } = request;
+  { hub, accounts, log }: AppOptions,
+): Session {
+  const { room, username } = request;
   const fields = { room, username, address };
-  try {
-    const member = hub.join(socket, request);
-    log.info("joined", fields);
-    return new RoomSession(member, hub, log, fields);
-  } catch (error) {
-    if (!(error instanceof ProtocolError)) throw error;
-    const { code, message: content } = error;
-    log.info("refused", { ...fields, reason: content });
-    socket.send(encode({ type: "error", content, room, username: "", code }, format)!);
-    shut(socket, ERROR_CLOSE[code]);
-    return undefined;
-  }
+  const member = hub.join(socket, request);
+  log.info("joined", fields);
+  accounts.confirm(request.identity, username).catch((error) => {
+    // Where nothing can be read now, everything else says so.
+    if (!(error instanceof ProtocolError) || error.code !== "unauthenticated") return;
+    if (member.isGone) return;
+    log.info("refused", { ...fields, reason: error.message });
+    hub.leave(member);
+    refuseRoom(socket, request, error);
+  });
+  return new RoomSession(member, hub, log, fields);
+}
+
+/** Says, in the format that was asked for, why somebody cannot join after all. */
+function refuseRoom(
+  socket: WebSocket,
+  { room, format = "json" }: JoinRequest,
+  { code, message: content }: ProtocolError,
+): void {
+  socket.send(encode({ type: "error", content, room, username: "", code }, format)!);
+  shut(socket, ERROR_CLOSE[code]);
 }
 
 /** A socket that is a member of a room. */

@@ -69,8 +69,14 @@ export class Connections {
     }
   }
 
-  /** Counts a connection as open. */
+  /**
+   * Counts a connection as open. Of many that come in the same moment, each was checked before any
+   * was open: so it is checked again.
+   *
+   * @throws {ProtocolError} as {@linkcode Connections.check} does
+   */
   add(connection: Closable, owner: Owner): void {
+    this.check(owner);
     this.#open.set(connection, owner);
     count(this.#perAddress, addressKey(owner.address), 1);
     if (owner.account !== undefined) count(this.#perAccount, owner.account, 1);

@@ -410,6 +410,11 @@ export function decode(text: string, format: Format, limits: SizeLimits): Comman
   return { type: "chat", content: readContent(text, limits) };
 }
 
+/** The `ref` that a frame seems to have, without reading the frame: for one that is refused as it is. */
+export function peekRef(text: string): string | undefined {
+  return /"ref"\s*:\s*"([^"\\]{1,64})"/.exec(text)?.[1];
+}
+
 /** The JSON object that a frame holds, if it is one with a `type`. */
 function parseCommandObject(text: string): Record<string, unknown> | undefined {
   if (!/^\s*\{/.test(text)) return undefined;

@@ -9,6 +9,15 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
+import { Hub } from "../hub.ts";
+import { Accounts } from "../lib/accounts.ts";
+import { createApp } from "../lib/app.ts";
+import { readConfig } from "../lib/config.ts";
+import { Connections } from "../lib/connections.ts";
+import { MemoryEngine } from "../lib/engine_memory.ts";
+import { createLogger } from "../lib/logger.ts";
+import { Passwords } from "../lib/passwords.ts";
+import { RateLimiter } from "../lib/rate_limit.ts";
 import { Client } from "./client.ts";
 import {
   call,
@@ -22,7 +31,7 @@ import {
   soon,
   Visitor,
 } from "./people.ts";
-import { startServer, type TestServer } from "./server.ts";
+import { startServer, TEST_ENV, type TestServer } from "./server.ts";
 import { V1Client } from "./v1_client.ts";
 
 /** What a secret looks like. */
@@ -392,6 +401,76 @@ describe("Cookies", () => {
     assertEquals((await register(behind, "bob")).status, 201);
     const { headers } = await login(behind, "bob", PASSWORD, { headers: https });
     assertStringIncludes(headers.get("set-cookie")!, "; Secure");
+  });
+});
+
+describe("What happens while somebody is joining", () => {
+  /** A server on which joining waits, after all was checked, until the test lets it go on. */
+  function startSlow() {
+    const config = readConfig(TEST_ENV);
+    const limits = { ...config, writeWaitMs: 10_000 };
+    const log = createLogger({ level: "error", write: () => {} });
+    const clock = () => performance.now();
+    const newId = () => crypto.randomUUID();
+    const engine = new MemoryEngine({ clock: Date.now, newId, keep: 50, leaseMs: 30_000 });
+    const [checked, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const state = engine.state.bind(engine);
+    engine.state = async (room) => {
+      checked.resolve();
+      await gate.promise;
+      return await state(room);
+    };
+    const defer = (callback: () => void) => void setTimeout(callback);
+    const after = () => {};
+    const hub = new Hub({ engine, limits, log, clock, date: Date.now, newId, defer, after });
+    const passwords = new Passwords(1);
+    const accounts = new Accounts({ ...config, store: engine, passwords, clock: Date.now });
+    const limiter = new RateLimiter(config.joinRate, clock);
+    const app = createApp({
+      ...config,
+      hub,
+      accounts,
+      connections: new Connections(config),
+      limits,
+      joinLimiter: limiter,
+      authLimiter: limiter,
+      log,
+      clock,
+      publicDir: `${import.meta.dirname}/../public`,
+    });
+    const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, app.fetch);
+    const { port } = http.addr;
+    return {
+      where: { url: `http://127.0.0.1:${port}`, port },
+      accounts,
+      isChecked: checked.promise,
+      goOn: gate.resolve,
+      [Symbol.asyncDispose]: () => http.shutdown(),
+    };
+  }
+
+  it("counts: a session that ends before its socket opens has no socket for long", async () => {
+    await using slow = startSlow();
+    await slow.accounts.register("alice", PASSWORD);
+    const { token } = await slow.accounts.login("alice", PASSWORD);
+    const opening = Visitor.open(slow.where, `/ws/r?token=${token}`);
+    await slow.isChecked;
+    await slow.accounts.logout(token);
+    slow.goOn();
+    using visitor = await opening;
+    assertEquals((await visitor.nextOf("error")).code, "unauthenticated");
+    assertEquals(await soon(visitor.closeCode()), 4001);
+  });
+
+  it("counts: a name that is registered before its guest is in is not the guest's", async () => {
+    await using slow = startSlow();
+    const opening = Visitor.open(slow.where, "/ws/r?username=DORA");
+    await slow.isChecked;
+    await slow.accounts.register("dora", PASSWORD);
+    slow.goOn();
+    using visitor = await opening;
+    assertEquals((await visitor.nextOf("error")).code, "unauthenticated");
+    assertEquals(await soon(visitor.closeCode()), 4001);
   });
 });
 

@@ -181,7 +181,8 @@ describe("A ban", () => {
       const names = ["a", "b", "c", "d"];
       const guests = [];
       for (const name of names) guests.push(await V1Client.join(other.ws, "r", name));
-      await Promise.all(names.map((username) => root.ask({ type: "kick", username, ban: true })));
+      for (const username of names) root.send({ type: "kick", username, ban: true, ref: username });
+      await root.next(() => root.all("ack").length === names.length);
       for (const guest of guests) assertEquals((await guest.closed).code, 4003);
       for (const name of names) {
         const { status } = await call(other, "GET", `/ws/r?username=${name}`);
@@ -262,10 +263,10 @@ describe("A private room", () => {
         assertError(await stranger.nextOf("error"), "forbidden", PRIVATE);
       }
       assertEquals((await soon(plain.closed)).code, 4003);
+      await mia.next((event) => event.type === "presence" && event.online === 3);
       for (const member of [olga, mia, root]) {
         assertEquals((await member.ask({ type: "ping" })).type, "pong");
       }
-      await olga.next((event) => event.type === "presence" && event.online === 3);
       // A member that is taken off the list goes too.
       assertEquals((await olga.ask({ type: "room", members: [] })).type, "ack");
       assertEquals((await soon(mia.closed)).code, 4003);
@@ -401,6 +402,32 @@ describe("Settings and bans", () => {
       await second.stop();
       await Deno.remove(folder, { recursive: true });
     }
+  });
+});
+
+describe("Changes of a room's settings in the same moment", () => {
+  it("give it to one account, and the other is told so", async () => {
+    const { hub } = createHub();
+    const change = (name: string) => hub.changeRoom("r", account(name), { private: true });
+    const results = await Promise.allSettled([change("ann"), change("bea")]);
+    assertEquals(results.map(({ status }) => status), ["fulfilled", "rejected"]);
+    assertEquals((await hub.changeRoom("r", account("ann"), { unban: [] })).owner, "ann");
+  });
+
+  it("lose none of each other: two bans are two bans", async () => {
+    const { hub, join, turn } = createHub();
+    const { member } = await join("root", { identity: account("root", { isAdmin: true }) });
+    const guests = [await join("bob"), await join("carl")];
+    turn();
+    for (const username of ["bob", "carl"]) {
+      hub.receive(member, JSON.stringify({ type: "kick", username, ban: true }));
+    }
+    // Until all that can be done without waiting for anything is done.
+    await new Promise((resolve) => setTimeout(resolve));
+    const root = account("root", { isAdmin: true });
+    const { bans } = await hub.changeRoom("r", root, { private: false });
+    assertEquals(bans.map(({ key }) => key), ["bob", "carl"]);
+    assertEquals(guests.map(({ peer }) => peer.closed), [4003, 4003]);
   });
 });
 

@@ -131,10 +131,11 @@ export class Visitor implements Disposable {
 
   /** The code in the close frame; `undefined` if the connection ends without one. */
   async closeCode(): Promise<number | undefined> {
-    for (const { opcode, payload } of await this.client.readFrames()) {
-      if (opcode === OPCODE.close) return payload[0]! << 8 | payload[1]!;
+    while (true) {
+      const next = await this.client.readFrame();
+      if (next === undefined) return undefined;
+      if (next.opcode === OPCODE.close) return next.payload[0]! << 8 | next.payload[1]!;
     }
-    return undefined;
   }
 
   close(): void {
