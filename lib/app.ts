@@ -34,7 +34,7 @@ import {
   type SizeLimits,
   SUBPROTOCOL,
 } from "./protocol.ts";
-import type { RateLimiter } from "./rate_limit.ts";
+import { type Rate, type RateLimiter, TokenBucket } from "./rate_limit.ts";
 import type { JoinRequest, Member, Resume } from "./room.ts";
 
 /** The hub, as far as HTTP knows it. */
@@ -53,7 +53,7 @@ export interface AppOptions {
   readonly hub: Rooms;
   readonly accounts: Accounts;
   readonly connections: Connections;
-  readonly limits: OutboxLimits & SizeLimits;
+  readonly limits: OutboxLimits & SizeLimits & { readonly messageRate: Rate };
   /** Attempts to join, and to register or sign in, by address. */
   readonly joinLimiter: RateLimiter;
   readonly authLimiter: RateLimiter;
@@ -374,16 +374,19 @@ class RoomSession implements Session {
 class EchoSession implements Session {
   readonly #socket: WebSocket;
   readonly #outbox: Outbox;
+  readonly #allowance: TokenBucket;
   readonly #options: AppOptions;
 
   constructor(socket: WebSocket, options: AppOptions) {
     this.#socket = socket;
     this.#outbox = new Outbox(socket, options.limits);
+    this.#allowance = new TokenBucket(options.limits.messageRate, options.clock());
     this.#options = options;
   }
 
   message(data: string | ArrayBuffer): void {
     const { limits, clock } = this.#options;
+    if (this.#allowance.take(clock()) > 0) return shut(this.#socket, CLOSE.rateLimit);
     const size = typeof data === "string" ? Buffer.byteLength(data) : data.byteLength;
     if (size > limits.maxFrameBytes) return shut(this.#socket, CLOSE.tooBig);
     if (this.#outbox.isOverdue(clock())) return shut(this.#socket, CLOSE.tooSlow);

@@ -12,6 +12,9 @@ export interface Closable {
   close(code: number, reason: string): void;
 }
 
+/** When somebody with too many connections may ask again. */
+const RETRY_SECONDS = 10;
+
 /** Whose connection it is. */
 export interface Owner {
   /** The peer's address, as far as it is known. */
@@ -59,13 +62,13 @@ export class Connections {
     }
     if ((this.#perAddress.get(addressKey(address)) ?? 0) >= maxConnectionsPerAddress) {
       const sentence = "There are too many connections from your address. Close some first.";
-      throw new ProtocolError("rate_limited", sentence);
+      throw new ProtocolError("rate_limited", sentence, { retryAfter: RETRY_SECONDS });
     }
     if (
       account !== undefined && (this.#perAccount.get(account) ?? 0) >= maxConnectionsPerAccount
     ) {
       const sentence = "Your account has too many connections. Close some first.";
-      throw new ProtocolError("rate_limited", sentence);
+      throw new ProtocolError("rate_limited", sentence, { retryAfter: RETRY_SECONDS });
     }
   }
 

@@ -4,19 +4,23 @@
 /**
  * The page: joins rooms through `connection.js` and looks after what is around the conversation:
  * address, dialogs, status, title and notifications. `log.js` shows what is said, `people.js` who is
- * there, `composer.js` is where one writes.
+ * there, `composer.js` is where one writes, `sign_in.js` where one says who one is.
  *
  * @module
  */
 
+import { AccountError, readSession, signOut } from "./account.js";
 import { canSeal, Cipher, createKey, isKey, isSealed, maxTextBytes } from "./cipher.js";
 import { HELP, readLine } from "./commands.js";
 import { Composer } from "./composer.js";
 import { Connection, isSameName } from "./connection.js";
 import { element, listOf, Log } from "./log.js";
 import { browser, tab } from "./memory.js";
+import { KickDialog, SettingsDialog } from "./moderation.js";
 import { People } from "./people.js";
+import { SignIn } from "./sign_in.js";
 
+/** @import { Session } from "./account.js" */
 /** @import { ConnectionState, Outgoing, Told } from "./connection.js" */
 /** @import { Mode } from "./composer.js" */
 /** @import { Message } from "./log.js" */
@@ -25,7 +29,8 @@ import { People } from "./people.js";
 /** @typedef {{ room: string, key: string }} Place */
 
 const DEFAULT_ROOM = "lobby";
-const PRIVATE_ROOM = /^private-([a-z2-7]{16})$/;
+/** What the address of an encrypted room looks like. */
+const SEALED_ROOM = /^private-([a-z2-7]{16})$/;
 /** How long a passing remark stays. */
 const TOAST_MS = 2500;
 /** What is read out is gathered for so long; more than so many messages are only counted. */
@@ -34,7 +39,14 @@ const MAX_ANNOUNCED = 3;
 
 const WELCOME = "Join the conversation";
 const PICK = "Pick a name and a room. No account needed.";
-const INVITED = "You have the link to a private room. What is said there is encrypted end to end.";
+const PICK_ROOM = "Pick a room.";
+const ELSEWHERE = "You can join another room.";
+const ACCOUNTS_ONLY = "This server is for people with an account.";
+const MEMBERS_ONLY = "Only members may come in. The server can read what is said.";
+const INVITED =
+  "You have the link to an encrypted room. Only people with the link can read what is said there.";
+/** Refusals that may have to do with who one is for the server by now. */
+const ACCOUNT_CODES = new Set([401, 403, 4001, 4003]);
 const NO_KEY =
   "Your link lacks the key of this room. Ask for the whole link to read and write here.";
 const NO_CRYPTO =
@@ -47,11 +59,17 @@ const page = {
   about: get("about", HTMLButtonElement),
   roomName: get("room-name", HTMLElement),
   lock: get("lock", SVGElement),
+  membersOnly: get("members-only", HTMLButtonElement),
   toast: get("toast", HTMLElement),
   announcer: get("announcer", HTMLElement),
   copy: get("copy", HTMLButtonElement),
   menu: get("menu", HTMLElement),
   notify: get("notify", HTMLButtonElement),
+  settings: get("settings", HTMLButtonElement),
+  switchWords: get("switch-words", HTMLElement),
+  signIn: get("sign-in", HTMLButtonElement),
+  me: get("me", HTMLElement),
+  meName: get("me-name", HTMLElement),
 
   log: get("log", HTMLElement),
   empty: get("empty", HTMLElement),
@@ -69,6 +87,11 @@ const page = {
   retry: get("retry", HTMLButtonElement),
 
   join: get("join", HTMLDialogElement),
+  joinReason: get("join-reason", HTMLElement),
+  joinMe: get("join-me", HTMLElement),
+  joinMeName: get("join-me-name", HTMLElement),
+  joinAccount: get("join-account", HTMLElement),
+  accountGuest: get("account-guest", HTMLButtonElement),
   joinForm: get("join-form", HTMLFormElement),
   joinTitle: get("join-title", HTMLElement),
   joinIntro: get("join-intro", HTMLElement),
@@ -77,6 +100,7 @@ const page = {
   joinPrivate: get("join-private", HTMLButtonElement),
   joinCancel: get("join-cancel", HTMLButtonElement),
   name: get("name", HTMLInputElement),
+  nameField: get("name-field", HTMLElement),
   nameError: get("name-error", HTMLElement),
   room: get("room", HTMLInputElement),
   roomField: get("room-field", HTMLElement),
@@ -130,6 +154,52 @@ const people = new People({
 }, (name) => {
   if (page.people.matches(":popover-open")) page.people.hidePopover();
   composer.whisper(name);
+}, (name) => {
+  if (page.people.matches(":popover-open")) page.people.hidePopover();
+  if (connection) kickDialog.open(connection, name);
+});
+
+const signIn = new SignIn({
+  title: page.joinTitle,
+  intro: page.joinIntro,
+  form: get("account-form", HTMLFormElement),
+  reason: get("account-reason", HTMLElement),
+  name: get("account-name", HTMLInputElement),
+  nameError: get("account-name-error", HTMLElement),
+  password: get("password", HTMLInputElement),
+  passwordHint: get("password-hint", HTMLElement),
+  passwordError: get("password-error", HTMLElement),
+  error: get("account-error", HTMLElement),
+  submit: get("account-button", HTMLButtonElement),
+  other: get("account-other", HTMLButtonElement),
+}, { onSignedIn });
+
+const kickDialog = new KickDialog({
+  dialog: get("kick", HTMLDialogElement),
+  form: get("kick-form", HTMLFormElement),
+  title: get("kick-title", HTMLElement),
+  reason: get("kick-reason", HTMLInputElement),
+  ban: get("kick-ban", HTMLInputElement),
+  error: get("kick-error", HTMLElement),
+  submit: get("kick-button", HTMLButtonElement),
+  cancel: get("kick-cancel", HTMLButtonElement),
+}, toast);
+
+const settingsDialog = new SettingsDialog({
+  dialog: get("room-settings", HTMLDialogElement),
+  form: get("room-settings-form", HTMLFormElement),
+  claim: get("claim", HTMLElement),
+  closed: get("closed", HTMLInputElement),
+  membersField: get("members-field", HTMLElement),
+  members: get("members", HTMLTextAreaElement),
+  bansField: get("bans-field", HTMLElement),
+  bans: get("bans", HTMLElement),
+  error: get("room-settings-error", HTMLElement),
+  submit: get("room-settings-button", HTMLButtonElement),
+  cancel: get("room-settings-cancel", HTMLButtonElement),
+}, () => {
+  showRole();
+  toast("Room settings saved");
 });
 
 /** The room one is in, or is on the way into. @type {Connection | undefined} */
@@ -144,6 +214,10 @@ let cipher;
 let candidate;
 /** @type {Place} */
 let place = readAddress();
+/** Who one is for the server. @type {Session} */
+let me = { username: null, guests: true };
+/** Whether the server has said so. */
+let knowsMe = false;
 /** Whether the server has ever let us into this room. */
 let hasArrived = false;
 /** Finds the reader's name in a text. */
@@ -193,18 +267,18 @@ function decode(text) {
 }
 
 /** Whether what is said there is encrypted. @param {Place} place */
-function isPrivate({ room, key }) {
-  return key !== "" || PRIVATE_ROOM.test(room);
+function isEncrypted({ room, key }) {
+  return key !== "" || SEALED_ROOM.test(room);
 }
 
 /** What a room is called on the page. @param {string} room */
 function titleOf(room) {
-  const [, letters] = PRIVATE_ROOM.exec(room) ?? [];
-  return letters ? `Private room ${letters.slice(0, 4)}` : room;
+  const [, letters] = SEALED_ROOM.exec(room) ?? [];
+  return letters ? `Encrypted room ${letters.slice(0, 4)}` : room;
 }
 
 /** A name that nobody guesses, and a key that nobody has. @returns {Place} */
-function newPrivatePlace() {
+function newEncryptedPlace() {
   const letters = "abcdefghijklmnopqrstuvwxyz234567";
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const name = Array.from(bytes, (byte) => letters[byte % 32]).join("");
@@ -215,7 +289,7 @@ function newPrivatePlace() {
 function followAddress() {
   const next = readAddress();
   if (next.room === place.room && next.key === place.key) return;
-  if (connection && hasArrived) go(next, connection.username);
+  if (connection && hasArrived) go(next, me.username ?? connection.username);
   else {
     place = next;
     askToJoin();
@@ -249,8 +323,8 @@ async function go(next, username, unsent = []) {
   candidate = undefined;
   if (connection?.state.state === "live") {
     candidate = joining;
-    joining.on("state", (state) => {
-      if (joining === candidate) onCandidate(state, { ...next, room }, nextCipher);
+    joining.on("state", () => {
+      if (joining === candidate) onCandidate(joining, { ...next, room }, nextCipher);
     });
   } else adopt(joining, { ...next, room }, nextCipher);
   joining.open();
@@ -261,8 +335,8 @@ async function cipherFor(next) {
   return isKey(next.key) && canSeal() ? await Cipher.fromKey(next.key) : undefined;
 }
 
-/** @param {ConnectionState} state @param {Place} next @param {Cipher | undefined} nextCipher */
-function onCandidate(state, next, nextCipher) {
+/** @param {Connection} joining @param {Place} next @param {Cipher | undefined} nextCipher */
+function onCandidate({ state, username }, next, nextCipher) {
   showJoining(state);
   if (state.state === "live" && candidate) {
     const joined = candidate;
@@ -273,7 +347,7 @@ function onCandidate(state, next, nextCipher) {
     candidate?.close();
     candidate = undefined;
     const { reason } = state;
-    if (page.join.open && state.state === "refused") showRefusal(state);
+    if (page.join.open && state.state === "refused") showRefusal(state, username);
     else composer.hint(reason || "The server does not answer.");
     // The address may already be that of the other room.
     if (!page.join.open) history.replaceState(null, "", addressOf(place));
@@ -318,39 +392,130 @@ function leave() {
   const left = connection;
   left?.close();
   tab.place = undefined;
-  page.menu.hidePopover();
   askToJoin(`You left ${titleOf(left?.room ?? DEFAULT_ROOM)}`);
 }
 
 /** @param {string} [title] */
 function askToJoin(title = WELCOME) {
-  const isInvited = isPrivate(place);
-  page.joinTitle.textContent = isInvited && title === WELCOME ? "Join a private room" : title;
-  page.joinIntro.textContent = !isInvited ? PICK : keyTrouble() || INVITED;
+  if (!me.guests && me.username === null) return askToSignIn();
+  const isInvited = isEncrypted(place);
+  page.joinTitle.textContent = isInvited && title === WELCOME ? "Join an encrypted room" : title;
+  page.joinIntro.textContent = isInvited
+    ? keyTrouble() || INVITED
+    : me.username === null
+    ? PICK
+    : PICK_ROOM;
   page.room.value = place.room;
   page.roomField.hidden = isInvited;
   page.joinPrivate.hidden = isInvited || !canSeal();
   page.joinCancel.hidden = connection?.state.state !== "live";
-  if (!page.name.value) page.name.value = connection?.username ?? "";
+  page.nameField.hidden = page.joinAccount.hidden = me.username !== null;
+  if (!page.name.value && me.username === null) page.name.value = connection?.username ?? "";
   complain(undefined, "");
+  page.joinReason.textContent = "";
+  signIn.hide();
+  page.joinForm.hidden = false;
+  openJoin();
+  showJoining(connection?.state ?? { state: "closed" });
+  (page.name.value || me.username !== null ? page.joinButton : page.name).focus();
+}
+
+/**
+ * Shows the form for signing in.
+ *
+ * @param {{ name?: string, reason?: string, isNew?: boolean }} [how] `reason`: why one is asked to;
+ *   `isNew`: to make an account
+ */
+function askToSignIn(how = {}) {
+  page.joinForm.hidden = true;
+  signIn.show({ ...how, intro: me.guests ? "" : ACCOUNTS_ONLY });
+  const isIn = connection?.state.state === "live";
+  page.accountGuest.hidden = !me.guests && !isIn;
+  page.accountGuest.textContent = isIn ? "Stay in this room" : "Continue without an account";
+  openJoin();
+  signIn.focus();
+}
+
+function openJoin() {
   for (const popover of [page.people, page.menu]) {
     if (popover.matches(":popover-open")) popover.hidePopover();
   }
+  // Whatever was being asked is about a room in which one is no longer.
+  for (const dialog of document.querySelectorAll("dialog")) {
+    if (dialog !== page.join) dialog.close();
+  }
   if (!page.join.open) page.join.showModal();
-  showJoining(connection?.state ?? { state: "closed" });
-  (page.name.value ? page.joinButton : page.name).focus();
+}
+
+/** What the room was that the dialog asks for. @returns {Place} */
+function askedPlace() {
+  if (isEncrypted(place) && page.roomField.hidden) return place;
+  return { room: page.room.value.normalize("NFC").trim(), key: "" };
+}
+
+/** Finds out who one is for the server. Where it cannot tell, all stays as it was. */
+async function learnSession() {
+  try {
+    me = await readSession();
+    knowsMe = true;
+  } catch (error) {
+    if (!(error instanceof AccountError)) throw error;
+  }
+  showMe();
+}
+
+function showMe() {
+  const { username } = me;
+  page.me.hidden = page.joinMe.hidden = username === null;
+  page.signIn.hidden = username !== null;
+  page.meName.textContent = page.joinMeName.textContent = username ?? "";
+  page.switchWords.textContent = username === null ? "Change name or room" : "Change room";
+  showRole();
+}
+
+/** @returns {Promise<boolean>} whether the browser has kept the proof */
+async function onSignedIn() {
+  await learnSession();
+  if (me.username === null) return false;
+  const next = page.roomField.hidden || page.room.value === "" ? place : askedPlace();
+  askToJoin();
+  submitJoin(next);
+  return true;
+}
+
+async function leaveAccount() {
+  const left = connection;
+  // First, so that the server has nobody to send away.
+  left?.close();
+  candidate?.close();
+  candidate = undefined;
+  try {
+    await signOut();
+  } catch (error) {
+    left?.open();
+    return toast(error instanceof Error ? error.message : String(error));
+  }
+  tab.place = undefined;
+  connection = undefined;
+  me = { ...me, username: null };
+  page.name.value = browser.name;
+  showMe();
+  askToJoin("You are signed out");
 }
 
 /** @param {Place} next */
 function submitJoin(next) {
-  const name = page.name.value.normalize("NFC").trim();
+  const name = me.username ?? page.name.value.normalize("NFC").trim();
   if (name === "") return complain(page.name, "Type your name.");
   if (next.room === "") return complain(page.room, "Type a room.");
   complain(undefined, "");
   const isHere = connection?.state.state === "live" && name === connection.username &&
     next.room === place.room && next.key === place.key;
-  if (isHere) page.join.close();
-  else go(next, name);
+  if (isHere) return page.join.close();
+  // After a session has ended, what could not be sent any more is sent by the next one.
+  const isAgain = connection?.state.state === "refused" && hasArrived &&
+    connection.username === name && next.room === place.room && next.key === place.key;
+  go(next, name, isAgain ? connection?.unsent : []);
 }
 
 /** The server has let us in: from now on the link and a reload lead back here. */
@@ -361,8 +526,7 @@ function arrived() {
   composer.maxBytes = maxBytes();
   if (hasArrived) return;
   hasArrived = true;
-  browser.name = username;
-  page.name.value = username;
+  if (me.username === null) browser.name = page.name.value = username;
   keepPlace();
   const address = addressOf(place);
   const isNew = location.pathname.startsWith("/r/") &&
@@ -380,16 +544,32 @@ function maxBytes() {
 }
 
 /**
- * Says in the dialog why joining failed, at the field that can mend it.
+ * Says in the dialog why one is not in the room, at the field that can mend it.
  *
  * @param {{ reason: string, code: number }} refusal
+ * @param {string} username as which one was refused
  */
-function showRefusal({ reason, code }) {
+async function showRefusal({ reason, code }, username) {
+  // An account that is made lets go the guest who had its name: the form goes on by itself.
+  if (signIn.isBusy) return;
+  const asked = connection;
+  if (ACCOUNT_CODES.has(code)) await learnSession();
+  if (signIn.isBusy || asked !== connection) return;
+  if ([401, 4001].includes(code) && me.username === null) {
+    return askToSignIn({ name: username, reason });
+  }
   // The server's sentences about names begin with which of the two they are about.
   const aboutRoom = code === 400 && reason.startsWith("The room");
-  const aboutName = [400, 409, 4009].includes(code) && !aboutRoom;
-  if (!page.join.open) askToJoin(hasArrived ? "You are no longer in the room" : WELCOME);
-  complain(aboutName ? page.name : aboutRoom ? page.room : undefined, reason);
+  const aboutName = [400, 409, 4009].includes(code) && !aboutRoom && me.username === null;
+  const wasIn = hasArrived && connection?.state.state === "refused";
+  if (wasIn) {
+    askToJoin(`You are no longer in ${titleOf(connection?.room ?? "")}`);
+    page.joinIntro.textContent = ELSEWHERE;
+    page.room.select();
+  } else if (!page.join.open) askToJoin();
+  if (aboutName || aboutRoom) return complain(aboutName ? page.name : page.room, reason);
+  complain(undefined, "");
+  page.joinReason.textContent = reason;
 }
 
 /**
@@ -420,6 +600,7 @@ function showState(state) {
   page.statusWords.textContent = statusWords(state);
   page.countdown.textContent = "";
   if (state.state === "live") {
+    if (!knowsMe) learnSession();
     arrived();
     showTrouble("");
   } else {
@@ -433,7 +614,7 @@ function showState(state) {
     showTrouble(`${why} What you write is sent when it is back.`);
   } else if (state.state === "refused") {
     tab.place = undefined;
-    showRefusal(state);
+    showRefusal(state, connection?.username ?? "");
   }
   page.retry.hidden = state.state !== "reconnecting";
   showJoining(state);
@@ -474,7 +655,7 @@ function showTrouble(words) {
 
 /** What the page says about the room before anything is said in it. */
 function showPlace() {
-  const isSecret = isPrivate(place);
+  const isSecret = isEncrypted(place);
   const trouble = keyTrouble();
   page.roomName.textContent = titleOf(place.room);
   page.lock.toggleAttribute("hidden", !isSecret);
@@ -483,7 +664,7 @@ function showPlace() {
   page.emptyAbout.hidden = !isSecret || trouble !== "";
   // A link without its key helps nobody.
   page.copy.hidden = page.invite.hidden = trouble !== "";
-  page.emptyTitle.textContent = isSecret ? "This room is private" : "Nothing said here yet";
+  page.emptyTitle.textContent = isSecret ? "This room is encrypted" : "Nothing said here yet";
   page.emptyWords.textContent = trouble ||
     (isSecret
       ? "Only people with the link can read what is written here. Send it to those you want to talk to."
@@ -492,9 +673,20 @@ function showPlace() {
   showTitle();
 }
 
+/** What one may do here, and whether others may come in. */
+function showRole() {
+  const { role, isPrivate, room } = connection ?? { role: "member", isPrivate: false, room: "" };
+  const isModerator = role !== "member";
+  log.moderated = people.mayRemove = isModerator;
+  page.membersOnly.hidden = !isPrivate;
+  // Whoever has an account may look after a room that nobody looks after yet; the lobby is for all.
+  const mayClaim = me.username !== null && !isPrivate && room !== DEFAULT_ROOM && room !== "";
+  page.settings.hidden = !isModerator && !mayClaim;
+}
+
 /** Why what is said in this room can be neither read nor written; nothing if it can. */
 function keyTrouble() {
-  if (!isPrivate(place)) return "";
+  if (!isEncrypted(place)) return "";
   if (!isKey(place.key)) return NO_KEY;
   return canSeal() ? "" : NO_CRYPTO;
 }
@@ -516,6 +708,7 @@ function receive(events) {
 function receiveOne(event) {
   switch (event.type) {
     case "welcome":
+      showRole();
       if (!event.recovered) log.setOlder(event.seq > 0);
       return;
     case "chat":
@@ -541,7 +734,9 @@ function receiveOne(event) {
       return showTyping();
     }
     case "error":
-      return composer.hint(event.content);
+      // Too fast can be here what nobody needs to know of: that one types. A message waits by itself.
+      if (event.code !== "rate_limited") composer.hint(event.content);
+      return;
   }
 }
 
@@ -594,7 +789,7 @@ function sealOf({ seal, content }) {
 function showOutgoing({ ref, content, to, status, reason, ack }) {
   const news = { status, reason: reason || "" };
   if (ack) {
-    const { id, seq, timestamp } = ack;
+    const { id = "", seq, timestamp = "" } = ack;
     log.settle(ref, { ...news, id, at: dateOf(timestamp), ...(seq !== undefined && { seq }) });
   } else if (shown.has(ref)) log.settle(ref, news);
   else {
@@ -610,7 +805,10 @@ function showOutgoing({ ref, content, to, status, reason, ack }) {
     });
   }
   if (status === "failed") announce(`Not sent: ${content}. ${reason}`);
-  if (connection?.state.state === "live") showTrouble(status === "waiting" ? reason : "");
+  if (connection?.state.state === "live") {
+    const held = connection.unsent.find((item) => item.status === "waiting" && item.reason !== "");
+    showTrouble(held?.reason ?? "");
+  }
   keepPlace();
 }
 
@@ -796,7 +994,7 @@ async function copyLink() {
   try {
     // There is no clipboard on plain http, other than on localhost.
     await navigator.clipboard.writeText(new URL(addressOf(place), location.href).href);
-    toast(isPrivate(place) ? "Private link copied" : "Link copied");
+    toast(isEncrypted(place) ? "Encrypted room's link copied" : "Link copied");
   } catch {
     toast("Please copy the link from the address bar");
   }
@@ -816,6 +1014,11 @@ function keepPlace() {
   const unsent = connection.unsent.filter(({ status }) => status !== "failed")
     .map(({ ref, content, to }) => ({ ref, content, ...(to !== undefined && { to }) }));
   tab.place = { room, username, unsent };
+}
+
+function openSettings() {
+  if (page.menu.matches(":popover-open")) page.menu.hidePopover();
+  if (connection) settingsDialog.open(connection);
 }
 
 async function toggleNotify() {
@@ -871,10 +1074,32 @@ function get(id, type) {
 
 page.joinForm.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (isPrivate(place) && page.roomField.hidden) return submitJoin(place);
-  submitJoin({ room: page.room.value.normalize("NFC").trim(), key: "" });
+  page.joinReason.textContent = "";
+  submitJoin(askedPlace());
 });
-page.joinPrivate.addEventListener("click", () => submitJoin(newPrivatePlace()));
+get("join-sign-in", HTMLButtonElement).addEventListener("click", () => {
+  askToSignIn({ name: page.name.value });
+});
+get("join-register", HTMLButtonElement).addEventListener("click", () => {
+  askToSignIn({ name: page.name.value, isNew: true });
+});
+get("join-sign-out", HTMLButtonElement).addEventListener("click", leaveAccount);
+get("sign-out", HTMLButtonElement).addEventListener("click", leaveAccount);
+page.signIn.addEventListener("click", () => {
+  page.room.value = place.room;
+  page.roomField.hidden = isEncrypted(place);
+  askToSignIn();
+});
+page.accountGuest.addEventListener("click", () => {
+  if (connection?.state.state === "live") page.join.close();
+  else askToJoin();
+});
+page.settings.addEventListener("click", openSettings);
+page.membersOnly.addEventListener("click", () => {
+  if (connection?.role === "member") toast(MEMBERS_ONLY);
+  else openSettings();
+});
+page.joinPrivate.addEventListener("click", () => submitJoin(newEncryptedPlace()));
 page.joinCancel.addEventListener("click", () => page.join.close());
 page.join.addEventListener("cancel", (event) => {
   // Escape has nowhere to go while there is no room behind the dialog.
@@ -896,15 +1121,15 @@ for (const id of ["about", "empty-about"]) {
 get("private", HTMLButtonElement).addEventListener("click", () => {
   page.menu.hidePopover();
   if (!canSeal()) return toast(NO_CRYPTO);
-  if (connection) go(newPrivatePlace(), connection.username);
+  if (connection) go(newEncryptedPlace(), me.username ?? connection.username);
 });
 get("switch", HTMLButtonElement).addEventListener("click", () => {
-  askToJoin("Change name or room");
-  // From a private room one can go elsewhere, but not by a name.
+  askToJoin(page.switchWords.textContent ?? "");
+  // From an encrypted room one can go elsewhere, but not by a name.
   page.roomField.hidden = false;
-  if (isPrivate(place)) page.room.value = DEFAULT_ROOM;
-  page.joinIntro.textContent = PICK;
-  page.name.focus();
+  if (isEncrypted(place)) page.room.value = DEFAULT_ROOM;
+  page.joinIntro.textContent = me.username === null ? PICK : PICK_ROOM;
+  (me.username === null ? page.name : page.room).focus();
 });
 get("leave", HTMLButtonElement).addEventListener("click", leave);
 page.notify.addEventListener("click", toggleNotify);
@@ -938,6 +1163,7 @@ showTheme();
 showNotify();
 page.name.value = tab.place?.username || browser.name;
 showPlace();
+await learnSession();
 const last = tab.place;
-if (last?.room === place.room) go(place, last.username, last.unsent);
+if (last?.room === place.room) go(place, me.username ?? last.username, last.unsent);
 else askToJoin();

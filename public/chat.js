@@ -9,7 +9,7 @@
  *
  * Lines go out, lines come in. In a pipe it ends when its input ends and the server has stored it all:
  * with 0, or with 1 if something was not taken. `LINK` is a room's address as the page copies it;
- * that of a private room has its key, and needs the quotes.
+ * that of an encrypted room has its key, and needs the quotes.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * End-to-end encryption of a private room: texts in, sealed texts out, and back.
+ * End-to-end encryption of a room: texts in, sealed texts out, and back.
  *
  * AES-256-GCM by WebCrypto, a fresh nonce for each message. What a message says about itself in
  * plain sight, the room, who wrote it and to whom, is bound to it: nobody without the key can move a

@@ -17,7 +17,8 @@
 import { isSealed } from "./cipher.js";
 import { Roster } from "./roster.js";
 
-/** @import { AckEvent, Command, Event, HistoryEvent, WelcomeEvent } from "../lib/protocol.ts" */
+/** @import { AckEvent, Command, ErrorEvent, Event, HistoryEvent } from "../lib/protocol.ts" */
+/** @import { Role, RoomChange, WelcomeEvent } from "../lib/protocol.ts" */
 /** @import { Label } from "./cipher.js" */
 
 /**
@@ -132,7 +133,7 @@ const SILENCE_MS = 25_000;
 const ANSWER_MS = 10_000;
 /** Messages under way at a time. The rest waits for their acks, and the server is not flooded. */
 const WINDOW = 16;
-/** How long a message waits that the server could not take just now. */
+/** How long a message waits that the server could not take just now, unless it says how long. */
 const PAUSE_MS = 2000;
 /** How long own messages are held back until their acks say which they are. */
 const HOLD_MS = 5000;
@@ -143,6 +144,7 @@ const TYPING_AGAIN_MS = 3000;
 const PASSING = new Set(["rate_limited", "unavailable", "full"]);
 
 const NAME_IN_USE = "Someone in this room is already using that name. Pick another one.";
+const TOO_FAST = "Slow down a little. What you wrote goes out by itself, in a moment.";
 const GONE = "The connection ended before the server answered.";
 
 /**
@@ -153,7 +155,7 @@ const GONE = "The connection ended before the server answered.";
  */
 const MEANING = {
   400: { then: "refuse", say: "The server does not accept that name or room." },
-  401: { then: "refuse", say: "You need to log in to join this room." },
+  401: { then: "refuse", say: "Sign in to join this room." },
   403: { then: "refuse", say: "You may not join this room." },
   404: { then: "refuse", say: "There is no chat server at this address." },
   409: { then: "refuse", say: NAME_IN_USE },
@@ -163,7 +165,7 @@ const MEANING = {
   1008: { then: "refuse", say: "The server ended the connection." },
   1009: { then: "refuse", say: "The message was too long for the server." },
   1013: { then: "wait", say: "The server has no room at the moment." },
-  4001: { then: "refuse", say: "You have been logged out." },
+  4001: { then: "refuse", say: "Your session has ended. Sign in again." },
   4003: { then: "refuse", say: "You may not be in this room." },
   4009: { then: "refuse", say: NAME_IN_USE },
   4029: { then: "wait", say: "Too many messages at once." },
@@ -211,6 +213,15 @@ export class Connection {
    * @type {number | null}
    */
   maxMessageBytes = 4096;
+  /**
+   * What the person may do here: owners and admins may remove people, delete any message, and change
+   * the room's settings.
+   *
+   * @type {Role}
+   */
+  role = "member";
+  /** Whether only the room's members may come in. */
+  isPrivate = false;
 
   /** @type {string | URL} */ #base;
   /** @type {Surroundings} */ #around;
@@ -264,6 +275,8 @@ export class Connection {
   #own = new Set();
   /** @type {unknown} */ #pauseTimer;
   #isPaused = false;
+  /** The server had too much from us: one message at a time, until all that waits is sent. */
+  #isSlow = false;
   /** @type {Map<string, { resolve: (event: any) => void, reject: (error: Error) => void }>} */
   #requests = new Map();
   #typedAt = -Infinity;
@@ -401,7 +414,7 @@ export class Connection {
   }
 
   /**
-   * Takes an own message back.
+   * Takes an own message back; owners and admins any message.
    *
    * @param {string} id
    * @returns {Promise<AckEvent>}
@@ -409,6 +422,39 @@ export class Connection {
    */
   async delete(id) {
     return await this.#request({ type: "delete", id });
+  }
+
+  /**
+   * Removes everyone under a name from the room. For its owner and for admins.
+   *
+   * @param {string} username
+   * @param {{ reason?: string, ban?: boolean }} [how] `reason` is what they are told; with `ban`
+   *   neither the name nor the person can come back
+   * @returns {Promise<AckEvent>}
+   * @throws {RefusedError} if the server does not do it, or there is no connection
+   */
+  async kick(username, { reason, ban } = {}) {
+    return await this.#request({
+      type: "kick",
+      username,
+      ...(reason && { reason }),
+      ...(ban && { ban }),
+    });
+  }
+
+  /**
+   * Changes the room's settings, those that are named. For its owner and for admins; whoever has an
+   * account and changes those of a room without an owner owns it from then on.
+   *
+   * @param {RoomChange} change
+   * @returns {Promise<AckEvent>}
+   * @throws {RefusedError} if the server does not do it, or there is no connection
+   */
+  async setRoom(change) {
+    const ack = await this.#request({ ...change, type: "room" });
+    if (this.role === "member") this.role = "owner";
+    this.isPrivate = change.private ?? this.isPrivate;
+    return ack;
   }
 
   /**
@@ -514,6 +560,8 @@ export class Connection {
     this.session = welcome.session;
     this.username = welcome.username;
     this.maxMessageBytes = welcome.limits.max_message_bytes;
+    this.role = welcome.role;
+    this.isPrivate = welcome.private;
     if (!welcome.recovered) {
       this.#epoch = welcome.epoch;
       this.#seq = welcome.seq;
@@ -593,7 +641,7 @@ export class Connection {
     clearTimeout(this.#pauseTimer);
     clearTimeout(this.#holdTimer);
     this.#holdTimer = undefined;
-    this.#isPaused = false;
+    this.#isPaused = this.#isSlow = false;
     this.#askedAt = undefined;
     this.#asking.abort();
     this.#asking = new AbortController();
@@ -815,11 +863,12 @@ export class Connection {
   /** Sends what is waiting, in order, as far as it may go now. */
   #pump() {
     if (this.#state.state !== "live" || this.#isPaused) return;
+    const window = this.#isSlow ? 1 : WINDOW;
     let underWay = 0;
     for (const item of this.#outbox.values()) {
       if (item.status === "sending") underWay++;
       if (item.status !== "waiting") continue;
-      if (item.wire === undefined || underWay >= WINDOW) return;
+      if (item.wire === undefined || underWay >= window) return;
       underWay++;
       const { ref, wire: content, to } = item;
       const isPut = this.#put(
@@ -839,27 +888,25 @@ export class Connection {
       return;
     }
     this.#outbox.delete(ack.ref);
+    if (![...this.#outbox.values()].some(({ status }) => status !== "failed")) this.#isSlow = false;
     if (ack.inbox_seq !== undefined) this.#sawPrivate(ack.inbox_seq);
-    else if ((ack.seq ?? 0) > this.#seq) this.#own.add(ack.id);
+    else if (ack.id !== undefined && (ack.seq ?? 0) > this.#seq) this.#own.add(ack.id);
     item.ack = ack;
     this.#turnInto(item, "sent");
   }
 
   /**
    * @param {string | undefined} ref
-   * @param {{ content: string, code: string }} error
+   * @param {Pick<ErrorEvent, "content" | "code" | "retry_after">} error
    * @returns {boolean} whether it was about something that is known here
    */
-  #refuse(ref, { content, code }) {
+  #refuse(ref, { content, code, retry_after: seconds }) {
     const item = ref === undefined ? undefined : this.#outbox.get(ref);
     if (item && PASSING.has(code)) {
-      this.#turnInto(item, "waiting", asSentence(content));
-      this.#isPaused = true;
-      this.#around.clearTimeout(this.#pauseTimer);
-      this.#pauseTimer = this.#around.setTimeout(() => {
-        this.#isPaused = false;
-        this.#pump();
-      }, PAUSE_MS);
+      const isTooFast = code === "rate_limited";
+      if (isTooFast) this.#isSlow = true;
+      this.#turnInto(item, "waiting", isTooFast ? TOO_FAST : asSentence(content));
+      this.#pause(seconds === undefined ? PAUSE_MS : 1000 * seconds);
       return true;
     }
     if (item) {
@@ -870,6 +917,16 @@ export class Connection {
     this.#requests.delete(ref ?? "");
     request?.reject(new RefusedError(asSentence(content), code));
     return request !== undefined;
+  }
+
+  /** Sends nothing for a while. @param {number} delayMs */
+  #pause(delayMs) {
+    this.#isPaused = true;
+    this.#around.clearTimeout(this.#pauseTimer);
+    this.#pauseTimer = this.#around.setTimeout(() => {
+      this.#isPaused = false;
+      this.#pump();
+    }, delayMs);
   }
 
   /**

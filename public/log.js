@@ -113,6 +113,8 @@ export class Log {
   #isScheduled = false;
   /** The first entry that came while nobody looked. @type {Entry | undefined} */
   #fresh;
+  /** Whether the reader may delete what others said. */
+  #isModerated = false;
   /** Whether the server may have older messages. */
   #hasOlder = false;
   #isFetching = false;
@@ -147,6 +149,14 @@ export class Log {
   /** The newest message of the reader's own that can be edited. @returns {Message | undefined} */
   get lastOwn() {
     return this.#entries.findLast(isChangeable);
+  }
+
+  /** Whether the reader may delete what others said. */
+  set moderated(/** @type {boolean} */ isSo) {
+    if (isSo === this.#isModerated) return;
+    this.#isModerated = isSo;
+    for (const entry of this.#entries) if (entry.kind === "message") this.#changed.add(entry);
+    this.#schedule();
   }
 
   /** Starts over. */
@@ -479,7 +489,7 @@ export class Log {
     } else if (!this.#changed.has(entry)) return row;
     delete entry.day;
     if (entry.kind === "message") {
-      fillMessage(row, entry, this.#wishes);
+      fillMessage(row, entry, this.#wishes, this.#isModerated);
     } else if (entry.kind === "notice") {
       row.className = "notice";
       row.replaceChildren(element("p", "", describe(entry.people)));
@@ -583,6 +593,15 @@ function isUnderWay(entry) {
 function isChangeable(entry) {
   return entry.kind === "message" && entry.own && entry.id !== undefined && !entry.deleted &&
     !entry.stale && !entry.to && entry.seal !== "broken" && entry.seal !== "locked";
+}
+
+/**
+ * Whether those who look after the room may delete it.
+ *
+ * @param {MessageEntry} message
+ */
+function isRemovable({ id, to, deleted, stale }) {
+  return id !== undefined && to === undefined && !deleted && !stale;
 }
 
 /** The day of a time, here. Asked for often. @param {Date | undefined} at */
@@ -691,8 +710,9 @@ export function icon(name) {
  * @param {HTMLElement} row
  * @param {MessageEntry} message
  * @param {Wishes} wishes
+ * @param {boolean} isModerated
  */
-function fillMessage(row, message, wishes) {
+function fillMessage(row, message, wishes, isModerated) {
   const { author: name, at, to, own, status, id } = message;
   const author = element("strong", "author", name);
   author.dir = "auto";
@@ -713,6 +733,9 @@ function fillMessage(row, message, wishes) {
       button("tool", "Delete", () => wishes.onDelete(message), "delete"),
     );
     article.append(tools);
+  } else if (isModerated && isRemovable(message)) {
+    const tool = button("tool", "Delete", () => wishes.onDelete(message), "delete");
+    article.append(element("div", "tools", tool));
   }
   if (id === undefined) article.append(progress(message, wishes));
   setHue(article, name);

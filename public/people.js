@@ -7,7 +7,7 @@
  */
 
 import { isSameName } from "./connection.js";
-import { avatar, element, icon } from "./log.js";
+import { avatar, button, element, icon } from "./log.js";
 
 /** @import { Roster } from "./roster.js" */
 
@@ -21,22 +21,35 @@ const PAINT_MS = 250;
 export class People {
   /** @type {{ list: HTMLElement, rest: HTMLElement, counts: readonly HTMLElement[] }} */ #parts;
   /** @type {(name: string) => void} */ #onChoose;
+  /** @type {(name: string) => void} */ #onRemove;
+  /** What was shown last. @type {[Roster, string] | undefined} */ #shown;
+  #mayRemove = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   #paintedAt = -Infinity;
 
   /**
    * @param {{ list: HTMLElement, rest: HTMLElement, counts: readonly HTMLElement[] }} parts
    * @param {(name: string) => void} onChoose A person other than the reader was chosen.
+   * @param {(name: string) => void} onRemove A person is to be removed from the room.
    */
-  constructor(parts, onChoose) {
+  constructor(parts, onChoose, onRemove) {
     this.#parts = parts;
     this.#onChoose = onChoose;
+    this.#onRemove = onRemove;
+  }
+
+  /** Whether the reader may remove people. */
+  set mayRemove(/** @type {boolean} */ isSo) {
+    if (isSo === this.#mayRemove) return;
+    this.#mayRemove = isSo;
+    if (this.#shown) this.show(...this.#shown);
   }
 
   /** Shows nobody. */
   reset() {
     clearTimeout(this.#timer);
     this.#paintedAt = -Infinity;
+    this.#shown = undefined;
     this.#parts.list.replaceChildren();
     this.#parts.rest.hidden = true;
     for (const count of this.#parts.counts) count.textContent = "0";
@@ -50,6 +63,7 @@ export class People {
    */
   show(roster, self) {
     clearTimeout(this.#timer);
+    this.#shown = [roster, self];
     const wait = this.#paintedAt + PAINT_MS - performance.now();
     if (wait <= 0 || roster.online <= CROWD) this.#paint(roster, self);
     else this.#timer = setTimeout(() => this.#paint(roster, self), wait);
@@ -68,13 +82,11 @@ export class People {
     const shown = others.slice(0, MAX_SHOWN).sort(byName.compare);
     // Of a crowd not all names are told, but one's own is known.
     const names = roster.online === 0 ? [] : [me, ...shown];
-    const focused = list.contains(document.activeElement)
-      ? document.activeElement?.getAttribute("data-name")
-      : undefined;
+    const focused = list.contains(document.activeElement) ? document.activeElement : undefined;
     list.replaceChildren(...names.map((name) => this.#row(name, me)));
-    if (typeof focused === "string") {
-      const again = [...list.querySelectorAll("button")].find(({ dataset }) =>
-        dataset.name === focused
+    if (focused instanceof HTMLElement) {
+      const again = [...list.querySelectorAll("button")].find(({ dataset, className }) =>
+        dataset.name === focused.dataset.name && className === focused.className
       );
       again?.focus();
     }
@@ -97,7 +109,10 @@ export class People {
     choose.dataset.name = username;
     choose.title = `Write privately to ${username}`;
     choose.addEventListener("click", () => this.#onChoose(username));
-    return element("li", "", choose);
+    if (!this.#mayRemove) return element("li", "", choose);
+    const remove = button("tool", `Remove ${username}`, () => this.#onRemove(username), "remove");
+    remove.dataset.name = username;
+    return element("li", "", choose, remove);
   }
 }
 

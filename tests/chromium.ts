@@ -194,6 +194,17 @@ export async function shoot(page: Page, name: string): Promise<void> {
   await page.screenshot({ path: `${SCREENSHOTS}/${name}.png`, animations: "disabled" });
 }
 
+/** Has axe look at the page: it must find nothing to complain about. */
+export async function check(page: Page): Promise<void> {
+  if (!await page.evaluate("'axe' in globalThis")) {
+    const { default: { source } } = await import("axe-core");
+    await page.addScriptTag({ content: source });
+  }
+  const found = await page.evaluate(`axe.run().then(({ violations }) =>
+    violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => id + ": " + html)))`);
+  assertEquals(found, []);
+}
+
 /**
  * Finds Chromium: the environment's `CHROMIUM`, else the usual names in `PATH`, else the usual place.
  *

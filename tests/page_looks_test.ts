@@ -5,6 +5,7 @@ import { it } from "@std/testing/bdd";
 import type { Page } from "playwright-core";
 import {
   box,
+  check,
   describePage,
   enter,
   people,
@@ -110,9 +111,9 @@ describePage("page, as it looks", (stage) => {
       await ada.getByRole("button", { name: "Back to the room" }).tap();
       await ada.getByRole("button", { name: "More" }).tap();
       await shoot("menu");
-      await ada.getByRole("button", { name: "New private room" }).tap();
-      await ada.getByRole("heading", { name: "This room is private" }).waitFor();
-      await shoot("private_room");
+      await ada.getByRole("button", { name: "New encrypted room" }).tap();
+      await ada.getByRole("heading", { name: "This room is encrypted" }).waitFor();
+      await shoot("encrypted_room");
       await ada.getByRole("button", { name: "Encrypted", exact: true }).tap();
       await shoot("privacy");
       await ada.getByRole("button", { name: "Good to know" }).tap();
@@ -144,14 +145,3 @@ describePage("page, as it looks", (stage) => {
     await ada.mouse.move(0, 0);
   }
 });
-
-/** Has axe look at the page: it must find nothing to complain about. */
-async function check(page: Page): Promise<void> {
-  if (!await page.evaluate("'axe' in globalThis")) {
-    const { default: { source } } = await import("axe-core");
-    await page.addScriptTag({ content: source });
-  }
-  const found = await page.evaluate(`axe.run().then(({ violations }) =>
-    violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => id + ": " + html)))`);
-  assertEquals(found, []);
-}

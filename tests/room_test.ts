@@ -263,6 +263,14 @@ describe("/echo", () => {
     assertEquals(await client.next(), "");
   });
 
+  it("closes with 4029 on more frames than MESSAGE_RATE and MESSAGE_BURST allow", async () => {
+    await using slow = await startServer({ MESSAGE_RATE: "1", MESSAGE_BURST: "2" });
+    const client = await Client.connect(`${slow.ws}/echo`);
+    for (const text of ["one", "two", "three"]) client.send(text);
+    assertEquals([await client.nextText(), await client.nextText()], ["one", "two"]);
+    assertEquals((await client.closed).code, 4029);
+  });
+
   it("closes with 1009 on a frame that is too big", async () => {
     const client = await Client.connect(`${server.ws}/echo`);
     client.send("a".repeat(16385));

@@ -1,4 +1,4 @@
-/** Private rooms in a real browser: who has the link reads, who has not sees that it is encrypted. */
+/** Encrypted rooms in a real browser: who has the link reads, who has not sees that it is encrypted. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { it } from "@std/testing/bdd";
@@ -18,17 +18,17 @@ import {
 } from "./chromium.ts";
 import { V1Client } from "./v1_client.ts";
 
-describePage("page, in a private room", (stage) => {
+describePage("page, in an encrypted room", (stage) => {
   it("is read with the link, and by nobody else", async () => {
     const ada = await stage.visit({ path: "/" });
     await ada.getByLabel("Your name").fill("Ada");
-    await ada.getByRole("button", { name: "Start a private room" }).click();
-    await ada.getByRole("heading", { name: "This room is private" }).waitFor();
+    await ada.getByRole("button", { name: "Start an encrypted room" }).click();
+    await ada.getByRole("heading", { name: "This room is encrypted" }).waitFor();
     const { path, room } = linkOf(ada);
     await using spy = await V1Client.join(stage.server.ws, room, "Spy");
     await says(ada, "the plan");
     const grace = await stage.visit({ path });
-    await grace.getByRole("heading", { name: "Join a private room" }).waitFor();
+    await grace.getByRole("heading", { name: "Join an encrypted room" }).waitFor();
     assertEquals(await grace.getByRole("textbox", { name: "Room" }).count(), 0);
     await enter(grace, "Grace");
     await sees(grace, "the plan");
@@ -40,17 +40,17 @@ describePage("page, in a private room", (stage) => {
     await box(ada).fill("the new plan");
     await box(ada).press("Enter");
     await sees(grace, "the new plan");
-    await shoot(grace, "private_room");
+    await shoot(grace, "encrypted_room");
 
     const eve = await stage.joins("Eve", { path: path.split("#")[0]! });
     await eve.getByText("Encrypted. Open the room with its whole link").first().waitFor();
     assert(await box(eve).isDisabled());
-    await shoot(eve, "private_room_without_key");
+    await shoot(eve, "encrypted_room_without_key");
     const mallory = await stage.joins("Mallory", {
       path: `${path.split("#")[0]}#key=${createKey()}`,
     });
     await mallory.getByText("This message cannot be read").first().waitFor();
-    await shoot(mallory, "private_room_wrong_key");
+    await shoot(mallory, "encrypted_room_wrong_key");
     for (const page of [eve, mallory]) {
       assert(!/plan|secret|agrees|sealed/.test(await page.locator("body").innerText()));
     }
@@ -71,8 +71,8 @@ describePage("page, in a private room", (stage) => {
   it("shows what was not sealed, or was tampered with, as what it is", async () => {
     const ada = await stage.joins("Ada");
     await ada.getByRole("button", { name: "More" }).click();
-    await ada.getByRole("button", { name: "New private room" }).click();
-    await ada.getByRole("heading", { name: "This room is private" }).waitFor();
+    await ada.getByRole("button", { name: "New encrypted room" }).click();
+    await ada.getByRole("heading", { name: "This room is encrypted" }).waitFor();
     const { room } = linkOf(ada);
     assertMatch(room, /^private-[a-z2-7]{16}$/);
     await using spy = await V1Client.join(stage.server.ws, room, "Spy");
@@ -86,14 +86,14 @@ describePage("page, in a private room", (stage) => {
     }
     await ada.getByText("This message cannot be read").nth(3).waitFor();
     assertEquals((await ada.locator("body").innerText()).includes("sealed"), false);
-    await shoot(ada, "private_room_tampered");
+    await shoot(ada, "encrypted_room_tampered");
   });
 
   it("takes no more than fits when sealed, and sends what was written offline", async () => {
     const ada = await stage.visit({ path: "/" });
     await ada.getByLabel("Your name").fill("Ada");
-    await ada.getByRole("button", { name: "Start a private room" }).click();
-    await ada.getByRole("heading", { name: "This room is private" }).waitFor();
+    await ada.getByRole("button", { name: "Start an encrypted room" }).click();
+    await ada.getByRole("heading", { name: "This room is encrypted" }).waitFor();
     await box(ada).fill("x".repeat(3038));
     await ada.getByText("1 byte too long").waitFor();
     await box(ada).fill("x".repeat(3037));
@@ -129,7 +129,7 @@ describePage("page, in a private room", (stage) => {
   });
 });
 
-/** What the address bar of a private room holds. */
+/** What the address bar of an encrypted room holds. */
 function linkOf(page: Page): { path: string; room: string; key: string } {
   const { pathname, hash } = new URL(page.url());
   const [, room] = /^\/r\/([^/]+)$/.exec(pathname)!;

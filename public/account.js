@@ -1,0 +1,95 @@
+// @ts-check
+/// <reference lib="dom" />
+/**
+ * Who one is for the server, asked over HTTP: accounts, and the settings of rooms. The proof is a
+ * cookie that no script can read; nothing of it is kept here. No DOM.
+ *
+ * @module
+ */
+
+/**
+ * @typedef {object} Session
+ * @property {string | null} username The account's name, if one is signed in.
+ * @property {boolean} guests Whether people may come without an account.
+ */
+
+/**
+ * What a room's owner has settled.
+ *
+ * @typedef {{ private: boolean, members: string[], bans: string[] }} RoomSettings
+ */
+
+/** The server may be slow to answer; a page that waits for it longer seems broken. */
+const PATIENCE_MS = 10_000;
+
+const NO_ANSWER = "The server does not answer. Try again in a moment.";
+
+/** The server says no. The message is its sentence. */
+export class AccountError extends Error {
+  /** @override */
+  name = "AccountError";
+  /** @param {string} sentence @param {number} status the HTTP status; 0 for no answer */
+  constructor(sentence, status) {
+    super(sentence);
+    this.status = status;
+  }
+}
+
+/** @returns {Promise<Session>} @throws {AccountError} */
+export async function readSession() {
+  return await call("GET", "session");
+}
+
+/** @param {string} username @param {string} password @throws {AccountError} */
+export async function register(username, password) {
+  await call("POST", "register", { username, password });
+}
+
+/** @param {string} username @param {string} password @throws {AccountError} */
+export async function signIn(username, password) {
+  await call("POST", "login", { username, password });
+}
+
+/** @throws {AccountError} */
+export async function signOut() {
+  await call("POST", "logout");
+}
+
+/**
+ * Reads the settings of a room that has an owner, for that owner and for admins.
+ *
+ * @param {string} room
+ * @returns {Promise<RoomSettings>}
+ * @throws {AccountError}
+ */
+export async function readRoom(room) {
+  // To lift no bans changes nothing, and is answered with all there is.
+  return await call("PUT", `rooms/${encodeURIComponent(room)}`, { unban: [] });
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {object} [body]
+ * @returns {Promise<any>}
+ */
+async function call(method, path, body) {
+  let response;
+  let answer;
+  try {
+    response = await fetch(`/api/${path}`, {
+      method,
+      signal: AbortSignal.timeout(PATIENCE_MS),
+      ...(body && {
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body),
+      }),
+    });
+    const text = await response.text();
+    answer = text === "" ? undefined : JSON.parse(text);
+  } catch {
+    throw new AccountError(NO_ANSWER, 0);
+  }
+  if (!response.ok) throw new AccountError(answer?.error ?? NO_ANSWER, response.status);
+  return answer;
+}
