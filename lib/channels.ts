@@ -2,7 +2,7 @@
  * News within one process: who listens to a room, who is present in it, and until when an instance
  * that is not heard of counts as alive.
  *
- * An engine whose listeners are all in its own process (memory, SQLite) is a log and this.
+ * An engine whose listeners are all in its own process (memory, SQLite) is this and a log.
  *
  * @module
  */
@@ -114,9 +114,15 @@ export class Channels implements LiveEngine {
     return Promise.resolve();
   }
 
+  /** Whether it was ended. */
+  protected get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   /** Ends it. Every later call is rejected. */
-  close(): void {
+  close(): Promise<void> {
     this.#isClosed = true;
+    return Promise.resolve();
   }
 
   #extend(instance: string): void {

@@ -19,15 +19,12 @@ import {
   type LogEvent,
   type LogState,
   type MessageRange,
-  type News,
   nobodyError,
-  type Presence,
   type PrivateDraft,
   type PrivateMessage,
   type Receipt,
   refKey,
   type RoomSettings,
-  type Subscriber,
   withoutText,
 } from "./engine.ts";
 import {
@@ -81,20 +78,18 @@ const MAX_ACCOUNTS = 100_000;
 const MAX_SESSIONS = 100_000;
 
 /** Remembers in this process, until it ends. */
-export class MemoryEngine implements Engine {
+export class MemoryEngine extends Channels implements Engine {
   readonly #options: MemoryEngineOptions;
-  readonly #channels: Channels;
   /** Least recently written first. */
   readonly #logs = new Map<string, RoomLog>();
   readonly #settings = new Map<string, RoomSettings>();
   readonly #accounts = new Map<string, Account>();
   readonly #sessions = new Map<string, Session>();
   #size = 0;
-  #isClosed = false;
 
   constructor(options: MemoryEngineOptions) {
+    super(options);
     this.#options = options;
-    this.#channels = new Channels(options);
   }
 
   append(room: string, draft: Draft): Promise<Receipt<ChatEvent>> {
@@ -211,30 +206,6 @@ export class MemoryEngine implements Engine {
     return this.#read(room, ({ inboxes }) => inboxes.get(person)?.lastSeq ?? 0);
   }
 
-  subscribe(room: string, subscriber: Subscriber): () => void {
-    return this.#channels.subscribe(room, subscriber);
-  }
-
-  publish(room: string, news: News): Promise<void> {
-    return this.#channels.publish(room, news);
-  }
-
-  enter(room: string, presence: Presence): Promise<void> {
-    return this.#channels.enter(room, presence);
-  }
-
-  leave(room: string, connection: string): Promise<void> {
-    return this.#channels.leave(room, connection);
-  }
-
-  present(room: string): Promise<Presence[]> {
-    return this.#channels.present(room);
-  }
-
-  renew(instance: string): Promise<void> {
-    return this.#channels.renew(instance);
-  }
-
   settings(room: string): Promise<RoomSettings> {
     return this.#look(() => this.#settings.get(room) ?? DEFAULT_SETTINGS);
   }
@@ -291,15 +262,9 @@ export class MemoryEngine implements Engine {
     });
   }
 
-  close(): Promise<void> {
-    this.#isClosed = true;
-    this.#channels.close();
-    return Promise.resolve();
-  }
-
   /** Runs a change at once, so that changes take effect in the order of the calls. */
   #write<T>(room: string, change: (log: RoomLog) => T): Promise<T> {
-    if (this.#isClosed) return Promise.reject(closedError());
+    if (this.isClosed) return Promise.reject(closedError());
     const log = this.#log(room);
     this.#logs.delete(room);
     this.#logs.set(room, log);
@@ -315,7 +280,7 @@ export class MemoryEngine implements Engine {
   }
 
   #look<T>(look: () => T): Promise<T> {
-    if (this.#isClosed) return Promise.reject(closedError());
+    if (this.isClosed) return Promise.reject(closedError());
     try {
       return Promise.resolve(look());
     } catch (error) {
@@ -396,7 +361,7 @@ export class MemoryEngine implements Engine {
       if (this.#size <= maxSize) return;
       if (other === log) continue;
       this.#forgetHalf(other);
-      if (other.entries.length === 0 && !this.#channels.hasSubscribers(room)) {
+      if (other.entries.length === 0 && !this.hasSubscribers(room)) {
         this.#size -= other.size;
         this.#logs.delete(room);
       }

@@ -25,13 +25,11 @@ import {
   type MessageRange,
   type News,
   nobodyError,
-  type Presence,
   type PrivateDraft,
   type PrivateMessage,
   type Receipt,
   refKey,
   type RoomSettings,
-  type Subscriber,
 } from "./engine.ts";
 import {
   type ChatEvent,
@@ -148,19 +146,17 @@ interface Job {
 type Row = Record<string, string | number | null>;
 
 /** Remembers in one SQLite file. */
-export class SqliteEngine implements Engine {
+export class SqliteEngine extends Channels implements Engine {
   readonly #options: SqliteEngineOptions;
-  readonly #channels: Channels;
   readonly #db: DatabaseSync;
   readonly #sql: ReturnType<typeof prepare>;
   readonly #rooms = new Map<string, RoomState>();
   #jobs: Job[] = [];
-  #isClosed = false;
 
   /** @throws if the file cannot be opened, is in use, or was written by a newer version */
   constructor(options: SqliteEngineOptions) {
+    super(options);
     this.#options = options;
-    this.#channels = new Channels(options);
     this.#db = new DatabaseSync(options.path);
     try {
       this.#db.exec(`
@@ -339,38 +335,11 @@ export class SqliteEngine implements Engine {
     });
   }
 
-  subscribe(room: string, subscriber: Subscriber): () => void {
-    return this.#channels.subscribe(room, subscriber);
-  }
-
-  publish(room: string, news: News): Promise<void> {
-    return this.#channels.publish(room, news);
-  }
-
-  enter(room: string, presence: Presence): Promise<void> {
-    return this.#channels.enter(room, presence);
-  }
-
-  leave(room: string, connection: string): Promise<void> {
-    return this.#channels.leave(room, connection);
-  }
-
-  present(room: string): Promise<Presence[]> {
-    return this.#channels.present(room);
-  }
-
-  renew(instance: string): Promise<void> {
-    return this.#channels.renew(instance);
-  }
-
-  close(): Promise<void> {
-    if (!this.#isClosed) {
-      this.#isClosed = true;
-      for (const job of this.#jobs.splice(0)) job.fail(closedError());
-      this.#channels.close();
-      this.#db.close();
-    }
-    return Promise.resolve();
+  override async close(): Promise<void> {
+    if (this.isClosed) return;
+    await super.close();
+    for (const job of this.#jobs.splice(0)) job.fail(closedError());
+    this.#db.close();
   }
 
   /** Puts a change of a room's log down for this turn's transaction. */
@@ -388,7 +357,7 @@ export class SqliteEngine implements Engine {
 
   /** Puts any change down for this turn's transaction. The room is told of it when it is stored. */
   #put<T>(room: string, change: () => { value: T; news?: News | undefined }): Promise<T> {
-    if (this.#isClosed) return Promise.reject(closedError());
+    if (this.isClosed) return Promise.reject(closedError());
     return new Promise((resolve, reject) => {
       let refusal: ProtocolError | undefined;
       let result: ReturnType<typeof change>;
@@ -438,7 +407,7 @@ export class SqliteEngine implements Engine {
   }
 
   #read<T>(look: () => T): Promise<T> {
-    if (this.#isClosed) return Promise.reject(closedError());
+    if (this.isClosed) return Promise.reject(closedError());
     try {
       return Promise.resolve(look());
     } catch (error) {
@@ -468,7 +437,7 @@ export class SqliteEngine implements Engine {
   #forgetRooms(): void {
     for (const name of this.#rooms.keys()) {
       if (this.#rooms.size <= MAX_CACHED_ROOMS / 2) return;
-      if (!this.#channels.hasSubscribers(name)) this.#rooms.delete(name);
+      if (!this.hasSubscribers(name)) this.#rooms.delete(name);
     }
   }
 

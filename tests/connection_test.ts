@@ -17,7 +17,9 @@ const node = findNode22();
 const isRequired = Deno.env.get("REQUIRE_ALL") === "1";
 if (node === undefined) {
   // deno-lint-ignore no-console
-  console.log("Skipped: Node 22 or newer is not in PATH. NODE may say where it is.");
+  console.log(
+    "Skipped: Node 22 or newer is not in PATH. NODE22 may say where it is: npx -y -p node@22 which node.",
+  );
 }
 
 describe("Connection, with time in hand", () => {
@@ -575,7 +577,7 @@ describe("Connection, with a server", () => {
 
 /** Where Node is, if it is new enough to have a WebSocket of its own. */
 function findNode22(): string | undefined {
-  const node = Deno.env.get("NODE") ?? "node";
+  const node = Deno.env.get("NODE22") ?? "node";
   try {
     const { stdout } = new Deno.Command(node, { args: ["--version"] }).outputSync();
     const version = new TextDecoder().decode(stdout);
