@@ -119,6 +119,16 @@ export class Channels implements LiveEngine {
     return this.#isClosed;
   }
 
+  /** Does something at once. What it throws is a rejection, and so is everything after the end. */
+  protected attempt<T>(act: () => T): Promise<T> {
+    if (this.#isClosed) return Promise.reject(closedError());
+    try {
+      return Promise.resolve(act());
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
   /** Ends it. Every later call is rejected. */
   close(): Promise<void> {
     this.#isClosed = true;

@@ -6,7 +6,7 @@
  */
 
 import type { Account, Session } from "./accounts.ts";
-import { Channels, closedError } from "./channels.ts";
+import { Channels } from "./channels.ts";
 import {
   type Change,
   checkChange,
@@ -207,24 +207,24 @@ export class MemoryEngine extends Channels implements Engine {
   }
 
   settings(room: string): Promise<RoomSettings> {
-    return this.#look(() => this.#settings.get(room) ?? DEFAULT_SETTINGS);
+    return this.attempt(() => this.#settings.get(room) ?? DEFAULT_SETTINGS);
   }
 
   setSettings(room: string, settings: RoomSettings): Promise<void> {
-    return this.#look(() => {
+    return this.attempt(() => {
       this.#settings.set(room, settings);
       this.publish(room, { type: "settings", settings });
     });
   }
 
   countOwned(owner: string): Promise<number> {
-    return this.#look(() =>
+    return this.attempt(() =>
       [...this.#settings.values()].filter((settings) => settings.owner === owner).length
     );
   }
 
   addAccount(account: Account): Promise<boolean> {
-    return this.#look(() => {
+    return this.attempt(() => {
       if (this.#accounts.has(account.key)) return false;
       if (this.#accounts.size >= MAX_ACCOUNTS) {
         throw new ProtocolError("full", "There are too many accounts.");
@@ -236,11 +236,11 @@ export class MemoryEngine extends Channels implements Engine {
   }
 
   account(key: string): Promise<Account | undefined> {
-    return this.#look(() => this.#accounts.get(key));
+    return this.attempt(() => this.#accounts.get(key));
   }
 
   addSession(session: Session): Promise<void> {
-    return this.#look(() => {
+    return this.attempt(() => {
       const now = this.#options.clock();
       for (const { hash, expiresAt } of this.#sessions.values()) {
         // They were added in the order in which they expire.
@@ -252,11 +252,11 @@ export class MemoryEngine extends Channels implements Engine {
   }
 
   session(hash: string): Promise<Session | undefined> {
-    return this.#look(() => this.#sessions.get(hash));
+    return this.attempt(() => this.#sessions.get(hash));
   }
 
   endSession(hash: string): Promise<void> {
-    return this.#look(() => {
+    return this.attempt(() => {
       this.#sessions.delete(hash);
       this.publish(EVERYWHERE, { type: "session_ended", hash });
     });
@@ -264,28 +264,16 @@ export class MemoryEngine extends Channels implements Engine {
 
   /** Runs a change at once, so that changes take effect in the order of the calls. */
   #write<T>(room: string, change: (log: RoomLog) => T): Promise<T> {
-    if (this.isClosed) return Promise.reject(closedError());
-    const log = this.#log(room);
-    this.#logs.delete(room);
-    this.#logs.set(room, log);
-    try {
-      return Promise.resolve(change(log));
-    } catch (error) {
-      return Promise.reject(error);
-    }
+    return this.attempt(() => {
+      const log = this.#log(room);
+      this.#logs.delete(room);
+      this.#logs.set(room, log);
+      return change(log);
+    });
   }
 
   #read<T>(room: string, look: (log: RoomLog) => T): Promise<T> {
-    return this.#look(() => look(this.#log(room)));
-  }
-
-  #look<T>(look: () => T): Promise<T> {
-    if (this.isClosed) return Promise.reject(closedError());
-    try {
-      return Promise.resolve(look());
-    } catch (error) {
-      return Promise.reject(error);
-    }
+    return this.attempt(() => look(this.#log(room)));
   }
 
   /** A room's log, made if need be: its epoch begins when it is first asked for. */

@@ -244,7 +244,7 @@ export class SqliteEngine extends Channels implements Engine {
   }
 
   state(room: string): Promise<LogState> {
-    return this.#read(() => {
+    return this.attempt(() => {
       const { id, epoch, lastSeq } = this.#room(room);
       const { oldest } = this.#sql.oldest.get(id ?? null) as { oldest: number | null };
       return { epoch, oldestSeq: oldest ?? lastSeq + 1, lastSeq };
@@ -252,14 +252,14 @@ export class SqliteEngine extends Channels implements Engine {
   }
 
   log(room: string, after: number, limit: number): Promise<LogEvent[]> {
-    return this.#read(() => {
+    return this.attempt(() => {
       const rows = this.#sql.log.all(this.#room(room).id ?? null, after, limit) as Row[];
       return rows.map((row) => toEvent(room, row));
     });
   }
 
   messages(room: string, { before, after, limit }: MessageRange): Promise<ChatEvent[]> {
-    return this.#read(() => {
+    return this.attempt(() => {
       const id = this.#room(room).id ?? null;
       const rows = after !== undefined
         ? this.#sql.messagesAfter.all(id, after, before ?? Number.MAX_SAFE_INTEGER, limit)
@@ -269,7 +269,7 @@ export class SqliteEngine extends Channels implements Engine {
   }
 
   inbox(room: string, person: string, after: number, limit: number): Promise<InboxEntry[]> {
-    return this.#read(() => {
+    return this.attempt(() => {
       const { id } = this.#room(room);
       const rows = this.#sql.inbox.all(id ?? null, person, after, limit) as Row[];
       return rows.map((row) => ({ inboxSeq: row.seq as number, message: toPrivate(row) }));
@@ -277,11 +277,11 @@ export class SqliteEngine extends Channels implements Engine {
   }
 
   inboxSeq(room: string, person: string): Promise<number> {
-    return this.#read(() => this.#lastPrivate(this.#room(room), person));
+    return this.attempt(() => this.#lastPrivate(this.#room(room), person));
   }
 
   settings(room: string): Promise<RoomSettings> {
-    return this.#read(() => {
+    return this.attempt(() => {
       const row = this.#sql.settings.get(room) as { value: string } | undefined;
       return row === undefined ? DEFAULT_SETTINGS : JSON.parse(row.value);
     });
@@ -295,7 +295,7 @@ export class SqliteEngine extends Channels implements Engine {
   }
 
   countOwned(owner: string): Promise<number> {
-    return this.#read(() => (this.#sql.countOwned.get(owner) as { count: number }).count);
+    return this.attempt(() => (this.#sql.countOwned.get(owner) as { count: number }).count);
   }
 
   addAccount({ key, username, passwordHash }: Account): Promise<boolean> {
@@ -306,7 +306,7 @@ export class SqliteEngine extends Channels implements Engine {
   }
 
   account(key: string): Promise<Account | undefined> {
-    return this.#read(() => {
+    return this.attempt(() => {
       const row = this.#sql.account.get(key) as Row | undefined;
       if (row === undefined) return undefined;
       const { username, password_hash } = row as Record<string, string>;
@@ -323,7 +323,7 @@ export class SqliteEngine extends Channels implements Engine {
   }
 
   session(hash: string): Promise<Session | undefined> {
-    return this.#read(() => {
+    return this.attempt(() => {
       const row = this.#sql.session.get(hash) as Row | undefined;
       if (row === undefined) return undefined;
       return { hash, account: row.account as string, expiresAt: row.expires_at as number };
@@ -406,15 +406,6 @@ export class SqliteEngine extends Channels implements Engine {
       return;
     }
     for (const job of jobs) job.done();
-  }
-
-  #read<T>(look: () => T): Promise<T> {
-    if (this.isClosed) return Promise.reject(closedError());
-    try {
-      return Promise.resolve(look());
-    } catch (error) {
-      return Promise.reject(error);
-    }
   }
 
   /** A room's numbers. Its epoch begins when it is first asked for. */
