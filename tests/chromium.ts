@@ -2,7 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from "@std/testing/bdd";
-import type { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core";
+import type { Browser, BrowserContext, BrowserContextOptions, Page } from "npm:playwright-core@^1";
 import { startServer, type TestServer } from "./server.ts";
 import { V1Client } from "./v1_client.ts";
 
@@ -56,7 +56,7 @@ export function describePage(name: string, tests: (stage: Stage) => void): void 
   describe(name, () => {
     const stage = new Stage();
     beforeAll(async () => {
-      const { chromium } = await import("playwright-core");
+      const { chromium } = await import("npm:playwright-core@^1");
       stage.browser = await chromium.launch({ executablePath, args: CHROMIUM_ARGS });
       await Deno.mkdir(SCREENSHOTS, { recursive: true });
     });
@@ -197,7 +197,7 @@ export async function shoot(page: Page, name: string): Promise<void> {
 /** Has axe look at the page: it must find nothing to complain about. */
 export async function check(page: Page): Promise<void> {
   if (!await page.evaluate("'axe' in globalThis")) {
-    const { default: { source } } = await import("axe-core");
+    const { default: { source } } = await import("npm:axe-core@^4");
     await page.addScriptTag({ content: source });
   }
   const found = await page.evaluate(`axe.run().then(({ violations }) =>

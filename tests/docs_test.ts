@@ -153,4 +153,9 @@ describe("hub.ts and lib/", () => {
       }
     }
   });
+
+  it("need hono alone: whoever starts the server downloads nothing else", async () => {
+    const lock = JSON.parse(await Deno.readTextFile(new URL("../deno.lock", import.meta.url)));
+    assertEquals(Object.keys(lock.specifiers), ["npm:hono@4"]);
+  });
 });

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { it } from "@std/testing/bdd";
-import type { Page } from "playwright-core";
+import type { Page } from "npm:playwright-core@^1";
 import {
   check,
   describePage,
