@@ -487,6 +487,7 @@ export class Log {
       row = document.createElement("li");
       this.#rows.set(entry, row);
     } else if (!this.#changed.has(entry)) return row;
+    const hadFocus = row.contains(document.activeElement);
     delete entry.day;
     if (entry.kind === "message") {
       fillMessage(row, entry, this.#wishes, this.#isModerated);
@@ -499,6 +500,8 @@ export class Log {
         ...entry.kind === "gap" ? [element("p", "", ...entry.content)] : entry.content,
       );
     }
+    // Who walks through the messages by keyboard stays where they are when one changes under them.
+    if (hadFocus) row.querySelector("article")?.focus({ preventScroll: true });
     return row;
   }
 

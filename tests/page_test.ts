@@ -414,6 +414,25 @@ describePage("page", (stage) => {
     assertEquals(await grace.locator(".tools").count(), 0);
   });
 
+  it("keeps the keyboard's place in the log when a message changes under it", async () => {
+    const ada = await stage.joins("Ada");
+    const grace = await stage.joins("Grace");
+    await says(grace, "one");
+    await says(grace, "two");
+    await sees(ada, "two");
+    await ada.getByRole("log").focus();
+    await ada.keyboard.press("ArrowUp");
+    await box(grace).press("ArrowUp");
+    await box(grace).fill("changed");
+    await box(grace).press("Enter");
+    await sees(ada, "changed");
+    const focused = () =>
+      ada.evaluate("document.activeElement.closest('article')?.innerText ?? ''");
+    assertStringIncludes(await focused() as string, "changed");
+    await ada.keyboard.press("ArrowUp");
+    assertStringIncludes(await focused() as string, "one");
+  });
+
   it("shows who types", async () => {
     const ada = await stage.joins("Ada");
     const grace = await stage.joins("Grace");
