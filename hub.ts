@@ -23,7 +23,9 @@ import {
   type Engine,
   EVERYWHERE,
   type LogEvent,
+  nameInUseError,
   type News,
+  nobodyError,
   type Presence,
   type PrivateMessage,
   type Receipt,
@@ -148,9 +150,7 @@ export class Hub {
     }
     const { username, identity } = request;
     const user = username === undefined ? undefined : room?.users.get(nameKey(username));
-    if (user !== undefined && user.person !== identity.person) {
-      throw new ProtocolError("name_in_use", "This name is in use in this room. Choose another.");
-    }
+    if (user !== undefined && user.person !== identity.person) throw nameInUseError();
     const reason = room?.reasonToRefuse(request);
     if (reason !== undefined) throw reason;
   }
@@ -572,21 +572,23 @@ export class Hub {
     const { engine } = this.#options;
     const { room: { name: room }, username = ANONYMOUS, person, id: origin } = member;
     const author = { username, person, origin };
+    const ackPlace = ({ event: { id, seq, timestamp }, isDuplicate }: Receipt<LogEvent>) =>
+      toAck(room, ref, { id, seq, timestamp }, isDuplicate);
     switch (command.type) {
       case "chat": {
         this.#setTyping(member, false);
         const stored = engine.append(room, { ...author, content: command.content, ref });
-        return this.#answer(member, ref, stored.then((receipt) => toAck(room, ref, receipt)));
+        return this.#answer(member, ref, stored.then(ackPlace));
       }
       case "edit": {
         const { id, content } = command;
         const stored = engine.edit(room, { ...author, id, content });
-        return this.#answer(member, ref, stored.then((receipt) => toAck(room, ref, receipt)));
+        return this.#answer(member, ref, stored.then(ackPlace));
       }
       case "delete": {
         const isModerator = roleIn(member.room.settings, member.identity) !== "member";
         const stored = engine.delete(room, { ...author, id: command.id, isModerator });
-        return this.#answer(member, ref, stored.then((receipt) => toAck(room, ref, receipt)));
+        return this.#answer(member, ref, stored.then(ackPlace));
       }
       case "dm":
         return this.#answer(member, ref, this.#whisper(member, command));
@@ -594,7 +596,7 @@ export class Hub {
         return this.#answer(member, ref, this.#kick(member, command));
       case "room": {
         const changed = this.changeRoom(room, member.identity, command);
-        return this.#answer(member, ref, changed.then(() => toBareAck(room, ref)));
+        return this.#answer(member, ref, changed.then(() => toAck(room, ref)));
       }
       case "history":
         return this.#answer(member, ref, this.#readHistory(member.room, command));
@@ -648,18 +650,8 @@ export class Hub {
     }
     const draft = { username, person, origin, content, ref, to: receiver };
     const { event, isDuplicate } = await this.#options.engine.whisper(room.name, draft);
-    if (ref === undefined) return undefined;
-    return {
-      type: "ack",
-      content: "",
-      room: room.name,
-      username: "",
-      ref,
-      id: event.id,
-      inbox_seq: event.fromSeq,
-      timestamp: event.timestamp,
-      ...(isDuplicate && { duplicate: true }),
-    };
+    const { id, fromSeq: inbox_seq, timestamp } = event;
+    return toAck(room.name, ref, { id, inbox_seq, timestamp }, isDuplicate);
   }
 
   async #kick(
@@ -669,15 +661,13 @@ export class Hub {
     if (roleIn(room.settings, identity) === "member") throw notModerator();
     const key = nameKey(username);
     const user = room.users.get(key);
-    if (user === undefined) {
-      throw new ProtocolError("not_found", "Nobody with this name is in the room.");
-    }
+    if (user === undefined) throw nobodyError();
     if (user.person === identity.person || user.person === `account:${room.settings.owner}`) {
       throw new ProtocolError("forbidden", "The room's owner and you yourself cannot be removed.");
     }
     await this.#options.engine.publish(room.name, { type: "kicked", key, reason });
     if (ban) await this.#settings.ban(room.name, { key, person: user.person });
-    return toBareAck(room.name, ref);
+    return toAck(room.name, ref);
   }
 
   async #readHistory(room: Room, command: HistoryCommand): Promise<HistoryEvent> {
@@ -769,16 +759,12 @@ function withRef(ref: string | undefined): { ref?: string } {
 function toAck(
   room: string,
   ref: string | undefined,
-  { event: { id, seq, timestamp }, isDuplicate }: Receipt<LogEvent>,
+  fields: Pick<AckEvent, "id" | "seq" | "inbox_seq" | "timestamp"> = {},
+  isDuplicate = false,
 ): AckEvent | undefined {
   if (ref === undefined) return undefined;
   const base = { type: "ack", content: "", room, username: "", ref } as const;
-  return { ...base, id, seq, timestamp, ...(isDuplicate && { duplicate: true }) };
-}
-
-/** The answer to a command that was carried out and made nothing that has a number. */
-function toBareAck(room: string, ref: string | undefined): AckEvent | undefined {
-  return ref === undefined ? undefined : { type: "ack", content: "", room, username: "", ref };
+  return { ...base, ...fields, ...(isDuplicate && { duplicate: true }) };
 }
 
 function toErrorEvent(room: string, error: ProtocolError): Outgoing {

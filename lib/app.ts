@@ -87,8 +87,8 @@ interface UpgradeOptions {
   readonly account?: string | undefined;
   /** The subprotocol that will be spoken. */
   readonly protocol?: string | undefined;
-  /** Begins what the socket is for. */
-  readonly serve: (socket: WebSocket) => Session;
+  /** Begins what the socket is for, given where it comes from. */
+  readonly serve: (socket: WebSocket, address: string | undefined) => Session;
   /** Ends a socket that is one too many, or comes too late. */
   readonly refuse: (socket: WebSocket, error: ProtocolError) => void;
 }
@@ -208,12 +208,11 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   }
 
   async function enter(c: Context<AppEnv>, request: JoinRequest): Promise<Response> {
-    const address = addressOf(c);
     await hub.admit(request);
     return upgrade(c, {
       account: request.identity.account?.key,
       protocol: request.format === "v1" ? SUBPROTOCOL : undefined,
-      serve: (socket) => openRoom(socket, request, address, options),
+      serve: (socket, address) => openRoom(socket, request, address, options),
       refuse: (socket, error) => refuseRoom(socket, request, error),
     });
   }
@@ -247,7 +246,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
       guard(() => {
         try {
           connections.add(socket, owner);
-          session = serve(socket);
+          session = serve(socket, owner.address);
         } catch (error) {
           // Since the checks before the upgrade, things may have changed.
           if (!(error instanceof ProtocolError)) throw error;

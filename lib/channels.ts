@@ -7,7 +7,13 @@
  * @module
  */
 
-import type { LiveEngine, News, Presence, Subscriber } from "./engine.ts";
+import {
+  type LiveEngine,
+  nameInUseError,
+  type News,
+  type Presence,
+  type Subscriber,
+} from "./engine.ts";
 import { nameKey } from "./names.ts";
 import { ProtocolError } from "./protocol.ts";
 
@@ -75,8 +81,7 @@ export class Channels implements LiveEngine {
     const key = nameKey(presence.username);
     const holder = holders.get(key) ?? { person: presence.person, connections: 0 };
     if (holder.person !== presence.person) {
-      const sentence = "This name is in use in this room. Choose another.";
-      return Promise.reject(new ProtocolError("name_in_use", sentence));
+      return Promise.reject(nameInUseError());
     }
     holder.connections++;
     holders.set(key, holder);

@@ -258,7 +258,12 @@ export function checkChange(
   }
 }
 
-/** What a private message to nobody is refused with. */
+/** What is told of a name that another person has in the room. */
+export function nameInUseError(): ProtocolError {
+  return new ProtocolError("name_in_use", "This name is in use in this room. Choose another.");
+}
+
+/** What is told of a name that nobody has in the room. */
 export function nobodyError(): ProtocolError {
   return new ProtocolError("not_found", "Nobody with this name is in the room.");
 }
