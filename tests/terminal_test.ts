@@ -213,11 +213,12 @@ class Terminal implements AsyncDisposable {
 
   constructor(args: string[], { from = CHAT, inTerminal = false } = {}) {
     const command = [Deno.execPath(), "run", "-q", "--no-lock", "-N", from, ...args];
+    // Without the exec a shell would stay, take the Ctrl-C too and give its own exit code.
     const [program, ...rest] = inTerminal
-      ? ["script", "-qec", command.map((word) => `'${word}'`).join(" "), "/dev/null"]
+      ? ["script", "-qec", `exec ${command.map((word) => `'${word}'`).join(" ")}`, "/dev/null"]
       : command;
     const options = { stdin: "piped", stdout: "piped", stderr: "piped" } as const;
-    const env = { NO_COLOR: "1" };
+    const env = { NO_COLOR: "1", SHELL: "/bin/sh" };
     this.#child = new Deno.Command(program!, { args: rest, env, ...options }).spawn();
     this.#input = this.#child.stdin.getWriter();
     this.exited = this.#watch();
