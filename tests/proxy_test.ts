@@ -1,6 +1,5 @@
 /** The nginx settings of docs/security.md, in a real nginx before a real server. */
 
-import { connect } from "node:net";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
 import { Client } from "./client.ts";
@@ -12,6 +11,9 @@ import { V1Client } from "./v1_client.ts";
 /** What a person should read when there is no nginx. */
 const NO_NGINX = "Skipped: nginx is not installed. Install it with: apt-get install -y nginx-light";
 const PLACES = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx"];
+
+/** From where the server sees the proxy come. */
+const PROXY_ADDRESS = "127.0.0.7";
 
 /** How long something that must happen may take before the test fails, in milliseconds. */
 const PATIENCE_MS = 20_000;
@@ -62,7 +64,7 @@ async function startNginx(folder: string, settings: string, port: number) {
     pid ${folder}/nginx.pid;
     error_log stderr;
     events { worker_connections 256; }
-    http { ${temporary.join(" ")} ${settings} }`,
+    http { proxy_bind ${PROXY_ADDRESS}; ${temporary.join(" ")} ${settings} }`,
   );
   const child = new Deno.Command(nginx!, {
     args: ["-p", folder, "-c", `${folder}/nginx.conf`, "-e", "stderr"],
@@ -142,18 +144,15 @@ describeProxy("docs/security.md: nginx before the server", () => {
   });
 
   it("lets the server see the real address, whatever the client claims", async () => {
-    const socket = connect({ host: "127.0.0.1", port: proxy.port, localAddress: "127.0.0.7" });
-    const closed = new Promise((resolve) => socket.on("close", resolve));
+    // Three addresses, all different: the client's claim, its own, and the proxy's towards the server.
+    using client = await RawClient.connect(proxy.port);
     const headers = { "X-Forwarded-For": "1.2.3.4" };
     const joined = server.log.filter(({ msg }) => msg === "joined").length;
-    const opened = new Promise((resolve) => socket.once("data", resolve));
-    socket.write(handshake("/ws/far?username=dora", { headers }));
-    await opened;
+    await client.write(handshake("/ws/far?username=dora", { headers }));
+    assertEquals((await client.readAnswer()).status, 101);
     await server.logged("joined", joined + 1);
     const { username, address } = server.log.findLast(({ msg }) => msg === "joined")!;
-    assertEquals([username, address], ["dora", "127.0.0.7"]);
-    socket.destroy();
-    await closed;
+    assertEquals([username, address], ["dora", "127.0.0.1"]);
   });
 
   it("knows the site's own pages from foreign ones", async () => {
