@@ -572,34 +572,35 @@ export class Hub {
     const { engine } = this.#options;
     const { room: { name: room }, username = ANONYMOUS, person, id: origin } = member;
     const author = { username, person, origin };
-    const ackPlace = ({ event: { id, seq, timestamp }, isDuplicate }: Receipt<LogEvent>) =>
+    const toPlaceAck = ({ event: { id, seq, timestamp }, isDuplicate }: Receipt<LogEvent>) =>
       toAck(room, ref, { id, seq, timestamp }, isDuplicate);
+    const toDoneAck = () => toAck(room, ref);
     switch (command.type) {
       case "chat": {
         this.#setTyping(member, false);
         const stored = engine.append(room, { ...author, content: command.content, ref });
-        return this.#answer(member, ref, stored.then(ackPlace));
+        return this.#answer(member, ref, stored, toPlaceAck);
       }
       case "edit": {
         const { id, content } = command;
         const stored = engine.edit(room, { ...author, id, content });
-        return this.#answer(member, ref, stored.then(ackPlace));
+        return this.#answer(member, ref, stored, toPlaceAck);
       }
       case "delete": {
         const isModerator = roleIn(member.room.settings, member.identity) !== "member";
         const stored = engine.delete(room, { ...author, id: command.id, isModerator });
-        return this.#answer(member, ref, stored.then(ackPlace));
+        return this.#answer(member, ref, stored, toPlaceAck);
       }
       case "dm":
-        return this.#answer(member, ref, this.#whisper(member, command));
+        return this.#answer(member, ref, this.#whisper(member, command), (ack) => ack);
       case "kick":
-        return this.#answer(member, ref, this.#kick(member, command));
+        return this.#answer(member, ref, this.#kick(member, command), toDoneAck);
       case "room": {
         const changed = this.changeRoom(room, member.identity, command);
-        return this.#answer(member, ref, changed.then(() => toAck(room, ref)));
+        return this.#answer(member, ref, changed, toDoneAck);
       }
       case "history":
-        return this.#answer(member, ref, this.#readHistory(member.room, command));
+        return this.#answer(member, ref, this.#readHistory(member.room, command), (page) => page);
       case "typing":
         return this.#setTyping(member, command.active);
       case "ping":
@@ -614,12 +615,16 @@ export class Hub {
   }
 
   /** Answers a command when the engine has carried it out, or says why it has not. */
-  #answer(member: Member, ref: string | undefined, answer: Promise<Event | undefined>): void {
+  #answer<T>(
+    member: Member,
+    ref: string | undefined,
+    result: Promise<T>,
+    toEvent: (result: T) => Event | undefined,
+  ): void {
     this.#underWay++;
-    answer.then((event) => {
-      if (event !== undefined && !member.isGone) {
-        this.#delivery.tellAside(member, event);
-      }
+    result.then((value) => {
+      const event = toEvent(value);
+      if (event !== undefined && !member.isGone) this.#delivery.tellAside(member, event);
       this.#answered();
     }, (error) => {
       this.#refuse(member, this.#toRefusal(error, ref));
@@ -656,8 +661,8 @@ export class Hub {
 
   async #kick(
     { room, identity }: Member,
-    { username, reason, ban, ref }: KickCommand,
-  ): Promise<AckEvent | undefined> {
+    { username, reason, ban }: KickCommand,
+  ): Promise<void> {
     if (roleIn(room.settings, identity) === "member") throw notModerator();
     const key = nameKey(username);
     const user = room.users.get(key);
@@ -667,7 +672,6 @@ export class Hub {
     }
     await this.#options.engine.publish(room.name, { type: "kicked", key, reason });
     if (ban) await this.#settings.ban(room.name, { key, person: user.person });
-    return toAck(room.name, ref);
   }
 
   async #readHistory(room: Room, command: HistoryCommand): Promise<HistoryEvent> {
@@ -686,7 +690,7 @@ export class Hub {
   }
 
   #setTyping({ room, username, id }: Member, isActive: boolean): void {
-    if (username === undefined) return;
+    if (username === undefined || (!isActive && room.typing.size === 0)) return;
     const key = nameKey(username);
     if (!isActive) {
       if (room.typing.has(key)) this.#stopTyping(room, username, id);

@@ -92,11 +92,15 @@ export class Delivery {
 
 /** Sends a member what is new to it. False if it cannot keep up. */
 function send(member: Member, batch: Batch, now: number): boolean {
-  const { outbox, format } = member;
+  const { outbox, format, aside } = member;
   if (outbox.isOverdue(now)) return false;
   const wasBehind = outbox.isBehind;
-  const hasOwn = member.since > 0 || member.aside.length > 0 || !member.echo;
-  const frames = hasOwn ? toFrames(ownNews(member, batch.events), format) : batch.frames(format);
+  // Most are sent what all are sent, and after it the acks for what they said themselves.
+  const isAlike = member.since === 0 && member.echo &&
+    (aside.length === 0 || aside[0]!.at === batch.events.length);
+  const frames = isAlike
+    ? batch.frames(format, aside.map(({ news }) => news))
+    : toFrames(ownNews(member, batch.events), format);
   for (const frame of frames) {
     outbox.send(frame, now);
     if (wasBehind && outbox.isOverfull()) return false;

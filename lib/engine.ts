@@ -268,6 +268,33 @@ export function nobodyError(): ProtocolError {
   return new ProtocolError("not_found", "Nobody with this name is in the room.");
 }
 
+let lastTime = NaN;
+let lastTimestamp = "";
+
+/**
+ * A time in milliseconds since 1970 as RFC 3339 has it, in UTC. Many messages share a millisecond,
+ * so the last answer is kept.
+ */
+export function toTimestamp(time: number): string {
+  if (time !== lastTime) {
+    lastTimestamp = new Date(time).toISOString();
+    lastTime = time;
+  }
+  return lastTimestamp;
+}
+
+/** The id of the message that a log has at a `seq`: a log is found by its epoch, a message by both. */
+export function toMessageId(epoch: string, seq: number): string {
+  return `${epoch}-${seq}`;
+}
+
+/** The `seq` of the message with this id, if it can be one of the log with this epoch. */
+export function toSeq(epoch: string, id: string): number | undefined {
+  if (!id.startsWith(`${epoch}-`)) return undefined;
+  const seq = Number(id.slice(epoch.length + 1));
+  return toMessageId(epoch, seq) === id ? seq : undefined;
+}
+
 /** Under what a message is found again when its sender repeats it. */
 export function refKey(author: Author, ref: string): string {
   return `${nameKey(author.username)}\n${ref}`;

@@ -25,6 +25,9 @@ import {
   type Receipt,
   refKey,
   type RoomSettings,
+  toMessageId,
+  toSeq,
+  toTimestamp,
   withoutText,
 } from "./engine.ts";
 import {
@@ -97,14 +100,10 @@ export class MemoryEngine extends Channels implements Engine {
       const key = draft.ref === undefined ? undefined : refKey(draft, draft.ref);
       const first = key === undefined ? undefined : log.refs.get(key);
       if (first !== undefined) return { event: first.event as ChatEvent, isDuplicate: true };
-      const event: ChatEvent = {
-        type: "chat",
-        content: draft.content,
-        room,
-        username: draft.username,
-        id: this.#options.newId(),
-        ...this.#place(log),
-      };
+      const { content, username } = draft;
+      const { seq, timestamp } = this.#place(log);
+      const id = toMessageId(log.epoch, seq);
+      const event: ChatEvent = { type: "chat", content, room, username, id, seq, timestamp };
       const entry: Entry = { event, person: draft.person, refKey: key };
       if (key !== undefined) log.refs.set(key, entry);
       this.#add(room, log, entry, draft.origin);
@@ -302,13 +301,14 @@ export class MemoryEngine extends Channels implements Engine {
 
   #time(log: RoomLog): string {
     log.lastTime = Math.max(log.lastTime, this.#options.clock());
-    return new Date(log.lastTime).toISOString();
+    return toTimestamp(log.lastTime);
   }
 
   #find(log: RoomLog, change: Change): Entry {
-    const entry = log.entries.find(({ event }) => event.type === "chat" && event.id === change.id);
-    const event = entry?.event as ChatEvent | undefined;
-    checkChange(entry && { person: entry.person, isDeleted: event?.deleted === true }, change);
+    const seq = toSeq(log.epoch, change.id) ?? NaN;
+    const entry = log.entries[log.entries.length - 1 - (log.lastSeq - seq)];
+    const event = entry?.event.type === "chat" ? entry.event : undefined;
+    checkChange(event && { person: entry!.person, isDeleted: event.deleted === true }, change);
     return entry!;
   }
 

@@ -4,7 +4,14 @@
  * @module
  */
 
-import { type ChatEvent, encode, type Event, type Format, frameEvents } from "./protocol.ts";
+import {
+  type ChatEvent,
+  encode,
+  type Event,
+  extendFrames,
+  type Format,
+  frameEvents,
+} from "./protocol.ts";
 
 /** An event on its way out. It is written once in each format that somebody needs. */
 export class Outgoing {
@@ -48,17 +55,26 @@ export class Batch {
     this.events = events;
   }
 
-  frames(format: Format): readonly string[] {
-    return this.#frames[format] ??= toFrames(this.events, format);
+  /** All of it, and at its end what one member alone is sent. */
+  frames(format: Format, own: readonly Outgoing[] = []): readonly string[] {
+    const frames = this.#frames[format] ??= toFrames(this.events, format);
+    if (own.length === 0) return frames;
+    const texts = toTexts(own, format);
+    return format === "v1" ? extendFrames(frames, texts) : [...frames, ...texts];
   }
 }
 
 /** Events as frames: several in one for `chat.v1`, one each for plain clients. */
 export function toFrames(events: readonly Outgoing[], format: Format): string[] {
+  const texts = toTexts(events, format);
+  return format === "v1" ? frameEvents(texts) : texts;
+}
+
+function toTexts(events: readonly Outgoing[], format: Format): string[] {
   const texts: string[] = [];
   for (const event of events) {
     const text = event.text(format);
     if (text !== undefined) texts.push(text);
   }
-  return format === "v1" ? frameEvents(texts) : texts;
+  return texts;
 }

@@ -415,9 +415,11 @@ export function peekRef(text: string): string | undefined {
   return /"ref"\s*:\s*"([^"\\]{1,64})"/.exec(text)?.[1];
 }
 
+const BRACE = "{".charCodeAt(0);
+
 /** The JSON object that a frame holds, if it is one with a `type`. */
 function parseCommandObject(text: string): Record<string, unknown> | undefined {
-  if (!/^\s*\{/.test(text)) return undefined;
+  if (text.charCodeAt(0) !== BRACE && !/^\s*\{/.test(text)) return undefined;
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -554,7 +556,7 @@ function readContent(content: unknown, limits: SizeLimits): string {
     );
   }
   if (content.trim() === "") throw badRequest("A message must not be empty.");
-  if (/(?![\t\n\r])\p{Cc}/u.test(content) || !content.isWellFormed()) {
+  if (/[\p{Cc}--[\t\n\r]]/v.test(content) || !content.isWellFormed()) {
     throw badRequest(
       "A message must be Unicode text without control characters other than tab and line break.",
     );
@@ -664,6 +666,16 @@ export function frameEvents(texts: readonly string[]): string[] {
   }
   if (start < texts.length) frames.push(frameOf(texts, start, texts.length));
   return frames;
+}
+
+/** The same frames with more events at their end. The last frame may be one that others are sent. */
+export function extendFrames(frames: readonly string[], texts: readonly string[]): string[] {
+  const last = frames.at(-1);
+  if (last === undefined || last.length === 0) return frameEvents(texts);
+  const body = last.startsWith("[") ? last.slice(1, -1) : last;
+  const longer = `[${body},${texts.join(",")}]`;
+  if (isLongerThan(longer, MAX_BATCH_BYTES)) return [...frames, ...frameEvents(texts)];
+  return [...frames.slice(0, -1), longer];
 }
 
 function frameOf(texts: readonly string[], start: number, end: number): string {
