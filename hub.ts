@@ -359,9 +359,9 @@ export class Hub {
   #onNews(room: Room, news: News): void {
     switch (news.type) {
       case "logged": {
-        const { event, origin } = news;
+        const { event, json, origin } = news;
         if (event.seq <= room.lastSeq) return;
-        const outgoing = new Outgoing(event, { origin });
+        const outgoing = new Outgoing(event, { json, origin });
         room.remember(outgoing, event, this.#options.limits.historySize);
         return this.#delivery.tell(room, outgoing);
       }

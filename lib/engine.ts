@@ -117,7 +117,13 @@ export interface Presence extends Author {
 
 /** What subscribers are told. */
 export type News =
-  | { readonly type: "logged"; readonly event: LogEvent; readonly origin: string }
+  | {
+    readonly type: "logged";
+    readonly event: LogEvent;
+    /** The event's JSON, if the engine has it at hand. */
+    readonly json?: string;
+    readonly origin: string;
+  }
   | { readonly type: "private"; readonly message: PrivateMessage; readonly origin: string }
   | {
     readonly type: "typing";

@@ -23,7 +23,9 @@ export class Outgoing {
   readonly #texts: Partial<Record<Format, string | null>> = {};
   #again: Outgoing | undefined;
 
-  constructor(event: Event, { origin, forPlainOnly = false }: {
+  constructor(event: Event, { json, origin, forPlainOnly = false }: {
+    /** The event as JSON, if it is at hand. */
+    json?: string | undefined;
     origin?: string;
     /** Whether `chat.v1` members are not sent it. @default false */
     forPlainOnly?: boolean;
@@ -31,12 +33,15 @@ export class Outgoing {
     this.event = event;
     this.origin = origin;
     this.#forPlainOnly = forPlainOnly;
+    if (json !== undefined) this.#texts.v1 = json;
   }
 
   /** The event's text, or `undefined` if the format does not carry it. */
   text(format: Format): string | undefined {
     if (format === "v1" && this.#forPlainOnly) return undefined;
-    const text = this.#texts[format] ??= encode(this.event, format) ?? null;
+    // Messages, which are most of it, are the same JSON for all who are sent JSON.
+    const key = format === "json" && this.event.type === "chat" ? "v1" : format;
+    const text = this.#texts[key] ??= encode(this.event, format) ?? null;
     return text ?? undefined;
   }
 
