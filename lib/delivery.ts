@@ -6,32 +6,51 @@
  * is sent both in order. Nobody is sent anything before, so a member that leaves, or is removed
  * because it is too slow, never disturbs a delivery that is under way.
  *
+ * What a frame costs is nearly the same, whether it has one event or fifty. So a large room in which
+ * much is said rests after a delivery for as long as that took: what is said meanwhile goes into one
+ * frame. A room in which one thing is said at a time never waits.
+ *
  * @module
  */
 
+import { Alarm, type AlarmOptions } from "./alarm.ts";
 import { Batch, Outgoing, toFrames } from "./outgoing.ts";
 import type { Event } from "./protocol.ts";
 import type { Member, Room } from "./room.ts";
 
 /** What {@linkcode Delivery} needs. */
-export interface DeliveryOptions {
-  /** The time in milliseconds. */
-  readonly clock: () => number;
+export interface DeliveryOptions extends AlarmOptions {
   /** Calls back once, when the present turn of the event loop ends. */
   readonly defer: (callback: () => void) => void;
   /** Is told of a member that cannot keep up. */
   readonly onTooSlow: (member: Member) => void;
 }
 
+/** Frames in a delivery from which on it says something about what a frame costs. */
+const MIN_FRAMES_TO_LEARN = 50;
+/** How much the last delivery says, against those before it. */
+const LEARNING_RATE = 0.2;
+/** With how many events in a delivery a room rests for the whole time that the delivery took. */
+const FULL_REST_EVENTS = 5;
+/** Rests in milliseconds: a shorter one is not worth a timer, a longer one would be felt. */
+const MIN_REST_MS = 1;
+const MAX_REST_MS = 50;
+
 /** Delivers what happens to those it concerns. */
 export class Delivery {
   readonly #options: DeliveryOptions;
   /** Rooms with something to deliver at the end of this turn. */
   #dirty = new Set<Room>();
+  /** Rooms with something to deliver when they have rested. */
+  readonly #resting = new Set<Room>();
+  readonly #alarm: Alarm;
+  /** What a frame costs, in milliseconds, with all that the runtime does for it. */
+  #frameMs = 0;
 
   /** Delivers nothing until something is told. */
   constructor(options: DeliveryOptions) {
     this.#options = options;
+    this.#alarm = new Alarm(options, () => this.#wake());
   }
 
   /** Puts down what all members of a room are to be sent. */
@@ -62,11 +81,11 @@ export class Delivery {
     for (const frame of toFrames(news, member.format)) member.outbox.send(frame, now);
   }
 
-  /** Delivers in all rooms what was put down. */
+  /** Delivers in all rooms what was put down, resting or not. */
   flush(): void {
-    const rooms = this.#dirty;
-    this.#dirty = new Set();
-    for (const room of rooms) this.deliver(room);
+    for (const room of this.#resting) this.#dirty.add(room);
+    this.#resting.clear();
+    this.#deliverDirty();
   }
 
   /** Delivers in one room what was put down. */
@@ -85,8 +104,53 @@ export class Delivery {
   }
 
   #schedule(room: Room): void {
-    if (this.#dirty.size === 0) this.#options.defer(() => this.flush());
+    if (room.restsUntil > 0 && room.restsUntil > this.#options.clock()) {
+      this.#resting.add(room);
+      this.#alarm.set(room.restsUntil);
+      return;
+    }
+    if (this.#dirty.size === 0) this.#options.defer(() => this.#deliverDirty());
     this.#dirty.add(room);
+  }
+
+  #wake(): void {
+    const now = this.#options.clock();
+    for (const room of this.#resting) {
+      if (room.restsUntil > now) {
+        this.#alarm.set(room.restsUntil);
+        continue;
+      }
+      this.#resting.delete(room);
+      this.#schedule(room);
+    }
+  }
+
+  #deliverDirty(): void {
+    const rooms = this.#dirty;
+    this.#dirty = new Set();
+    const { clock, defer } = this.#options;
+    const start = clock();
+    let frames = 0;
+    for (const room of rooms) {
+      const { pending: { length: events }, members: { size } } = room;
+      this.deliver(room);
+      frames += size;
+      this.#rest(room, start, events);
+    }
+    if (frames < MIN_FRAMES_TO_LEARN) return;
+    // The frames leave between this turn and the next.
+    defer(() => {
+      const frameMs = (clock() - start) / frames;
+      this.#frameMs += (frameMs - this.#frameMs) * LEARNING_RATE;
+    });
+  }
+
+  /** Lets a room rest after a delivery, if that makes the next ones cheaper. */
+  #rest(room: Room, start: number, events: number): void {
+    const deliveryMs = room.members.size * this.#frameMs;
+    const load = Math.min(1, (events - 1) / (FULL_REST_EVENTS - 1));
+    const restMs = Math.min(MAX_REST_MS, deliveryMs * load);
+    room.restsUntil = restMs < MIN_REST_MS ? 0 : start + deliveryMs + restMs;
   }
 }
 

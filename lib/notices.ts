@@ -8,6 +8,7 @@
  * @module
  */
 
+import { Alarm, type AlarmOptions } from "./alarm.ts";
 import type { Delivery } from "./delivery.ts";
 import { Outgoing } from "./outgoing.ts";
 import type { Event } from "./protocol.ts";
@@ -18,12 +19,8 @@ const GATHER_MS_PER_USER = 1 / 40;
 const MIN_GATHER_MS = 50;
 
 /** What {@linkcode Notices} needs. */
-export interface NoticesOptions {
+export interface NoticesOptions extends AlarmOptions {
   readonly delivery: Delivery;
-  /** The time in milliseconds. */
-  readonly clock: () => number;
-  /** Calls back once, after so many milliseconds. */
-  readonly after: (ms: number, callback: () => void) => void;
 }
 
 /** Tells rooms who came and who went. */
@@ -31,12 +28,12 @@ export class Notices {
   readonly #options: NoticesOptions;
   /** Rooms whose next `presence` is gathered. */
   readonly #gathering = new Set<Room>();
-  /** When the timer for the next of them goes off, in milliseconds. */
-  #timerDue = Infinity;
+  readonly #alarm: Alarm;
 
-  /** One timer serves all rooms. */
+  /** Tells nothing until somebody comes or goes. */
   constructor(options: NoticesOptions) {
     this.#options = options;
+    this.#alarm = new Alarm(options, () => this.#tellGathered());
   }
 
   /** Tells a room that somebody came, who is among its users already. */
@@ -68,17 +65,7 @@ export class Notices {
     const ms = Math.max(MIN_GATHER_MS, room.users.size * GATHER_MS_PER_USER);
     room.presenceDue = this.#options.clock() + ms;
     this.#gathering.add(room);
-    this.#wakeAt(room.presenceDue);
-  }
-
-  /** Sees to it that the one timer goes off in time. */
-  #wakeAt(due: number): void {
-    if (due >= this.#timerDue) return;
-    this.#timerDue = due;
-    this.#options.after(due - this.#options.clock(), () => {
-      if (this.#timerDue === due) this.#timerDue = Infinity;
-      this.#tellGathered();
-    });
+    this.#alarm.set(room.presenceDue);
   }
 
   #tellGathered(): void {
@@ -86,7 +73,7 @@ export class Notices {
     const now = clock();
     for (const room of this.#gathering) {
       if (room.presenceDue !== undefined && room.presenceDue > now) {
-        this.#wakeAt(room.presenceDue);
+        this.#alarm.set(room.presenceDue);
         continue;
       }
       this.#gathering.delete(room);

@@ -145,6 +145,8 @@ export class Room {
   tail: Outgoing[] = [];
   /** What happened since the last flush. */
   pending: Outgoing[] = [];
+  /** Until when nothing is delivered, so that more goes into one frame, in milliseconds. */
+  restsUntil = 0;
   /** Who came and went since the last `presence`. */
   readonly changes = new Map<string, { username: string; type: "joined" | "left" }>();
   /** When the next `presence` of a crowd is due, in milliseconds. */

@@ -95,6 +95,14 @@ export class Lab implements AsyncDisposable {
   }
 }
 
+/** The news, if the JSON that an engine may hand on with it is the event's. */
+function withoutJson(news: News): News {
+  if (news.type !== "logged" || news.json === undefined) return news;
+  const { json, ...rest } = news;
+  assertEquals(json, JSON.stringify(news.event));
+  return rest;
+}
+
 /** Keeps what a room is told, and waits for it. */
 export class Listener implements Disposable {
   readonly news: News[] = [];
@@ -103,7 +111,7 @@ export class Listener implements Disposable {
 
   constructor(engine: Engine, room: string) {
     this.stop = engine.subscribe(room, (news) => {
-      this.news.push(news);
+      this.news.push(withoutJson(news));
       this.#wake();
     });
   }

@@ -75,7 +75,7 @@ async function openPoisoned(how: "ABORT" | "ROLLBACK") {
   await store.open().close();
   store.inspect((db) =>
     db.exec(`
-      CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.content = 'poison'
+      CREATE TRIGGER poison BEFORE INSERT ON blocks WHEN instr(NEW.events, '"poison"')
       BEGIN SELECT RAISE(${how}, 'the disk is full'); END
     `)
   );
@@ -142,7 +142,7 @@ describe("SqliteEngine: a file", () => {
     await engine.append("r", draft(BOB, "known to all"));
     await engine.delete("r", change(ALICE, event.id));
     await engine.close();
-    const rows = store.inspect((db) => JSON.stringify(db.prepare("SELECT * FROM events").all()));
+    const rows = store.inspect((db) => JSON.stringify(db.prepare("SELECT * FROM blocks").all()));
     assertStringIncludes(rows, "known to all");
     assert(!rows.includes("secret"), rows);
   });
