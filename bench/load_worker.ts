@@ -81,7 +81,7 @@ const latency = new Histogram();
 const late = new Histogram();
 const total = { sent: 0, deliveries: 0, bytes: 0, closed: 0, known: 0 };
 const sockets = new Sockets();
-/** What was read last, of whichever socket. */
+/** What was read last, of whichever socket. A byte at the end is left for a marker. */
 const buffer = new Uint8Array(256 * 1024);
 const clients: Client[] = [];
 let senders: Client[] = [];
@@ -169,11 +169,13 @@ class Client implements FrameHandler {
   onReadable(): void {
     const kept = this.#kept.length;
     if (kept > 0) buffer.set(this.#kept);
-    const got = sockets.receive(this.#fd, kept > 0 ? buffer.subarray(kept) : buffer);
+    const got = sockets.receive(this.#fd, buffer.subarray(kept, -1));
     if (got <= 0) return this.#end("the server ended a connection");
     readAt = clock();
     total.bytes += got;
     const to = kept + got;
+    // No search goes further, into what was read before.
+    buffer[to] = MARKER;
     const end = this.#hasUpgraded ? this.#reader.read(buffer, to) : this.#readResponse(to);
     this.#kept = end < to ? buffer.slice(end, to) : NOTHING;
     if (isSending && isClosedLoop) { for (let i = this.#owed; i > 0; i--) this.send(); }

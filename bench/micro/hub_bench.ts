@@ -52,7 +52,8 @@ async function fill(members: number, format: "v1" | "json") {
         const frame = `{"type":"chat","content":"the quick brown fox","ref":"${newId()}"}`;
         hub.receive(joined[i % members]!, frame);
       }
-      while (frames - before < members) await new Promise((resolve) => setImmediate(resolve));
+      const wanted = members * (format === "v1" ? 1 : messages);
+      while (frames - before < wanted) await new Promise((resolve) => setImmediate(resolve));
     },
   };
 }
