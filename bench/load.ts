@@ -9,7 +9,7 @@
 
 import { Histogram } from "./histogram.ts";
 import type { Order, Sight } from "./load_worker.ts";
-import type { LoadPlan, LoadResult } from "./plan.ts";
+import { type LoadPlan, type LoadResult, readersOfRoom } from "./plan.ts";
 import { memoryKb, processCpuNs } from "./proc.ts";
 
 /** How long joining may take, and a first message to everyone, in milliseconds. */
@@ -120,7 +120,9 @@ class Load {
       joinBytes: sum(ready, "bytes"),
       joinFrames: sum(ready, "frames"),
       joinKnown,
-      lost: closed > 0 ? 0 : sum(last, "sent") * this.#readersOfRoom() - sum(last, "deliveries"),
+      lost: closed > 0
+        ? 0
+        : sum(last, "sent") * readersOfRoom(this.#plan) - sum(last, "deliveries"),
       closed,
     };
   }
@@ -156,7 +158,7 @@ class Load {
   /** Sends one message in each room: everyone must get it. */
   async #probe(): Promise<void> {
     await this.#ask({ type: "probe" });
-    const wanted = this.#plan.rooms * this.#readersOfRoom();
+    const wanted = this.#plan.rooms * readersOfRoom(this.#plan);
     for (let waited = 0;; waited += LOOK_MS) {
       const moment = await this.#ask({ type: "look" });
       this.#throwIfFailed(moment);
@@ -196,19 +198,12 @@ class Load {
         sent: sum.sent + sight.sent,
         deliveries: sum.deliveries + sight.deliveries,
       }), { sent: 0, deliveries: 0 });
-      if (deliveries >= sent * this.#readersOfRoom()) return moment;
+      if (deliveries >= sent * readersOfRoom(this.#plan)) return moment;
       if (deliveries > got) quietMs = 0;
       got = deliveries;
       if (quietMs >= DRAIN_MS) return moment;
       await sleep(LOOK_MS);
     }
-  }
-
-  /** How many get a message: all in the room who read at all. */
-  #readersOfRoom(): number {
-    const { clients, rooms, stalledEvery } = this.#plan;
-    return (clients - (stalledEvery === undefined ? 0 : Math.floor(clients / stalledEvery))) /
-      rooms;
   }
 
   #rss(): number {

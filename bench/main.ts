@@ -10,9 +10,9 @@
  */
 
 import { parseArgs } from "node:util";
-import { judge } from "./bars.ts";
+import { judge, type Judged } from "./bars.ts";
 import { drawChart } from "./chart.ts";
-import { killAll, measure } from "./measure.ts";
+import { endAll, measure } from "./measure.ts";
 import { dividePinning, type Pinning } from "./proc.ts";
 import { barsTable, machineLines, scenarioTable, short } from "./report.ts";
 import { describeMachine, type Results, type Run } from "./results.ts";
@@ -166,11 +166,23 @@ async function write(results: Results, { out, isWhole }: Options): Promise<void>
   const [json, svg] = isWhole ? ["results", "chart"] : ["partial", "partial"];
   await Deno.mkdir(out, { recursive: true });
   const bars = judge(results.runs);
-  const all = JSON.stringify({ ...results, bars }, null, 1);
-  await Deno.writeTextFile(`${out}/${json}.json`, `${all}\n`);
+  await Deno.writeTextFile(`${out}/${json}.json`, toJson(results, bars));
   const chart = drawChart(results);
   if (chart !== undefined) await Deno.writeTextFile(`${out}/${svg}.svg`, chart);
   print(...barsTable(bars), "", `Written to ${out}/${json}.json.`);
+}
+
+/** The results as JSON, each run in a line of its own. */
+function toJson(results: Results, bars: readonly Judged[]): string {
+  const digits = (_key: string, value: unknown) =>
+    typeof value === "number" ? Number(value.toPrecision(6)) : value;
+  const parts = Object.entries({ ...results, bars }).map(([name, value]) => {
+    const lines = Array.isArray(value)
+      ? `[\n${value.map((item) => JSON.stringify(item, digits)).join(",\n")}\n]`
+      : JSON.stringify(value);
+    return `${JSON.stringify(name)}: ${lines}`;
+  });
+  return `{\n${parts.join(",\n")}\n}\n`;
 }
 
 function print(...lines: string[]): void {
@@ -197,13 +209,13 @@ async function run(): Promise<void> {
   const cache = cacheFolder();
   await Deno.mkdir(cache, { recursive: true });
   const folder = await Deno.makeTempDir({ dir: cache, prefix: "run-" });
-  const clean = () => {
-    killAll();
-    Deno.removeSync(folder, { recursive: true });
+  const clean = async () => {
+    await endAll();
+    await Deno.remove(folder, { recursive: true });
   };
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    Deno.addSignalListener(signal, () => {
-      clean();
+    Deno.addSignalListener(signal, async () => {
+      await clean();
       Deno.exit(130);
     });
   }
@@ -223,7 +235,7 @@ async function run(): Promise<void> {
     await new Bench(options, { results, built, pinning, folder }).run();
     await write(results, options);
   } finally {
-    clean();
+    await clean();
   }
   Deno.exit();
 }

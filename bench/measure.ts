@@ -33,14 +33,20 @@ export type Measured = LoadResult & { evicted: number };
 
 /** Processes that run now. */
 const running = new Set<Deno.ChildProcess>();
+let isOver = false;
 
-/** Ends what runs, by process. For when the bench itself is ended. */
-export function killAll(): void {
-  for (const child of running) kill(child);
+/** Ends what runs, by process, and measures no more. For when the bench itself is ended. */
+export async function endAll(): Promise<void> {
+  isOver = true;
+  while (running.size > 0) {
+    for (const child of running) kill(child);
+    await Promise.all([...running].map(({ status }) => status));
+  }
 }
 
 /** Starts a server, loads it, and ends it. */
 export async function measure(options: MeasureOptions): Promise<Measured | { failure: string }> {
+  if (isOver) return await new Promise(() => {});
   const { kind, built, behaviour, seconds, warmSeconds, pinning, env } = options;
   const port = freePort();
   const folder = await Deno.makeTempDir({ dir: options.folder });
@@ -93,9 +99,8 @@ function spawn(pinning: readonly string[], { command, env = {} }: Command): Proc
       printed[name] += text;
     }
   };
-  const exited = Promise.all([child.status, collect("stdout"), collect("stderr")]).then(() =>
-    running.delete(child)
-  );
+  child.status.then(() => running.delete(child));
+  const exited = Promise.all([child.status, collect("stdout"), collect("stderr")]);
   return Object.assign(printed, {
     pid: child.pid,
     exited,

@@ -35,7 +35,7 @@ export interface LoadPlan {
   readonly rate?: number;
   /** Bytes of a message's text. @default 64 */
   readonly contentBytes?: number;
-  /** Every so-manieth client reads nothing, ever. @default none */
+  /** 10: every tenth client reads nothing, ever. 0: all read. @default 0 */
   readonly stalledEvery?: number;
   /** How long the load runs before it is measured, in seconds. */
   readonly warmSeconds: number;
@@ -45,6 +45,14 @@ export interface LoadPlan {
   readonly messages?: number;
   /** Threads that make the load. */
   readonly workers: number;
+}
+
+/** How many get a message: all in the room who read at all. */
+export function readersOfRoom(
+  { clients, rooms, stalledEvery = 0 }: Pick<LoadPlan, "clients" | "rooms" | "stalledEvery">,
+): number {
+  const stalled = stalledEvery === 0 ? 0 : Math.floor(clients / stalledEvery);
+  return (clients - stalled) / rooms;
 }
 
 /** What one run of the load has seen. Times are in seconds or milliseconds, as named. */

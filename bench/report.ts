@@ -6,6 +6,7 @@
 
 import type { Judged } from "./bars.ts";
 import type { Measured } from "./measure.ts";
+import { readersOfRoom } from "./plan.ts";
 import {
   measuredAt,
   type Place,
@@ -21,6 +22,8 @@ import { type Behaviour, type Scenario, type ScenarioName, SCENARIOS } from "./s
 const MAX_LOAD_SHARE = 0.9;
 /** From this share of a core on the server has none either: then it is what limits. */
 const FULL_SERVER_SHARE = 0.95;
+/** A message sent so much later than it was due says more of the load than of the server. */
+const MAX_LATE_MS = 10;
 /** Less than this share of what was due means that the server fell behind. */
 const MIN_DUE_SHARE = 0.97;
 
@@ -42,16 +45,20 @@ function withSpread({ median, min, max }: Spread): string {
 
 /** What is to be known of a measurement beside its numbers. */
 export function marks(measured: Measured, behaviour: Behaviour): string[] {
-  const { loadShare, deliveriesPerSecond, lost, closed, evicted } = measured;
+  const { mode, rate = 0 } = behaviour;
+  const { loadShare, serverCpuSeconds, seconds, deliveriesPerSecond } = measured;
+  const { lost, closed, evicted, lateMs } = measured;
   const found: string[] = [];
-  const { mode, rate = 0, clients, rooms, stalledEvery = 0 } = behaviour;
-  const readers = clients / rooms - (stalledEvery > 0 ? Math.floor(clients / stalledEvery) : 0);
-  if (loadShare > MAX_LOAD_SHARE && mode !== "idle") {
-    const isServerFull = measured.serverCpuSeconds > FULL_SERVER_SHARE * measured.seconds;
-    found.push(isServerFull ? "server and load both full" : "limited by the load");
+  if (mode !== "idle") {
+    const isServerFull = serverCpuSeconds > FULL_SERVER_SHARE * seconds;
+    if (loadShare > MAX_LOAD_SHARE) {
+      found.push(isServerFull ? "server and load both full" : "limited by the load");
+    }
+    const due = rate * readersOfRoom(behaviour);
+    if (mode === "rate" && deliveriesPerSecond < MIN_DUE_SHARE * due) found.push("behind");
+    if (lateMs > MAX_LATE_MS) found.push(`sent ${short(lateMs)} ms late`);
+    if (lost !== 0) found.push(`${lost} lost`);
   }
-  if (mode === "rate" && deliveriesPerSecond < MIN_DUE_SHARE * rate * readers) found.push("behind");
-  if (lost !== 0 && mode !== "idle") found.push(`${lost} lost`);
   if (closed > 0) found.push(`${closed} closed`);
   if (evicted > 0) found.push(`${evicted} evicted`);
   return found;

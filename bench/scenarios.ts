@@ -50,7 +50,7 @@ const stalled = (clients: number, rate: number) => ({
     { server: "hubbub" },
     { server: "hubbub", variant: "all read", behaviour: { stalledEvery: 0 } },
   ],
-  minSeconds: 12,
+  minSeconds: 15,
 } as const satisfies Scenario);
 
 /** All scenarios, in the order in which they are run. */
@@ -119,6 +119,6 @@ export const SCENARIOS = {
     ],
     warmSeconds: 3,
   },
-  "stalled-220": stalled(220, 1000),
-  "stalled-5000": stalled(5000, 100),
+  "stalled-220": stalled(220, 500),
+  "stalled-5000": stalled(5000, 50),
 } as const satisfies Record<string, Scenario>;
