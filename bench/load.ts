@@ -10,7 +10,7 @@
 import { Histogram } from "./histogram.ts";
 import type { Order, Sight } from "./load_worker.ts";
 import { type LoadPlan, type LoadResult, readersOfRoom } from "./plan.ts";
-import { memoryKb, processCpuNs } from "./proc.ts";
+import { cpuSecondsBetween, type CpuTimes, cpuTimes, memoryKb } from "./proc.ts";
 
 /** How long joining may take, and a first message to everyone, in milliseconds. */
 const JOIN_MS = 60_000;
@@ -43,10 +43,12 @@ class Thread {
 /** What all threads have seen together, and what the server has used, at one moment. */
 interface Moment {
   readonly sights: readonly Sight[];
-  readonly serverCpuNs: number;
+  readonly cpu: CpuTimes;
+  readonly rssKb: number;
   readonly time: number;
 }
 
+/** One run. */
 class Load {
   readonly #plan: LoadPlan;
   readonly #threads: Thread[];
@@ -58,101 +60,49 @@ class Load {
   }
 
   async run(): Promise<LoadResult> {
-    const { mode, pid, warmSeconds, seconds, messages } = this.#plan;
-    const rssBeforeKb = memoryKb(pid);
-    const before = await this.#ask({ type: "look" });
-    const epoch = Date.now();
-    const joined = await this.#join(epoch);
-    let joinKnown = 0;
-    if (mode === "idle") joinKnown = await this.#waitForAll();
+    const { mode, warmSeconds, seconds, messages } = this.#plan;
+    const before = await this.#look();
+    let ready = await this.#join();
+    if (mode === "idle") ready = await this.#untilAllKnow(ready);
     else await this.#probe();
-    const ready = mode === "idle" ? await this.#ask({ type: "look" }) : joined;
-    const joinSeconds = (performance.now() - before.time) / 1000;
 
     await this.#ask({ type: "start" });
     await sleep(mode === "idle" ? SETTLE_MS : warmSeconds * 1000);
     const begin = await this.#ask({ type: "begin" });
-    const rssBeginKb = this.#rss();
     if (messages === undefined) await this.#watch(seconds * 1000);
     else await this.#watchUntilSent(messages, begin);
-    const end = await this.#ask({ type: "look" });
-    const rssEndKb = this.#rss();
+    const end = await this.#look();
     const last = mode === "idle" ? end : await this.#drain();
-
-    const sum = (moment: Moment, field: "sent" | "deliveries" | "frames" | "bytes" | "closed") =>
-      moment.sights.reduce((sum, sight) => sum + sight[field], 0);
-    const grown = (field: "sent" | "deliveries" | "frames" | "bytes") =>
-      sum(end, field) - sum(begin, field);
-    const measured = (end.time - begin.time) / 1000;
-    const serverCpuSeconds = (end.serverCpuNs - begin.serverCpuNs) / 1e9;
-    const latency = new Histogram();
-    const late = new Histogram();
-    for (const sight of end.sights) {
-      latency.merge(sight.latency);
-      late.merge(sight.late);
-    }
-    const shares = end.sights.map((sight, i) => {
-      const first = begin.sights[i]!;
-      return (sight.cpu - first.cpu) / (sight.time - first.time);
-    });
-    const deliveries = grown("deliveries");
-    const closed = sum(last, "closed");
-    return {
-      seconds: measured,
-      sent: grown("sent"),
-      deliveries,
-      deliveriesPerSecond: deliveries / measured,
-      serverCpuSeconds,
-      deliveriesPerCpuSecond: serverCpuSeconds > 0 ? deliveries / serverCpuSeconds : 0,
-      messagesPerFrame: deliveries / (grown("frames") || 1),
-      bytesPerDelivery: grown("bytes") / (deliveries || 1),
-      p50Ms: latency.quantile(0.5) / 1000,
-      p99Ms: latency.quantile(0.99) / 1000,
-      maxMs: latency.quantile(1) / 1000,
-      loadShare: Math.max(...shares),
-      lateMs: late.quantile(0.99) / 1000,
-      rssBeforeKb,
-      rssBeginKb,
-      rssEndKb,
-      rssMaxKb: this.#rssMaxKb,
-      joinSeconds,
-      joinCpuSeconds: (ready.serverCpuNs - before.serverCpuNs) / 1e9,
-      joinBytes: sum(ready, "bytes"),
-      joinFrames: sum(ready, "frames"),
-      joinKnown,
-      lost: closed > 0
-        ? 0
-        : sum(last, "sent") * readersOfRoom(this.#plan) - sum(last, "deliveries"),
-      closed,
-    };
+    const rssMaxKb = Math.max(this.#rssMaxKb, end.rssKb);
+    return summarise(this.#plan, { before, ready, begin, end, last, rssMaxKb });
   }
 
-  async #join(epoch: number): Promise<Moment> {
+  async #join(): Promise<Moment> {
     const { promise, reject } = Promise.withResolvers<never>();
     const timer = setTimeout(() => reject(new LoadError("Joining took too long.")), JOIN_MS);
+    const epoch = Date.now();
     const orders = this.#threads.map((thread, index) =>
       thread.ask({ type: "connect", plan: this.#plan, index, epoch })
     );
     await Promise.race([Promise.all(orders), promise]);
     clearTimeout(timer);
-    const joined = await this.#ask({ type: "look" });
+    const joined = await this.#look();
     this.#throwIfFailed(joined);
     return joined;
   }
 
   /** Waits until everyone has been told that all are there, or nobody hears anything new. */
-  async #waitForAll(): Promise<number> {
-    let known = 0;
-    let bytes = 0;
-    for (let quietMs = 0; known < this.#plan.clients && quietMs < DRAIN_MS; quietMs += LOOK_MS) {
+  async #untilAllKnow(joined: Moment): Promise<Moment> {
+    let moment = joined;
+    for (let quietMs = 0; quietMs < DRAIN_MS; quietMs += LOOK_MS) {
+      if (sum(moment, "known") === this.#plan.clients) break;
       await sleep(LOOK_MS);
-      const { sights } = await this.#ask({ type: "look" });
-      const heard = sights.reduce((sum, sight) => sum + sight.bytes, 0);
-      if (heard > bytes) quietMs = 0;
-      bytes = heard;
-      known = sights.reduce((sum, sight) => sum + sight.known, 0);
+      const next = await this.#look();
+      if (sum(next, "bytes") === sum(moment, "bytes")) continue;
+      moment = next;
+      quietMs = 0;
     }
-    return known;
+    return moment;
   }
 
   /** Sends one message in each room: everyone must get it. */
@@ -160,9 +110,9 @@ class Load {
     await this.#ask({ type: "probe" });
     const wanted = this.#plan.rooms * readersOfRoom(this.#plan);
     for (let waited = 0;; waited += LOOK_MS) {
-      const moment = await this.#ask({ type: "look" });
+      const moment = await this.#look();
       this.#throwIfFailed(moment);
-      const got = moment.sights.reduce((sum, { deliveries }) => sum + deliveries, 0);
+      const got = sum(moment, "deliveries");
       if (got === wanted) return;
       if (got > wanted || waited >= PROBE_MS) {
         throw new LoadError(`A message to everyone arrived ${got} times, not ${wanted} times.`);
@@ -171,56 +121,121 @@ class Load {
     }
   }
 
+  /** Lets it run, and looks at the server's memory from time to time. */
   async #watch(ms: number): Promise<void> {
     const end = performance.now() + ms;
     for (let left = ms; left > 0; left = end - performance.now()) {
       await sleep(Math.min(left, 2 * LOOK_MS));
-      this.#rss();
+      this.#rssMaxKb = Math.max(this.#rssMaxKb, memoryKb(this.#plan.pid));
     }
   }
 
   async #watchUntilSent(messages: number, begin: Moment): Promise<void> {
-    const sent = ({ sights }: Moment) => sights.reduce((sum, sight) => sum + sight.sent, 0);
-    for (let now = begin; sent(now) - sent(begin) < messages;) {
+    for (let now = begin; sum(now, "sent") - sum(begin, "sent") < messages;) {
       await this.#watch(LOOK_MS);
-      now = await this.#ask({ type: "look" });
+      now = await this.#look();
       this.#throwIfFailed(now);
     }
   }
 
   /** Sends no more, and waits for what is under way. */
   async #drain(): Promise<Moment> {
-    await this.#ask({ type: "stop" });
-    let got = -1;
-    for (let quietMs = 0;; quietMs += LOOK_MS) {
-      const moment = await this.#ask({ type: "look" });
-      const { sent, deliveries } = moment.sights.reduce((sum, sight) => ({
-        sent: sum.sent + sight.sent,
-        deliveries: sum.deliveries + sight.deliveries,
-      }), { sent: 0, deliveries: 0 });
-      if (deliveries >= sent * readersOfRoom(this.#plan)) return moment;
-      if (deliveries > got) quietMs = 0;
-      got = deliveries;
-      if (quietMs >= DRAIN_MS) return moment;
+    let moment = await this.#ask({ type: "stop" });
+    for (let quietMs = 0; quietMs < DRAIN_MS; quietMs += LOOK_MS) {
+      if (missing(this.#plan, moment) <= 0) break;
       await sleep(LOOK_MS);
+      const next = await this.#look();
+      if (sum(next, "deliveries") > sum(moment, "deliveries")) quietMs = 0;
+      moment = next;
     }
+    return moment;
   }
 
-  #rss(): number {
-    const kb = memoryKb(this.#plan.pid);
-    this.#rssMaxKb = Math.max(this.#rssMaxKb, kb);
-    return kb;
+  #look(): Promise<Moment> {
+    return this.#ask({ type: "look" });
   }
 
   async #ask(order: Order): Promise<Moment> {
+    const { pid } = this.#plan;
     const sights = await Promise.all(this.#threads.map((thread) => thread.ask(order)));
-    return { sights, serverCpuNs: processCpuNs(this.#plan.pid), time: performance.now() };
+    return { sights, cpu: cpuTimes(pid), rssKb: memoryKb(pid), time: performance.now() };
   }
 
   #throwIfFailed({ sights }: Moment): void {
     const failure = sights.find((sight) => sight.failure !== undefined)?.failure;
     if (failure !== undefined) throw new LoadError(`The clients could not go on: ${failure}.`);
   }
+}
+
+/** The moments between which the numbers lie. */
+interface Course {
+  /** Nobody has connected. */
+  readonly before: Moment;
+  /** All are there. */
+  readonly ready: Moment;
+  /** What is measured lies between these. */
+  readonly begin: Moment;
+  readonly end: Moment;
+  /** Nothing is under way any more. */
+  readonly last: Moment;
+  readonly rssMaxKb: number;
+}
+
+type Count = "sent" | "deliveries" | "frames" | "bytes" | "closed" | "known";
+
+/** What all threads have counted together. */
+function sum({ sights }: Moment, count: Count): number {
+  return sights.reduce((sum, sight) => sum + sight[count], 0);
+}
+
+/** Deliveries that were to be made and have not been. */
+function missing(plan: LoadPlan, moment: Moment): number {
+  return sum(moment, "sent") * readersOfRoom(plan) - sum(moment, "deliveries");
+}
+
+function summarise(plan: LoadPlan, course: Course): LoadResult {
+  const { before, ready, begin, end, last, rssMaxKb } = course;
+  const grown = (count: Count) => sum(end, count) - sum(begin, count);
+  const latency = new Histogram();
+  const late = new Histogram();
+  const shares: number[] = [];
+  for (const [i, sight] of end.sights.entries()) {
+    latency.merge(sight.latency);
+    late.merge(sight.late);
+    const first = begin.sights[i]!;
+    shares.push((sight.cpu - first.cpu) / (sight.time - first.time));
+  }
+  const seconds = (end.time - begin.time) / 1000;
+  const serverCpuSeconds = cpuSecondsBetween(begin.cpu, end.cpu);
+  const deliveries = grown("deliveries");
+  const closed = sum(last, "closed");
+  return {
+    seconds,
+    sent: grown("sent"),
+    deliveries,
+    deliveriesPerSecond: deliveries / seconds,
+    serverCpuSeconds,
+    deliveriesPerCpuSecond: serverCpuSeconds > 0 ? deliveries / serverCpuSeconds : 0,
+    messagesPerFrame: deliveries / (grown("frames") || 1),
+    bytesPerDelivery: grown("bytes") / (deliveries || 1),
+    p50Ms: latency.quantile(0.5) / 1000,
+    p99Ms: latency.quantile(0.99) / 1000,
+    maxMs: latency.quantile(1) / 1000,
+    loadShare: Math.max(...shares),
+    lateMs: late.quantile(0.99) / 1000,
+    rssBeforeKb: before.rssKb,
+    rssBeginKb: begin.rssKb,
+    rssEndKb: end.rssKb,
+    rssMaxKb,
+    joinSeconds: (ready.time - before.time) / 1000,
+    joinCpuSeconds: cpuSecondsBetween(before.cpu, ready.cpu),
+    joinBytes: sum(ready, "bytes"),
+    joinFrames: sum(ready, "frames"),
+    joinKnown: sum(ready, "known"),
+    // Who was cut off could get no more.
+    lost: closed > 0 || plan.mode === "idle" ? 0 : missing(plan, last),
+    closed,
+  };
 }
 
 function sleep(ms: number): Promise<void> {

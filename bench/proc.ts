@@ -19,20 +19,27 @@ export function threadCpuNs(): number {
   return firstNumber(read("/proc/thread-self/schedstat"));
 }
 
-/**
- * CPU time of a process and all its threads, in nanoseconds. The kernel counts a thread's exactly,
- * but forgets those that have ended; the sum it keeps for the process is in hundredths of a second.
- */
-export function processCpuNs(pid: number): number {
-  let threads = 0;
+/** CPU time of each thread of a process, in nanoseconds, by thread. */
+export type CpuTimes = ReadonlyMap<string, number>;
+
+/** What the threads of a process have used so far. */
+export function cpuTimes(pid: number): CpuTimes {
+  const times = new Map<string, number>();
   try {
     for (const { name } of Deno.readDirSync(`/proc/${pid}/task`)) {
-      threads += firstNumber(read(`/proc/${pid}/task/${name}/schedstat`));
+      times.set(name, firstNumber(read(`/proc/${pid}/task/${name}/schedstat`)));
     }
   } catch {
     // It has ended.
   }
-  return threads;
+  return times;
+}
+
+/** What a process has used between two looks, in seconds. A thread that has ended is left out. */
+export function cpuSecondsBetween(begin: CpuTimes, end: CpuTimes): number {
+  let ns = 0;
+  for (const [thread, time] of end) ns += time - (begin.get(thread) ?? 0);
+  return ns / 1e9;
 }
 
 /** A size of a process in KB: what it has in memory now, or had at most. */
