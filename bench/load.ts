@@ -61,7 +61,7 @@ class Load {
 
   async run(): Promise<LoadResult> {
     const { mode, warmSeconds, seconds, messages } = this.#plan;
-    const before = await this.#look();
+    const before = this.#moment([]);
     let ready = await this.#join();
     if (mode === "idle") ready = await this.#untilAllKnow(ready);
     else await this.#probe();
@@ -156,8 +156,11 @@ class Load {
   }
 
   async #ask(order: Order): Promise<Moment> {
+    return this.#moment(await Promise.all(this.#threads.map((thread) => thread.ask(order))));
+  }
+
+  #moment(sights: readonly Sight[]): Moment {
     const { pid } = this.#plan;
-    const sights = await Promise.all(this.#threads.map((thread) => thread.ask(order)));
     return { sights, cpu: cpuTimes(pid), rssKb: memoryKb(pid), time: performance.now() };
   }
 
