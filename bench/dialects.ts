@@ -1,0 +1,113 @@
+/**
+ * How the servers are spoken to. All get the same texts; what is around a text differs.
+ *
+ * A text is `~`, the time in microseconds (9 digits), the sender's number (5 digits), and words. No
+ * server writes a `~` of its own, so texts are found in what comes back without reading the JSON
+ * around them.
+ *
+ * @module
+ */
+
+import { clientFrame } from "./websocket.ts";
+
+/** The byte in front of the fields: `~`. */
+export const MARKER = 126;
+const TIME_DIGITS = 9;
+const SENDER_DIGITS = 5;
+/** Bytes of the marker and its fields. */
+export const FIELDS = 1 + TIME_DIGITS + SENDER_DIGITS;
+
+const WORDS = "the quick brown fox jumps over the lazy dog ";
+
+/** One way of speaking. */
+export interface Dialect {
+  /** Where a client connects. */
+  path(room: string, username: string): string;
+  readonly subprotocol?: string;
+  /** The frame around a text, and around a `ref` that differs each time. */
+  message(text: string, ref: string): string;
+  /** What is sent to be let in, when the server has sent its first frame. */
+  readonly hello?: string;
+  /** The answer to a text frame that asks whether the client still lives. */
+  readonly heartbeat?: { readonly asks: string; readonly answer: string };
+}
+
+export type DialectName = keyof typeof DIALECTS;
+
+const chatPath = (room: string, username: string) => `/ws/${room}?username=${username}`;
+
+export const DIALECTS = {
+  /** The tutorials' client: text in, one JSON object a frame out. */
+  plain: { path: chatPath, message: (text) => text } as Dialect,
+  /** `chat.v1`, with a `ref`, so that each message is acknowledged. */
+  v1: {
+    path: chatPath,
+    subprotocol: "chat.v1",
+    message: (content, ref) => JSON.stringify({ type: "chat", content, ref }),
+  } as Dialect,
+  /** Socket.IO over its WebSocket transport: packets of Engine.IO 4, in JSON behind a digit or two. */
+  socketio: {
+    path: (room, username) =>
+      `/socket.io/?EIO=4&transport=websocket&room=${room}&username=${username}`,
+    message: (text) => `42${JSON.stringify(["chat", text])}`,
+    hello: "40",
+    heartbeat: { asks: "2", answer: "3" },
+  } as Dialect,
+} as const;
+
+/** The name of a room, and of a client. All are equally long: no frame is shorter by chance. */
+export const roomName = (room: number) => `r${digits(room, SENDER_DIGITS)}`;
+export const clientName = (client: number) => `u${digits(client, SENDER_DIGITS)}`;
+
+const REF_DIGITS = 8;
+
+/** The message that one client sends: made once, after that only digits change. */
+export class Message {
+  /** The whole frame. */
+  readonly frame: Uint8Array;
+  readonly #timeAt: number;
+  readonly #refAt: number;
+  #count = 0;
+
+  constructor(dialect: Dialect, sender: number, contentBytes: number) {
+    const words = WORDS.repeat(Math.ceil(contentBytes / WORDS.length));
+    const fields = "~" + "0".repeat(TIME_DIGITS) + digits(sender, SENDER_DIGITS);
+    const ref = "#".repeat(REF_DIGITS);
+    const text = fields + words.slice(0, contentBytes - fields.length);
+    this.frame = clientFrame(dialect.message(text, ref));
+    this.#timeAt = this.frame.indexOf(MARKER) + 1;
+    this.#refAt = this.frame.indexOf("#".charCodeAt(0));
+  }
+
+  /** Makes it the next message, sent at this time. */
+  setTime(time: number): void {
+    setDigits(this.frame, this.#timeAt, time, TIME_DIGITS);
+    if (this.#refAt >= 0) setDigits(this.frame, this.#refAt, this.#count++, REF_DIGITS);
+  }
+}
+
+/** The time in the fields that begin at `marker`. */
+export function timeAt(data: Uint8Array, marker: number): number {
+  let time = 0;
+  for (let i = marker + 1; i <= marker + TIME_DIGITS; i++) time = time * 10 + data[i]! - 48;
+  return time;
+}
+
+/** The sender in the fields that begin at `marker`. */
+export function senderAt(data: Uint8Array, marker: number): number {
+  let sender = 0;
+  const first = marker + 1 + TIME_DIGITS;
+  for (let i = first; i < first + SENDER_DIGITS; i++) sender = sender * 10 + data[i]! - 48;
+  return sender;
+}
+
+function digits(value: number, count: number): string {
+  return String(value).padStart(count, "0");
+}
+
+function setDigits(data: Uint8Array, at: number, value: number, count: number): void {
+  for (let i = at + count - 1; i >= at; i--) {
+    data[i] = 48 + value % 10;
+    value = Math.floor(value / 10);
+  }
+}

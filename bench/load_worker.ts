@@ -1,0 +1,196 @@
+/**
+ * One thread of the load: its share of the clients, and when they send.
+ *
+ * @module
+ */
+
+/// <reference no-default-lib="true" />
+/// <reference lib="deno.worker" />
+
+import { setImmediate } from "node:timers";
+import { Client, type Counts, type Surroundings } from "./client.ts";
+import { Histogram } from "./histogram.ts";
+import type { LoadPlan } from "./plan.ts";
+import { threadCpuNs } from "./proc.ts";
+import { Sockets } from "./sockets.ts";
+
+/** What the thread is told. It answers each with a {@linkcode Sight}. */
+export type Order =
+  /** Joins. Comes first. `epoch`: when the load began, in milliseconds since 1970. */
+  | { type: "connect"; plan: LoadPlan; index: number; epoch: number }
+  /** Sends one message in each room. */
+  | { type: "probe" }
+  | { type: "start" }
+  /** Begins to measure. */
+  | { type: "begin" }
+  | { type: "stop" }
+  | { type: "look" };
+
+/** What the thread has seen so far. */
+export interface Sight extends Counts {
+  frames: number;
+  /** Its clock, and its CPU time, in microseconds. */
+  time: number;
+  cpu: number;
+  /** Counts of a {@linkcode Histogram} in microseconds, since the measurement began. */
+  latency: Float64Array;
+  late: Float64Array;
+  /** Why the first connection ended that did. */
+  failure: string | undefined;
+}
+
+/** Most connections that one thread opens at a time. */
+const CONNECTING = 128;
+/** Sockets are served for so long before orders are looked for, in microseconds. */
+const TURN_US = 5000;
+/** Most bytes that are read at once. */
+const READ_BYTES = 256 * 1024;
+
+/** When messages are to be sent that wait for none, in microseconds. */
+interface Schedule {
+  readonly begin: number;
+  readonly period: number;
+  /** How many have been sent. */
+  count: number;
+}
+
+/** The clients of one thread. */
+class Crowd implements Surroundings {
+  readonly plan: LoadPlan;
+  readonly sockets = new Sockets();
+  readonly buffer = new Uint8Array(READ_BYTES);
+  readAt = 0;
+  readonly count: Counts = { sent: 0, deliveries: 0, bytes: 0, closed: 0, known: 0 };
+  readonly latency = new Histogram();
+  readonly late = new Histogram();
+  answers = false;
+  failure: string | undefined;
+  readonly #clients: Client[] = [];
+  #senders: Client[] = [];
+  #schedule: Schedule | undefined;
+  /** How far this thread's clock is ahead, in microseconds. */
+  readonly #offset: number;
+  #onConnected = () => {};
+
+  constructor(plan: LoadPlan, index: number, epoch: number) {
+    this.plan = plan;
+    this.#offset = (performance.timeOrigin - epoch) * 1000;
+    for (let id = index; id < plan.clients; id += plan.workers) {
+      this.#clients.push(new Client(id, this));
+    }
+  }
+
+  clock(): number {
+    return Math.trunc(this.#offset + performance.now() * 1000);
+  }
+
+  onConnected(): void {
+    this.#onConnected();
+  }
+
+  onFailure(reason: string): void {
+    this.failure ??= reason;
+  }
+
+  /** Connects all, some at a time. */
+  connect(): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const waiting = this.#clients.values();
+    let left = this.#clients.length;
+    const connectNext = () => {
+      try {
+        waiting.next().value?.connect();
+      } catch (error) {
+        reject(error);
+      }
+    };
+    this.#onConnected = () => {
+      if (--left === 0) resolve();
+      else queueMicrotask(connectNext);
+    };
+    for (let i = 0; i < CONNECTING; i++) connectNext();
+    return promise;
+  }
+
+  probe(): void {
+    for (const client of this.#clients) if (client.isFirstOfRoom) client.send();
+  }
+
+  start(): void {
+    const { mode, outstanding = 1, rate = 1, workers } = this.plan;
+    this.#senders = this.#clients.filter((client) =>
+      !client.isStalled && (mode === "pair" ? client.isFirstOfRoom : client.isSender)
+    );
+    if (mode === "rate") {
+      this.#schedule = { begin: this.clock(), period: 1e6 * workers / rate, count: 0 };
+    }
+    this.answers = mode === "own" || mode === "pair";
+    if (!this.answers) return;
+    for (let i = 0; i < outstanding; i++) for (const client of this.#senders) client.send();
+  }
+
+  stop(): void {
+    this.answers = false;
+    this.#schedule = undefined;
+  }
+
+  /** Serves the sockets, and sends what is due. Lets orders in between. */
+  async serve(): Promise<never> {
+    for (;;) {
+      const end = this.clock() + TURN_US;
+      for (let now = this.clock(); now < end; now = this.clock()) {
+        this.sockets.wait(Math.min(end - now, this.#sendDue()));
+      }
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  look(): Sight {
+    let frames = 0;
+    for (const client of this.#clients) frames += client.frames;
+    return {
+      ...this.count,
+      frames,
+      time: this.clock(),
+      cpu: threadCpuNs() / 1000,
+      latency: this.latency.counts,
+      late: this.late.counts,
+      failure: this.failure,
+    };
+  }
+
+  /** Returns for how many microseconds nothing will be due. */
+  #sendDue(): number {
+    const schedule = this.#schedule;
+    if (schedule === undefined) return Infinity;
+    for (;; schedule.count++) {
+      const due = schedule.begin + Math.floor(schedule.count * schedule.period);
+      const now = this.clock();
+      if (due > now) return due - now;
+      this.late.add(now - due);
+      this.#senders[Math.floor(Math.random() * this.#senders.length)]!.send(due);
+    }
+  }
+}
+
+let crowd: Crowd | undefined;
+
+async function obey(order: Order): Promise<void> {
+  if (order.type === "connect") {
+    crowd = new Crowd(order.plan, order.index, order.epoch);
+    crowd.serve();
+    await crowd.connect();
+  } else if (order.type === "begin") {
+    crowd!.latency.reset();
+    crowd!.late.reset();
+  } else if (order.type !== "look") crowd![order.type]();
+}
+
+self.onmessage = async ({ data: order }: MessageEvent<Order>) => {
+  try {
+    await obey(order);
+  } catch (error) {
+    crowd?.onFailure((error as Error).message);
+  }
+  self.postMessage(crowd!.look());
+};

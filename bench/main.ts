@@ -1,0 +1,243 @@
+/**
+ * The comparison: every scenario, every server that can be had here, several rounds in turn.
+ *
+ *     deno task bench [SCENARIO…] [--only=SERVER,…] [--rounds=N] [--seconds=N] [--out=FOLDER]
+ *
+ * Without arguments it takes about 20 minutes and writes `results/results.json` and
+ * `results/chart.svg`; what is only a part of it goes to `results/partial.json` and `.svg`.
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+import { judge, type Judged } from "./bars.ts";
+import { drawChart } from "./chart.ts";
+import { endAll, measure } from "./measure.ts";
+import { dividePinning, type Pinning } from "./proc.ts";
+import { barsTable, machineLines, scenarioTable, short } from "./report.ts";
+import { describeMachine, type Results, type Run } from "./results.ts";
+import { type Scenario, type ScenarioName, SCENARIOS, type Turn } from "./scenarios.ts";
+import { type Built, Missing, type ServerKind, type ServerName, SERVERS } from "./servers.ts";
+
+const ROUNDS = 3;
+const SECONDS = 3;
+const WARM_SECONDS = 1;
+
+/** The command line asks for something that there is not. The message says what there is. */
+class UsageError extends Error {}
+
+interface Options {
+  readonly scenarios: readonly ScenarioName[];
+  readonly servers: readonly ServerName[];
+  readonly rounds: number;
+  readonly seconds: number;
+  /** Whether all that there is was asked for. */
+  readonly isWhole: boolean;
+  readonly out: string;
+}
+
+/** @throws {UsageError} */
+function readOptions(args: readonly string[]): Options {
+  const { values, positionals } = parseOptions(args);
+  const names = Object.keys(SCENARIOS) as ScenarioName[];
+  const servers = Object.keys(SERVERS) as ServerName[];
+  const only = values.only?.split(",") ?? servers;
+  return {
+    scenarios: positionals.length === 0 ? names : pick("scenario", positionals, names),
+    servers: pick("server", only, servers),
+    rounds: whole("rounds", values.rounds, ROUNDS),
+    seconds: whole("seconds", values.seconds, SECONDS),
+    isWhole: positionals.length === 0 && values.only === undefined,
+    out: values.out ?? `${import.meta.dirname}/results`,
+  };
+}
+
+function parseOptions(args: readonly string[]) {
+  const text = { type: "string" } as const;
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: { only: text, rounds: text, seconds: text, out: text },
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function pick<T extends string>(what: string, wanted: readonly string[], all: readonly T[]): T[] {
+  return wanted.map((name) => {
+    const found = all.find((one) => one === name);
+    if (found === undefined) {
+      throw new UsageError(`There is no ${what} "${name}". There are: ${all.join(", ")}.`);
+    }
+    return found;
+  });
+}
+
+function whole(name: string, text: string | undefined, byDefault: number): number {
+  if (text === undefined) return byDefault;
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < 1 || value > 3600) {
+    throw new UsageError(`--${name} must be a whole number from 1 to 3600, not "${text}".`);
+  }
+  return value;
+}
+
+/** Where programs are built and kept between runs: outside the repository. */
+function cacheFolder(): string {
+  const base = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME") ?? "/tmp"}/.cache`;
+  return `${base}/hubbub-bench`;
+}
+
+/** One comparison under way. */
+class Bench {
+  readonly #options: Options;
+  readonly #results: Results;
+  readonly #built: ReadonlyMap<ServerName, Built>;
+  readonly #pinning: Pinning;
+  readonly #folder: string;
+
+  constructor(
+    options: Options,
+    parts: { results: Results; built: Map<ServerName, Built>; pinning: Pinning; folder: string },
+  ) {
+    this.#options = options;
+    this.#results = parts.results;
+    this.#built = parts.built;
+    this.#pinning = parts.pinning;
+    this.#folder = parts.folder;
+  }
+
+  async run(): Promise<void> {
+    for (const name of this.#options.scenarios) {
+      const { turns }: Scenario = SCENARIOS[name];
+      const possible = turns.filter(({ server }) => this.#built.has(server));
+      for (let round = 1; round <= this.#options.rounds; round++) {
+        for (const turn of possible) await this.#take(name, turn, round);
+      }
+      print(...scenarioTable(name, this.#results.runs));
+    }
+  }
+
+  async #take(name: ScenarioName, turn: Turn, round: number): Promise<void> {
+    const { behaviour, minSeconds = 0, warmSeconds = WARM_SECONDS }: Scenario = SCENARIOS[name];
+    const { server, variant } = turn;
+    const kind: ServerKind = SERVERS[server];
+    const outcome = await measure({
+      kind,
+      built: this.#built.get(server)!,
+      behaviour: { ...behaviour, ...turn.behaviour },
+      env: turn.env ?? {},
+      // Who asks for less on purpose gets less.
+      seconds: this.#options.seconds < SECONDS
+        ? this.#options.seconds
+        : Math.max(minSeconds, this.#options.seconds),
+      warmSeconds,
+      pinning: this.#pinning,
+      folder: this.#folder,
+    });
+    const run: Run = { scenario: name, server, ...(variant && { variant }), round, outcome };
+    this.#results.runs.push(run);
+    const found = "failure" in outcome
+      ? outcome.failure
+      : `${short(outcome.deliveriesPerCpuSecond)} deliveries per CPU second`;
+    note(`${name} ${round}/${this.#options.rounds} ${kind.title}: ${found}`);
+  }
+}
+
+/** Makes ready all servers that are to take part. */
+async function build(servers: readonly ServerName[], cache: string) {
+  const built = new Map<ServerName, Built>();
+  const missing: Results["missing"] = [];
+  for (const server of servers) {
+    try {
+      built.set(server, await SERVERS[server].build(cache));
+    } catch (error) {
+      if (!(error instanceof Missing)) throw error;
+      missing.push({ server, install: error.message });
+      note(`${server} is missing: ${error.message}`);
+    }
+  }
+  return { built, missing };
+}
+
+async function write(results: Results, { out, isWhole }: Options): Promise<void> {
+  const [json, svg] = isWhole ? ["results", "chart"] : ["partial", "partial"];
+  await Deno.mkdir(out, { recursive: true });
+  const bars = judge(results.runs);
+  await Deno.writeTextFile(`${out}/${json}.json`, toJson(results, bars));
+  const chart = drawChart(results);
+  if (chart !== undefined) await Deno.writeTextFile(`${out}/${svg}.svg`, chart);
+  print(...barsTable(bars), "", `Written to ${out}/${json}.json.`);
+}
+
+/** The results as JSON, each run in a line of its own. */
+function toJson(results: Results, bars: readonly Judged[]): string {
+  const digits = (_key: string, value: unknown) =>
+    typeof value === "number" ? Number(value.toPrecision(6)) : value;
+  const parts = Object.entries({ ...results, bars }).map(([name, value]) => {
+    const lines = Array.isArray(value)
+      ? `[\n${value.map((item) => JSON.stringify(item, digits)).join(",\n")}\n]`
+      : JSON.stringify(value);
+    return `${JSON.stringify(name)}: ${lines}`;
+  });
+  return `{\n${parts.join(",\n")}\n}\n`;
+}
+
+function print(...lines: string[]): void {
+  // deno-lint-ignore no-console
+  for (const line of lines) console.log(line);
+}
+
+/** What is said while it goes on, beside the results. */
+function note(line: string): void {
+  // deno-lint-ignore no-console
+  console.error(line);
+}
+
+async function run(): Promise<void> {
+  let options: Options;
+  try {
+    if (Deno.build.os !== "linux") throw new UsageError("The bench needs Linux.");
+    options = readOptions(Deno.args);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    note(error.message);
+    Deno.exit(2);
+  }
+  const cache = cacheFolder();
+  await Deno.mkdir(cache, { recursive: true });
+  const folder = await Deno.makeTempDir({ dir: cache, prefix: "run-" });
+  const clean = async () => {
+    await endAll();
+    await Deno.remove(folder, { recursive: true });
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(signal, async () => {
+      await clean();
+      Deno.exit(130);
+    });
+  }
+  try {
+    const pinning = await dividePinning();
+    const { built, missing } = await build(options.servers, cache);
+    const versions = Object.fromEntries([...built].map(([name, { version }]) => [name, version]));
+    const results: Results = {
+      date: new Date().toISOString(),
+      machine: await describeMachine(pinning),
+      options: { rounds: options.rounds, seconds: options.seconds },
+      versions,
+      missing,
+      runs: [],
+    };
+    print(...machineLines(results));
+    await new Bench(options, { results, built, pinning, folder }).run();
+    await write(results, options);
+  } finally {
+    await clean();
+  }
+  Deno.exit();
+}
+
+if (import.meta.main) await run();

@@ -1,0 +1,36 @@
+/** What it costs the engines to append messages, one alone and many in one turn. */
+
+import { setImmediate } from "node:timers";
+import type { Engine } from "../../lib/engine.ts";
+import { MemoryEngine } from "../../lib/engine_memory.ts";
+import { SqliteEngine } from "../../lib/engine_sqlite.ts";
+
+let id = 0;
+const newId = () => String(++id);
+const options = { clock: Date.now, newId, keep: 10_000, leaseMs: Infinity };
+const folder = await Deno.makeTempDir();
+const engines: Record<string, Engine> = {
+  memory: new MemoryEngine(options),
+  sqlite: new SqliteEngine({ ...options, path: `${folder}/chat.db`, defer: setImmediate }),
+};
+globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
+
+const append = (engine: Engine) => {
+  const content = "the quick brown fox jumps over the lazy dog";
+  return engine.append("r", {
+    username: "alice",
+    person: "guest:1",
+    origin: "1",
+    ref: newId(),
+    content,
+  });
+};
+
+for (const [name, engine] of Object.entries(engines)) {
+  for (const messages of [1, 100]) {
+    const what = messages === 1 ? "a message" : `${messages} messages in one turn`;
+    Deno.bench(`append ${what}, ${name}`, { group: `${messages}` }, async () => {
+      await Promise.all(Array.from({ length: messages }, () => append(engine)));
+    });
+  }
+}

@@ -1,0 +1,67 @@
+/** What it costs the hub to take a message and deliver it, without a network: peers that do nothing. */
+
+import { setImmediate } from "node:timers";
+import { Hub } from "../../hub.ts";
+import { MemoryEngine } from "../../lib/engine_memory.ts";
+import { createLogger } from "../../lib/logger.ts";
+import type { Member } from "../../lib/room.ts";
+
+const MESSAGES = 32;
+
+/** A room of so many members, and a way to say something and wait until all have it. */
+async function fill(members: number, format: "v1" | "json") {
+  let id = 0;
+  let time = 0;
+  const newId = () => String(++id);
+  const clock = () => time++;
+  const hub = new Hub({
+    engine: new MemoryEngine({ clock, newId, keep: 1000, leaseMs: Infinity }),
+    limits: {
+      maxMessageBytes: 4096,
+      maxFrameBytes: 16384,
+      maxRooms: Infinity,
+      historySize: 50,
+      sendQueueFrames: 256,
+      sendQueueBytes: 1024 * 1024,
+      writeWaitMs: Infinity,
+      messageRate: { perSecond: Infinity, burst: Infinity },
+    },
+    log: createLogger({ level: "error" }),
+    clock,
+    date: Date.now,
+    newId,
+    defer: setImmediate,
+    // What is due later is due now: no run waits for the time.
+    after: (_ms, callback) => void setImmediate(callback),
+  });
+  let frames = 0;
+  const peer = { bufferedAmount: 0, send: () => void frames++, close: () => {} };
+  const joined: Member[] = [];
+  for (let i = 0; i < members; i++) {
+    const secret = `guest ${i}`;
+    const identity = { person: `guest:${secret}`, secret, isProven: false };
+    const request = { room: "r", username: `user ${i}`, identity, format };
+    await hub.admit(request);
+    joined.push(hub.join(peer, request));
+  }
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  return {
+    async say(messages: number) {
+      const before = frames;
+      for (let i = 0; i < messages; i++) {
+        const frame = `{"type":"chat","content":"the quick brown fox","ref":"${newId()}"}`;
+        hub.receive(joined[i % members]!, frame);
+      }
+      const wanted = members * (format === "v1" ? 1 : messages);
+      while (frames - before < wanted) await new Promise((resolve) => setImmediate(resolve));
+    },
+  };
+}
+
+for (const format of ["v1", "json"] as const) {
+  for (const members of [32, 1000]) {
+    const room = await fill(members, format);
+    const name = `${MESSAGES} messages in one turn to ${members} members, ${format}`;
+    Deno.bench(name, { group: `${members}` }, () => room.say(MESSAGES));
+  }
+}

@@ -1,0 +1,131 @@
+/** The bench still runs, counts what there is to count, and leaves nothing behind. Not how fast. */
+
+import { assert, assertEquals, AssertionError } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+
+const MAIN = new URL("../bench/main.ts", import.meta.url).pathname;
+const MEMBERS = 32;
+
+/** A run of the bench, and the folder that all its files are in. */
+class BenchRun implements AsyncDisposable {
+  readonly #id = crypto.randomUUID();
+  readonly #folder = Deno.makeTempDirSync();
+  readonly #child: Deno.ChildProcess;
+  stdout = "";
+  stderr = "";
+  readonly exited: Promise<number>;
+  #hasEnded = false;
+
+  constructor(...args: string[]) {
+    this.#child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--no-lock", "--no-check", MAIN, `--out=${this.#folder}/out`, ...args],
+      // All that it starts inherits the id.
+      env: { XDG_CACHE_HOME: `${this.#folder}/cache`, DENO_DIR: denoDir(), BENCH_RUN: this.#id },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const read = async (name: "stdout" | "stderr") => {
+      const texts = this.#child[name].pipeThrough(new TextDecoderStream());
+      for await (const text of texts) this[name] += text;
+    };
+    const ended = Promise.all([this.#child.status, read("stdout"), read("stderr")]);
+    this.exited = ended.then(([{ code }]) => {
+      this.#hasEnded = true;
+      return code;
+    });
+  }
+
+  /** Resolves when it measures: the load runs, and so the server. */
+  async measures(): Promise<void> {
+    const isLoad = (pid: string) => {
+      try {
+        return Deno.readTextFileSync(`/proc/${pid}/cmdline`).includes("load.ts");
+      } catch {
+        return false;
+      }
+    };
+    while (!this.processes().some(isLoad)) {
+      if (this.#hasEnded) throw new AssertionError(`The bench has ended. ${this.stderr}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  interrupt(): void {
+    this.#child.kill("SIGINT");
+  }
+
+  async results() {
+    return JSON.parse(await Deno.readTextFile(`${this.#folder}/out/partial.json`));
+  }
+
+  /** Its processes, by id. */
+  processes(): string[] {
+    const all = [...Deno.readDirSync("/proc")].map(({ name }) => name);
+    return all.filter((name) => {
+      try {
+        return Deno.readTextFileSync(`/proc/${name}/environ`).includes(this.#id);
+      } catch {
+        return false;
+      }
+    });
+  }
+
+  /** What is left of it: files of its runs, and processes. */
+  left(): string[] {
+    const files = [...Deno.readDirSync(`${this.#folder}/cache/hubbub-bench`)];
+    return [...files.map(({ name }) => name), ...this.processes()];
+  }
+
+  async [Symbol.asyncDispose]() {
+    try {
+      this.#child.kill("SIGINT");
+    } catch {
+      // It has ended.
+    }
+    await this.exited;
+    await Deno.remove(this.#folder, { recursive: true });
+  }
+}
+
+/** Where the runtime keeps what it has loaded, so that a run in another folder loads nothing. */
+function denoDir(): string {
+  const caches = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME")}/.cache`;
+  return Deno.env.get("DENO_DIR") ?? `${caches}/deno`;
+}
+
+const whereItRuns = Deno.build.os === "linux" ? it : it.skip;
+
+describe("The bench", () => {
+  whereItRuns("counts what a room of 32 says, and leaves nothing behind", async () => {
+    await using bench = new BenchRun("room", "--only=hubbub-memory", "--rounds=1", "--seconds=1");
+    assertEquals(await bench.exited, 0, bench.stderr);
+    const { runs: [run], machine, missing } = await bench.results();
+    assertEquals(missing, []);
+    assert(machine.cores > 0);
+    const { outcome, ...place } = run;
+    assertEquals(place, { scenario: "room", server: "hubbub-memory", round: 1 });
+    assertEquals([outcome.lost, outcome.closed, outcome.evicted], [0, 0, 0]);
+    // Those under way when the count began and ended make the difference.
+    const { sent, deliveries } = outcome;
+    assert(sent > 0);
+    assert(Math.abs(deliveries / MEMBERS - sent) <= 2 * MEMBERS, `${sent} and ${deliveries}`);
+    assert(outcome.serverCpuSeconds > 0 && outcome.p99Ms >= outcome.p50Ms);
+    assert(outcome.messagesPerFrame >= 1);
+    assertEquals(bench.left(), []);
+  });
+
+  whereItRuns("leaves nothing behind when it is interrupted", async () => {
+    await using bench = new BenchRun("room", "--only=hubbub-memory", "--seconds=60");
+    await bench.measures();
+    bench.interrupt();
+    assertEquals(await bench.exited, 130);
+    assertEquals(bench.left(), []);
+  });
+
+  whereItRuns("says what there is when asked for what there is not", async () => {
+    await using bench = new BenchRun("rome");
+    assertEquals(await bench.exited, 2);
+    assert(bench.stderr.startsWith('There is no scenario "rome". There are: room, '));
+  });
+});
