@@ -61,9 +61,11 @@ export class Delivery {
 
   /** Puts down what one member alone is to be sent, after all that has happened so far. */
   tellAside(member: Member, news: Outgoing | Event): void {
-    const at = member.room.pending.length;
+    const { room } = member;
+    const at = room.pending.length;
     member.aside.push({ at, news: news instanceof Outgoing ? news : new Outgoing(news) });
-    this.#schedule(member.room);
+    room.told.add(member);
+    this.#schedule(room);
   }
 
   /** Lets a member see what happens from now on. */
@@ -72,7 +74,9 @@ export class Delivery {
     member.isLive = true;
     member.since = at;
     for (const aside of member.aside) aside.at = at;
-    if (member.aside.length > 0) this.#schedule(member.room);
+    if (member.aside.length === 0) return;
+    member.room.told.add(member);
+    this.#schedule(member.room);
   }
 
   /** Sends a member something before the end of the turn. */
@@ -88,19 +92,29 @@ export class Delivery {
     this.#deliverDirty();
   }
 
-  /** Delivers in one room what was put down. */
-  deliver(room: Room): void {
+  /**
+   * Delivers in one room what was put down.
+   *
+   * @returns to how many members
+   */
+  deliver(room: Room): number {
     const batch = new Batch(room.pending);
+    // One who is sent something alone must not cost a look at all the others.
+    const receivers = batch.events.length > 0 ? room.members.values() : room.told;
     room.pending = [];
+    room.told = new Set();
     const now = this.#options.clock();
     const tooSlow: Member[] = [];
-    for (const member of room.members.values()) {
-      if (!member.isLive) continue;
+    let count = 0;
+    for (const member of receivers) {
+      if (!member.isLive || member.isGone) continue;
       if (!send(member, batch, now)) tooSlow.push(member);
       member.since = 0;
       if (member.aside.length > 0) member.aside = [];
+      count++;
     }
     for (const member of tooSlow) this.#options.onTooSlow(member);
+    return count;
   }
 
   #schedule(room: Room): void {
@@ -132,10 +146,10 @@ export class Delivery {
     const start = clock();
     let frames = 0;
     for (const room of rooms) {
-      const { pending: { length: events }, members: { size } } = room;
-      this.deliver(room);
-      frames += size;
-      this.#rest(room, start, events);
+      const events = room.pending.length;
+      const receivers = this.deliver(room);
+      frames += receivers;
+      this.#rest(room, start, events, receivers);
     }
     if (frames < MIN_FRAMES_TO_LEARN) return;
     // The frames leave between this turn and the next.
@@ -146,8 +160,8 @@ export class Delivery {
   }
 
   /** Lets a room rest after a delivery, if that makes the next ones cheaper. */
-  #rest(room: Room, start: number, events: number): void {
-    const deliveryMs = room.members.size * this.#frameMs;
+  #rest(room: Room, start: number, events: number, receivers: number): void {
+    const deliveryMs = receivers * this.#frameMs;
     const load = Math.min(1, (events - 1) / (FULL_REST_EVENTS - 1));
     const restMs = Math.min(MAX_REST_MS, deliveryMs * load);
     room.restsUntil = restMs < MIN_REST_MS ? 0 : start + deliveryMs + restMs;

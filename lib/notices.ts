@@ -15,7 +15,7 @@ import type { Event } from "./protocol.ts";
 import { CROWD, type Room } from "./room.ts";
 
 /** For how long the notices of a crowd are gathered: so much for each user, and no less. */
-const GATHER_MS_PER_USER = 1 / 40;
+const GATHER_MS_PER_USER = 1 / 10;
 const MIN_GATHER_MS = 50;
 
 /** What {@linkcode Notices} needs. */

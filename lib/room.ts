@@ -145,6 +145,8 @@ export class Room {
   tail: Outgoing[] = [];
   /** What happened since the last flush. */
   pending: Outgoing[] = [];
+  /** Members that are sent something alone. */
+  told = new Set<Member>();
   /** Until when nothing is delivered, so that more goes into one frame, in milliseconds. */
   restsUntil = 0;
   /** Who came and went since the last `presence`. */
