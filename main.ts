@@ -160,6 +160,10 @@ async function run(): Promise<void> {
   }
   const log = createLogger({ level: config.logLevel });
 
+  // The runtime otherwise keeps, for each connection and for good, a buffer as large as the largest
+  // frame it was sent. It asks for this when the first connection opens.
+  if (Deno.env.get("DENO_USE_WRITEV") === undefined) Deno.env.set("DENO_USE_WRITEV", "1");
+
   // What nobody caught must not end the process. The runtime itself throws so when a client
   // sends a message larger than a string can be.
   for (const type of ["error", "unhandledrejection"] as const) {

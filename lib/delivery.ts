@@ -6,9 +6,10 @@
  * is sent both in order. Nobody is sent anything before, so a member that leaves, or is removed
  * because it is too slow, never disturbs a delivery that is under way.
  *
- * What a frame costs is nearly the same, whether it has one event or fifty. So a large room in which
+ * What a frame costs is nearly the same, whether it has one event or twenty. So a large room in which
  * much is said rests after a delivery for as long as that took: what is said meanwhile goes into one
- * frame. A room in which one thing is said at a time never waits.
+ * frame. A room in which one thing is said at a time never waits, nor does one whose frames are so
+ * long already that it is their bytes that cost.
  *
  * @module
  */
@@ -32,6 +33,8 @@ const MIN_FRAMES_TO_LEARN = 50;
 const LEARNING_RATE = 0.2;
 /** With how many events in a delivery a room rests for the whole time that the delivery took. */
 const FULL_REST_EVENTS = 5;
+/** How long frames are, in UTF-16 units, when longer ones are hardly cheaper for each event. */
+const LONG_FRAME = 8 * 1024;
 /** Rests in milliseconds: a shorter one is not worth a timer, a longer one would be felt. */
 const MIN_REST_MS = 1;
 const MAX_REST_MS = 50;
@@ -95,9 +98,9 @@ export class Delivery {
   /**
    * Delivers in one room what was put down.
    *
-   * @returns to how many members
+   * @returns what it was, and how many members were sent it in `chat.v1`
    */
-  deliver(room: Room): number {
+  deliver(room: Room): { batch: Batch; count: number } {
     const batch = new Batch(room.pending);
     // One who is sent something alone must not cost a look at all the others.
     const receivers = batch.events.length > 0 ? room.members.values() : room.told;
@@ -111,10 +114,10 @@ export class Delivery {
       if (!send(member, batch, now)) tooSlow.push(member);
       member.since = 0;
       if (member.aside.length > 0) member.aside = [];
-      count++;
+      if (member.format === "v1") count++;
     }
     for (const member of tooSlow) this.#options.onTooSlow(member);
-    return count;
+    return { batch, count };
   }
 
   #schedule(room: Room): void {
@@ -146,10 +149,9 @@ export class Delivery {
     const start = clock();
     let frames = 0;
     for (const room of rooms) {
-      const events = room.pending.length;
-      const receivers = this.deliver(room);
-      frames += receivers;
-      this.#rest(room, start, events, receivers);
+      const { batch, count } = this.deliver(room);
+      frames += count;
+      this.#rest(room, start, batch, count);
     }
     if (frames < MIN_FRAMES_TO_LEARN) return;
     // The frames leave between this turn and the next.
@@ -160,10 +162,11 @@ export class Delivery {
   }
 
   /** Lets a room rest after a delivery, if that makes the next ones cheaper. */
-  #rest(room: Room, start: number, events: number, receivers: number): void {
-    const deliveryMs = receivers * this.#frameMs;
-    const load = Math.min(1, (events - 1) / (FULL_REST_EVENTS - 1));
-    const restMs = Math.min(MAX_REST_MS, deliveryMs * load);
+  #rest(room: Room, start: number, { events, size }: Batch, count: number): void {
+    const deliveryMs = count * this.#frameMs;
+    const load = Math.min(1, (events.length - 1) / (FULL_REST_EVENTS - 1));
+    const gain = Math.min(1, Math.max(0, 2 - size / LONG_FRAME));
+    const restMs = Math.min(MAX_REST_MS, deliveryMs * load * gain);
     room.restsUntil = restMs < MIN_REST_MS ? 0 : start + deliveryMs + restMs;
   }
 }

@@ -60,6 +60,11 @@ export class Batch {
     this.events = events;
   }
 
+  /** How long it is in `chat.v1`, if anybody was sent it so, in UTF-16 units. */
+  get size(): number {
+    return this.#frames.v1?.reduce((sum, { length }) => sum + length, 0) ?? 0;
+  }
+
   /** All of it, and at its end what one member alone is sent. */
   frames(format: Format, own: readonly Outgoing[] = []): readonly string[] {
     const frames = this.#frames[format] ??= toFrames(this.events, format);
