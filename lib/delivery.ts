@@ -15,6 +15,7 @@
  */
 
 import { Alarm, type AlarmOptions } from "./alarm.ts";
+import type { Peer } from "./outbox.ts";
 import { Batch, Outgoing, toFrames } from "./outgoing.ts";
 import type { Event } from "./protocol.ts";
 import type { Member, Room } from "./room.ts";
@@ -27,10 +28,8 @@ export interface DeliveryOptions extends AlarmOptions {
   readonly onTooSlow: (member: Member) => void;
 }
 
-/** Frames in a delivery from which on it says something about what a frame costs. */
-const MIN_FRAMES_TO_LEARN = 50;
-/** How much the last delivery says, against those before it. */
-const LEARNING_RATE = 0.2;
+/** Members that are sent the same frame from which on a room may rest. */
+const MIN_RESTING_MEMBERS = 50;
 /** With how many events in a delivery a room rests for the whole time that the delivery took. */
 const FULL_REST_EVENTS = 5;
 /** How long frames are, in UTF-16 units, when longer ones are hardly cheaper for each event. */
@@ -38,6 +37,16 @@ const LONG_FRAME = 8 * 1024;
 /** Rests in milliseconds: a shorter one is not worth a timer, a longer one would be felt. */
 const MIN_REST_MS = 1;
 const MAX_REST_MS = 50;
+
+/** One delivery in one room. */
+interface Delivered {
+  readonly room: Room;
+  readonly batch: Batch;
+  /** How many members were sent it in `chat.v1`. */
+  readonly count: number;
+  /** The last of them of those who keep up. */
+  readonly last: Peer | undefined;
+}
 
 /** Delivers what happens to those it concerns. */
 export class Delivery {
@@ -47,8 +56,6 @@ export class Delivery {
   /** Rooms with something to deliver when they have rested. */
   readonly #resting = new Set<Room>();
   readonly #alarm: Alarm;
-  /** What a frame costs, in milliseconds, with all that the runtime does for it. */
-  #frameMs = 0;
 
   /** Delivers nothing until something is told. */
   constructor(options: DeliveryOptions) {
@@ -98,26 +105,29 @@ export class Delivery {
   /**
    * Delivers in one room what was put down.
    *
-   * @returns what it was, and how many members were sent it in `chat.v1`
+   * @returns what became of it
    */
-  deliver(room: Room): { batch: Batch; count: number } {
+  deliver(room: Room): Delivered {
     const batch = new Batch(room.pending);
     // One who is sent something alone must not cost a look at all the others.
     const receivers = batch.events.length > 0 ? room.members.values() : room.told;
     room.pending = [];
-    room.told = new Set();
     const now = this.#options.clock();
     const tooSlow: Member[] = [];
     let count = 0;
+    let last: Peer | undefined;
     for (const member of receivers) {
       if (!member.isLive || member.isGone) continue;
       if (!send(member, batch, now)) tooSlow.push(member);
       member.since = 0;
       if (member.aside.length > 0) member.aside = [];
-      if (member.format === "v1") count++;
+      if (member.format !== "v1") continue;
+      count++;
+      if (!member.outbox.wasBehind) last = member.peer;
     }
+    room.told.clear();
     for (const member of tooSlow) this.#options.onTooSlow(member);
-    return { batch, count };
+    return { room, batch, count, last };
   }
 
   #schedule(room: Room): void {
@@ -130,6 +140,7 @@ export class Delivery {
     this.#dirty.add(room);
   }
 
+  /** Delivers in the rooms that have rested. */
   #wake(): void {
     const now = this.#options.clock();
     for (const room of this.#resting) {
@@ -138,8 +149,9 @@ export class Delivery {
         continue;
       }
       this.#resting.delete(room);
-      this.#schedule(room);
+      this.#dirty.add(room);
     }
+    if (this.#dirty.size > 0) this.#deliverDirty();
   }
 
   #deliverDirty(): void {
@@ -147,35 +159,43 @@ export class Delivery {
     this.#dirty = new Set();
     const { clock, defer } = this.#options;
     const start = clock();
-    let frames = 0;
+    const large: Delivered[] = [];
     for (const room of rooms) {
-      const { batch, count } = this.deliver(room);
-      frames += count;
-      this.#rest(room, start, batch, count);
+      const delivered = this.deliver(room);
+      room.restsUntil = 0;
+      if (delivered.count < MIN_RESTING_MEMBERS || delivered.batch.events.length < 2) continue;
+      room.restsUntil = Infinity;
+      large.push(delivered);
     }
-    if (frames < MIN_FRAMES_TO_LEARN) return;
-    // The frames leave between this turn and the next.
-    defer(() => {
-      const frameMs = (clock() - start) / frames;
-      this.#frameMs += (frameMs - this.#frameMs) * LEARNING_RATE;
-    });
+    if (large.length === 0) return;
+    // The frames leave in the turns that follow, a few at a time: it is over when the last has left.
+    const look = () => {
+      const end = clock();
+      const isOver = end - start >= MAX_REST_MS ||
+        large.every(({ last }) => last === undefined || last.bufferedAmount === 0);
+      if (!isOver) return defer(look);
+      for (const { room, batch } of large) {
+        const restMs = restAfter(batch, end - start);
+        room.restsUntil = restMs < MIN_REST_MS ? 0 : end + restMs;
+      }
+      this.#wake();
+    };
+    defer(look);
   }
+}
 
-  /** Lets a room rest after a delivery, if that makes the next ones cheaper. */
-  #rest(room: Room, start: number, { events, size }: Batch, count: number): void {
-    const deliveryMs = count * this.#frameMs;
-    const load = Math.min(1, (events.length - 1) / (FULL_REST_EVENTS - 1));
-    const gain = Math.min(1, Math.max(0, 2 - size / LONG_FRAME));
-    const restMs = Math.min(MAX_REST_MS, deliveryMs * load * gain);
-    room.restsUntil = restMs < MIN_REST_MS ? 0 : start + deliveryMs + restMs;
-  }
+/** For how long a large room rests after a delivery that took so long, in milliseconds. */
+function restAfter({ events, size }: Batch, deliveryMs: number): number {
+  const load = Math.min(1, (events.length - 1) / (FULL_REST_EVENTS - 1));
+  const gain = Math.min(1, Math.max(0, 2 - size / LONG_FRAME));
+  return Math.min(MAX_REST_MS, deliveryMs * load * gain);
 }
 
 /** Sends a member what is new to it. False if it cannot keep up. */
 function send(member: Member, batch: Batch, now: number): boolean {
   const { outbox, format, aside } = member;
   if (outbox.isOverdue(now)) return false;
-  const wasBehind = outbox.isBehind;
+  const { wasBehind } = outbox;
   // Most are sent what all are sent, and after it the acks for what they said themselves.
   const isAlike = member.since === 0 && member.echo &&
     (aside.length === 0 || aside[0]!.at === batch.events.length);

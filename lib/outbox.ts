@@ -35,6 +35,7 @@ export class Outbox {
   #bytes = 0;
   /** When something last left, or the queue was last empty, in milliseconds. */
   #progressAt = 0;
+  #wasBehind = false;
 
   /** @param limits how far behind the peer may fall */
   constructor(peer: Peer, limits: OutboxLimits) {
@@ -71,6 +72,7 @@ export class Outbox {
    */
   isOverdue(now: number): boolean {
     this.#settle(now);
+    this.#wasBehind = this.#waiting.length > 0;
     return this.isOverfull() ||
       (this.#waiting.length > 0 && now - this.#progressAt >= this.#limits.writeWaitMs);
   }
@@ -81,9 +83,9 @@ export class Outbox {
       this.#bytes > this.#limits.sendQueueBytes;
   }
 
-  /** Whether anything waits, as of the last {@linkcode isOverdue}. */
-  get isBehind(): boolean {
-    return this.#waiting.length > 0;
+  /** Whether anything waited at the last {@linkcode isOverdue}. */
+  get wasBehind(): boolean {
+    return this.#wasBehind;
   }
 
   /** Drops the frames that have left since the last look. */

@@ -146,8 +146,8 @@ export class Room {
   /** What happened since the last flush. */
   pending: Outgoing[] = [];
   /** Members that are sent something alone. */
-  told = new Set<Member>();
-  /** Until when nothing is delivered, so that more goes into one frame, in milliseconds. */
+  readonly told = new Set<Member>();
+  /** Until when nothing is delivered, so that more goes into one frame, in milliseconds; or so far. */
   restsUntil = 0;
   /** Who came and went since the last `presence`. */
   readonly changes = new Map<string, { username: string; type: "joined" | "left" }>();

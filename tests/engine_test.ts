@@ -148,6 +148,84 @@ describe("SqliteEngine: a file", () => {
   });
 });
 
+describe("SqliteEngine: blocks", () => {
+  const count = (store: SqliteStore) =>
+    store.inspect((db) => db.prepare("SELECT count(*) AS count FROM blocks").get()!.count);
+
+  it("hold what a room said in one turn, up to a size, and read as if each were alone", async () => {
+    await using store = new SqliteStore();
+    let engine = store.open();
+    const say = (room: string, count: number) =>
+      Promise.all(
+        Array.from({ length: count }, (_, i) => engine.append(room, draft(ALICE, `${room} ${i}`))),
+      );
+    const receipts = await say("busy", 300);
+    for (let i = 0; i < 3; i++) await say("quiet", 1);
+    await engine.append("long", draft(ALICE, "x".repeat(70_000)));
+    await Promise.all([1, 2].map((n) => engine.append("long", draft(ALICE, `after it ${n}`))));
+    await engine.close();
+    assertEquals(count(store), 3 + 3 + 2);
+
+    engine = store.open();
+    for (const after of [0, 1, 127, 128, 129, 255, 256, 299, 300]) {
+      const log = await engine.log("busy", after, 50);
+      assertEquals(log, receipts.slice(after, after + 50).map(({ event }) => event));
+      const range = { before: after + 1, limit: 50 };
+      const messages = await engine.messages("busy", range);
+      assertEquals(
+        messages,
+        receipts.slice(Math.max(0, after - 50), after).map(({ event }) => event),
+      );
+    }
+    await engine.close();
+  });
+
+  it("let go of a text that was changed in the same turn, in another, and in another life", async () => {
+    await using store = new SqliteStore();
+    let engine = store.open();
+    const first = await engine.append("r", draft(ALICE, "secret one"));
+    const { id } = first.event;
+    const edit = (content: string) => engine.edit("r", { ...change(ALICE, id), content });
+    await Promise.all([
+      edit("secret two"),
+      edit("secret three"),
+      engine.append("r", draft(BOB, "b")),
+    ]);
+    await engine.close();
+    engine = store.open();
+    await Promise.all([edit("secret four"), engine.delete("r", change(ALICE, id))]);
+    const log = await engine.log("r", 0, 10);
+    assertEquals(log.map(({ content }) => content), ["", "", "", "b", "", ""]);
+    await engine.close();
+    const rows = store.inspect((db) => JSON.stringify(db.prepare("SELECT * FROM blocks").all()));
+    assert(!rows.includes("secret"), rows);
+  });
+
+  it("say after a restart which refs were used, the newest ten thousand of a room", async () => {
+    await using store = new SqliteStore();
+    let engine = store.open();
+    for (let i = 0; i < 130; i++) {
+      await Promise.all(
+        Array.from(
+          { length: 100 },
+          (_, k) => engine.append("r", draft(ALICE, "x", `${i * 100 + k}`)),
+        ),
+      );
+    }
+    for (let life = 0; life < 2; life++) {
+      const again = await engine.append("r", draft(ALICE, "x", "12999"));
+      assertEquals([again.isDuplicate, again.event.seq], [true, 13_000]);
+      const old = await engine.append("r", draft(ALICE, "x", "3001"));
+      assertEquals([old.isDuplicate, old.event.seq], [true, 3002]);
+      await engine.close();
+      engine = store.open();
+    }
+    const forgotten = await engine.append("r", draft(ALICE, "x", "7"));
+    assertEquals([forgotten.isDuplicate, forgotten.event.seq], [false, 13_001]);
+    await engine.close();
+  });
+});
+
 describe("SqliteEngine: what is written in one turn", () => {
   for (const how of ["ABORT", "ROLLBACK"] as const) {
     it(`is stored whole or not at all (${how})`, async () => {

@@ -421,6 +421,94 @@ describe("A member that cannot keep up", () => {
   });
 });
 
+describe("A large room in which much is said", () => {
+  /** Sixty members, and a delivery to them that takes so long, in milliseconds. */
+  async function setUp(ms = 30) {
+    const lab = createHub();
+    const people = [];
+    for (let i = 0; i < 60; i++) {
+      people.push(await lab.join(`user ${i}`, { format: "v1" }));
+      await lab.settle();
+    }
+    const [{ member, peer }] = people as [typeof people[0], ...typeof people];
+    const say = (count: number) => {
+      for (let i = 0; i < count; i++) lab.hub.receive(member, '{"type":"chat","content":"hi"}');
+    };
+    lab.pass(1000);
+    await lab.settle();
+    peer.sent.length = 0;
+    /** Delivers, and lets the time pass that it takes. */
+    const deliver = () => {
+      lab.turn();
+      lab.pass(ms);
+      lab.turn();
+    };
+    const count = () => peer.sent.splice(0).map((text) => [JSON.parse(text)].flat().length);
+    return { ...lab, say, deliver, count };
+  }
+
+  it("rests after a delivery for as long as that took, and then brings all in one frame", async () => {
+    const { say, deliver, turn, pass, count } = await setUp();
+    say(5);
+    deliver();
+    assertEquals(count(), [5]);
+    for (let i = 0; i < 10; i++) {
+      say(2);
+      turn();
+      assertEquals(count(), []);
+      pass(3);
+    }
+    assertEquals(count(), [20]);
+  });
+
+  it("rests for less after a few, and never long, however long a delivery took", async () => {
+    const { say, deliver, turn, pass, count } = await setUp(1000);
+    say(2);
+    deliver();
+    say(1);
+    pass(49);
+    turn();
+    assertEquals(count(), [2]);
+    pass(1);
+    assertEquals(count(), [1]);
+  });
+
+  it("does not rest when one thing is said at a time", async () => {
+    const { say, deliver, count } = await setUp();
+    for (let i = 0; i < 5; i++) {
+      say(1);
+      deliver();
+      assertEquals(count(), [1]);
+    }
+  });
+
+  it("does not rest when its frames are long", async () => {
+    const { say, deliver, count } = await setUp();
+    for (let i = 0; i < 3; i++) {
+      say(150);
+      deliver();
+      assertEquals(count(), [150]);
+    }
+  });
+
+  it("is told all at once when the server ends", async () => {
+    const { hub, say, deliver, turn, pass, settle, count } = await setUp();
+    say(5);
+    deliver();
+    count();
+    say(3);
+    turn();
+    assertEquals(count(), []);
+    const drained = hub.drain();
+    for (let i = 0; i < 40; i++) {
+      pass(25);
+      await settle();
+    }
+    await drained;
+    assertEquals(count(), [3]);
+  });
+});
+
 describe("Hub.drain", () => {
   it("delivers what was accepted, then closes everyone with 1012, and lets nobody in", async () => {
     const { hub, join, turn, pass } = createHub();
