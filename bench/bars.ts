@@ -89,14 +89,16 @@ function noSlower(scenario: ScenarioName, what: string, metric: Metric): Bar {
 const connectionKb: Metric = ({ rssBeginKb, rssBeforeKb }) => (rssBeginKb - rssBeforeKb) / 10_000;
 const grownMb = ({ rssMaxKb, rssBeginKb }: Measured) => (rssMaxKb - rssBeginKb) / 1024;
 
-function stalled(scenario: "stalled-220" | "stalled-5000"): Bar[] {
+/** Of so many who read nothing, each may hold up to its limit of 1 MiB, and all the rest 20 MB. */
+function stalled(scenario: "stalled-220" | "stalled-5000", count: number): Bar[] {
   return [
-    told(at(scenario, "hubbub"), "memory grown", "MB", grownMb),
+    atMost(at(scenario, "hubbub"), "memory grown", "MB", count + 20, grownMb),
     told(at(scenario, "hubbub", "all read"), "memory grown", "MB", grownMb),
     told(at(scenario, "hubbub"), "evicted", "members", ({ evicted }) => evicted),
     {
       text: `${scenario}: hubbub p99 of those who read, times the same when all read`,
       unit: "x",
+      bound: { atMost: 1.5 },
       values: (runs) =>
         ratios(runs, at(scenario, "hubbub"), at(scenario, "hubbub", "all read"), p99),
     },
@@ -133,17 +135,23 @@ const BARS: readonly Bar[] = [
   ]),
   timesAsGood("room", "hubbub", "hubbub-memory", 0.8),
   timesAsGood("flood", "hubbub", "hubbub-memory", 0.8),
+  {
+    text: "idle: hubbub memory of a member, times a bare WebSocket's",
+    unit: "x",
+    bound: { atMost: 1.25 },
+    values: (runs) => ratios(runs, at("idle", "hubbub"), at("idle", "deno-bare"), connectionKb),
+  },
   told(at("idle", "hubbub"), "memory", "KB each", connectionKb),
   told(at("idle", "deno-bare"), "memory", "KB each", connectionKb),
   told(at("history", "hubbub"), "memory grown", "MB", grownMb),
   told(at("history", "hubbub-memory"), "memory grown", "MB", grownMb),
-  told(at("storm", "hubbub"), "CPU time", "s", ({ joinCpuSeconds }) => joinCpuSeconds),
+  atMost(at("storm", "hubbub"), "CPU time", "s", 1, ({ joinCpuSeconds }) => joinCpuSeconds),
   told(at("storm", "deno-bare"), "CPU time", "s", ({ joinCpuSeconds }) => joinCpuSeconds),
   told(at("storm", "hubbub"), "sent to each", "KB", ({ joinBytes }) => joinBytes / 1024 / 10_000),
   told(at("storm", "hubbub"), "frames to each", "", ({ joinFrames }) => joinFrames / 10_000),
   told(at("storm", "hubbub"), "know that all are there", "", ({ joinKnown }) => joinKnown),
-  ...stalled("stalled-220"),
-  ...stalled("stalled-5000"),
+  ...stalled("stalled-220", 22),
+  ...stalled("stalled-5000", 500),
 ];
 
 /** Holds what was measured against every bar for which something was. */

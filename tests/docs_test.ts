@@ -154,6 +154,14 @@ describe("hub.ts and lib/", () => {
     }
   });
 
+  it("are all in the README's reading order, and nothing else is", async () => {
+    const readme = await Deno.readTextFile(new URL("../README.md", import.meta.url));
+    const section = /^3\. `lib\/`[^]*?^4\. /m.exec(readme)![0];
+    const named = [...section.matchAll(/`([a-z_]+\.ts)`/g)].map(([, name]) => name!);
+    const files = await Array.fromAsync(Deno.readDir(new URL("../lib", import.meta.url)));
+    assertEquals(named.sort(), files.map(({ name }) => name).sort());
+  });
+
   it("need hono alone: whoever starts the server downloads nothing else", async () => {
     const lock = JSON.parse(await Deno.readTextFile(new URL("../deno.lock", import.meta.url)));
     assertEquals(Object.keys(lock.specifiers), ["npm:hono@4"]);
