@@ -690,7 +690,7 @@ export class Hub {
   }
 
   #setTyping({ room, username, id }: Member, isActive: boolean): void {
-    if (username === undefined || (!isActive && room.typing.size === 0)) return;
+    if (username === undefined) return;
     const key = nameKey(username);
     if (!isActive) {
       if (room.typing.has(key)) this.#stopTyping(room, username, id);

@@ -389,7 +389,7 @@ class EchoSession implements Session {
     const size = typeof data === "string" ? Buffer.byteLength(data) : data.byteLength;
     if (size > limits.maxFrameBytes) return shut(this.#socket, CLOSE.tooBig);
     if (this.#outbox.isOverdue(clock())) return shut(this.#socket, CLOSE.tooSlow);
-    this.#outbox.send({ data, size }, clock());
+    this.#outbox.send(data, clock());
   }
 
   close(): void {}

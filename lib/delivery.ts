@@ -32,7 +32,7 @@ export interface DeliveryOptions extends AlarmOptions {
 const MIN_RESTING_MEMBERS = 50;
 /** With how many events in a delivery a room rests for the whole time that the delivery took. */
 const FULL_REST_EVENTS = 5;
-/** How long frames are, in bytes, when longer ones are hardly cheaper for each event. */
+/** How long frames are, in UTF-16 units, when longer ones are hardly cheaper for each event. */
 const LONG_FRAME = 8 * 1024;
 /** Rests in milliseconds: a shorter one is not worth a timer, a longer one would be felt. */
 const MIN_REST_MS = 1;

@@ -15,13 +15,6 @@ export interface Peer {
   close(code?: number, reason?: string): void;
 }
 
-/** What is sent at a time. */
-export interface Frame {
-  readonly data: string | ArrayBuffer;
-  /** In bytes. */
-  readonly size: number;
-}
-
 /** How far behind a peer may fall. */
 export interface OutboxLimits {
   /** Most frames that may wait; `Infinity` for no limit. */
@@ -37,7 +30,7 @@ export class Outbox {
   readonly #peer: Peer;
   readonly #limits: OutboxLimits;
   /** Sizes of the frames that may still wait, oldest first. */
-  readonly #waiting: number[] = [];
+  #waiting: number[] = [];
   /** The sum of `#waiting`. */
   #bytes = 0;
   /** When something last left, or the queue was last empty, in milliseconds. */
@@ -55,12 +48,15 @@ export class Outbox {
    *
    * @param now the time in milliseconds
    */
-  send({ data, size }: Frame, now: number): void {
+  send(data: string | ArrayBuffer, now: number): void {
+    const before = this.#peer.bufferedAmount;
     try {
       this.#peer.send(data);
     } catch {
       return;
     }
+    const size = this.#peer.bufferedAmount - before;
+    if (size <= 0) return;
     if (this.#waiting.length === 0) this.#progressAt = now;
     this.#waiting.push(size);
     this.#bytes += size;
@@ -97,7 +93,7 @@ export class Outbox {
     const left = this.#peer.bufferedAmount;
     if (left < this.#bytes) this.#progressAt = now;
     if (left === 0) {
-      this.#waiting.length = 0;
+      if (this.#waiting.length > 0) this.#waiting = [];
       this.#bytes = 0;
       return;
     }

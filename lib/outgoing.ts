@@ -4,8 +4,6 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
-import type { Frame } from "./outbox.ts";
 import {
   type ChatEvent,
   encode,
@@ -56,40 +54,30 @@ export class Outgoing {
 /** What happened in a room in one turn: put into frames once in each format that somebody needs. */
 export class Batch {
   readonly events: readonly Outgoing[];
-  readonly #texts: Partial<Record<Format, readonly string[]>> = {};
-  readonly #frames: Partial<Record<Format, readonly Frame[]>> = {};
+  readonly #frames: Partial<Record<Format, readonly string[]>> = {};
 
   constructor(events: readonly Outgoing[]) {
     this.events = events;
   }
 
-  /** How long it is in `chat.v1`, if anybody was sent it so, in bytes. */
+  /** How long it is in `chat.v1`, if anybody was sent it so, in UTF-16 units. */
   get size(): number {
-    return this.#frames.v1?.reduce((sum, { size }) => sum + size, 0) ?? 0;
+    return this.#frames.v1?.reduce((sum, { length }) => sum + length, 0) ?? 0;
   }
 
   /** All of it, and at its end what one member alone is sent. */
-  frames(format: Format, own: readonly Outgoing[] = []): readonly Frame[] {
-    const texts = this.#texts[format] ??= inFrames(toTexts(this.events, format), format);
-    const frames = this.#frames[format] ??= texts.map(toFrame);
+  frames(format: Format, own: readonly Outgoing[] = []): readonly string[] {
+    const frames = this.#frames[format] ??= toFrames(this.events, format);
     if (own.length === 0) return frames;
-    const ownTexts = toTexts(own, format);
-    if (format !== "v1") return [...frames, ...ownTexts.map(toFrame)];
-    return extendFrames(texts, ownTexts).map(toFrame);
+    const texts = toTexts(own, format);
+    return format === "v1" ? extendFrames(frames, texts) : [...frames, ...texts];
   }
 }
 
 /** Events as frames: several in one for `chat.v1`, one each for plain clients. */
-export function toFrames(events: readonly Outgoing[], format: Format): Frame[] {
-  return inFrames(toTexts(events, format), format).map(toFrame);
-}
-
-function inFrames(texts: string[], format: Format): string[] {
+export function toFrames(events: readonly Outgoing[], format: Format): string[] {
+  const texts = toTexts(events, format);
   return format === "v1" ? frameEvents(texts) : texts;
-}
-
-function toFrame(data: string): Frame {
-  return { data, size: Buffer.byteLength(data) };
 }
 
 function toTexts(events: readonly Outgoing[], format: Format): string[] {

@@ -415,11 +415,9 @@ export function peekRef(text: string): string | undefined {
   return /"ref"\s*:\s*"([^"\\]{1,64})"/.exec(text)?.[1];
 }
 
-const BRACE = "{".charCodeAt(0);
-
 /** The JSON object that a frame holds, if it is one with a `type`. */
 function parseCommandObject(text: string): Record<string, unknown> | undefined {
-  if (text.charCodeAt(0) !== BRACE && !/^\s*\{/.test(text)) return undefined;
+  if (!/^\s*\{/.test(text)) return undefined;
   let value: unknown;
   try {
     value = JSON.parse(text);
