@@ -51,6 +51,9 @@ export const LOG_SCHEMA = `
 const MAX_BLOCK_EVENTS = 128;
 const MAX_BLOCK_SIZE = 64 * 1024;
 
+/** How many blocks are read at a time, until there are as many events as were asked for. */
+const BLOCKS_AT_A_TIME = 16;
+
 /** Rooms whose numbers are kept at hand. */
 const MAX_CACHED_ROOMS = 10_000;
 
@@ -362,20 +365,39 @@ export class SqliteLog {
     }
   }
 
-  *#after({ id = null }: { id?: number | null | undefined }, after: number): Generator<LogEvent> {
-    for (const { events } of this.#sql.after.iterate(id, id, after + 1) as Iterable<BlockRow>) {
-      for (const event of JSON.parse(events) as LogEvent[]) if (event.seq > after) yield event;
-    }
+  /** The events after a `seq`, in order. */
+  *#after({ id = null }: RoomRow, after: number): Generator<LogEvent> {
+    // The block that holds a seq may begin before it.
+    const { start } = this.#sql.start.get(id, after + 1) as { start: number | null };
+    let from = start ?? 0;
+    let rows: BlockRow[];
+    do {
+      rows = this.#sql.blocksFrom.all(id, from, BLOCKS_AT_A_TIME) as BlockRow[];
+      for (const { first, events } of rows) {
+        for (const event of JSON.parse(events) as LogEvent[]) if (event.seq > after) yield event;
+        from = first + 1;
+      }
+    } while (rows.length === BLOCKS_AT_A_TIME);
   }
 
-  *#before({ id = null }: { id?: number | null | undefined }, before: number): Generator<LogEvent> {
-    const upTo = Math.min(before, Number.MAX_SAFE_INTEGER);
-    for (const { events } of this.#sql.before.iterate(id, upTo) as Iterable<BlockRow>) {
-      for (const event of (JSON.parse(events) as LogEvent[]).reverse()) {
-        if (event.seq < before) yield event;
+  /** The events before a `seq`, newest first. */
+  *#before({ id = null }: RoomRow, before: number): Generator<LogEvent> {
+    let upTo = Math.min(before, Number.MAX_SAFE_INTEGER);
+    let rows: BlockRow[];
+    do {
+      rows = this.#sql.blocksBefore.all(id, upTo, BLOCKS_AT_A_TIME) as BlockRow[];
+      for (const { first, events } of rows) {
+        for (const event of (JSON.parse(events) as LogEvent[]).reverse()) {
+          if (event.seq < before) yield event;
+        }
+        upTo = first;
       }
-    }
+    } while (rows.length === BLOCKS_AT_A_TIME);
   }
+}
+
+interface RoomRow {
+  readonly id?: number | null | undefined;
 }
 
 type BlockRow = Record<"events" | "authors", string> & { first: number };
@@ -393,13 +415,13 @@ function prepare(db: DatabaseSync) {
       ORDER BY first DESC LIMIT 1
     `),
     authors: sql("SELECT first, authors FROM blocks WHERE room = ? AND first > ? ORDER BY first"),
-    // The block that holds a seq may begin before it.
-    after: sql(`
-      SELECT events FROM blocks WHERE room = ? AND first >= coalesce(
-        (SELECT max(first) FROM blocks WHERE room = ? AND first <= ?), 0
-      ) ORDER BY first
+    start: sql("SELECT max(first) AS start FROM blocks WHERE room = ? AND first <= ?"),
+    blocksFrom: sql(`
+      SELECT first, events FROM blocks WHERE room = ? AND first >= ? ORDER BY first LIMIT ?
     `),
-    before: sql("SELECT events FROM blocks WHERE room = ? AND first < ? ORDER BY first DESC"),
+    blocksBefore: sql(`
+      SELECT first, events FROM blocks WHERE room = ? AND first < ? ORDER BY first DESC LIMIT ?
+    `),
     trim: sql(`
       DELETE FROM blocks WHERE room = ? AND first < (
         SELECT max(first) FROM blocks WHERE room = ? AND first <= ?
