@@ -263,7 +263,7 @@ export class SqliteLog {
     return room;
   }
 
-  /** Makes place: rooms that are in use, or have nothing stored, keep their numbers at hand. */
+  /** Makes place: rooms that are in use keep their numbers at hand. */
   #forgetRooms(): void {
     for (const [name, room] of this.#rooms) {
       if (this.#rooms.size <= MAX_CACHED_ROOMS / 2) return;
