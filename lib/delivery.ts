@@ -8,7 +8,7 @@
  *
  * What a frame costs is nearly the same, whether it has one event or twenty. So a large room in which
  * much is said rests after a delivery for as long as that took: what is said meanwhile goes into one
- * frame. A room in which one thing is said at a time never waits, nor does one whose frames are so
+ * frame. A room in which less is said than it can deliver one by one never waits, nor does one whose frames are so
  * long already that it is their bytes that cost.
  *
  * @module
@@ -30,7 +30,7 @@ export interface DeliveryOptions extends AlarmOptions {
 
 /** Members that are sent the same frame from which on a room may rest. */
 const MIN_RESTING_MEMBERS = 50;
-/** With how many events in a delivery a room rests for the whole time that the delivery took. */
+/** With how many events during a delivery a room rests for the whole time that the delivery took. */
 const FULL_REST_EVENTS = 5;
 /** How long frames are, in UTF-16 units, when longer ones are hardly cheaper for each event. */
 const LONG_FRAME = 8 * 1024;
@@ -46,6 +46,8 @@ interface Delivered {
   readonly count: number;
   /** The last of them of those who keep up. */
   readonly last: Peer | undefined;
+  /** How long its events have been gathered, in milliseconds. */
+  readonly gatheredMs: number;
 }
 
 /** Delivers what happens to those it concerns. */
@@ -127,7 +129,9 @@ export class Delivery {
     }
     room.told.clear();
     for (const member of tooSlow) this.#options.onTooSlow(member);
-    return { room, batch, count, last };
+    const gatheredMs = now - room.deliveredAt;
+    if (batch.events.length > 0) room.deliveredAt = now;
+    return { room, batch, count, last, gatheredMs };
   }
 
   #schedule(room: Room): void {
@@ -174,9 +178,9 @@ export class Delivery {
       const isOver = end - start >= MAX_REST_MS ||
         large.every(({ last }) => last === undefined || last.bufferedAmount === 0);
       if (!isOver) return defer(look);
-      for (const { room, batch } of large) {
-        const restMs = restAfter(batch, end - start);
-        room.restsUntil = restMs < MIN_REST_MS ? 0 : end + restMs;
+      for (const delivered of large) {
+        const restMs = restAfter(delivered, end - start);
+        delivered.room.restsUntil = restMs < MIN_REST_MS ? 0 : end + restMs;
       }
       this.#wake();
     };
@@ -185,9 +189,11 @@ export class Delivery {
 }
 
 /** For how long a large room rests after a delivery that took so long, in milliseconds. */
-function restAfter({ events, size }: Batch, deliveryMs: number): number {
-  const load = Math.min(1, (events.length - 1) / (FULL_REST_EVENTS - 1));
-  const gain = Math.min(1, Math.max(0, 2 - size / LONG_FRAME));
+function restAfter({ batch, gatheredMs }: Delivered, deliveryMs: number): number {
+  // How much is said while a delivery lasts. What is said while the room rests must not prolong it.
+  const said = batch.events.length * Math.min(1, deliveryMs / gatheredMs);
+  const load = Math.min(1, (said - 1) / (FULL_REST_EVENTS - 1));
+  const gain = Math.min(1, Math.max(0, 2 - batch.size / LONG_FRAME));
   return Math.min(MAX_REST_MS, deliveryMs * load * gain);
 }
 

@@ -149,6 +149,8 @@ export class Room {
   readonly told = new Set<Member>();
   /** Until when nothing is delivered, so that more goes into one frame, in milliseconds; or so far. */
   restsUntil = 0;
+  /** When the last delivery to everyone began, in milliseconds. */
+  deliveredAt = -Infinity;
   /** Who came and went since the last `presence`. */
   readonly changes = new Map<string, { username: string; type: "joined" | "left" }>();
   /** When the next `presence` of a crowd is due, in milliseconds. */

@@ -449,9 +449,13 @@ describe("A large room in which much is said", () => {
 
   it("rests after a delivery for as long as that took, and then brings all in one frame", async () => {
     const { say, deliver, turn, pass, count } = await setUp();
+    say(1);
+    turn();
     say(5);
+    pass(30);
+    // What was said during the first delivery makes the second, and is much.
     deliver();
-    assertEquals(count(), [5]);
+    assertEquals(count(), [1, 5]);
     for (let i = 0; i < 10; i++) {
       say(2);
       turn();
@@ -461,16 +465,46 @@ describe("A large room in which much is said", () => {
     assertEquals(count(), [20]);
   });
 
-  it("rests for less after a few, and never long, however long a delivery took", async () => {
+  it("rests for less when less is said, and never long, however long a delivery took", async () => {
     const { say, deliver, turn, pass, count } = await setUp(1000);
+    say(1);
+    turn();
     say(2);
+    pass(1000);
     deliver();
     say(1);
     pass(49);
     turn();
-    assertEquals(count(), [2]);
+    assertEquals(count(), [1, 2]);
     pass(1);
     assertEquals(count(), [1]);
+  });
+
+  it("goes by what is said during a delivery, not by what gathers while it rests", async () => {
+    const { say, deliver, turn, pass, count } = await setUp();
+    say(1);
+    turn();
+    say(5);
+    pass(30);
+    deliver();
+    count();
+    // Three in sixty milliseconds are not two in thirty.
+    say(2);
+    pass(30);
+    deliver();
+    assertEquals(count(), [2]);
+    say(1);
+    turn();
+    assertEquals(count(), [1]);
+  });
+
+  it("does not rest after many at once when it was quiet before", async () => {
+    const { say, deliver, turn, count } = await setUp();
+    say(20);
+    deliver();
+    say(1);
+    turn();
+    assertEquals(count(), [20, 1]);
   });
 
   it("does not rest when one thing is said at a time", async () => {
@@ -493,7 +527,10 @@ describe("A large room in which much is said", () => {
 
   it("is told all at once when the server ends", async () => {
     const { hub, say, deliver, turn, pass, settle, count } = await setUp();
+    say(1);
+    turn();
     say(5);
+    pass(30);
     deliver();
     count();
     say(3);
