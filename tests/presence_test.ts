@@ -85,6 +85,28 @@ describe("A room of more than 100 users", () => {
     assertEquals([welcome.users.length, welcome.online], [100, 201]);
   });
 
+  it("lists the first 100 as they are, to each who comes", async () => {
+    const { hub, join, settle, members } = await crowdOf(150, "v1");
+    const comer = async (name: string) => {
+      const { peer } = await join(name, V1);
+      await settle();
+      const [welcome] = peer.events();
+      assert(welcome!.type === "welcome");
+      return welcome.users.map(({ username, connections }) => `${username} ${connections}`);
+    };
+    const first = Array.from({ length: 100 }, (_, i) => `user-${i} 1`);
+    assertEquals(await comer("a"), first);
+    assertEquals(await comer("b"), first);
+    hub.leave(members[0]!.member);
+    hub.leave(members[120]!.member);
+    assertEquals(await comer("c"), [...first.slice(1), "user-100 1"]);
+    const { identity } = members[1]!.member;
+    const { member } = await join("user-1", { ...V1, identity });
+    assertEquals((await comer("d"))[0], "user-1 2");
+    hub.leave(member);
+    assertEquals((await comer("e"))[0], "user-1 1");
+  });
+
   it("says nothing of who came and went again in between", async () => {
     const { hub, join, turn, pass, members } = await crowdOf(200, "v1");
     hub.leave((await join("visitor", V1)).member);
