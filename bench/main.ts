@@ -209,13 +209,13 @@ async function run(): Promise<void> {
   const cache = cacheFolder();
   await Deno.mkdir(cache, { recursive: true });
   const folder = await Deno.makeTempDir({ dir: cache, prefix: "run-" });
-  const clean = async () => {
-    await endAll();
-    await Deno.remove(folder, { recursive: true });
-  };
+  let isInterrupted = false;
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     Deno.addSignalListener(signal, async () => {
-      await clean();
+      if (isInterrupted) return;
+      isInterrupted = true;
+      await endAll();
+      await removeFolder(folder);
       Deno.exit(130);
     });
   }
@@ -234,10 +234,29 @@ async function run(): Promise<void> {
     print(...machineLines(results));
     await new Bench(options, { results, built, pinning, folder }).run();
     await write(results, options);
+  } catch (error) {
+    // What fails because all was ended is no news.
+    if (!isInterrupted) throw error;
   } finally {
-    await clean();
+    if (!isInterrupted) {
+      await endAll();
+      await removeFolder(folder);
+    }
   }
-  Deno.exit();
+  if (!isInterrupted) Deno.exit();
+}
+
+/** Removes a folder that something else may be removing parts of at the same time. */
+async function removeFolder(folder: string): Promise<void> {
+  for (let left = 10;; left--) {
+    try {
+      return await Deno.remove(folder, { recursive: true });
+    } catch (error) {
+      const isThere = await Deno.stat(folder).then(() => true, () => false);
+      if (!isThere) return;
+      if (left === 0) throw error;
+    }
+  }
 }
 
 if (import.meta.main) await run();

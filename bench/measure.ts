@@ -72,6 +72,7 @@ export async function measure(options: MeasureOptions): Promise<Measured | { fai
   const timer = setTimeout(() => load.kill(), RUN_MS + (seconds + warmSeconds) * 1000);
   await load.exited;
   clearTimeout(timer);
+  if (isOver) return { failure: "It was ended." };
   const { stdout, stderr } = load;
   if (stdout === "") return { failure: `The load ended early. ${stderr}`.trim() };
   const result = JSON.parse(stdout);
