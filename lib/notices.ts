@@ -39,7 +39,7 @@ export class Notices {
   /** Tells a room that somebody came, who is among its users already. */
   joined(room: Room, username: string): void {
     room.change(username, "joined");
-    this.#tell(room, () => joinNotices(room, username));
+    this.#tell(room, joinNotices(room, username));
   }
 
   /** Tells a room that somebody went, who is no longer among its users. */
@@ -47,7 +47,7 @@ export class Notices {
     room.change(username, "left");
     const content = `${username} left the room`;
     const left = { type: "user_left", content, room: room.name, username } as const;
-    this.#tell(room, () => [left, room.onlineUsers()]);
+    this.#tell(room, [left, room.onlineUsers()]);
   }
 
   /** Tells a room that is given up nothing more. */
@@ -55,11 +55,9 @@ export class Notices {
     this.#gathering.delete(room);
   }
 
-  #tell(room: Room, notices: () => readonly Event[]): void {
+  #tell(room: Room, notices: readonly Event[]): void {
     if (room.users.size > CROWD) return this.#gather(room);
-    for (const event of [...notices(), room.takePresence()]) {
-      this.#options.delivery.tell(room, event);
-    }
+    for (const event of [...notices, room.takePresence()]) this.#options.delivery.tell(room, event);
   }
 
   #gather(room: Room): void {

@@ -155,8 +155,6 @@ export class Room {
   readonly changes = new Map<string, { username: string; type: "joined" | "left" }>();
   /** When the next `presence` of a crowd is due, in milliseconds. */
   presenceDue: number | undefined;
-  /** What {@linkcode Room.userEntries} said last, as long as it is so. */
-  #entries: readonly UserEntry[] | undefined;
   /** Who of this process types, and until when, in milliseconds; by `nameKey`. */
   readonly typing = new Map<string, { username: string; until: number }>();
   /** When it was last empty, in milliseconds. */
@@ -183,24 +181,13 @@ export class Room {
   }
 
   /** The users and how many connections each has; at most 100. */
-  userEntries(): readonly UserEntry[] {
-    if (this.#entries === undefined) {
-      const first = [...this.users.values().take(CROWD)];
-      this.#entries = first.map(({ username, connections }) => ({
-        username,
-        connections: connections.size,
-      }));
+  userEntries(): UserEntry[] {
+    const entries: UserEntry[] = [];
+    for (const { username, connections } of this.users.values()) {
+      if (entries.length === CROWD) break;
+      entries.push({ username, connections: connections.size });
     }
-    return this.#entries;
-  }
-
-  /** Lists the users anew when they are asked for next, if this one is listed, or will be. */
-  #changed({ username }: User): void {
-    const entries = this.#entries;
-    if (entries === undefined) return;
-    if (entries.length < CROWD || entries.some((entry) => entry.username === username)) {
-      this.#entries = undefined;
-    }
+    return entries;
   }
 
   onlineUsers(): OnlineUsersEvent {
@@ -292,13 +279,10 @@ export class Room {
     const key = nameKey(username);
     const user = this.users.get(key);
     if (user === undefined) {
-      const newcomer = { username, person, connections: new Set([connection]) };
-      this.users.set(key, newcomer);
-      this.#changed(newcomer);
+      this.users.set(key, { username, person, connections: new Set([connection]) });
       return true;
     }
     user.connections.add(connection);
-    this.#changed(user);
     return false;
   }
 
@@ -307,7 +291,6 @@ export class Room {
     const key = nameKey(username);
     const user = this.users.get(key);
     if (user === undefined || !user.connections.delete(connection)) return false;
-    this.#changed(user);
     return user.connections.size === 0 && this.users.delete(key);
   }
 }
