@@ -209,13 +209,16 @@ async function run(): Promise<void> {
   const cache = cacheFolder();
   await Deno.mkdir(cache, { recursive: true });
   const folder = await Deno.makeTempDir({ dir: cache, prefix: "run-" });
+  const clean = async () => {
+    await endAll();
+    await removeFolder(folder);
+  };
   let isInterrupted = false;
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     Deno.addSignalListener(signal, async () => {
       if (isInterrupted) return;
       isInterrupted = true;
-      await endAll();
-      await removeFolder(folder);
+      await clean();
       Deno.exit(130);
     });
   }
@@ -238,10 +241,7 @@ async function run(): Promise<void> {
     // What fails because all was ended is no news.
     if (!isInterrupted) throw error;
   } finally {
-    if (!isInterrupted) {
-      await endAll();
-      await removeFolder(folder);
-    }
+    if (!isInterrupted) await clean();
   }
   if (!isInterrupted) Deno.exit();
 }

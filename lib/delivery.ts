@@ -8,8 +8,8 @@
  *
  * What a frame costs is nearly the same, whether it has one event or twenty. So a large room in which
  * much is said rests after a delivery for as long as that took: what is said meanwhile goes into one
- * frame. A room in which less is said than it can deliver one by one never waits, nor does one whose frames are so
- * long already that it is their bytes that cost.
+ * frame. A room in which less is said than it can deliver one by one never waits, nor does one whose
+ * frames are so long already that it is their bytes that cost.
  *
  * @module
  */

@@ -6,7 +6,7 @@
  * that appended it included. There is no other way from a sender to a room, so what people saw and
  * what is stored can never differ.
  *
- * `tests/engine_test.ts` is what an engine must pass to be one.
+ * `tests/engine_suite.ts` is what an engine must pass to be one.
  *
  * @module
  */

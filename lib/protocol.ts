@@ -669,7 +669,7 @@ export function frameEvents(texts: readonly string[]): string[] {
 /** The same frames with more events at their end. The last frame may be one that others are sent. */
 export function extendFrames(frames: readonly string[], texts: readonly string[]): string[] {
   const last = frames.at(-1);
-  if (last === undefined || last.length === 0) return frameEvents(texts);
+  if (last === undefined) return frameEvents(texts);
   const body = last.startsWith("[") ? last.slice(1, -1) : last;
   const longer = `[${body},${texts.join(",")}]`;
   if (isLongerThan(longer, MAX_BATCH_BYTES)) return [...frames, ...frameEvents(texts)];

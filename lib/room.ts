@@ -147,7 +147,10 @@ export class Room {
   pending: Outgoing[] = [];
   /** Members that are sent something alone. */
   readonly told = new Set<Member>();
-  /** Until when nothing is delivered, so that more goes into one frame, in milliseconds; or so far. */
+  /**
+   * Until when nothing is delivered, so that more goes into one frame, in milliseconds; `Infinity`
+   * while a delivery is leaving.
+   */
   restsUntil = 0;
   /** When the last delivery to everyone began, in milliseconds. */
   deliveredAt = -Infinity;

@@ -439,8 +439,12 @@ describe("Connection, with a server", () => {
     await grace.hears("typing", (event) => !event.active);
   });
 
-  it("says that something may be missing when the server starts anew without memory", async () => {
-    let server = await startServer();
+  /** Ada says one thing, and another while the server is started anew. */
+  async function talkOverARestart(
+    env: Record<string, string>,
+    check: (ada: Caller) => void,
+  ): Promise<void> {
+    let server = await startServer(env);
     const port = String(server.port);
     try {
       await using ada = new Caller(server);
@@ -450,35 +454,30 @@ describe("Connection, with a server", () => {
       await server.stop();
       await ada.reaches("reconnecting");
       ada.connection.send("meanwhile");
-      server = await startServer({ PORT: port });
+      server = await startServer({ ...env, PORT: port });
       ada.connection.retry();
       await ada.said("meanwhile");
-      assertEquals(ada.gaps, [{ isNewLife: true }]);
-      assertEquals(ada.chats().map(({ content }) => content), ["before", "meanwhile"]);
+      check(ada);
     } finally {
       await server.stop();
     }
+  }
+
+  it("says that something may be missing when the server starts anew without memory", async () => {
+    await talkOverARestart({}, (ada) => {
+      assertEquals(ada.gaps, [{ isNewLife: true }]);
+      assertEquals(ada.chats().map(({ content }) => content), ["before", "meanwhile"]);
+    });
   });
 
   it("loses nothing over a restart of a server with memory", async () => {
     const path = await Deno.makeTempFile({ suffix: ".db" });
-    let server = await startServer({ DATABASE_URL: `sqlite:${path}` });
-    const port = String(server.port);
     try {
-      await using ada = new Caller(server);
-      await ada.live();
-      ada.connection.send("before");
-      await ada.said("before");
-      await server.stop();
-      await ada.reaches("reconnecting");
-      ada.connection.send("meanwhile");
-      server = await startServer({ PORT: port, DATABASE_URL: `sqlite:${path}` });
-      ada.connection.retry();
-      await ada.said("meanwhile");
-      assertEquals(ada.gaps, []);
-      assertEquals(ada.chats().map(({ seq }) => seq), [1, 2]);
+      await talkOverARestart({ DATABASE_URL: `sqlite:${path}` }, (ada) => {
+        assertEquals(ada.gaps, []);
+        assertEquals(ada.chats().map(({ seq }) => seq), [1, 2]);
+      });
     } finally {
-      await server.stop();
       for (const end of ["", "-wal", "-shm"]) await Deno.remove(path + end).catch(() => {});
     }
   });

@@ -444,17 +444,20 @@ describe("A large room in which much is said", () => {
       lab.turn();
     };
     const count = () => peer.sent.splice(0).map((text) => [JSON.parse(text)].flat().length);
-    return { ...lab, say, deliver, count };
+    /** Says so much during a delivery, which the next one brings. */
+    const talk = (events: number) => {
+      say(1);
+      lab.turn();
+      say(events);
+      lab.pass(ms);
+      deliver();
+    };
+    return { ...lab, say, deliver, talk, count };
   }
 
   it("rests after a delivery for as long as that took, and then brings all in one frame", async () => {
-    const { say, deliver, turn, pass, count } = await setUp();
-    say(1);
-    turn();
-    say(5);
-    pass(30);
-    // What was said during the first delivery makes the second, and is much.
-    deliver();
+    const { say, talk, turn, pass, count } = await setUp();
+    talk(5);
     assertEquals(count(), [1, 5]);
     for (let i = 0; i < 10; i++) {
       say(2);
@@ -466,12 +469,8 @@ describe("A large room in which much is said", () => {
   });
 
   it("rests for less when less is said, and never long, however long a delivery took", async () => {
-    const { say, deliver, turn, pass, count } = await setUp(1000);
-    say(1);
-    turn();
-    say(2);
-    pass(1000);
-    deliver();
+    const { say, talk, turn, pass, count } = await setUp(1000);
+    talk(2);
     say(1);
     pass(49);
     turn();
@@ -481,12 +480,8 @@ describe("A large room in which much is said", () => {
   });
 
   it("goes by what is said during a delivery, not by what gathers while it rests", async () => {
-    const { say, deliver, turn, pass, count } = await setUp();
-    say(1);
-    turn();
-    say(5);
-    pass(30);
-    deliver();
+    const { say, deliver, talk, turn, pass, count } = await setUp();
+    talk(5);
     count();
     // Three in sixty milliseconds are not two in thirty.
     say(2);
@@ -526,12 +521,8 @@ describe("A large room in which much is said", () => {
   });
 
   it("is told all at once when the server ends", async () => {
-    const { hub, say, deliver, turn, pass, settle, count } = await setUp();
-    say(1);
-    turn();
-    say(5);
-    pass(30);
-    deliver();
+    const { hub, say, talk, turn, pass, settle, count } = await setUp();
+    talk(5);
     count();
     say(3);
     turn();
