@@ -12,7 +12,6 @@
  */
 
 import type { AccountStore } from "./accounts.ts";
-import { nameKey } from "./names.ts";
 import {
   type ChatEvent,
   type MessageDeletedEvent,
@@ -301,9 +300,15 @@ export function toSeq(epoch: string, id: string): number | undefined {
   return toMessageId(epoch, seq) === id ? seq : undefined;
 }
 
-/** Under what a message is found again when its sender repeats it. */
-export function refKey(author: Author, ref: string): string {
-  return `${nameKey(author.username)}\n${ref}`;
+/** Under what a message is found again when its sender, by `nameKey`, repeats it. */
+export function refKey(author: string, ref: string): string {
+  return `${author}\n${ref}`;
+}
+
+/** The sender and the ref that a {@linkcode refKey} is made of. No name has a line break. */
+export function splitRefKey(key: string): [author: string, ref: string] {
+  const end = key.indexOf("\n");
+  return [key.slice(0, end), key.slice(end + 1)];
 }
 
 /** What is left of an event when its message is deleted. */

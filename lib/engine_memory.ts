@@ -30,18 +30,19 @@ import {
   toTimestamp,
   withoutText,
 } from "./engine.ts";
+import { nameKey } from "./names.ts";
 import {
   type ChatEvent,
   type MessageDeletedEvent,
   type MessageUpdatedEvent,
   ProtocolError,
 } from "./protocol.ts";
+import { Refs } from "./refs.ts";
 
 /** One event with what only the log knows of it. */
 interface Entry {
   event: LogEvent;
   readonly person: string;
-  readonly refKey: string | undefined;
 }
 
 /** The log of one room, in memory. */
@@ -50,8 +51,7 @@ interface RoomLog {
   entries: Entry[];
   lastSeq: number;
   lastTime: number;
-  /** `refKey` to the message that was written under it. */
-  readonly refs: Map<string, Entry>;
+  readonly refs: Refs;
   /** By person. */
   readonly inboxes: Map<string, Inbox>;
   /** UTF-16 units of all that is kept here. */
@@ -97,16 +97,15 @@ export class MemoryEngine extends Channels implements Engine {
 
   append(room: string, draft: Draft): Promise<Receipt<ChatEvent>> {
     return this.#write(room, (log) => {
-      const key = draft.ref === undefined ? undefined : refKey(draft, draft.ref);
-      const first = key === undefined ? undefined : log.refs.get(key);
+      const { content, username, person, ref } = draft;
+      const author = nameKey(username);
+      const first = ref === undefined ? undefined : entryAt(log, log.refs.get(author, ref));
       if (first !== undefined) return { event: first.event as ChatEvent, isDuplicate: true };
-      const { content, username } = draft;
       const { seq, timestamp } = this.#place(log);
       const id = toMessageId(log.epoch, seq);
       const event: ChatEvent = { type: "chat", content, room, username, id, seq, timestamp };
-      const entry: Entry = { event, person: draft.person, refKey: key };
-      if (key !== undefined) log.refs.set(key, entry);
-      this.#add(room, log, entry, draft.origin);
+      if (ref !== undefined) log.refs.add(author, ref, seq);
+      this.#add(room, log, { event, person }, draft.origin);
       return { event, isDuplicate: false };
     });
   }
@@ -120,7 +119,7 @@ export class MemoryEngine extends Channels implements Engine {
       const place = this.#place(log);
       this.#replace(log, entry, { ...message, content, edited: true });
       const event = { type: "message_updated", content, room, username, id, ...place } as const;
-      this.#add(room, log, { event, person: change.person, refKey: undefined }, change.origin);
+      this.#add(room, log, { event, person: change.person }, change.origin);
       return { event, isDuplicate: false };
     });
   }
@@ -134,7 +133,7 @@ export class MemoryEngine extends Channels implements Engine {
       }
       const place = this.#place(log);
       const event = { type: "message_deleted", content: "", room, username, id, ...place } as const;
-      this.#add(room, log, { event, person: change.person, refKey: undefined }, change.origin);
+      this.#add(room, log, { event, person: change.person }, change.origin);
       return { event, isDuplicate: false };
     });
   }
@@ -143,7 +142,7 @@ export class MemoryEngine extends Channels implements Engine {
     return this.#write(room, (log) => {
       const { content, username, person, to } = draft;
       const from = this.#inbox(log, person);
-      const key = draft.ref === undefined ? undefined : refKey(draft, draft.ref);
+      const key = draft.ref === undefined ? undefined : refKey(nameKey(username), draft.ref);
       const first = key === undefined ? undefined : from.refs.get(key);
       if (first !== undefined) return { event: first, isDuplicate: true };
       if (to === undefined) throw nobodyError();
@@ -284,7 +283,7 @@ export class MemoryEngine extends Channels implements Engine {
         entries: [],
         lastSeq: 0,
         lastTime: 0,
-        refs: new Map(),
+        refs: new Refs(this.#options.keep),
         inboxes: new Map(),
         size: 0,
       };
@@ -305,8 +304,7 @@ export class MemoryEngine extends Channels implements Engine {
   }
 
   #find(log: RoomLog, change: Change): Entry {
-    const seq = toSeq(log.epoch, change.id) ?? NaN;
-    const entry = log.entries[log.entries.length - 1 - (log.lastSeq - seq)];
+    const entry = entryAt(log, toSeq(log.epoch, change.id));
     const event = entry?.event.type === "chat" ? entry.event : undefined;
     checkChange(event && { person: entry!.person, isDeleted: event.deleted === true }, change);
     return entry!;
@@ -329,8 +327,7 @@ export class MemoryEngine extends Channels implements Engine {
   }
 
   #trim(log: RoomLog, count: number): void {
-    for (const { event, refKey } of log.entries.splice(0, count)) {
-      if (refKey !== undefined) log.refs.delete(refKey);
+    for (const { event } of log.entries.splice(0, count)) {
       this.#count(log, -ENTRY_SIZE - event.content.length);
     }
   }
@@ -360,6 +357,7 @@ export class MemoryEngine extends Channels implements Engine {
   /** Drops the older half of what a room holds. */
   #forgetHalf(log: RoomLog): void {
     this.#trim(log, Math.ceil(log.entries.length / 2));
+    log.refs.forgetBefore(log.lastSeq - log.entries.length + 1);
     for (const inbox of log.inboxes.values()) {
       this.#trimInbox(log, inbox, Math.ceil(inbox.entries.length / 2));
     }
@@ -379,4 +377,9 @@ export class MemoryEngine extends Channels implements Engine {
     }
     return inbox;
   }
+}
+
+/** The event of a log with a `seq`, if it is still there. */
+function entryAt({ entries, lastSeq }: RoomLog, seq = NaN): Entry | undefined {
+  return entries[entries.length - 1 - (lastSeq - seq)];
 }

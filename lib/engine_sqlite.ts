@@ -31,6 +31,7 @@ import {
   type RoomSettings,
   toTimestamp,
 } from "./engine.ts";
+import { nameKey } from "./names.ts";
 import {
   type ChatEvent,
   type MessageDeletedEvent,
@@ -169,7 +170,7 @@ export class SqliteEngine extends Channels implements Engine {
     return this.#put(room, () => {
       const { content, username, person, to, origin } = draft;
       const row = this.#log.rowOf(room);
-      const ref = draft.ref === undefined ? null : refKey(draft, draft.ref);
+      const ref = draft.ref === undefined ? null : refKey(nameKey(username), draft.ref);
       const first = ref === null ? undefined : this.#sql.privateByRef.get(row, person, ref);
       if (first !== undefined) {
         return { value: { event: toPrivate(first as Row), isDuplicate: true } };

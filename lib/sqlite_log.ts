@@ -20,12 +20,15 @@ import {
   type LogState,
   type MessageRange,
   refKey,
+  splitRefKey,
   toMessageId,
   toSeq,
   toTimestamp,
   withoutText,
 } from "./engine.ts";
+import { nameKey } from "./names.ts";
 import type { ChatEvent, MessageDeletedEvent, MessageUpdatedEvent } from "./protocol.ts";
+import { Refs } from "./refs.ts";
 
 /** The tables. */
 export const LOG_SCHEMA = `
@@ -64,8 +67,8 @@ const MAX_ALL_REFS = 500_000;
 /** How many events a room may have beyond those that are kept, before they are dropped in one go. */
 const MIN_EXCESS = 100;
 
-/** Who wrote an event, under which `refKey`, and the `seq` of each edit of it. */
-type AuthorEntry = [person: string, refKey?: string | null, edits?: number[]];
+/** Who wrote an event, under which name and ref if it has one, and the `seq` of each edit of it. */
+type AuthorEntry = [person: string, key?: string | null, edits?: number[]];
 
 /** A room's numbers, as of the last write. */
 export interface RoomNumbers {
@@ -78,8 +81,8 @@ export interface RoomNumbers {
 }
 
 interface RoomLog extends RoomNumbers {
-  /** `refKey` to `seq`, oldest first; absent until somebody uses one. */
-  refs: Map<string, number> | undefined;
+  /** Absent until somebody uses one. */
+  refs: Refs | undefined;
   /** What was appended since the last {@linkcode SqliteLog.write}. */
   events: string[];
   authors: AuthorEntry[];
@@ -117,7 +120,8 @@ export class SqliteLog {
   readonly #rooms = new Map<string, RoomLog>();
   /** Rooms with something appended that is not written yet. */
   readonly #open = new Set<RoomLog>();
-  #refCount = 0;
+  /** How many refs were taken note of since the older ones were last forgotten. */
+  #refsAdded = 0;
 
   constructor(db: DatabaseSync, options: SqliteLogOptions) {
     this.#options = options;
@@ -143,19 +147,16 @@ export class SqliteLog {
   /** Adds a message, or finds the one that it repeats. */
   append(name: string, draft: Draft): Logged<ChatEvent> | { readonly repeated: ChatEvent } {
     const room = this.#room(name);
-    const ref = draft.ref === undefined ? undefined : refKey(draft, draft.ref);
-    const refs = ref === undefined ? undefined : this.#refs(room);
-    if (ref !== undefined) {
-      const seq = refs!.get(ref);
-      const repeated = seq === undefined ? undefined : this.#find(room, seq)?.event;
-      if (repeated !== undefined) return { repeated: repeated as ChatEvent };
-    }
-    const { content, username, person } = draft;
+    const { content, username, person, ref } = draft;
+    const author = nameKey(username);
+    const repeated = ref === undefined ? undefined : this.#repeated(room, author, ref);
+    if (repeated !== undefined) return { repeated };
     const { seq, timestamp } = this.#place(room);
     const id = toMessageId(room.epoch, seq);
     const event: ChatEvent = { type: "chat", content, room: name, username, id, seq, timestamp };
-    if (ref !== undefined) this.#remember(refs!, ref, seq);
-    return { event, json: this.#add(room, event, ref === undefined ? [person] : [person, ref]) };
+    if (ref === undefined) return { event, json: this.#add(room, event, [person]) };
+    this.#remember(this.#refs(room), author, ref, seq);
+    return { event, json: this.#add(room, event, [person, refKey(author, ref)]) };
   }
 
   /**
@@ -217,10 +218,7 @@ export class SqliteLog {
   /** Forgets what was done to these rooms since their numbers were as they are here. */
   restore(before: Iterable<RoomNumbers>): void {
     this.#open.clear();
-    for (const numbers of before) {
-      this.#refCount -= this.#rooms.get(numbers.name)?.refs?.size ?? 0;
-      this.#rooms.set(numbers.name, toRoomLog(numbers));
-    }
+    for (const numbers of before) this.#rooms.set(numbers.name, toRoomLog(numbers));
   }
 
   state(name: string): LogState {
@@ -268,7 +266,6 @@ export class SqliteLog {
     for (const [name, room] of this.#rooms) {
       if (this.#rooms.size <= MAX_CACHED_ROOMS / 2) return;
       if (this.#options.isInUse(name) || this.#open.has(room)) continue;
-      this.#refCount -= room.refs?.size ?? 0;
       this.#rooms.delete(name);
     }
   }
@@ -332,36 +329,36 @@ export class SqliteLog {
     return found!;
   }
 
-  #refs(room: RoomLog): Map<string, number> {
+  /** The message that an author sent under a ref before, if it is still there. */
+  #repeated(room: RoomLog, author: string, ref: string): ChatEvent | undefined {
+    const seq = this.#refs(room).get(author, ref);
+    return seq === undefined ? undefined : this.#find(room, seq)?.event as ChatEvent | undefined;
+  }
+
+  #refs(room: RoomLog): Refs {
     if (room.refs !== undefined) return room.refs;
-    const refs = new Map<string, number>();
+    const refs = room.refs = new Refs(Math.min(MAX_REFS, this.#options.keep));
     const rows = this.#sql.authors.all(room.id ?? null, room.lastSeq - MAX_REFS) as BlockRow[];
     for (const { first, authors } of rows) {
-      for (const [i, [, ref]] of (JSON.parse(authors) as AuthorEntry[]).entries()) {
-        if (ref) refs.set(ref, first + i);
+      for (const [i, [, key]] of (JSON.parse(authors) as AuthorEntry[]).entries()) {
+        if (key) this.#remember(refs, ...splitRefKey(key), first + i);
       }
     }
-    this.#refCount += refs.size;
-    return room.refs = refs;
+    return refs;
   }
 
-  #remember(refs: Map<string, number>, ref: string, seq: number): void {
-    const before = refs.size;
-    refs.set(ref, seq);
-    // In batches: what was taken off the front of a map is stepped over until it is made anew.
-    const most = Math.min(MAX_REFS, this.#options.keep);
-    if (refs.size > most + Math.max(16, most / 4)) forgetOldest(refs, refs.size - most);
-    this.#refCount += refs.size - before;
-    if (this.#refCount > MAX_ALL_REFS) this.#forgetRefs();
+  #remember(refs: Refs, author: string, ref: string, seq: number): void {
+    refs.add(author, ref, seq);
+    if (++this.#refsAdded >= MAX_ALL_REFS / 2) this.#forgetRefs();
   }
 
-  /** Forgets the older half of every room's refs. */
+  /** Forgets the older refs of every room. */
   #forgetRefs(): void {
-    for (const { refs } of this.#rooms.values()) {
-      if (refs === undefined) continue;
-      const count = refs.size >> 1;
-      forgetOldest(refs, count);
-      this.#refCount -= count;
+    this.#refsAdded = 0;
+    for (const room of this.#rooms.values()) {
+      room.refs?.forgetOlder();
+      // They are read back when they are needed.
+      if (room.refs?.isEmpty) room.refs = undefined;
     }
   }
 
@@ -437,13 +434,6 @@ function toRoomLog({ name, epoch, id, lastSeq, lastTime }: RoomNumbers): RoomLog
 
 function isMessage(event: LogEvent): boolean {
   return event.type === "chat" && !event.deleted;
-}
-
-function forgetOldest(refs: Map<string, number>, count: number): void {
-  for (const ref of refs.keys()) {
-    if (count-- <= 0) return;
-    refs.delete(ref);
-  }
 }
 
 /** The first of some events that are wanted. */
