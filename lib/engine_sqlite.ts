@@ -38,7 +38,8 @@ import {
   type MessageUpdatedEvent,
   ProtocolError,
 } from "./protocol.ts";
-import { LOG_SCHEMA, type Logged, type RoomNumbers, SqliteLog } from "./sqlite_log.ts";
+import { JOURNAL_SCHEMA } from "./sqlite_journal.ts";
+import { LOG_SCHEMA, type Logged, SqliteLog } from "./sqlite_log.ts";
 
 /** What {@linkcode SqliteEngine} needs. */
 export interface SqliteEngineOptions extends EngineOptions {
@@ -93,6 +94,7 @@ const MIGRATIONS: readonly string[] = [
   ) STRICT;
   CREATE INDEX settings_owner ON settings (owner);
   `,
+  JOURNAL_SCHEMA,
 ];
 
 /** How long private messages are kept, in milliseconds. */
@@ -142,7 +144,10 @@ export class SqliteEngine extends Channels implements Engine {
       this.#sql = prepare(this.#db);
       const isInUse = (room: string) => this.hasSubscribers(room);
       this.#log = new SqliteLog(this.#db, { ...options, isInUse });
-      this.#sql.dropOldPrivate.run(options.clock() - INBOX_MS);
+      this.#transact(() => {
+        this.#log.recover();
+        this.#sql.dropOldPrivate.run(options.clock() - INBOX_MS);
+      });
     } catch (error) {
       this.#db.close();
       throw error;
@@ -214,14 +219,14 @@ export class SqliteEngine extends Channels implements Engine {
 
   inbox(room: string, person: string, after: number, limit: number): Promise<InboxEntry[]> {
     return this.attempt(() => {
-      const { id } = this.#log.room(room);
-      const rows = this.#sql.inbox.all(id ?? null, person, after, limit) as Row[];
+      const row = this.#log.findRow(room) ?? null;
+      const rows = this.#sql.inbox.all(row, person, after, limit) as Row[];
       return rows.map((row) => ({ inboxSeq: row.seq as number, message: toPrivate(row) }));
     });
   }
 
   inboxSeq(room: string, person: string): Promise<number> {
-    return this.attempt(() => this.#lastPrivate(this.#log.room(room).id, person));
+    return this.attempt(() => this.#lastPrivate(this.#log.findRow(room), person));
   }
 
   settings(room: string): Promise<RoomSettings> {
@@ -285,6 +290,11 @@ export class SqliteEngine extends Channels implements Engine {
     if (this.isClosed) return;
     await super.close();
     for (const job of this.#jobs.splice(0)) job.reject(closedError());
+    try {
+      this.#transact(() => this.#log.settle());
+    } catch {
+      // Then it is done when the file is next opened.
+    }
     this.#db.close();
   }
 
@@ -302,19 +312,12 @@ export class SqliteEngine extends Channels implements Engine {
     const jobs = this.#jobs;
     this.#jobs = [];
     if (jobs.length === 0) return;
-    const before = new Map<string, RoomNumbers>();
     try {
-      for (const { room } of jobs) {
-        if (!before.has(room)) before.set(room, { ...this.#log.room(room) });
-      }
-      this.#db.exec("BEGIN IMMEDIATE");
-      for (const job of jobs) run(job);
-      this.#log.write();
-      this.#db.exec("COMMIT");
+      this.#transact(() => {
+        for (const job of jobs) run(job);
+        this.#log.write();
+      });
     } catch (error) {
-      // The numbers that were given out are void.
-      this.#log.restore(before.values());
-      if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
       for (const job of jobs) job.reject(error);
       return;
     }
@@ -325,6 +328,21 @@ export class SqliteEngine extends Channels implements Engine {
       }
       if (outcome.news !== undefined) this.publish(room, outcome.news);
       resolve(outcome.value);
+    }
+  }
+
+  /** Does all of it or nothing. */
+  #transact(change: () => void): void {
+    this.#db.exec("BEGIN IMMEDIATE");
+    try {
+      change();
+      this.#db.exec("COMMIT");
+      this.#log.commit();
+    } catch (error) {
+      // The numbers that were given out are void.
+      this.#log.rollback();
+      if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
+      throw error;
     }
   }
 

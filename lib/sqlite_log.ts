@@ -1,9 +1,12 @@
 /**
- * The logs of rooms, in SQLite: one row for all that a room said in one turn.
+ * The logs of rooms, in SQLite: many events in one row, a block.
  *
- * A row for each message would cost more than everything else that is done with it. So the events
- * of a turn are one row, a block: their JSON as it goes over the wire, and beside it who wrote them.
- * A quiet room has blocks of one event; a busy one has hundreds in a row, and reads them as cheaply.
+ * A row for each message would cost more than everything else that is done with it. So what is said
+ * in a turn, in all rooms, is one row of the journal (`lib/sqlite_journal.ts`), and is kept at hand.
+ * When a room has enough of it, that becomes a block: the events' JSON as it goes over the wire, and
+ * beside it who wrote them. When the journal has grown long, the rooms whose events have waited for
+ * the longest get their blocks, and it is cut. What it holds when a server starts are those events
+ * of a server that was killed which no block has.
  *
  * Which refs were used is kept in memory and read back from the blocks when a room is first written
  * to: an index of them would be written to in as many places as there are senders.
@@ -29,6 +32,7 @@ import {
 import { nameKey } from "./names.ts";
 import type { ChatEvent, MessageDeletedEvent, MessageUpdatedEvent } from "./protocol.ts";
 import { Refs } from "./refs.ts";
+import { SqliteJournal } from "./sqlite_journal.ts";
 
 /** The tables. */
 export const LOG_SCHEMA = `
@@ -54,6 +58,10 @@ export const LOG_SCHEMA = `
 const MAX_BLOCK_EVENTS = 128;
 const MAX_BLOCK_SIZE = 64 * 1024;
 
+/** How long the journal may be, in UTF-16 units, and how much is cut off it at a time. */
+const MAX_JOURNAL_SIZE = 4 * 1024 * 1024;
+const MIN_CUT_SIZE = 256 * 1024;
+
 /** How many blocks are read at a time, until there are as many events as were asked for. */
 const BLOCKS_AT_A_TIME = 16;
 
@@ -70,23 +78,30 @@ const MIN_EXCESS = 100;
 /** Who wrote an event, under which name and ref if it has one, and the `seq` of each edit of it. */
 type AuthorEntry = [person: string, key?: string | null, edits?: number[]];
 
-/** A room's numbers, as of the last write. */
-export interface RoomNumbers {
+interface RoomLog {
   readonly name: string;
   readonly epoch: string;
   /** Its row; absent until something is written. */
   id: number | undefined;
+  /** The oldest `seq` still kept; one more than `lastSeq` if there is none. */
+  oldestSeq: number;
   lastSeq: number;
   lastTime: number;
-}
-
-interface RoomLog extends RoomNumbers {
   /** Absent until somebody uses one. */
   refs: Refs | undefined;
-  /** What was appended since the last {@linkcode SqliteLog.write}. */
+  /** The JSON of the newest events, which are in no block yet. */
   events: string[];
   authors: AuthorEntry[];
   size: number;
+  /** How many of these are in the journal, and where there the first of them stands. */
+  journaled: number;
+  since: number;
+}
+
+/** A room's log as it was when the transaction began. */
+interface Before {
+  readonly log: Readonly<RoomLog>;
+  readonly count: number;
 }
 
 interface Block {
@@ -118,25 +133,30 @@ export class SqliteLog {
   readonly #options: SqliteLogOptions;
   readonly #sql: ReturnType<typeof prepare>;
   readonly #rooms = new Map<string, RoomLog>();
-  /** Rooms with something appended that is not written yet. */
-  readonly #open = new Set<RoomLog>();
+  readonly #journal: SqliteJournal;
+  /** Rooms with events that are in no block yet; those who have waited for the longest first. */
+  #open = new Set<RoomLog>();
+  /** What the transaction has changed. */
+  readonly #touched = new Map<RoomLog, Before>();
+  #journalBefore: SqliteJournal["bounds"];
   /** How many refs were taken note of since the older ones were last forgotten. */
   #refsAdded = 0;
 
   constructor(db: DatabaseSync, options: SqliteLogOptions) {
     this.#options = options;
     this.#sql = prepare(db);
+    this.#journal = new SqliteJournal(db);
+    this.#journalBefore = this.#journal.bounds;
   }
 
-  /** A room's numbers. Its epoch begins when it is first asked for. */
-  room(name: string): RoomNumbers {
-    return this.#room(name);
+  /** The row of a room, if it has one. */
+  findRow(name: string): number | undefined {
+    return this.#room(name).id;
   }
 
   /** The row of a room, made if need be. */
   rowOf(name: string): number {
-    const room = this.#room(name);
-    return room.id ??= Number(this.#sql.insertRoom.run(name, room.epoch).lastInsertRowid);
+    return this.#rowOf(this.#room(name));
   }
 
   /** The time of something that happens in a room now: it never goes backwards. */
@@ -196,6 +216,8 @@ export class SqliteLog {
       found.block.events[found.index] = withoutText(found.event);
       this.#rewrite(room, found.block);
     }
+    // The journal has the text too.
+    this.settle();
     const { seq, timestamp } = this.#place(room);
     const [id, type] = [change.id, "message_deleted"] as const;
     const event: MessageDeletedEvent = {
@@ -212,19 +234,78 @@ export class SqliteLog {
 
   /** Writes all that was appended. To be called before a transaction ends. */
   write(): void {
-    for (const room of this.#open) this.#write(room);
+    const entries: string[] = [];
+    for (const room of this.#touched.keys()) {
+      const { events, authors, journaled } = room;
+      if (events.length === journaled) continue;
+      if (journaled === 0) room.since = this.#journal.end;
+      const place = `${this.#rowOf(room)},${firstOpen(room) + journaled}`;
+      const [news, theirs] = [events.slice(journaled), authors.slice(journaled)];
+      entries.push(`[${place},[${news.join(",")}],${JSON.stringify(theirs)}]`);
+      room.journaled = events.length;
+    }
+    if (entries.length > 0) this.#journal.write(entries);
+    for (const room of this.#open) {
+      if (this.#journal.end - room.since <= MAX_JOURNAL_SIZE) break;
+      this.#close(room);
+    }
+    for (const room of this.#touched.keys()) this.#trim(room);
+    const [oldest] = this.#open;
+    const place = oldest?.since ?? this.#journal.end;
+    if (place - this.#journal.start >= MIN_CUT_SIZE) this.#journal.dropBefore(place);
   }
 
-  /** Forgets what was done to these rooms since their numbers were as they are here. */
-  restore(before: Iterable<RoomNumbers>): void {
-    this.#open.clear();
-    for (const numbers of before) this.#rooms.set(numbers.name, toRoomLog(numbers));
+  /** Puts all that the journal holds into blocks. To be called within a transaction. */
+  settle(): void {
+    for (const room of this.#open) this.#close(room);
+    this.#journal.clear();
+  }
+
+  /** Puts all that the journal of another server holds into blocks, as {@linkcode SqliteLog.settle}. */
+  recover(): void {
+    const blocks = new Map<number, Block>();
+    for (const [room, first, events, authors] of this.#journal.read<LogEvent, AuthorEntry>()) {
+      let block = blocks.get(room);
+      if (block === undefined) {
+        const [newest] = take(this.#blocksBefore(room, Infinity), 1);
+        block = { first: (newest?.seq ?? 0) + 1, events: [], authors: [] };
+        blocks.set(room, block);
+      }
+      // Events that a block has are still in the journal if others before them had none.
+      const known = block.first + block.events.length - first;
+      block.events.push(...events.slice(Math.max(0, known)));
+      block.authors.push(...authors.slice(Math.max(0, known)));
+    }
+    for (const [room, { first, events, authors }] of blocks) {
+      if (events.length === 0) continue;
+      this.#sql.insert.run(room, first, JSON.stringify(events), JSON.stringify(authors));
+    }
+    this.#journal.clear();
+  }
+
+  /** Takes note that the transaction was committed. */
+  commit(): void {
+    this.#touched.clear();
+    this.#journalBefore = this.#journal.bounds;
+  }
+
+  /** Forgets what was done in a transaction that was not committed. */
+  rollback(): void {
+    this.#journal.restore(this.#journalBefore);
+    for (const [room, { log, count }] of this.#touched) {
+      Object.assign(room, log);
+      room.events.length = room.authors.length = count;
+      room.refs = undefined;
+      if (count > 0) this.#open.add(room);
+      else this.#open.delete(room);
+    }
+    this.#open = new Set([...this.#open].sort((a, b) => a.since - b.since));
+    this.#touched.clear();
   }
 
   state(name: string): LogState {
-    const { id, epoch, lastSeq } = this.#room(name);
-    const { oldest } = this.#sql.oldest.get(id ?? null) as { oldest: number | null };
-    return { epoch, oldestSeq: oldest ?? lastSeq + 1, lastSeq };
+    const { epoch, oldestSeq, lastSeq } = this.#room(name);
+    return { epoch, oldestSeq, lastSeq };
   }
 
   log(name: string, after: number, limit: number): LogEvent[] {
@@ -247,14 +328,23 @@ export class SqliteLog {
     let room = this.#rooms.get(name);
     if (room === undefined) {
       const row = this.#sql.room.get(name) as { id: number; epoch: string } | undefined;
-      const [newest] = row === undefined ? [] : take(this.#before(row, Infinity), 1);
-      room = toRoomLog({
+      const [newest] = take(this.#blocksBefore(row?.id, Infinity), 1);
+      const { oldest } = this.#sql.oldest.get(row?.id ?? null) as { oldest: number | null };
+      const lastSeq = newest?.seq ?? 0;
+      room = {
         name,
         epoch: row?.epoch ?? this.#options.newId(),
         id: row?.id,
-        lastSeq: newest?.seq ?? 0,
+        oldestSeq: oldest ?? lastSeq + 1,
+        lastSeq,
         lastTime: newest === undefined ? 0 : Date.parse(newest.timestamp),
-      });
+        refs: undefined,
+        events: [],
+        authors: [],
+        size: 0,
+        journaled: 0,
+        since: 0,
+      };
       this.#rooms.set(name, room);
       if (this.#rooms.size > MAX_CACHED_ROOMS) this.#forgetRooms();
     }
@@ -270,7 +360,22 @@ export class SqliteLog {
     }
   }
 
+  /** Takes note of how a room's log was before the transaction. */
+  #touch(room: RoomLog): void {
+    if (this.#touched.has(room)) return;
+    this.#touched.set(room, { log: { ...room }, count: room.events.length });
+  }
+
+  #rowOf(room: RoomLog): number {
+    if (room.id === undefined) {
+      this.#touch(room);
+      room.id = Number(this.#sql.insertRoom.run(room.name, room.epoch).lastInsertRowid);
+    }
+    return room.id;
+  }
+
   #place(room: RoomLog): { seq: number; timestamp: string } {
+    this.#touch(room);
     return { seq: ++room.lastSeq, timestamp: this.#time(room) };
   }
 
@@ -284,32 +389,45 @@ export class SqliteLog {
     room.authors.push(author);
     room.size += json.length;
     this.#open.add(room);
-    if (room.events.length >= MAX_BLOCK_EVENTS || room.size >= MAX_BLOCK_SIZE) this.#write(room);
+    if (room.events.length >= MAX_BLOCK_EVENTS || room.size >= MAX_BLOCK_SIZE) this.#close(room);
     return json;
   }
 
-  #write(room: RoomLog): void {
+  /** Makes a block of a room's newest events. */
+  #close(room: RoomLog): void {
+    const { events, authors } = room;
+    if (events.length === 0) return;
+    this.#touch(room);
     this.#open.delete(room);
-    const { events, authors, lastSeq, name } = room;
-    const { keep } = this.#options;
-    const row = this.rowOf(name);
-    const first = lastSeq - events.length + 1;
-    this.#sql.insert.run(row, first, `[${events.join(",")}]`, JSON.stringify(authors));
+    const row = this.#rowOf(room);
+    this.#sql.insert.run(row, firstOpen(room), `[${events.join(",")}]`, JSON.stringify(authors));
     room.events = [];
     room.authors = [];
     room.size = 0;
-    const excess = Math.max(MIN_EXCESS, keep / 8);
-    if (lastSeq > keep && Math.trunc(lastSeq / excess) > Math.trunc((first - 1) / excess)) {
-      this.#sql.trim.run(row, row, lastSeq - keep + 1);
-    }
+    room.journaled = 0;
+  }
+
+  /**
+   * Drops blocks that a room need not keep, if there are enough of them. The newest block stays: it
+   * says up to where the journal is of no more use.
+   */
+  #trim(room: RoomLog): void {
+    const { lastSeq, oldestSeq } = room;
+    const { keep } = this.#options;
+    if (lastSeq - oldestSeq < keep + Math.max(MIN_EXCESS, keep / 8)) return;
+    const row = this.#rowOf(room);
+    const { start } = this.#sql.start.get(row, lastSeq - keep + 1) as { start: number | null };
+    if (start === null || start === oldestSeq) return;
+    room.oldestSeq = start;
+    this.#sql.trim.run(row, start);
   }
 
   #rewrite(room: RoomLog, { first, events, authors }: Block): void {
     this.#sql.rewrite.run(JSON.stringify(events), JSON.stringify(authors), room.id!, first);
   }
 
+  /** An event that is in a block. */
   #find(room: RoomLog, seq: number): { block: Block; index: number; event: LogEvent } | undefined {
-    if (this.#open.has(room)) this.#write(room);
     const row = this.#sql.blockOf.get(room.id ?? null, seq) as BlockRow | undefined;
     if (row === undefined) return undefined;
     const { first, events, authors } = row;
@@ -320,6 +438,8 @@ export class SqliteLog {
 
   /** @throws {ProtocolError} `not_found` or `forbidden` */
   #findForChange(room: RoomLog, change: Change) {
+    // Blocks can be changed, and the journal cannot.
+    this.#close(room);
     const seq = toSeq(room.epoch, change.id);
     const found = seq === undefined ? undefined : this.#find(room, seq);
     const isThere = found?.event.type === "chat";
@@ -332,18 +452,24 @@ export class SqliteLog {
   /** The message that an author sent under a ref before, if it is still there. */
   #repeated(room: RoomLog, author: string, ref: string): ChatEvent | undefined {
     const seq = this.#refs(room).get(author, ref);
-    return seq === undefined ? undefined : this.#find(room, seq)?.event as ChatEvent | undefined;
+    if (seq === undefined) return undefined;
+    const json = room.events[seq - firstOpen(room)];
+    const event = json === undefined ? this.#find(room, seq)?.event : JSON.parse(json);
+    return event as ChatEvent | undefined;
   }
 
   #refs(room: RoomLog): Refs {
     if (room.refs !== undefined) return room.refs;
     const refs = room.refs = new Refs(Math.min(MAX_REFS, this.#options.keep));
-    const rows = this.#sql.authors.all(room.id ?? null, room.lastSeq - MAX_REFS) as BlockRow[];
-    for (const { first, authors } of rows) {
-      for (const [i, [, key]] of (JSON.parse(authors) as AuthorEntry[]).entries()) {
+    const addAll = (first: number, authors: readonly AuthorEntry[]) => {
+      for (const [i, [, key]] of authors.entries()) {
         if (key) this.#remember(refs, ...splitRefKey(key), first + i);
       }
-    }
+    };
+    const start = room.lastSeq - MAX_REFS - MAX_BLOCK_EVENTS;
+    const rows = this.#sql.authors.all(room.id ?? null, start) as BlockRow[];
+    for (const { first, authors } of rows) addAll(first, JSON.parse(authors));
+    addAll(firstOpen(room), room.authors);
     return refs;
   }
 
@@ -363,7 +489,22 @@ export class SqliteLog {
   }
 
   /** The events after a `seq`, in order. */
-  *#after({ id = null }: RoomRow, after: number): Generator<LogEvent> {
+  *#after(room: RoomLog, after: number): Generator<LogEvent> {
+    const first = firstOpen(room);
+    if (after + 1 < first) yield* this.#blocksAfter(room.id, after);
+    for (const json of room.events.slice(Math.max(0, after + 1 - first))) yield JSON.parse(json);
+  }
+
+  /** The events before a `seq`, newest first. */
+  *#before(room: RoomLog, before: number): Generator<LogEvent> {
+    const first = firstOpen(room);
+    const open = room.events.slice(0, Math.max(0, before - first));
+    for (const json of open.reverse()) yield JSON.parse(json);
+    yield* this.#blocksBefore(room.id, before);
+  }
+
+  *#blocksAfter(row: number | undefined, after: number): Generator<LogEvent> {
+    const id = row ?? null;
     // The block that holds a seq may begin before it.
     const { start } = this.#sql.start.get(id, after + 1) as { start: number | null };
     let from = start ?? 0;
@@ -377,12 +518,11 @@ export class SqliteLog {
     } while (rows.length === BLOCKS_AT_A_TIME);
   }
 
-  /** The events before a `seq`, newest first. */
-  *#before({ id = null }: RoomRow, before: number): Generator<LogEvent> {
+  *#blocksBefore(row: number | undefined, before: number): Generator<LogEvent> {
     let upTo = Math.min(before, Number.MAX_SAFE_INTEGER);
     let rows: BlockRow[];
     do {
-      rows = this.#sql.blocksBefore.all(id, upTo, BLOCKS_AT_A_TIME) as BlockRow[];
+      rows = this.#sql.blocksBefore.all(row ?? null, upTo, BLOCKS_AT_A_TIME) as BlockRow[];
       for (const { first, events } of rows) {
         for (const event of (JSON.parse(events) as LogEvent[]).reverse()) {
           if (event.seq < before) yield event;
@@ -391,10 +531,6 @@ export class SqliteLog {
       }
     } while (rows.length === BLOCKS_AT_A_TIME);
   }
-}
-
-interface RoomRow {
-  readonly id?: number | null | undefined;
 }
 
 type BlockRow = Record<"events" | "authors", string> & { first: number };
@@ -419,17 +555,13 @@ function prepare(db: DatabaseSync) {
     blocksBefore: sql(`
       SELECT first, events FROM blocks WHERE room = ? AND first < ? ORDER BY first DESC LIMIT ?
     `),
-    trim: sql(`
-      DELETE FROM blocks WHERE room = ? AND first < (
-        SELECT max(first) FROM blocks WHERE room = ? AND first <= ?
-      )
-    `),
+    trim: sql("DELETE FROM blocks WHERE room = ? AND first < ?"),
   };
 }
 
-function toRoomLog({ name, epoch, id, lastSeq, lastTime }: RoomNumbers): RoomLog {
-  const nothing = { refs: undefined, events: [], authors: [], size: 0 };
-  return { name, epoch, id, lastSeq, lastTime, ...nothing };
+/** The `seq` of the first event that is in no block yet. */
+function firstOpen({ lastSeq, events }: RoomLog): number {
+  return lastSeq - events.length + 1;
 }
 
 function isMessage(event: LogEvent): boolean {

@@ -32,6 +32,8 @@ export interface Store extends AsyncDisposable {
   /** Whether an engine finds what the one before it wrote. */
   readonly isLasting: boolean;
   open(options: EngineOptions): Engine | Promise<Engine>;
+  /** Lets the next engine find what is stored by now, whatever the present one still does. */
+  freeze?(): void | Promise<void>;
 }
 
 export type CreateStore = () => Store | Promise<Store>;
@@ -87,6 +89,12 @@ export class Lab implements AsyncDisposable {
   async reopen(): Promise<void> {
     await this.engine.close();
     this.engine = await this.#store.open(this.#options);
+  }
+
+  /** Opens the next engine on what this one leaves behind if it is killed now, if that can be had. */
+  async kill(): Promise<void> {
+    await this.#store.freeze?.();
+    await this.reopen();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -515,8 +523,8 @@ function testRetention(name: string, create: CreateStore): void {
       const keep = 20;
       await using lab = await Lab.open(create, { keep });
       const { engine } = lab;
-      for (let last = 10; last <= 600; last += 10) {
-        await say(engine, "r", 10);
+      for (let last = 5; last <= 600; last += 5) {
+        await say(engine, "r", 5);
         const { oldestSeq, lastSeq } = await engine.state("r");
         const kept = lastSeq - oldestSeq + 1;
         assertEquals(lastSeq, last);
@@ -1119,6 +1127,7 @@ const STEPS = {
   atOnce: 5,
   jump: 10,
   reopen: 2,
+  kill: 2,
 };
 
 /** An engine and a model of it, which must never differ. */
@@ -1182,11 +1191,17 @@ class Comparison {
         this.#lab.time += random.between(-5000, 8000);
         return;
       case "reopen":
-        if (!this.#lab.isLasting) return;
-        for (const name of this.#rooms.keys()) await this.#compareNews(name);
-        await this.#lab.reopen();
-        return this.#listen();
+        return await this.#restart(() => this.#lab.reopen());
+      case "kill":
+        return await this.#restart(() => this.#lab.kill());
     }
+  }
+
+  async #restart(restart: () => Promise<void>): Promise<void> {
+    if (!this.#lab.isLasting) return;
+    for (const name of this.#rooms.keys()) await this.#compareNews(name);
+    await restart();
+    this.#listen();
   }
 
   #listen(): void {

@@ -8,7 +8,7 @@ import {
 import { describe, it } from "@std/testing/bdd";
 import { setImmediate } from "node:timers";
 import { DatabaseSync } from "node:sqlite";
-import type { EngineOptions } from "../lib/engine.ts";
+import type { EngineOptions, LogEvent } from "../lib/engine.ts";
 import { MemoryEngine } from "../lib/engine_memory.ts";
 import { SqliteEngine } from "../lib/engine_sqlite.ts";
 import { ProtocolError } from "../lib/protocol.ts";
@@ -40,7 +40,7 @@ testEngine("MemoryEngine", () => ({
 /** A folder of its own for a file. */
 class SqliteStore implements Store {
   readonly isLasting = true;
-  readonly path: string;
+  path: string;
   readonly #dir: string;
 
   constructor() {
@@ -50,6 +50,20 @@ class SqliteStore implements Store {
 
   open(options: EngineOptions = OPTIONS): SqliteEngine {
     return new SqliteEngine({ ...options, path: this.path, defer: setImmediate });
+  }
+
+  /** Goes on with a copy of the files as they are now. */
+  freeze(): void {
+    const copy = `${this.path}.copy`;
+    Deno.copyFileSync(this.path, copy);
+    Deno.copyFileSync(`${this.path}-wal`, `${copy}-wal`);
+    this.path = copy;
+  }
+
+  /** Every row of a table, as text. */
+  rows(table: string): string[] {
+    const all = (db: DatabaseSync) => db.prepare(`SELECT * FROM ${table}`).all();
+    return this.inspect(all).map((row) => JSON.stringify(row));
   }
 
   /** Does something with the file itself, while no engine has it. */
@@ -69,13 +83,13 @@ class SqliteStore implements Store {
 
 testEngine("SqliteEngine", () => new SqliteStore());
 
-/** An engine whose file refuses every message with the text "poison". */
-async function openPoisoned(how: "ABORT" | "ROLLBACK") {
+/** An engine whose file refuses every message with the text "poison", in the journal or in a block. */
+async function openPoisoned(how: "ABORT" | "ROLLBACK", table = "journal", column = "entries") {
   const store = new SqliteStore();
   await store.open().close();
   store.inspect((db) =>
     db.exec(`
-      CREATE TRIGGER poison BEFORE INSERT ON blocks WHEN instr(NEW.events, '"poison"')
+      CREATE TRIGGER poison BEFORE INSERT ON ${table} WHEN instr(NEW.${column}, '"poison"')
       BEGIN SELECT RAISE(${how}, 'the disk is full'); END
     `)
   );
@@ -133,6 +147,18 @@ describe("SqliteEngine: a file", () => {
     assertStringIncludes(await Deno.readTextFile(store.path), "shopping");
   });
 
+  it("of an older version is brought up to date", async () => {
+    await using store = new SqliteStore();
+    const engine = store.open();
+    await engine.append("r", draft(ALICE, "old"));
+    await engine.close();
+    store.inspect((db) => db.exec("DROP TABLE journal; PRAGMA user_version = 2"));
+    const next = store.open();
+    await next.append("r", draft(ALICE, "new"));
+    assertEquals((await next.log("r", 0, 10)).map(({ content }) => content), ["old", "new"]);
+    await next.close();
+  });
+
   it("holds nothing of a deleted message's text", async () => {
     await using store = new SqliteStore();
     const engine = store.open();
@@ -141,18 +167,16 @@ describe("SqliteEngine: a file", () => {
     await engine.edit("r", { ...change(ALICE, event.id), content: "secret three" });
     await engine.append("r", draft(BOB, "known to all"));
     await engine.delete("r", change(ALICE, event.id));
+    store.freeze();
     await engine.close();
-    const rows = store.inspect((db) => JSON.stringify(db.prepare("SELECT * FROM blocks").all()));
+    const rows = `${store.rows("blocks")}${store.rows("journal")}`;
     assertStringIncludes(rows, "known to all");
     assert(!rows.includes("secret"), rows);
   });
 });
 
 describe("SqliteEngine: blocks", () => {
-  const count = (store: SqliteStore) =>
-    store.inspect((db) => db.prepare("SELECT count(*) AS count FROM blocks").get()!.count);
-
-  it("hold what a room said in one turn, up to a size, and read as if each were alone", async () => {
+  it("hold what a room said, up to a size, and read as if each were alone", async () => {
     await using store = new SqliteStore();
     let engine = store.open();
     const say = (room: string, count: number) =>
@@ -163,19 +187,18 @@ describe("SqliteEngine: blocks", () => {
     for (let i = 0; i < 3; i++) await say("quiet", 1);
     await engine.append("long", draft(ALICE, "x".repeat(70_000)));
     await Promise.all([1, 2].map((n) => engine.append("long", draft(ALICE, `after it ${n}`))));
-    await engine.close();
-    assertEquals(count(store), 3 + 3 + 2);
 
-    engine = store.open();
-    for (const after of [0, 1, 127, 128, 129, 255, 256, 299, 300]) {
-      const log = await engine.log("busy", after, 50);
-      assertEquals(log, receipts.slice(after, after + 50).map(({ event }) => event));
-      const range = { before: after + 1, limit: 50 };
-      const messages = await engine.messages("busy", range);
-      assertEquals(
-        messages,
-        receipts.slice(Math.max(0, after - 50), after).map(({ event }) => event),
-      );
+    for (let life = 0; life < 2; life++) {
+      for (const after of [0, 1, 127, 128, 129, 255, 256, 257, 299, 300]) {
+        const log = await engine.log("busy", after, 50);
+        assertEquals(log, receipts.slice(after, after + 50).map(({ event }) => event));
+        const messages = await engine.messages("busy", { before: after + 1, limit: 50 });
+        const before = receipts.slice(Math.max(0, after - 50), after);
+        assertEquals(messages, before.map(({ event }) => event));
+      }
+      await engine.close();
+      assertEquals([store.rows("blocks").length, store.rows("journal").length], [3 + 1 + 2, 0]);
+      engine = store.open();
     }
     await engine.close();
   });
@@ -197,7 +220,7 @@ describe("SqliteEngine: blocks", () => {
     const log = await engine.log("r", 0, 10);
     assertEquals(log.map(({ content }) => content), ["", "", "", "b", "", ""]);
     await engine.close();
-    const rows = store.inspect((db) => JSON.stringify(db.prepare("SELECT * FROM blocks").all()));
+    const rows = `${store.rows("blocks")}`;
     assert(!rows.includes("secret"), rows);
   });
 
@@ -217,12 +240,71 @@ describe("SqliteEngine: blocks", () => {
       assertEquals([again.isDuplicate, again.event.seq], [true, 13_000]);
       const old = await engine.append("r", draft(ALICE, "x", "3001"));
       assertEquals([old.isDuplicate, old.event.seq], [true, 3002]);
+      if (life === 0) store.freeze();
       await engine.close();
       engine = store.open();
     }
     const forgotten = await engine.append("r", draft(ALICE, "x", "7"));
     assertEquals([forgotten.isDuplicate, forgotten.event.seq], [false, 13_001]);
     await engine.close();
+  });
+});
+
+describe("SqliteEngine: the journal", () => {
+  it("has what a server that was killed had put into no block yet", async () => {
+    await using store = new SqliteStore();
+    let engine = store.open();
+    const said = new Map<string, LogEvent[]>();
+    let count = 0;
+    const say = async (room: string, often: number) => {
+      const messages = Array.from({ length: often }, () => `${room} ${++count}`);
+      const receipts = await Promise.all(
+        messages.map((content, i) => engine.append(room, draft(ALICE, content, `${room} ${i}`))),
+      );
+      said.set(room, [...said.get(room) ?? [], ...receipts.map(({ event }) => event)]);
+    };
+    // In one turn, in several, and with a block in between.
+    await Promise.all([say("red", 1), say("green", 3), say("blue", 100)]);
+    await Promise.all([say("yellow", 2), say("blue", 0)]);
+    await engine.edit("green", { ...change(ALICE, said.get("green")![1]!.id), content: "new" });
+    for (let life = 0; life < 3; life++) {
+      store.freeze();
+      await engine.close();
+      engine = store.open();
+      for (const [room, events] of said) {
+        const log = await engine.log(room, 0, 1000);
+        assertEquals(log.length, (await engine.state(room)).lastSeq);
+        const messages = log.filter(({ type }) => type === "chat");
+        assertEquals(messages.map(({ id }) => id), events.map(({ id }) => id));
+        const again = await engine.append(room, draft(ALICE, "again", `${room} 0`));
+        assertEquals([again.isDuplicate, again.event.id], [true, events[0]!.id]);
+      }
+      await engine.append("red", draft(BOB, `life ${life}`));
+      said.get("red")!.push((await engine.log("red", life + 1, 1))[0]!);
+    }
+    assertEquals((await engine.log("green", 1, 1))[0]!.content, "new");
+    await engine.close();
+  });
+
+  it("stays short, however much is said in however many rooms", async () => {
+    await using store = new SqliteStore();
+    const engine = store.open();
+    const rooms = Array.from({ length: 100 }, (_, i) => `room ${i}`);
+    const text = "x".repeat(4000);
+    for (let turn = 0; turn < 30; turn++) {
+      await Promise.all(rooms.map((room) => engine.append(room, draft(ALICE, `${turn} ${text}`))));
+    }
+    store.freeze();
+    await engine.close();
+    const size = store.rows("journal").reduce((sum, row) => sum + row.length, 0);
+    assert(size > 1e6 && size < 6e6, `The journal has ${size} characters.`);
+
+    const next = store.open();
+    for (const room of rooms) {
+      const log = await next.log(room, 0, 100);
+      assertEquals(log.map(({ content }) => parseInt(content)), [...Array(30).keys()]);
+    }
+    await next.close();
   });
 });
 
@@ -263,6 +345,35 @@ describe("SqliteEngine: what is written in one turn", () => {
       assertEquals((await blue.seq(1)).map(({ content }) => content), ["a"]);
     });
   }
+
+  it("is not stored at all if it cannot be put into a block", async () => {
+    await using lab = await openPoisoned("ABORT", "blocks", "events");
+    const { engine } = lab;
+    await engine.append("quiet", draft(BOB, "before"));
+    await engine.append("r", draft(ALICE, "poison"));
+    // Enough for a block, which takes the poison with it.
+    const many = Array.from({ length: 200 }, (_, i) => draft(ALICE, `${i}`, `${i}`));
+    const results = await Promise.allSettled([
+      engine.append("quiet", draft(BOB, "lost")),
+      ...many.map((one) => engine.append("r", one)),
+    ]);
+    for (const { status } of results) assertEquals(status, "rejected");
+    for (const room of ["quiet", "r"]) assertEquals((await engine.state(room)).lastSeq, 1);
+    const receipt = await engine.append("quiet", draft(BOB, "after"));
+    assertEquals(receipt.event.seq, 2);
+    const few = await Promise.all(many.slice(0, 5).map((one) => engine.append("r", one)));
+    assertEquals(few.map(({ event, isDuplicate }) => [event.seq, isDuplicate]), [
+      [2, false],
+      [3, false],
+      [4, false],
+      [5, false],
+      [6, false],
+    ]);
+    const contents = async (room: string) =>
+      (await engine.log(room, 0, 10)).map(({ content }) => content);
+    assertEquals(await contents("quiet"), ["before", "after"]);
+    assertEquals(await contents("r"), ["poison", "0", "1", "2", "3", "4"]);
+  });
 
   it("fails without a change of the epoch, not even of a room that was empty till then", async () => {
     await using lab = await openPoisoned("ABORT");
