@@ -137,7 +137,7 @@ export class SqliteLog {
   /** Rooms with events that are in no block yet; those who have waited for the longest first. */
   #open = new Set<RoomLog>();
   /** What the transaction has changed. */
-  readonly #touched = new Map<RoomLog, Before>();
+  #touched = new Map<RoomLog, Before>();
   #journalBefore: SqliteJournal["bounds"];
   /** How many refs were taken note of since the older ones were last forgotten. */
   #refsAdded = 0;
@@ -285,7 +285,7 @@ export class SqliteLog {
 
   /** Takes note that the transaction was committed. */
   commit(): void {
-    this.#touched.clear();
+    this.#touched = new Map();
     this.#journalBefore = this.#journal.bounds;
   }
 
@@ -300,7 +300,7 @@ export class SqliteLog {
       else this.#open.delete(room);
     }
     this.#open = new Set([...this.#open].sort((a, b) => a.since - b.since));
-    this.#touched.clear();
+    this.#touched = new Map();
   }
 
   state(name: string): LogState {
