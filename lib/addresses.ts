@@ -48,5 +48,7 @@ export function isAllowedOrigin(headers: Headers, allowed: readonly string[]): b
   if (origin === null || allowed.includes("*") || allowed.includes(origin)) return true;
   // The host as the client named it: a URL made of it may be no URL at all.
   const host = headers.get("host")?.toLowerCase();
-  return Boolean(host) && URL.parse(origin)?.host === host;
+  if (!host) return false;
+  return origin === `http://${host}` || origin === `https://${host}` ||
+    URL.parse(origin)?.host === host;
 }

@@ -75,8 +75,8 @@ export class Delivery {
   tellAside(member: Member, news: Outgoing | Event): void {
     const { room } = member;
     const at = room.pending.length;
+    if (member.aside.length === 0) room.told.push(member);
     member.aside.push({ at, news: news instanceof Outgoing ? news : new Outgoing(news) });
-    room.told.add(member);
     this.#schedule(room);
   }
 
@@ -87,7 +87,7 @@ export class Delivery {
     member.since = at;
     for (const aside of member.aside) aside.at = at;
     if (member.aside.length === 0) return;
-    member.room.told.add(member);
+    member.room.told.push(member);
     this.#schedule(member.room);
   }
 
@@ -127,7 +127,7 @@ export class Delivery {
       count++;
       if (!member.outbox.wasBehind) last = member.peer;
     }
-    room.told.clear();
+    room.told = [];
     for (const member of tooSlow) this.#options.onTooSlow(member);
     const gatheredMs = now - room.deliveredAt;
     if (batch.events.length > 0) room.deliveredAt = now;

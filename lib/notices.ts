@@ -39,15 +39,13 @@ export class Notices {
   /** Tells a room that somebody came, who is among its users already. */
   joined(room: Room, username: string): void {
     room.change(username, "joined");
-    this.#tell(room, joinNotices(room, username));
+    this.#tell(room, () => joinNotices(room, username));
   }
 
   /** Tells a room that somebody went, who is no longer among its users. */
   left(room: Room, username: string): void {
     room.change(username, "left");
-    const content = `${username} left the room`;
-    const left = { type: "user_left", content, room: room.name, username } as const;
-    this.#tell(room, [left, room.onlineUsers()]);
+    this.#tell(room, () => leaveNotices(room, username));
   }
 
   /** Tells a room that is given up nothing more. */
@@ -55,9 +53,11 @@ export class Notices {
     this.#gathering.delete(room);
   }
 
-  #tell(room: Room, notices: readonly Event[]): void {
+  #tell(room: Room, toNotices: () => readonly Event[]): void {
     if (room.users.size > CROWD) return this.#gather(room);
-    for (const event of [...notices, room.takePresence()]) this.#options.delivery.tell(room, event);
+    for (const event of [...toNotices(), room.takePresence()]) {
+      this.#options.delivery.tell(room, event);
+    }
   }
 
   #gather(room: Room): void {
@@ -89,4 +89,10 @@ export class Notices {
 export function joinNotices(room: Room, username: string): Event[] {
   const content = `${username} joined the room`;
   return [room.onlineUsers(), { type: "user_joined", content, room: room.name, username }];
+}
+
+/** What a small room is told of somebody who left, before the `presence`. */
+function leaveNotices(room: Room, username: string): Event[] {
+  const content = `${username} left the room`;
+  return [{ type: "user_left", content, room: room.name, username }, room.onlineUsers()];
 }

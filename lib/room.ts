@@ -146,7 +146,7 @@ export class Room {
   /** What happened since the last flush. */
   pending: Outgoing[] = [];
   /** Members that are sent something alone. */
-  readonly told = new Set<Member>();
+  told: Member[] = [];
   /**
    * Until when nothing is delivered, so that more goes into one frame, in milliseconds; `Infinity`
    * while a delivery is leaving.
