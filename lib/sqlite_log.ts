@@ -1,12 +1,12 @@
 /**
  * The logs of rooms, in SQLite: many events in one row, a block.
  *
- * A row for each message would cost more than everything else that is done with it. So what is said
- * in a turn, in all rooms, is one row of the journal (`lib/sqlite_journal.ts`), and is kept at hand.
- * When a room has enough of it, that becomes a block: the events' JSON as it goes over the wire, and
- * beside it who wrote them. When the journal has grown long, the rooms whose events have waited for
- * the longest get their blocks, and it is cut. What it holds when a server starts are those events
- * of a server that was killed which no block has.
+ * A row for each message would cost more than everything else that is done with it. So a room's
+ * events become a row when they fill a page of the file: a block, with their JSON as it goes over the
+ * wire, and beside it who wrote them. Until then they are kept at hand, and are in the journal
+ * (`lib/sqlite_journal.ts`), which takes what all rooms say in a turn as one row. When it has grown
+ * long, the rooms whose events have waited for the longest get their blocks, and it is cut. What it
+ * holds when a server starts was said to a server that was killed.
  *
  * Which refs were used is kept in memory and read back from the blocks when a room is first written
  * to: an index of them would be written to in as many places as there are senders.
@@ -53,6 +53,9 @@ export const LOG_SCHEMA = `
     PRIMARY KEY (room, first)
   ) STRICT, WITHOUT ROWID;
 `;
+
+/** From which size on, in UTF-16 units, a room's events are a block: it fills a page of the file. */
+const MIN_BLOCK_SIZE = 4096;
 
 /** Events in a block at the most, and about how many UTF-16 units: a change reads and writes it all. */
 const MAX_BLOCK_EVENTS = 128;
@@ -236,6 +239,7 @@ export class SqliteLog {
   write(): void {
     const entries: string[] = [];
     for (const room of this.#touched.keys()) {
+      if (room.size >= MIN_BLOCK_SIZE) this.#close(room);
       const { events, authors, journaled } = room;
       if (events.length === journaled) continue;
       if (journaled === 0) room.since = this.#journal.end;

@@ -289,20 +289,22 @@ describe("SqliteEngine: the journal", () => {
   it("stays short, however much is said in however many rooms", async () => {
     await using store = new SqliteStore();
     const engine = store.open();
-    const rooms = Array.from({ length: 100 }, (_, i) => `room ${i}`);
-    const text = "x".repeat(4000);
-    for (let turn = 0; turn < 30; turn++) {
+    const rooms = Array.from({ length: 2000 }, (_, i) => `room ${i}`);
+    const text = "x".repeat(1000);
+    for (let turn = 0; turn < 3; turn++) {
       await Promise.all(rooms.map((room) => engine.append(room, draft(ALICE, `${turn} ${text}`))));
     }
     store.freeze();
     await engine.close();
     const size = store.rows("journal").reduce((sum, row) => sum + row.length, 0);
     assert(size > 1e6 && size < 6e6, `The journal has ${size} characters.`);
+    const blocks = store.rows("blocks").length;
+    assert(blocks > 100 && blocks < 2000, `${blocks} rooms have a block.`);
 
     const next = store.open();
     for (const room of rooms) {
       const log = await next.log(room, 0, 100);
-      assertEquals(log.map(({ content }) => parseInt(content)), [...Array(30).keys()]);
+      assertEquals(log.map(({ content }) => parseInt(content)), [0, 1, 2]);
     }
     await next.close();
   });
