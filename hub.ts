@@ -56,8 +56,9 @@ import {
   type SizeLimits,
 } from "./lib/protocol.ts";
 import { type Rate, TokenBucket } from "./lib/rate_limit.ts";
-import { CROWD, type JoinRequest, Member, roleIn, Room, TAIL } from "./lib/room.ts";
+import { CROWD, type JoinRequest, Member, roleIn, Room } from "./lib/room.ts";
 import { notModerator, Settings } from "./lib/settings.ts";
+import { TAIL, Tail } from "./lib/tail.ts";
 
 /** Every bound the hub keeps. */
 export interface HubLimits extends OutboxLimits, SizeLimits {
@@ -344,8 +345,7 @@ export class Hub {
     room.settings = await engine.settings(room.name);
     room.epoch = epoch;
     room.lastSeq = lastSeq;
-    room.tail = tail.filter(({ seq }) => seq <= lastSeq).map((event) => new Outgoing(event));
-    room.recent = messages.map((event) => new Outgoing(event));
+    room.tail = new Tail(historySize, tail.filter(({ seq }) => seq <= lastSeq), messages);
     for (const presence of await engine.present(room.name)) room.add(presence);
   }
 
@@ -362,7 +362,7 @@ export class Hub {
         const { event, json, origin } = news;
         if (event.seq <= room.lastSeq) return;
         const outgoing = new Outgoing(event, { json, origin });
-        room.remember(outgoing, event, this.#options.limits.historySize);
+        room.remember(event, outgoing.text("v1")!);
         return this.#delivery.tell(room, outgoing);
       }
       case "private":
@@ -446,7 +446,7 @@ export class Hub {
     if (member?.format === "v1") this.#delivery.tellAside(member, this.#welcome(member, false, 0));
     if (isNew) this.#notices.joined(room, presence.username);
     if (member !== undefined) {
-      for (const news of this.#history(room)) this.#delivery.tellAside(member, news);
+      for (const news of room.tail.history()) this.#delivery.tellAside(member, news);
     }
   }
 
@@ -481,10 +481,6 @@ export class Hub {
     });
   }
 
-  #history(room: Room): Outgoing[] {
-    return room.history(this.#options.limits.historySize);
-  }
-
   /**
    * Welcomes somebody who was here before: what was missed follows, once and in order, if all of it
    * is still there; else the newest messages. Only then is the member live.
@@ -507,14 +503,14 @@ export class Hub {
       if (recovered) {
         // Nothing is awaited between the last look at the tail and the going live.
         let isPaged = false;
-        for (let seq = resume.after; (rest = room.tailAfter(seq)) === undefined;) {
+        for (let seq = resume.after; (rest = room.tail.last(room.lastSeq - seq)) === undefined;) {
           seq = await this.#sendPage(member, first.splice(0), seq);
           if (member.isGone) return;
           isPaged = true;
         }
         // Who came and went meanwhile.
         if (isPaged) first.push(new Outgoing(room.onlineUsers()));
-      } else rest = this.#history(room);
+      } else rest = room.tail.history();
       const old = recovered ? {} : { history: true } as const;
       const missed = entries.map(({ message, inboxSeq }) =>
         new Outgoing({ ...toDm(room.name, message, inboxSeq), ...old })

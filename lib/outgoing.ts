@@ -4,14 +4,7 @@
  * @module
  */
 
-import {
-  type ChatEvent,
-  encode,
-  type Event,
-  extendFrames,
-  type Format,
-  frameEvents,
-} from "./protocol.ts";
+import { encode, type Event, extendFrames, type Format, frameEvents } from "./protocol.ts";
 
 /** An event on its way out. It is written once in each format that somebody needs. */
 export class Outgoing {
@@ -21,7 +14,6 @@ export class Outgoing {
   readonly #forPlainOnly: boolean;
   /** What is written so far; `null` where the format does not carry it. */
   readonly #texts: Partial<Record<Format, string | null>> = {};
-  #again: Outgoing | undefined;
 
   constructor(event: Event, { json, origin, forPlainOnly = false }: {
     /** The event as JSON, if it is at hand. */
@@ -43,11 +35,6 @@ export class Outgoing {
     const key = format === "json" && this.event.type === "chat" ? "v1" : format;
     const text = this.#texts[key] ??= encode(this.event, format) ?? null;
     return text ?? undefined;
-  }
-
-  /** The same message, as those are sent it who come later. */
-  get again(): Outgoing {
-    return this.#again ??= new Outgoing({ ...this.event as ChatEvent, history: true });
   }
 }
 

@@ -6,18 +6,11 @@
  */
 
 import type { Identity } from "./accounts.ts";
-import {
-  DEFAULT_SETTINGS,
-  type LogEvent,
-  type Presence,
-  type RoomSettings,
-  withoutText,
-} from "./engine.ts";
+import { DEFAULT_SETTINGS, type LogEvent, type Presence, type RoomSettings } from "./engine.ts";
 import { nameKey } from "./names.ts";
 import type { Outbox, Peer } from "./outbox.ts";
-import { Outgoing } from "./outgoing.ts";
+import type { Outgoing } from "./outgoing.ts";
 import {
-  type ChatEvent,
   type Format,
   type OnlineUsersEvent,
   type PresenceEvent,
@@ -26,6 +19,7 @@ import {
   type UserEntry,
 } from "./protocol.ts";
 import type { TokenBucket } from "./rate_limit.ts";
+import { Tail } from "./tail.ts";
 
 /** Who joins, where, and how it wants to be spoken to. */
 export interface JoinRequest {
@@ -57,9 +51,6 @@ export const CROWD = 100;
 
 /** Most names in a `presence`. */
 const PRESENCE_NAMES = 50;
-
-/** Events of a room that are kept at hand for those who come back. */
-export const TAIL = 128;
 
 /** One connection in one room. Made by {@linkcode Hub.join}, opaque to everyone else. */
 export class Member {
@@ -139,10 +130,8 @@ export class Room {
   settings: RoomSettings = DEFAULT_SETTINGS;
   epoch = "";
   lastSeq = 0;
-  /** The newest messages, oldest first. */
-  recent: Outgoing[] = [];
-  /** The newest events of the log, without a hole up to `lastSeq`. */
-  tail: Outgoing[] = [];
+  /** The newest of the log, up to `lastSeq`. */
+  tail = new Tail(0);
   /** What happened since the last flush. */
   pending: Outgoing[] = [];
   /** Members that are sent something alone. */
@@ -229,52 +218,10 @@ export class Room {
     };
   }
 
-  /** Keeps an event of the log at hand. */
-  remember(news: Outgoing, event: LogEvent, historySize: number): void {
+  /** Keeps the next event of the log at hand. */
+  remember(event: LogEvent, json: string): void {
     this.lastSeq = event.seq;
-    this.tail.push(news);
-    if (this.tail.length >= 2 * TAIL) this.tail = this.tail.slice(-TAIL);
-    switch (event.type) {
-      case "chat":
-        this.recent.push(news);
-        if (this.recent.length >= 2 * historySize) this.recent = this.#newest(historySize);
-        return;
-      case "message_updated":
-        this.tail = this.tail.map((old) => {
-          const message = old.event as LogEvent;
-          if (message.id !== event.id || message.type !== "chat") return old;
-          return new Outgoing({ ...message, content: event.content, edited: true });
-        });
-        this.recent = this.recent.map((old) => {
-          const message = old.event as ChatEvent;
-          if (message.id !== event.id) return old;
-          return new Outgoing({ ...message, content: event.content, edited: true });
-        });
-        return;
-      case "message_deleted":
-        this.tail = this.tail.map((old) =>
-          (old.event as LogEvent).id === event.id
-            ? new Outgoing(withoutText(old.event as LogEvent))
-            : old
-        );
-        this.recent = this.recent.filter((old) => (old.event as ChatEvent).id !== event.id);
-    }
-  }
-
-  /** The newest messages, as a joiner is sent them. */
-  history(count: number): Outgoing[] {
-    return this.#newest(count).map((news) => news.again);
-  }
-
-  #newest(count: number): Outgoing[] {
-    return this.recent.slice(Math.max(0, this.recent.length - count));
-  }
-
-  /** The events of the tail after a `seq`, or `undefined` if the tail does not go so far back. */
-  tailAfter(seq: number): Outgoing[] | undefined {
-    const missing = Math.max(0, this.lastSeq - seq);
-    if (missing > this.tail.length) return undefined;
-    return this.tail.slice(this.tail.length - missing);
+    this.tail.add(event, json);
   }
 
   /** Adds a connection to its user. True if the user was not there before. */
