@@ -8,7 +8,7 @@
 
 import { randomBytes } from "node:crypto";
 import { setImmediate } from "node:timers";
-import { Hub } from "./hub.ts";
+import { Hub, type HubOptions } from "./hub.ts";
 import { createApp } from "./lib/app.ts";
 import { Accounts } from "./lib/accounts.ts";
 import { type Config, ConfigError, readConfig } from "./lib/config.ts";
@@ -20,6 +20,7 @@ import { createLogger, errorFields, type Logger } from "./lib/logger.ts";
 import { Passwords } from "./lib/passwords.ts";
 import { CLOSE } from "./lib/protocol.ts";
 import { RateLimiter } from "./lib/rate_limit.ts";
+import { createDefer } from "./lib/turn.ts";
 
 /** How often members that cannot keep up are looked for. */
 const SWEEP_MS = 1000;
@@ -61,7 +62,8 @@ export async function start(config: Config, log: Logger): Promise<Server> {
   };
   const limits = { ...config, writeWaitMs: config.writeWaitSeconds * 1000 };
 
-  const engine = await openEngine(config, newId);
+  const defer = createDefer(setImmediate);
+  const engine = await openEngine(config, { newId, defer });
   const hub = new Hub({
     engine,
     limits,
@@ -69,7 +71,7 @@ export async function start(config: Config, log: Logger): Promise<Server> {
     clock,
     date: Date.now,
     newId,
-    defer: setImmediate,
+    defer,
     after,
   });
   // One thread at least is left to everything else.
@@ -128,13 +130,13 @@ function createIds(): () => string {
 /** Opens the store that the configuration names. A driver is loaded only by those who use it. */
 async function openEngine(
   { database, historyKeep: keep }: Config,
-  newId: () => string,
+  { newId, defer }: Pick<HubOptions, "newId" | "defer">,
 ): Promise<Engine> {
   const options = { clock: Date.now, newId, keep, leaseMs: LEASE_MS };
   if (database.kind === "memory") return new MemoryEngine(options);
   const { SqliteEngine } = await import("./lib/engine_sqlite.ts");
   try {
-    return new SqliteEngine({ ...options, path: database.path, defer: setImmediate });
+    return new SqliteEngine({ ...options, path: database.path, defer });
   } catch (error) {
     const { message } = error as Error;
     throw new StartError(`Cannot open the database ${database.path}: ${message}`);
