@@ -86,7 +86,8 @@ function noSlower(scenario: ScenarioName, what: string, metric: Metric): Bar {
   };
 }
 
-const connectionKb: Metric = ({ rssBeginKb, rssBeforeKb }) => (rssBeginKb - rssBeforeKb) / 10_000;
+const joinedKb: Metric = ({ rssBeginKb, rssBeforeKb }) => (rssBeginKb - rssBeforeKb) / 10_000;
+const idleKb: Metric = ({ rssEndKb, rssBeforeKb }) => (rssEndKb - rssBeforeKb) / 10_000;
 const grownMb = ({ rssMaxKb, rssBeginKb }: Measured) => (rssMaxKb - rssBeginKb) / 1024;
 
 /** Of so many who read nothing, each may hold up to its limit of 1 MiB, and all the rest 20 MB. */
@@ -139,10 +140,12 @@ const BARS: readonly Bar[] = [
     text: "idle: hubbub memory of a member, times a bare WebSocket's",
     unit: "x",
     bound: { atMost: 1.25 },
-    values: (runs) => ratios(runs, at("idle", "hubbub"), at("idle", "deno-bare"), connectionKb),
+    values: (runs) => ratios(runs, at("idle", "hubbub"), at("idle", "deno-bare"), idleKb),
   },
-  told(at("idle", "hubbub"), "memory", "KB each", connectionKb),
-  told(at("idle", "deno-bare"), "memory", "KB each", connectionKb),
+  told(at("idle", "hubbub"), "memory", "KB each", idleKb),
+  told(at("idle", "deno-bare"), "memory", "KB each", idleKb),
+  told(at("idle", "hubbub"), "memory just after joining", "KB each", joinedKb),
+  told(at("idle", "deno-bare"), "memory just after joining", "KB each", joinedKb),
   told(at("history", "hubbub"), "memory grown", "MB", grownMb),
   told(at("history", "hubbub-memory"), "memory grown", "MB", grownMb),
   atMost(at("storm", "hubbub"), "CPU time", "s", 1, ({ joinCpuSeconds }) => joinCpuSeconds),

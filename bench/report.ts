@@ -69,7 +69,17 @@ export function scenarioTable(name: ScenarioName, runs: readonly Run[]): string[
   const { title, behaviour, turns }: Scenario = SCENARIOS[name];
   const isIdle = behaviour.mode === "idle";
   const head = isIdle
-    ? ["server", "join CPU s", "join s", "KB each", "RSS MB", "frames each", "KB sent each", ""]
+    ? [
+      "server",
+      "join CPU s",
+      "join s",
+      "KB each at first",
+      "KB each at last",
+      "RSS MB",
+      "frames each",
+      "KB sent each",
+      "",
+    ]
     : [
       "server",
       "deliveries / CPU s",
@@ -107,7 +117,8 @@ export function scenarioTable(name: ScenarioName, runs: readonly Run[]): string[
         show((seen) => seen.joinCpuSeconds),
         middle((seen) => seen.joinSeconds),
         middle((seen) => (seen.rssBeginKb - seen.rssBeforeKb) / clients),
-        middle((seen) => seen.rssBeginKb / 1024),
+        middle((seen) => (seen.rssEndKb - seen.rssBeforeKb) / clients),
+        middle((seen) => seen.rssEndKb / 1024),
         middle((seen) => seen.joinFrames / clients),
         middle((seen) => seen.joinBytes / 1024 / clients),
         notes,

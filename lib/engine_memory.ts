@@ -342,6 +342,7 @@ export class MemoryEngine extends Channels implements Engine {
   #grow(log: RoomLog, size: number): void {
     this.#count(log, size);
     const { maxSize = 32 * 1024 * 1024 } = this.#options;
+    if (this.#size <= maxSize) return;
     for (const [room, other] of this.#logs) {
       if (this.#size <= maxSize) return;
       if (other === log) continue;

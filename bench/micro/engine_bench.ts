@@ -1,4 +1,4 @@
-/** What it costs the engines to append messages, one alone and many in one turn. */
+/** What it costs the engines to append messages: one alone, many in one turn, in one room and many. */
 
 import { setImmediate } from "node:timers";
 import type { Engine } from "../../lib/engine.ts";
@@ -15,9 +15,9 @@ const engines: Record<string, Engine> = {
 };
 globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
 
-const append = (engine: Engine) => {
+const append = (engine: Engine, room = "r") => {
   const content = "the quick brown fox jumps over the lazy dog";
-  return engine.append("r", {
+  return engine.append(room, {
     username: "alice",
     person: "guest:1",
     origin: "1",
@@ -33,4 +33,7 @@ for (const [name, engine] of Object.entries(engines)) {
       await Promise.all(Array.from({ length: messages }, () => append(engine)));
     });
   }
+  Deno.bench(`append a message in each of 100 rooms, ${name}`, { group: "rooms" }, async () => {
+    await Promise.all(Array.from({ length: 100 }, (_, room) => append(engine, `r${room}`)));
+  });
 }
