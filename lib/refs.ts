@@ -49,19 +49,24 @@ export class Refs {
     this.#newerCount = 0;
   }
 
-  /** Forgets what was used before a `seq`. */
+  /** Forgets what was used for a message before a `seq`. */
   forgetBefore(seq: number): void {
+    this.#forget((at) => at < seq);
+  }
+
+  /** Forgets what was used for a message after a `seq`. */
+  forgetAfter(seq: number): void {
+    this.#forget((at) => at > seq);
+  }
+
+  #forget(isOver: (seq: number) => boolean): void {
+    this.#newerCount = 0;
     for (const half of [this.#newer, this.#older]) {
       for (const [author, refs] of half) {
-        for (const [ref, at] of refs) {
-          // They were added in order.
-          if (at >= seq) break;
-          refs.delete(ref);
-        }
+        for (const [ref, seq] of refs) if (isOver(seq)) refs.delete(ref);
         if (refs.size === 0) half.delete(author);
+        else if (half === this.#newer) this.#newerCount += refs.size;
       }
     }
-    this.#newerCount = 0;
-    for (const refs of this.#newer.values()) this.#newerCount += refs.size;
   }
 }

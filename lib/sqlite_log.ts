@@ -71,7 +71,7 @@ const BLOCKS_AT_A_TIME = 16;
 /** Rooms whose numbers are kept at hand. */
 const MAX_CACHED_ROOMS = 10_000;
 
-/** Refs that are remembered of one room, and of all together. */
+/** Refs that are known of one room at the least, and of all together at the most. */
 const MAX_REFS = 10_000;
 const MAX_ALL_REFS = 500_000;
 
@@ -299,7 +299,7 @@ export class SqliteLog {
     for (const [room, { log, count }] of this.#touched) {
       Object.assign(room, log);
       room.events.length = room.authors.length = count;
-      room.refs = undefined;
+      room.refs?.forgetAfter(room.lastSeq);
       if (count > 0) this.#open.add(room);
       else this.#open.delete(room);
     }

@@ -23,6 +23,16 @@ describe("Refs", () => {
     }
   });
 
+  it("forgets what was used after a seq, as if it had never been", () => {
+    const refs = new Refs(10);
+    for (let seq = 1; seq <= 15; seq++) refs.add(`user${seq % 2}`, `${seq}`, seq);
+    refs.forgetAfter(8);
+    const knows = (seq: number) => refs.get(`user${seq % 2}`, `${seq}`) === seq;
+    for (let seq = 1; seq <= 15; seq++) assertEquals(knows(seq), seq <= 8);
+    for (let seq = 9; seq <= 15; seq++) refs.add(`user${seq % 2}`, `${seq}`, seq);
+    for (let seq = 6; seq <= 15; seq++) assert(knows(seq));
+  });
+
   it("forgets what was used before a seq, and nothing else", () => {
     const refs = new Refs(10);
     for (let seq = 1; seq <= 15; seq++) refs.add("alice", `${seq}`, seq);
