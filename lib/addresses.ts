@@ -48,7 +48,5 @@ export function isAllowedOrigin(headers: Headers, allowed: readonly string[]): b
   if (origin === null || allowed.includes("*") || allowed.includes(origin)) return true;
   // The host as the client named it: a URL made of it may be no URL at all.
   const host = headers.get("host")?.toLowerCase();
-  if (!host) return false;
-  return origin === `http://${host}` || origin === `https://${host}` ||
-    URL.parse(origin)?.host === host;
+  return Boolean(host) && URL.parse(origin)?.host === host;
 }

@@ -515,6 +515,7 @@ describe("Connection, with a server", () => {
     await eve.hears("chat", ({ seal }) => seal === "broken");
     ada.connection.whisper("Grace", "the secret");
     await grace.whispered("the secret");
+    await ada.said("the plan");
     await ada.connection.edit(ada.chats()[0]!.id, "the new plan");
     await grace.hears("message_updated", (event) => event.content === "the new plan");
     plain.send({ type: "chat", content: "not sealed" });
