@@ -134,6 +134,11 @@ const BARS: readonly Bar[] = [
     noSlower(scenario, "p50", p50),
     noSlower(scenario, "p99", p99),
   ]),
+  ...(["room", "crowd-1000", "pairs", "flood"] as const).map((scenario): Bar => ({
+    text: `${scenario}: hubbub per CPU second, times the least server that sends alike`,
+    unit: "x",
+    values: (runs) => ratios(runs, at(scenario, "hubbub"), at(scenario, "deno-turn"), perCpu),
+  })),
   timesAsGood("room", "hubbub", "hubbub-memory", 0.8),
   timesAsGood("flood", "hubbub", "hubbub-memory", 0.8),
   {

@@ -36,7 +36,17 @@ export type ScenarioName = keyof typeof SCENARIOS;
 
 const turns = (...servers: ServerName[]): readonly Turn[] => servers.map((server) => ({ server }));
 
-const PEERS = ["gorilla", "gorilla-join", "bun", "ws", "socket.io", "deno", "c-each", "c-turn"];
+const PEERS = [
+  "gorilla",
+  "gorilla-join",
+  "bun",
+  "ws",
+  "socket.io",
+  "deno",
+  "deno-turn",
+  "c-each",
+  "c-turn",
+];
 const EVERYONE = turns("hubbub", "hubbub-plain", ...PEERS as ServerName[]);
 const WITH_MEMORY = turns("hubbub", "hubbub-memory", "hubbub-plain", ...PEERS as ServerName[]);
 

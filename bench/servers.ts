@@ -123,6 +123,12 @@ export const SERVERS = {
     batches: EACH,
     build: () => buildDeno([]),
   },
+  "deno-turn": {
+    title: "Deno, one frame a turn",
+    dialect: "v1",
+    batches: "what happens in a turn into one frame for each member",
+    build: () => buildDeno(["turn"], { DENO_USE_WRITEV: "1" }),
+  },
   "deno-bare": {
     title: "Deno, WebSockets that do nothing",
     dialect: "plain",
@@ -166,12 +172,12 @@ function buildHubbub(database: (options: StartOptions) => string): Promise<Built
   });
 }
 
-function buildDeno(args: string[]): Promise<Built> {
+function buildDeno(args: string[], env: Record<string, string> = {}): Promise<Built> {
   return Promise.resolve({
     version: `Deno ${Deno.version.deno}`,
     start: ({ port }) => ({
       command: [Deno.execPath(), "run", "-A", "--no-config", `${PEERS}/deno.mjs`, ...args],
-      env: { PORT: String(port) },
+      env: { ...env, PORT: String(port) },
     }),
   });
 }

@@ -1,39 +1,79 @@
 // The least that is a chat server on Deno: each message is sent to each member at once, as a frame
 // of its own. Members who ask for `chat.v1` get the frames that Hubbub sends for a message, the
-// `ack` included; nothing is stored.
+// `ack` included; nothing is stored, checked or limited.
 //
 //   PORT=8080 deno run -A deno.mjs          a chat server
+//   PORT=8080 deno run -A deno.mjs turn     what happens in a turn is one frame for each member
 //   PORT=8080 deno run -A deno.mjs bare     WebSockets that do nothing
 
-const isBare = Deno.args[0] === "bare";
+import { setImmediate } from "node:timers";
 
-/** @type {Map<string, Set<WebSocket>>} */
+const [how = "each"] = Deno.args;
+
+/** A room: its members, and what each is sent at the end of the turn: what all are, and its own. */
+const createRoom = () => ({ members: new Set(), news: [], acks: new Map() });
+
+/** @type {Map<string, ReturnType<typeof createRoom>>} */
 const rooms = new Map();
+const changed = new Set();
 let id = 0;
+
+function send(socket, frame) {
+  if (socket.readyState === WebSocket.OPEN) socket.send(frame);
+}
+
+function deliver() {
+  for (const room of changed) {
+    const news = room.news.join(",");
+    for (const member of room.members) {
+      const acks = room.acks.get(member);
+      send(member, acks === undefined ? `[${news}]` : `[${news},${acks.join(",")}]`);
+    }
+    room.news = [];
+    room.acks = new Map();
+  }
+  changed.clear();
+}
+
+/** Sends a message to all now, or at the end of the turn. */
+function tell(room, socket, chat, ack) {
+  if (how === "each") {
+    for (const member of room.members) send(member, chat);
+    if (ack !== undefined) send(socket, ack);
+    return;
+  }
+  room.news.push(chat);
+  if (ack !== undefined) room.acks.set(socket, [...room.acks.get(socket) ?? [], ack]);
+  if (changed.size === 0) setImmediate(deliver);
+  changed.add(room);
+}
 
 Deno.serve({ hostname: "127.0.0.1", port: Number(Deno.env.get("PORT")) }, (request) => {
   const isV1 = request.headers.get("sec-websocket-protocol") === "chat.v1";
   const { socket, response } = Deno.upgradeWebSocket(request, isV1 ? { protocol: "chat.v1" } : {});
-  if (isBare) return response;
+  if (how === "bare") return response;
 
   const { pathname, searchParams } = new URL(request.url);
-  const room = pathname.slice("/ws/".length);
+  const name = pathname.slice("/ws/".length);
   const username = searchParams.get("username");
-  let members = rooms.get(room);
-  if (members === undefined) rooms.set(room, members = new Set());
-  socket.onopen = () => members.add(socket);
+  const room = rooms.get(name) ?? createRoom();
+  rooms.set(name, room);
+  socket.onopen = () => room.members.add(socket);
   socket.onmessage = ({ data }) => {
     const { content, ref } = isV1 ? JSON.parse(data) : { content: data };
-    const base = { room, id: String(++id), seq: id, timestamp: new Date().toISOString() };
-    const frame = JSON.stringify({ type: "chat", content, username, ...base });
-    for (const member of members) if (member.readyState === WebSocket.OPEN) member.send(frame);
-    if (ref !== undefined) {
-      socket.send(JSON.stringify({ type: "ack", content: "", username: "", ref, ...base }));
-    }
+    const timestamp = new Date().toISOString();
+    const base = { room: name, id: String(++id), seq: id, timestamp };
+    const ack = { type: "ack", content: "", username: "", ref, ...base };
+    tell(
+      room,
+      socket,
+      JSON.stringify({ type: "chat", content, username, ...base }),
+      ref === undefined ? undefined : JSON.stringify(ack),
+    );
   };
   socket.onclose = () => {
-    members.delete(socket);
-    if (members.size === 0 && rooms.get(room) === members) rooms.delete(room);
+    room.members.delete(socket);
+    if (room.members.size === 0 && rooms.get(name) === room) rooms.delete(name);
   };
   return response;
 });
