@@ -342,6 +342,7 @@ export class MemoryEngine extends Channels implements Engine {
   #grow(log: RoomLog, size: number): void {
     this.#count(log, size);
     const { maxSize = 32 * 1024 * 1024 } = this.#options;
+    // To look at the first is dear: rooms that moved to the end left gaps that are stepped over.
     if (this.#size <= maxSize) return;
     for (const [room, other] of this.#logs) {
       if (this.#size <= maxSize) return;

@@ -34,6 +34,8 @@ export class SqliteJournal {
   readonly #sql: ReturnType<typeof prepare>;
   #start = 0;
   #end = 0;
+  /** Both, as of the last commit. */
+  #committed = { start: 0, end: 0 };
 
   /** Takes it over as it is in the file. */
   constructor(db: DatabaseSync) {
@@ -75,21 +77,16 @@ export class SqliteJournal {
     return rows.flatMap(({ entries }) => JSON.parse(entries));
   }
 
-  /** Where it begins and ends now, to go back to if the transaction fails. */
-  get bounds(): Bounds {
-    return { start: this.#start, end: this.#end };
+  /** Takes note that the transaction was committed. */
+  commit(): void {
+    this.#committed = { start: this.#start, end: this.#end };
   }
 
-  /** Goes back to where it began and ended before. */
-  restore({ start, end }: Bounds): void {
-    this.#start = start;
-    this.#end = end;
+  /** Begins and ends again where it did before the transaction. */
+  rollback(): void {
+    this.#start = this.#committed.start;
+    this.#end = this.#committed.end;
   }
-}
-
-interface Bounds {
-  readonly start: number;
-  readonly end: number;
 }
 
 function prepare(db: DatabaseSync) {

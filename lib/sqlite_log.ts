@@ -141,7 +141,6 @@ export class SqliteLog {
   #open = new Set<RoomLog>();
   /** What the transaction has changed. */
   #touched = new Map<RoomLog, Before>();
-  #journalBefore: SqliteJournal["bounds"];
   /** How many refs were taken note of since the older ones were last forgotten. */
   #refsAdded = 0;
 
@@ -149,7 +148,6 @@ export class SqliteLog {
     this.#options = options;
     this.#sql = prepare(db);
     this.#journal = new SqliteJournal(db);
-    this.#journalBefore = this.#journal.bounds;
   }
 
   /** The row of a room, if it has one. */
@@ -290,12 +288,12 @@ export class SqliteLog {
   /** Takes note that the transaction was committed. */
   commit(): void {
     this.#touched = new Map();
-    this.#journalBefore = this.#journal.bounds;
+    this.#journal.commit();
   }
 
   /** Forgets what was done in a transaction that was not committed. */
   rollback(): void {
-    this.#journal.restore(this.#journalBefore);
+    this.#journal.rollback();
     for (const [room, { log, count }] of this.#touched) {
       Object.assign(room, log);
       room.events.length = room.authors.length = count;
