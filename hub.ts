@@ -187,7 +187,7 @@ export class Hub {
       outbox: new Outbox(peer, limits),
       allowance: new TokenBucket(limits.messageRate, clock()),
     });
-    room.members.set(member.id, member);
+    room.seat(member);
     if (member.username === undefined) {
       // The raw relay carries what is said from now on and nothing else.
       this.#delivery.goLive(member);
@@ -234,7 +234,7 @@ export class Hub {
     if (member.isGone) return;
     member.isGone = true;
     const { room, username } = member;
-    room.members.delete(member.id);
+    room.unseat(member);
     if (room.members.size === 0) room.emptySince = this.#options.clock();
     if (username === undefined) return;
     this.#setTyping(member, false);
@@ -738,7 +738,7 @@ export class Hub {
   #expel(member: Member, error: unknown): void {
     if (member.isGone) return;
     if (!(error instanceof ProtocolError)) return this.#refuse(member, error);
-    this.#delivery.deliver(member.room);
+    this.#delivery.deliver(member.audience);
     this.#delivery.sendNow(member, [toErrorEvent(member.room.name, error)]);
     this.dismiss(member, ERROR_CLOSE[error.code]);
   }

@@ -6,89 +6,62 @@
  * is sent both in order. Nobody is sent anything before, so a member that leaves, or is removed
  * because it is too slow, never disturbs a delivery that is under way.
  *
- * What a frame costs is nearly the same, whether it has one event or twenty. So a large room in which
- * much is said rests after a delivery for as long as that took: what is said meanwhile goes into one
- * frame. A room in which less is said than it can deliver one by one never waits, nor does one whose
- * frames are so long already that it is their bytes that cost.
+ * When that is, for a large room in which much is said, is the matter of `pace.ts`.
  *
  * @module
  */
 
-import { Alarm, type AlarmOptions } from "./alarm.ts";
 import type { Peer } from "./outbox.ts";
 import { Batch, Outgoing, toFrames } from "./outgoing.ts";
+import { type Delivered, Pace, type PaceOptions } from "./pace.ts";
 import type { Event } from "./protocol.ts";
-import type { Member, Room } from "./room.ts";
+import type { Audience, Member, Room } from "./room.ts";
 
 /** What {@linkcode Delivery} needs. */
-export interface DeliveryOptions extends AlarmOptions {
-  /** Calls back once, when the present turn of the event loop ends. */
-  readonly defer: (callback: () => void) => void;
+export interface DeliveryOptions extends Omit<PaceOptions, "deliver"> {
   /** Is told of a member that cannot keep up. */
   readonly onTooSlow: (member: Member) => void;
-}
-
-/** Members that are sent the same frame from which on a room may rest. */
-const MIN_RESTING_MEMBERS = 50;
-/** With how many events during a delivery a room rests for the whole time that the delivery took. */
-const FULL_REST_EVENTS = 5;
-/** How long frames are, in UTF-16 units, when longer ones are hardly cheaper for each event. */
-const LONG_FRAME = 8 * 1024;
-/** Rests in milliseconds: a shorter one is not worth a timer, a longer one would be felt. */
-const MIN_REST_MS = 1;
-const MAX_REST_MS = 50;
-
-/** One delivery in one room. */
-interface Delivered {
-  readonly room: Room;
-  readonly batch: Batch;
-  /** How many members were sent it in `chat.v1`. */
-  readonly count: number;
-  /** The last of them of those who keep up. */
-  readonly last: Peer | undefined;
-  /** How long its events have been gathered, in milliseconds. */
-  readonly gatheredMs: number;
 }
 
 /** Delivers what happens to those it concerns. */
 export class Delivery {
   readonly #options: DeliveryOptions;
-  /** Rooms with something to deliver at the end of this turn. */
-  #dirty = new Set<Room>();
-  /** Rooms with something to deliver when they have rested. */
-  readonly #resting = new Set<Room>();
-  readonly #alarm: Alarm;
+  readonly #pace: Pace;
 
   /** Delivers nothing until something is told. */
   constructor(options: DeliveryOptions) {
     this.#options = options;
-    this.#alarm = new Alarm(options, () => this.#wake());
+    this.#pace = new Pace({ ...options, deliver: (audience) => this.deliver(audience) });
   }
 
   /** Puts down what all members of a room are to be sent. */
   tell(room: Room, news: Outgoing | Event): void {
-    room.pending.push(news instanceof Outgoing ? news : new Outgoing(news));
-    this.#schedule(room);
+    const outgoing = news instanceof Outgoing ? news : new Outgoing(news);
+    for (const audience of room.audiences) {
+      audience.pending.push(outgoing);
+      this.#pace.schedule(audience);
+    }
   }
 
   /** Puts down what one member alone is to be sent, after all that has happened so far. */
   tellAside(member: Member, news: Outgoing | Event): void {
-    const { room } = member;
-    const at = room.pending.length;
-    if (member.aside.length === 0) room.told.push(member);
+    const { audience } = member;
+    const at = audience.pending.length;
+    if (member.aside.length === 0) audience.told.push(member);
     member.aside.push({ at, news: news instanceof Outgoing ? news : new Outgoing(news) });
-    this.#schedule(room);
+    this.#pace.schedule(audience);
   }
 
   /** Lets a member see what happens from now on. */
   goLive(member: Member): void {
-    const at = member.room.pending.length;
+    const { audience } = member;
+    const at = audience.pending.length;
     member.isLive = true;
     member.since = at;
     for (const aside of member.aside) aside.at = at;
     if (member.aside.length === 0) return;
-    member.room.told.push(member);
-    this.#schedule(member.room);
+    audience.told.push(member);
+    this.#pace.schedule(audience);
   }
 
   /** Sends a member something before the end of the turn. */
@@ -99,21 +72,19 @@ export class Delivery {
 
   /** Delivers in all rooms what was put down, resting or not. */
   flush(): void {
-    for (const room of this.#resting) this.#dirty.add(room);
-    this.#resting.clear();
-    this.#deliverDirty();
+    this.#pace.flush();
   }
 
   /**
-   * Delivers in one room what was put down.
+   * Delivers to one audience what was put down.
    *
    * @returns what became of it
    */
-  deliver(room: Room): Delivered {
-    const batch = new Batch(room.pending);
+  deliver(audience: Audience): Delivered {
+    const batch = new Batch(audience.pending);
     // One who is sent something alone must not cost a look at all the others.
-    const receivers = batch.events.length > 0 ? room.members.values() : room.told;
-    room.pending = [];
+    const receivers = batch.events.length > 0 ? audience.members : audience.told;
+    audience.pending = [];
     const now = this.#options.clock();
     const tooSlow: Member[] = [];
     let count = 0;
@@ -127,74 +98,13 @@ export class Delivery {
       count++;
       if (!member.outbox.wasBehind) last = member.peer;
     }
-    room.told = [];
+    audience.told = [];
     for (const member of tooSlow) this.#options.onTooSlow(member);
-    const gatheredMs = now - room.deliveredAt;
-    if (batch.events.length > 0) room.deliveredAt = now;
-    return { room, batch, count, last, gatheredMs };
+    const gatheredMs = now - audience.deliveredAt;
+    if (batch.events.length > 0) audience.deliveredAt = now;
+    audience.room.splitIfLarge(audience);
+    return { audience, events: batch.events.length, size: batch.size, gatheredMs, count, last };
   }
-
-  #schedule(room: Room): void {
-    if (room.restsUntil > 0 && room.restsUntil > this.#options.clock()) {
-      this.#resting.add(room);
-      this.#alarm.set(room.restsUntil);
-      return;
-    }
-    if (this.#dirty.size === 0) this.#options.defer(() => this.#deliverDirty());
-    this.#dirty.add(room);
-  }
-
-  /** Delivers in the rooms that have rested. */
-  #wake(): void {
-    const now = this.#options.clock();
-    for (const room of this.#resting) {
-      if (room.restsUntil > now) {
-        this.#alarm.set(room.restsUntil);
-        continue;
-      }
-      this.#resting.delete(room);
-      this.#dirty.add(room);
-    }
-    if (this.#dirty.size > 0) this.#deliverDirty();
-  }
-
-  #deliverDirty(): void {
-    const rooms = this.#dirty;
-    this.#dirty = new Set();
-    const { clock, defer } = this.#options;
-    const start = clock();
-    const large: Delivered[] = [];
-    for (const room of rooms) {
-      const delivered = this.deliver(room);
-      room.restsUntil = 0;
-      if (delivered.count < MIN_RESTING_MEMBERS || delivered.batch.events.length < 2) continue;
-      room.restsUntil = Infinity;
-      large.push(delivered);
-    }
-    if (large.length === 0) return;
-    // The frames leave in the turns that follow, a few at a time: it is over when the last has left.
-    const look = () => {
-      const end = clock();
-      const isOver = end - start >= MAX_REST_MS ||
-        large.every(({ last }) => last === undefined || last.bufferedAmount === 0);
-      if (!isOver) return defer(look);
-      for (const delivered of large) {
-        const restMs = restAfter(delivered, end - start);
-        delivered.room.restsUntil = restMs < MIN_REST_MS ? 0 : end + restMs;
-      }
-      this.#wake();
-    };
-    defer(look);
-  }
-}
-
-/** For how long a large room rests after a delivery that took so long, in milliseconds. */
-function restAfter({ batch, gatheredMs }: Delivered, deliveryMs: number): number {
-  // How much is said while a delivery lasts. What is said while the room rests must not prolong it.
-  const said = batch.events.length * Math.min(1, deliveryMs / gatheredMs);
-  const load = Math.min(1, (said - 1) / (FULL_REST_EVENTS - 1));
-  const gain = Math.min(1, Math.max(0, 2 - batch.size / LONG_FRAME));
-  return Math.min(MAX_REST_MS, deliveryMs * load * gain);
 }
 
 /** Sends a member what is new to it. False if it cannot keep up. */
@@ -206,7 +116,7 @@ function send(member: Member, batch: Batch, now: number): boolean {
   const isAlike = member.since === 0 && member.echo &&
     (aside.length === 0 || aside[0]!.at === batch.events.length);
   const frames = isAlike
-    ? batch.frames(format, aside.map(({ news }) => news))
+    ? batch.frames(format, aside.length === 0 ? undefined : aside.map(({ news }) => news))
     : toFrames(ownNews(member, batch.events), format);
   for (const frame of frames) {
     outbox.send(frame, now);

@@ -49,6 +49,9 @@ export interface Resume {
 /** Up to how many users a room tells everyone of each who comes and goes, as it happens. */
 export const CROWD = 100;
 
+/** Most members of an audience before it is split. */
+const MAX_AUDIENCE = 400;
+
 /** Most names in a `presence`. */
 const PRESENCE_NAMES = 50;
 
@@ -72,9 +75,11 @@ export class Member {
   refusals = 0;
   /** Whether it is sent what happens. Not yet, while it is being told what it missed. */
   isLive = false;
-  /** What stands before this place in `room.pending` happened before it came. */
+  /** With whom it is sent what happens. */
+  audience: Audience;
+  /** What stands before this place in `audience.pending` happened before it came. */
   since = 0;
-  /** What it alone is sent, each before place `at` of `room.pending`. */
+  /** What it alone is sent, each before place `at` of `audience.pending`. */
   aside: { at: number; news: Outgoing }[] = [];
   /** Private messages that came before it was live. */
   held: Outgoing[] = [];
@@ -91,6 +96,7 @@ export class Member {
     this.id = id;
     this.peer = peer;
     this.room = room;
+    this.audience = room.audiences.at(-1)!;
     this.request = request;
     this.username = request.username;
     this.format = request.format ?? "json";
@@ -119,6 +125,51 @@ export interface User {
   readonly connections: Set<string>;
 }
 
+/** Members of one room that are delivered to together: all of a small room, a part of a large one. */
+export class Audience {
+  readonly room: Room;
+  readonly members = new Set<Member>();
+  /** What happened since the last delivery. */
+  pending: Outgoing[] = [];
+  /** Members that are sent something alone. */
+  told: Member[] = [];
+  /**
+   * Until when nothing is delivered, so that more goes into one frame, in milliseconds; `Infinity`
+   * while a delivery is leaving.
+   */
+  restsUntil = 0;
+  /** When the last delivery to everyone began, in milliseconds. */
+  deliveredAt = -Infinity;
+  /** How long a delivery to everyone takes, in milliseconds; 0 if that has not been measured. */
+  tookMs = 0;
+  #lastMs = Infinity;
+
+  constructor(room: Room) {
+    this.room = room;
+  }
+
+  /** Takes note how long a delivery took. Of two, the shorter counts: in the other came a hiccup. */
+  noteDelivery(ms: number): void {
+    this.tookMs = Math.min(ms, this.#lastMs);
+    this.#lastMs = ms;
+  }
+
+  /** Makes two of it. To be called when nothing is pending. Returns the new one: half of its members. */
+  split(): Audience {
+    const half = new Audience(this.room);
+    half.restsUntil = this.restsUntil;
+    half.deliveredAt = this.deliveredAt;
+    let left = this.members.size >> 1;
+    for (const member of this.members) {
+      if (left-- === 0) break;
+      this.members.delete(member);
+      half.members.add(member);
+      member.audience = half;
+    }
+    return half;
+  }
+}
+
 /** A room that somebody is in, or is on the way into. */
 export class Room {
   readonly name: string;
@@ -132,17 +183,8 @@ export class Room {
   lastSeq = 0;
   /** The newest of the log, up to `lastSeq`. */
   tail = new Tail(0);
-  /** What happened since the last flush. */
-  pending: Outgoing[] = [];
-  /** Members that are sent something alone. */
-  told: Member[] = [];
-  /**
-   * Until when nothing is delivered, so that more goes into one frame, in milliseconds; `Infinity`
-   * while a delivery is leaving.
-   */
-  restsUntil = 0;
-  /** When the last delivery to everyone began, in milliseconds. */
-  deliveredAt = -Infinity;
+  /** All members, in parts that are delivered to at times of their own. There is always one. */
+  readonly audiences: Audience[] = [new Audience(this)];
   /** Who came and went since the last `presence`. */
   readonly changes = new Map<string, { username: string; type: "joined" | "left" }>();
   /** When the next `presence` of a crowd is due, in milliseconds. */
@@ -159,6 +201,27 @@ export class Room {
   constructor(name: string, now: number) {
     this.name = name;
     this.emptySince = now;
+  }
+
+  /** Takes a member in. */
+  seat(member: Member): void {
+    this.members.set(member.id, member);
+    member.audience.members.add(member);
+  }
+
+  /** Takes a member out. */
+  unseat(member: Member): void {
+    const { audience } = member;
+    this.members.delete(member.id);
+    audience.members.delete(member);
+    if (audience.members.size > 0 || this.audiences.length === 1) return;
+    this.audiences.splice(this.audiences.indexOf(audience), 1);
+  }
+
+  /** Splits an audience if it is too large. To be called when nothing is pending in it. */
+  splitIfLarge(audience: Audience): void {
+    // New members come to the last one.
+    if (audience.members.size > MAX_AUDIENCE) this.audiences.unshift(audience.split());
   }
 
   /** Why somebody may not be in the room, if so. */

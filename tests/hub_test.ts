@@ -422,11 +422,11 @@ describe("A member that cannot keep up", () => {
 });
 
 describe("A large room in which much is said", () => {
-  /** Sixty members, and a delivery to them that takes so long, in milliseconds. */
-  async function setUp(ms = 30) {
+  /** So many members, and a delivery to all of them that takes so long, in milliseconds. */
+  async function setUp(ms = 30, members = 60) {
     const lab = createHub();
     const people = [];
-    for (let i = 0; i < 60; i++) {
+    for (let i = 0; i < members; i++) {
       people.push(await lab.join(`user ${i}`, { format: "v1" }));
       await lab.settle();
     }
@@ -434,15 +434,21 @@ describe("A large room in which much is said", () => {
     const say = (count: number) => {
       for (let i = 0; i < count; i++) lab.hub.receive(member, '{"type":"chat","content":"hi"}');
     };
-    lab.pass(1000);
-    await lab.settle();
-    peer.sent.length = 0;
     /** Delivers, and lets the time pass that it takes. */
     const deliver = () => {
       lab.turn();
       lab.pass(ms);
       lab.turn();
     };
+    // How long a delivery takes is known when it has been seen twice.
+    for (let i = 0; i < 2; i++) {
+      lab.pass(1000);
+      say(2);
+      deliver();
+    }
+    lab.pass(1000);
+    await lab.settle();
+    for (const { peer } of people) peer.sent.length = 0;
     const count = () => peer.sent.splice(0).map((text) => [JSON.parse(text)].flat().length);
     /** Says so much during a delivery, which the next one brings. */
     const talk = (events: number) => {
@@ -452,7 +458,7 @@ describe("A large room in which much is said", () => {
       lab.pass(ms);
       deliver();
     };
-    return { ...lab, say, deliver, talk, count };
+    return { ...lab, people, say, deliver, talk, count };
   }
 
   it("rests after a delivery for as long as that took, and then brings all in one frame", async () => {
@@ -491,6 +497,49 @@ describe("A large room in which much is said", () => {
     say(1);
     turn();
     assertEquals(count(), [1]);
+  });
+
+  it("does not rest for longer after one delivery that took longer", async () => {
+    const { say, talk, pass, turn, count } = await setUp(20);
+    talk(5);
+    say(20);
+    pass(20);
+    assertEquals(count(), [1, 5, 20]);
+    pass(40);
+    turn();
+    say(1);
+    pass(19);
+    turn();
+    assertEquals(count(), []);
+    pass(1);
+    assertEquals(count(), [1]);
+  });
+
+  it("is delivered to in parts, one after the other, and nobody misses anything", async () => {
+    const { hub, people, say, talk, turn, pass } = await setUp(30, 500);
+    talk(5);
+    const [first, last] = [people[0]!, people.at(-1)!];
+    /** The newest message that somebody has, by its number. */
+    const newest = ({ peer }: typeof first) => JSON.parse(peer.sent.at(-1)!).at(-1).seq;
+    const before = newest(last);
+    say(2);
+    pass(15);
+    assertEquals([newest(first), newest(last)], [before + 2, before]);
+    pass(15);
+    turn();
+    assertEquals(newest(last), before + 2);
+    // A half that everyone has left leaves nothing behind.
+    for (const { member } of people.slice(0, 250)) hub.leave(member);
+    for (let i = 0; i < 20; i++) {
+      hub.receive(last.member, '{"type":"chat","content":"hi"}');
+      turn();
+      pass(30);
+    }
+    turn();
+    const numbers = last.peer.sent.flatMap((text) => [JSON.parse(text)].flat())
+      .filter(({ type }) => type === "chat").map(({ seq }) => seq);
+    assertEquals(numbers, numbers.map((_, index) => numbers[0] + index));
+    assertEquals(numbers.at(-1), before + 22);
   });
 
   it("does not rest after many at once when it was quiet before", async () => {
