@@ -43,7 +43,7 @@ export interface Delivered {
 const MIN_RESTING_MEMBERS = 50;
 /** With how many events during a delivery the pause is as long as the delivery. */
 const FULL_PAUSE_EVENTS = 5;
-/** How long frames are, in UTF-16 units, when longer ones are hardly cheaper for each event. */
+/** How much is said during a delivery, in UTF-16 units, when longer frames are hardly cheaper. */
 const LONG_FRAME = 8 * 1024;
 /** A longer pause would be felt, in milliseconds. No longer is waited for a delivery, either. */
 const MAX_PAUSE_MS = 50;
@@ -58,8 +58,6 @@ export class Pace {
   /** Those that are delivered to when they have rested. */
   readonly #resting = new Set<Audience>();
   readonly #alarm: Alarm;
-  /** How many deliveries are leaving after which somebody will rest. */
-  #leaving = 0;
 
   /** Delivers nothing until it is told that there is something. */
   constructor(options: PaceOptions) {
@@ -70,11 +68,11 @@ export class Pace {
   /** Takes note that there is something to deliver. */
   schedule(audience: Audience): void {
     const { clock, defer } = this.#options;
-    const { restsUntil } = audience;
-    if (restsUntil > 0 && (this.#leaving > 0 || restsUntil > clock())) {
+    const { restsUntil, room: { leaving } } = audience;
+    if (restsUntil > 0 && (leaving > 0 || restsUntil > clock())) {
       this.#resting.add(audience);
       // Else the alarm is set when all has left.
-      if (this.#leaving === 0) this.#alarm.set(restsUntil);
+      if (leaving === 0) this.#alarm.set(restsUntil);
       return;
     }
     if (this.#due.size === 0) defer(() => this.#deliver());
@@ -88,11 +86,11 @@ export class Pace {
     this.#deliver();
   }
 
-  /** Delivers to those that have rested. One after the other: it is one line that they leave by. */
+  /** Delivers to those that have rested. In one room that is one after the other. */
   #wake(): void {
-    if (this.#leaving > 0) return;
     const now = this.#options.clock();
     for (const audience of this.#resting) {
+      if (audience.room.leaving > 0) continue;
       if (audience.restsUntil > now) {
         this.#alarm.set(audience.restsUntil);
         continue;
@@ -117,16 +115,18 @@ export class Pace {
       if (isLarge) large.push(delivered);
     }
     if (large.length === 0) return;
-    this.#leaving++;
+    const byRoom = Map.groupBy(large, ({ audience }) => audience.room);
+    for (const room of byRoom.keys()) room.leaving++;
     // The frames leave in the turns that follow, a few at a time: it is over when the last has left.
     const look = () => {
       const end = clock();
       const isOver = end - start >= MAX_PAUSE_MS ||
         large.every(({ last }) => last === undefined || last.bufferedAmount === 0);
       if (!isOver) return defer(look);
-      this.#leaving--;
-      const byRoom = Map.groupBy(large, ({ audience }) => audience.room);
-      for (const [room, delivered] of byRoom) rest(room, delivered, start, end);
+      for (const [room, delivered] of byRoom) {
+        room.leaving--;
+        rest(room, delivered, start, end);
+      }
       this.#wake();
     };
     defer(look);
@@ -139,12 +139,11 @@ function rest({ audiences }: Room, delivered: readonly Delivered[], start: numbe
   for (const { audience } of delivered) audience.noteDelivery(tookMs / delivered.length);
   const roomMs = audiences.reduce((sum, audience) => sum + audience.tookMs, 0);
   for (const [index, { audience, ...found }] of delivered.entries()) {
-    const factor = pauseFactor(found, roomMs);
+    const pauseMs = Math.min(MAX_PAUSE_MS, pauseFactor(found, roomMs) * roomMs);
     const othersMs = Math.max(0, roomMs - tookMs);
-    const wholeMs = Math.min(MAX_PAUSE_MS, factor * roomMs) + factor * othersMs;
     // Those that were delivered to together take turns from now on.
     const ahead = (delivered.length - 1 - index) / audiences.length;
-    const restMs = wholeMs * (1 - ahead);
+    const restMs = (pauseMs + othersMs) * (1 - ahead);
     audience.restsUntil = restMs < MIN_REST_MS ? 0 : end + restMs;
   }
 }
@@ -154,9 +153,9 @@ function pauseFactor(
   { events, size, gatheredMs }: Pick<Delivered, "events" | "size" | "gatheredMs">,
   roomMs: number,
 ): number {
-  // How much is said while a delivery lasts. What is said during a pause must not prolong it.
-  const said = events * Math.min(1, roomMs / gatheredMs);
-  const load = Math.min(1, Math.max(0, (said - 1) / (FULL_PAUSE_EVENTS - 1)));
-  const gain = Math.min(1, Math.max(0, 2 - size / LONG_FRAME));
+  // What is said while a delivery lasts. What is said during a pause must not prolong it.
+  const part = Math.min(1, roomMs / gatheredMs);
+  const load = Math.min(1, Math.max(0, (events * part - 1) / (FULL_PAUSE_EVENTS - 1)));
+  const gain = Math.min(1, Math.max(0, 2 - 2 * size * part / LONG_FRAME));
   return load * gain;
 }

@@ -142,16 +142,14 @@ export class Audience {
   deliveredAt = -Infinity;
   /** How long a delivery to everyone takes, in milliseconds; 0 if that has not been measured. */
   tookMs = 0;
-  #lastMs = Infinity;
 
   constructor(room: Room) {
     this.room = room;
   }
 
-  /** Takes note how long a delivery took. Of two, the shorter counts: in the other came a hiccup. */
+  /** Takes note how long a delivery took. A hiccup must not count for more than twice the usual. */
   noteDelivery(ms: number): void {
-    this.tookMs = Math.min(ms, this.#lastMs);
-    this.#lastMs = ms;
+    this.tookMs = this.tookMs === 0 ? ms : Math.min(ms, 2 * this.tookMs);
   }
 
   /** Makes two of it. To be called when nothing is pending. Returns the new one: half of its members. */
@@ -185,6 +183,8 @@ export class Room {
   tail = new Tail(0);
   /** All members, in parts that are delivered to at times of their own. There is always one. */
   readonly audiences: Audience[] = [new Audience(this)];
+  /** How many deliveries are leaving after which an audience will rest. */
+  leaving = 0;
   /** Who came and went since the last `presence`. */
   readonly changes = new Map<string, { username: string; type: "joined" | "left" }>();
   /** When the next `presence` of a crowd is due, in milliseconds. */
