@@ -55,11 +55,13 @@ const crowd = (rate: number): Behaviour => ({ mode: "rate", clients: 1000, rooms
 const stalled = (clients: number, rate: number) => ({
   title: `a room of ${clients}, ${rate} messages of 1,000 bytes a second; 1 in 10 reads nothing`,
   behaviour: { mode: "rate", clients, rooms: 1, rate, contentBytes: 1000, stalledEvery: 10 },
-  turns: [
-    { server: "hubbub" },
-    { server: "hubbub", variant: "all read", behaviour: { stalledEvery: 0 } },
-  ],
+  turns: (["hubbub", "deno-v1", "c-each"] as const).flatMap((server) => [
+    { server },
+    { server, variant: "all read", behaviour: { stalledEvery: 0 } },
+  ]),
   minSeconds: 15,
+  // Until the heap has the size that the room needs.
+  warmSeconds: 5,
 } as const satisfies Scenario);
 
 /** All scenarios, in the order in which they are run. */
