@@ -99,10 +99,10 @@ export class Delivery {
       if (!member.outbox.wasBehind) last = member.peer;
     }
     audience.told = [];
+    audience.room.splitIfLarge(audience);
     for (const member of tooSlow) this.#options.onTooSlow(member);
     const gatheredMs = now - audience.deliveredAt;
     if (batch.events.length > 0) audience.deliveredAt = now;
-    audience.room.splitIfLarge(audience);
     return { audience, events: batch.events.length, size: batch.size, gatheredMs, count, last };
   }
 }

@@ -152,10 +152,9 @@ export class Audience {
     this.tookMs = this.tookMs === 0 ? ms : Math.min(ms, 2 * this.tookMs);
   }
 
-  /** Makes two of it. To be called when nothing is pending. Returns the new one: half of its members. */
+  /** Makes a new one of half of its members. To be called when nothing is pending. */
   split(): Audience {
     const half = new Audience(this.room);
-    half.restsUntil = this.restsUntil;
     half.deliveredAt = this.deliveredAt;
     let left = this.members.size >> 1;
     for (const member of this.members) {
@@ -218,7 +217,7 @@ export class Room {
     this.audiences.splice(this.audiences.indexOf(audience), 1);
   }
 
-  /** Splits an audience if it is too large. To be called when nothing is pending in it. */
+  /** Splits an audience that is too large. To be called when nothing is pending in it. */
   splitIfLarge(audience: Audience): void {
     // New members come to the last one.
     if (audience.members.size > MAX_AUDIENCE) this.audiences.unshift(audience.split());

@@ -542,6 +542,24 @@ describe("A large room in which much is said", () => {
     assertEquals(numbers.at(-1), before + 22);
   });
 
+  it("tells all of what an eviction brings about while it is being divided", async () => {
+    const { hub, join, people, say, turn, pass } = await setUp(30, 400);
+    const slow = people[10]!;
+    slow.peer.isStalled = true;
+    hub.receive(slow.member, '{"type":"typing","active":true}');
+    turn();
+    pass(10_000);
+    for (const name of ["one", "another"]) people.push(await join(name, { format: "v1" }));
+    say(1);
+    for (let i = 0; i < 3; i++) turn();
+    assertEquals(slow.peer.closed, 4008);
+    for (const { peer } of people) {
+      if (peer === slow.peer) continue;
+      const { type, active } = [JSON.parse(peer.sent.at(-1)!)].flat().at(-1);
+      assertEquals({ type, active }, { type: "typing", active: false });
+    }
+  });
+
   it("does not rest after many at once when it was quiet before", async () => {
     const { say, deliver, turn, count } = await setUp();
     say(20);
