@@ -3,7 +3,7 @@
  *
  *     deno task bench [SCENARIO…] [--only=SERVER,…] [--rounds=N] [--seconds=N] [--out=FOLDER]
  *
- * Without arguments it takes about 40 minutes and writes `results/results.json` and
+ * Without arguments it takes about 45 minutes and writes `results/results.json` and
  * `results/chart.svg`; what is only a part of it goes to `results/partial.json` and `.svg`.
  *
  * @module
