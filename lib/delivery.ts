@@ -1,10 +1,10 @@
 /**
  * From what happened to what is sent: once a turn, and to each member only what is new to it.
  *
- * What happens in a room during a turn of the event loop is put down in `room.pending`; what one
- * member alone is told, in `member.aside`, with its place in between. At the turn's end each member
- * is sent both in order. Nobody is sent anything before, so a member that leaves, or is removed
- * because it is too slow, never disturbs a delivery that is under way.
+ * What happens in a room during a turn of the event loop is put down in `audience.pending`; what
+ * one member alone is told, in `member.aside`, with its place in between. At the turn's end each
+ * member is sent both in order. Nobody is sent anything before, so a member that leaves, or is
+ * removed because it is too slow, never disturbs a delivery that is under way.
  *
  * When that is, for a large room in which much is said, is the matter of `pace.ts`.
  *
@@ -103,7 +103,7 @@ export class Delivery {
     for (const member of tooSlow) this.#options.onTooSlow(member);
     const gatheredMs = now - audience.deliveredAt;
     if (batch.events.length > 0) audience.deliveredAt = now;
-    return { audience, events: batch.events.length, size: batch.size, gatheredMs, count, last };
+    return { audience, batch, gatheredMs, count, last };
   }
 }
 
@@ -116,7 +116,7 @@ function send(member: Member, batch: Batch, now: number): boolean {
   const isAlike = member.since === 0 && member.echo &&
     (aside.length === 0 || aside[0]!.at === batch.events.length);
   const frames = isAlike
-    ? batch.frames(format, aside.length === 0 ? undefined : aside.map(({ news }) => news))
+    ? batch.frames(format, aside.map(({ news }) => news))
     : toFrames(ownNews(member, batch.events), format);
   for (const frame of frames) {
     outbox.send(frame, now);

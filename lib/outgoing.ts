@@ -53,9 +53,8 @@ export class Batch {
   }
 
   /** All of it, and at its end what one member alone is sent. */
-  frames(format: Format, own?: readonly Outgoing[]): readonly string[] {
+  frames(format: Format, own: readonly Outgoing[] = []): readonly string[] {
     const frames = this.#frames[format] ??= toFrames(this.events, format);
-    if (own === undefined) return frames;
     const texts = toTexts(own, format);
     if (texts.length === 0) return frames;
     return format === "v1" ? extendFrames(frames, texts) : [...frames, ...texts];

@@ -14,6 +14,7 @@
 
 import { Alarm, type AlarmOptions } from "./alarm.ts";
 import type { Peer } from "./outbox.ts";
+import type { Batch } from "./outgoing.ts";
 import type { Audience, Room } from "./room.ts";
 
 /** What {@linkcode Pace} needs. */
@@ -27,13 +28,11 @@ export interface PaceOptions extends AlarmOptions {
 /** One delivery to one audience. */
 export interface Delivered {
   readonly audience: Audience;
-  /** How many events everyone was sent. */
-  readonly events: number;
-  /** How long they are in `chat.v1`, in UTF-16 units; 0 if nobody was sent them so. */
-  readonly size: number;
-  /** For how long they were gathered, in milliseconds. */
+  /** What everyone was sent. */
+  readonly batch: Batch;
+  /** For how long it was gathered, in milliseconds. */
   readonly gatheredMs: number;
-  /** How many members were sent them in `chat.v1`. */
+  /** How many members were sent it in `chat.v1`. */
   readonly count: number;
   /** The last of those who keep up. */
   readonly last: Peer | undefined;
@@ -109,7 +108,7 @@ export class Pace {
     const large: Delivered[] = [];
     for (const audience of audiences) {
       const delivered = deliver(audience);
-      const isLarge = delivered.events > 1 &&
+      const isLarge = delivered.batch.events.length > 1 &&
         delivered.count * audience.room.audiences.length >= MIN_RESTING_MEMBERS;
       audience.restsUntil = isLarge ? Infinity : 0;
       if (isLarge) large.push(delivered);
@@ -138,24 +137,21 @@ function rest({ audiences }: Room, delivered: readonly Delivered[], start: numbe
   const tookMs = end - start;
   for (const { audience } of delivered) audience.noteDelivery(tookMs / delivered.length);
   const roomMs = audiences.reduce((sum, audience) => sum + audience.tookMs, 0);
-  for (const [index, { audience, ...found }] of delivered.entries()) {
-    const pauseMs = Math.min(MAX_PAUSE_MS, pauseFactor(found, roomMs) * roomMs);
-    const othersMs = Math.max(0, roomMs - tookMs);
+  const othersMs = Math.max(0, roomMs - tookMs);
+  for (const [index, one] of delivered.entries()) {
+    const pauseMs = Math.min(MAX_PAUSE_MS, pauseFactor(one, roomMs) * roomMs);
     // Those that were delivered to together take turns from now on.
     const ahead = (delivered.length - 1 - index) / audiences.length;
     const restMs = (pauseMs + othersMs) * (1 - ahead);
-    audience.restsUntil = restMs < MIN_REST_MS ? 0 : end + restMs;
+    one.audience.restsUntil = restMs < MIN_REST_MS ? 0 : end + restMs;
   }
 }
 
 /** How long a room pauses, as a part, from 0 to 1, of the time that a delivery to all of it takes. */
-function pauseFactor(
-  { events, size, gatheredMs }: Pick<Delivered, "events" | "size" | "gatheredMs">,
-  roomMs: number,
-): number {
+function pauseFactor({ batch: { events, size }, gatheredMs }: Delivered, roomMs: number): number {
   // What is said while a delivery lasts. What is said during a pause must not prolong it.
   const part = Math.min(1, roomMs / gatheredMs);
-  const load = Math.min(1, Math.max(0, (events * part - 1) / (FULL_PAUSE_EVENTS - 1)));
+  const load = Math.min(1, Math.max(0, (events.length * part - 1) / (FULL_PAUSE_EVENTS - 1)));
   const gain = Math.min(1, Math.max(0, 2 - 2 * size * part / LONG_FRAME));
   return load * gain;
 }
