@@ -17,8 +17,9 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { Identity } from "./lib/accounts.ts";
-import { Delivery } from "./lib/delivery.ts";
+import { Outgoing } from "./lib/delivery/batch.ts";
+import { Delivery } from "./lib/delivery/delivery.ts";
+import { Outbox, type OutboxLimits, type Peer } from "./lib/delivery/outbox.ts";
 import {
   type Engine,
   EVERYWHERE,
@@ -30,35 +31,28 @@ import {
   type PrivateMessage,
   type Receipt,
   type RoomSettings,
-} from "./lib/engine.ts";
+} from "./lib/engine/engine.ts";
+import { ProtocolError } from "./lib/errors.ts";
 import { errorFields, type Logger } from "./lib/logger.ts";
 import { ANONYMOUS, NameError, nameKey } from "./lib/names.ts";
-import { joinNotices, Notices } from "./lib/notices.ts";
-import { Outbox, type OutboxLimits, type Peer } from "./lib/outbox.ts";
-import { Outgoing } from "./lib/outgoing.ts";
+import type { Identity } from "./lib/people/accounts.ts";
+import { CLOSE, type CloseReason, ERROR_CLOSE } from "./lib/protocol/codes.ts";
 import {
-  type AckEvent,
-  type ChatEvent,
-  CLOSE,
-  type CloseReason,
   type Command,
   decode,
   type DmCommand,
-  type DmEvent,
-  ERROR_CLOSE,
-  type Event,
   type HistoryCommand,
-  type HistoryEvent,
   type KickCommand,
   peekRef,
-  ProtocolError,
   type RoomChange,
   type SizeLimits,
-} from "./lib/protocol.ts";
+} from "./lib/protocol/commands.ts";
+import type { AckEvent, ChatEvent, DmEvent, Event, HistoryEvent } from "./lib/protocol/events.ts";
 import { type Rate, TokenBucket } from "./lib/rate_limit.ts";
-import { CROWD, type JoinRequest, Member, roleIn, Room } from "./lib/room.ts";
-import { notModerator, Settings } from "./lib/settings.ts";
-import { TAIL, Tail } from "./lib/tail.ts";
+import { joinNotices, Notices } from "./lib/room/notices.ts";
+import { notModerator, Settings } from "./lib/room/permissions.ts";
+import { TAIL, Tail } from "./lib/room/recent.ts";
+import { CROWD, type JoinRequest, Member, roleIn, Room } from "./lib/room/room.ts";
 
 /** Every bound the hub keeps. */
 export interface HubLimits extends OutboxLimits, SizeLimits {

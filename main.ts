@@ -9,18 +9,18 @@
 import { randomBytes } from "node:crypto";
 import { setImmediate } from "node:timers";
 import { Hub, type HubOptions } from "./hub.ts";
-import { createApp } from "./lib/app.ts";
-import { Accounts } from "./lib/accounts.ts";
 import { type Config, ConfigError, readConfig } from "./lib/config.ts";
-import { Connections } from "./lib/connections.ts";
-import type { Engine } from "./lib/engine.ts";
-import { MemoryEngine } from "./lib/engine_memory.ts";
-import { Listener } from "./lib/listener.ts";
+import type { Engine } from "./lib/engine/engine.ts";
+import { MemoryEngine } from "./lib/engine/memory.ts";
+import { createApp } from "./lib/http/app.ts";
+import { Connections } from "./lib/http/connections.ts";
+import { Listener } from "./lib/http/listener.ts";
 import { createLogger, errorFields, type Logger } from "./lib/logger.ts";
-import { Passwords } from "./lib/passwords.ts";
-import { CLOSE } from "./lib/protocol.ts";
+import { Accounts } from "./lib/people/accounts.ts";
+import { Passwords } from "./lib/people/passwords.ts";
+import { CLOSE } from "./lib/protocol/codes.ts";
 import { RateLimiter } from "./lib/rate_limit.ts";
-import { createDefer } from "./lib/turn.ts";
+import { createDefer } from "./lib/time.ts";
 
 /** How often members that cannot keep up are looked for. */
 const SWEEP_MS = 1000;
@@ -134,7 +134,7 @@ async function openEngine(
 ): Promise<Engine> {
   const options = { clock: Date.now, newId, keep, leaseMs: LEASE_MS };
   if (database.kind === "memory") return new MemoryEngine(options);
-  const { SqliteEngine } = await import("./lib/engine_sqlite.ts");
+  const { SqliteEngine } = await import("./lib/engine/sqlite.ts");
   try {
     return new SqliteEngine({ ...options, path: database.path, defer });
   } catch (error) {

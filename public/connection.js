@@ -17,8 +17,9 @@
 import { isSealed } from "./cipher.js";
 import { Roster } from "./roster.js";
 
-/** @import { AckEvent, Command, ErrorEvent, Event, HistoryEvent } from "../lib/protocol.ts" */
-/** @import { Role, RoomChange, WelcomeEvent } from "../lib/protocol.ts" */
+/** @import { AckEvent, ErrorEvent, Event, HistoryEvent } from "../lib/protocol/events.ts" */
+/** @import { Command, RoomChange } from "../lib/protocol/commands.ts" */
+/** @import { Role, WelcomeEvent } from "../lib/protocol/events.ts" */
 /** @import { Label } from "./cipher.js" */
 
 /**

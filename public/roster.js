@@ -6,7 +6,7 @@
  * @module
  */
 
-/** @import { Event } from "../lib/protocol.ts" */
+/** @import { Event } from "../lib/protocol/events.ts" */
 
 /** The people of one room. */
 export class Roster {

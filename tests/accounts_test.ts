@@ -10,15 +10,15 @@ import {
 } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
 import { Hub } from "../hub.ts";
-import { Accounts } from "../lib/accounts.ts";
-import { createApp } from "../lib/app.ts";
 import { readConfig } from "../lib/config.ts";
-import { Connections } from "../lib/connections.ts";
-import { MemoryEngine } from "../lib/engine_memory.ts";
+import { MemoryEngine } from "../lib/engine/memory.ts";
+import { createApp } from "../lib/http/app.ts";
+import { Connections } from "../lib/http/connections.ts";
 import { createLogger } from "../lib/logger.ts";
-import { Passwords } from "../lib/passwords.ts";
+import { Accounts } from "../lib/people/accounts.ts";
+import { Passwords } from "../lib/people/passwords.ts";
 import { RateLimiter } from "../lib/rate_limit.ts";
-import { Client } from "./client.ts";
+import { Client } from "./support/client.ts";
 import {
   call,
   knock,
@@ -30,9 +30,9 @@ import {
   signUp,
   soon,
   Visitor,
-} from "./people.ts";
-import { startServer, TEST_ENV, type TestServer } from "./server.ts";
-import { V1Client } from "./v1_client.ts";
+} from "./support/people.ts";
+import { startServer, TEST_ENV, type TestServer } from "./support/server.ts";
+import { V1Client } from "./support/v1_client.ts";
 
 /** What a secret looks like. */
 const SECRET = /^[A-Za-z0-9_-]{43}$/;

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { addressKey, clientAddress, isAllowedOrigin } from "../lib/addresses.ts";
+import { addressKey, clientAddress, isAllowedOrigin } from "../lib/http/addresses.ts";
 
 describe("addressKey", () => {
   const CASES: [address: string | undefined, key: string][] = [

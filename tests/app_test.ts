@@ -1,15 +1,15 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { Hub } from "../hub.ts";
-import { Accounts } from "../lib/accounts.ts";
-import { createApp } from "../lib/app.ts";
 import { readConfig } from "../lib/config.ts";
-import { Connections } from "../lib/connections.ts";
-import { MemoryEngine } from "../lib/engine_memory.ts";
+import { MemoryEngine } from "../lib/engine/memory.ts";
+import { createApp } from "../lib/http/app.ts";
+import { Connections } from "../lib/http/connections.ts";
 import { createLogger } from "../lib/logger.ts";
-import { Passwords } from "../lib/passwords.ts";
+import { Accounts } from "../lib/people/accounts.ts";
+import { Passwords } from "../lib/people/passwords.ts";
 import { RateLimiter } from "../lib/rate_limit.ts";
-import { guest } from "./fake_hub.ts";
+import { guest } from "./support/fake_hub.ts";
 
 /** The routes without a port. */
 function createTestApp(env: Record<string, string> = {}) {

@@ -2,12 +2,12 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
-import type { AckEvent, ErrorEvent, Event, HistoryEvent } from "../lib/protocol.ts";
-import { frameEvents } from "../lib/protocol.ts";
-import { Client } from "./client.ts";
-import { handshake, RawClient } from "./raw.ts";
-import { startServer, type TestServer } from "./server.ts";
-import { V1Client } from "./v1_client.ts";
+import { frameEvents } from "../lib/protocol/encode.ts";
+import type { AckEvent, ErrorEvent, Event, HistoryEvent } from "../lib/protocol/events.ts";
+import { Client } from "./support/client.ts";
+import { handshake, RawClient } from "./support/raw.ts";
+import { startServer, type TestServer } from "./support/server.ts";
+import { V1Client } from "./support/v1_client.ts";
 
 let server: TestServer;
 let rooms = 0;

@@ -2,13 +2,14 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { CLOSE, type Event } from "../lib/protocol.ts";
+import { CLOSE } from "../lib/protocol/codes.ts";
+import type { Event } from "../lib/protocol/events.ts";
+import { Line } from "./support/line.ts";
+import { startServer, type TestServer } from "./support/server.ts";
+import { V1Client } from "./support/v1_client.ts";
 import { Cipher, createKey } from "../public/cipher.js";
 import { Connection, isSameName, RefusedError } from "../public/connection.js";
 import type { ConnectionOptions, ConnectionState, Outgoing, Told } from "../public/connection.js";
-import { Line } from "./line.ts";
-import { startServer, type TestServer } from "./server.ts";
-import { V1Client } from "./v1_client.ts";
 
 /** How long something that must happen may take before the test fails, in milliseconds. */
 const PATIENCE_MS = 20_000;

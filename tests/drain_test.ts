@@ -2,9 +2,9 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { Client } from "./client.ts";
-import { ServerProcess } from "./process.ts";
-import { OPCODE, RawClient } from "./raw.ts";
+import { Client } from "./support/client.ts";
+import { ServerProcess } from "./support/process.ts";
+import { OPCODE, RawClient } from "./support/raw.ts";
 
 const SIGNALS: Deno.Signal[] = ["SIGTERM", "SIGINT"];
 

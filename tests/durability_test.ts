@@ -2,9 +2,9 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { afterEach, beforeEach, describe, it } from "@std/testing/bdd";
-import type { ChatEvent, HistoryEvent } from "../lib/protocol.ts";
-import { ServerProcess } from "./process.ts";
-import { V1Client } from "./v1_client.ts";
+import type { ChatEvent, HistoryEvent } from "../lib/protocol/events.ts";
+import { ServerProcess } from "./support/process.ts";
+import { V1Client } from "./support/v1_client.ts";
 
 let folder: string;
 let env: Record<string, string>;

@@ -8,10 +8,10 @@ import {
 import { describe, it } from "@std/testing/bdd";
 import { setImmediate } from "node:timers";
 import { DatabaseSync } from "node:sqlite";
-import type { EngineOptions, LogEvent } from "../lib/engine.ts";
-import { MemoryEngine } from "../lib/engine_memory.ts";
-import { SqliteEngine } from "../lib/engine_sqlite.ts";
-import { ProtocolError } from "../lib/protocol.ts";
+import type { EngineOptions, LogEvent } from "../lib/engine/engine.ts";
+import { MemoryEngine } from "../lib/engine/memory.ts";
+import { SqliteEngine } from "../lib/engine/sqlite.ts";
+import { ProtocolError } from "../lib/errors.ts";
 import {
   ALICE,
   BOB,
@@ -22,7 +22,7 @@ import {
   privateDraft,
   type Store,
   testEngine,
-} from "./engine_suite.ts";
+} from "./support/engine_suite.ts";
 
 const OPTIONS: EngineOptions = {
   clock: Date.now,

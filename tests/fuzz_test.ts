@@ -7,10 +7,10 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import type { Event } from "../lib/protocol.ts";
-import { call, knock, signUp } from "./people.ts";
-import { ServerProcess } from "./process.ts";
-import { V1Client } from "./v1_client.ts";
+import type { Event } from "../lib/protocol/events.ts";
+import { call, knock, signUp } from "./support/people.ts";
+import { ServerProcess } from "./support/process.ts";
+import { V1Client } from "./support/v1_client.ts";
 
 const SEED = Number(Deno.env.get("FUZZ_SEED") || Math.floor(Math.random() * 1e9));
 const ROUNDS = Number(Deno.env.get("FUZZ_ROUNDS") || 2);

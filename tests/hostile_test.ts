@@ -7,8 +7,8 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { Client, type Frame } from "./client.ts";
-import { ServerProcess } from "./process.ts";
+import { Client, type Frame } from "./support/client.ts";
+import { ServerProcess } from "./support/process.ts";
 import {
   closeFrame,
   concat,
@@ -20,8 +20,8 @@ import {
   RawClient,
   type RawFrame,
   type RawRequest,
-} from "./raw.ts";
-import { startServer } from "./server.ts";
+} from "./support/raw.ts";
+import { startServer } from "./support/server.ts";
 
 const TOWN = "town";
 const TARGET = `/ws/${TOWN}?username=mallory`;
@@ -956,7 +956,7 @@ function randomHandshake(random: Random): Uint8Array {
     "/echo",
     "/",
     "/health",
-    "/app.js",
+    "/page/app.js",
     "/ws/%F0%9F%98%80?username=m",
   ];
   const text = random.garble(handshake(random.pick(targets)), [

@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { EMPTY_ROOM_MS, Hub, type HubLimits, TYPING_MS } from "../hub.ts";
-import { ProtocolError } from "../lib/protocol.ts";
-import type { Member } from "../lib/room.ts";
-import { createHub, FakePeer, guest } from "./fake_hub.ts";
+import { ProtocolError } from "../lib/errors.ts";
+import type { Member } from "../lib/room/room.ts";
+import { createHub, FakePeer, guest } from "./support/fake_hub.ts";
 
 describe("Hub.join", () => {
   it("tells everyone who is online, then who joined, the joiner included", async () => {

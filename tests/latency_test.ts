@@ -2,10 +2,10 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
-import { type Attack, ATTACKS, type Order } from "./attack.ts";
-import { Client } from "./client.ts";
-import { call, quantile, signUp } from "./people.ts";
-import { ServerProcess } from "./process.ts";
+import { type Attack, ATTACKS, type Order } from "./support/attack.ts";
+import { Client } from "./support/client.ts";
+import { call, quantile, signUp } from "./support/people.ts";
+import { ServerProcess } from "./support/process.ts";
 
 /** Who talks, each as often as the server's default allows and no more. */
 const SPEAKERS = 6;

@@ -2,12 +2,12 @@
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { Client } from "./client.ts";
-import { createHub } from "./fake_hub.ts";
-import { call, knock, login, register, signUp, soon, Visitor } from "./people.ts";
-import { concat, frame, handshake, RawClient } from "./raw.ts";
-import { startServer, type TestServer } from "./server.ts";
-import { V1Client } from "./v1_client.ts";
+import { Client } from "./support/client.ts";
+import { createHub } from "./support/fake_hub.ts";
+import { call, knock, login, register, signUp, soon, Visitor } from "./support/people.ts";
+import { concat, frame, handshake, RawClient } from "./support/raw.ts";
+import { startServer, type TestServer } from "./support/server.ts";
+import { V1Client } from "./support/v1_client.ts";
 
 /** Runs a test on a server with these settings. Nothing unexpected may be in its log. */
 async function on(

@@ -2,11 +2,11 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { Client } from "./client.ts";
-import { ServerProcess } from "./process.ts";
-import { RawClient } from "./raw.ts";
-import { startServer, type TestServer } from "./server.ts";
-import { V1Client } from "./v1_client.ts";
+import { Client } from "./support/client.ts";
+import { ServerProcess } from "./support/process.ts";
+import { RawClient } from "./support/raw.ts";
+import { startServer, type TestServer } from "./support/server.ts";
+import { V1Client } from "./support/v1_client.ts";
 
 const CLIENTS = 20;
 const MESSAGES = 500;

@@ -2,12 +2,12 @@
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
-import type { ChatEvent, ErrorEvent, Event } from "../lib/protocol.ts";
-import { Client } from "./client.ts";
-import { account, createHub } from "./fake_hub.ts";
-import { type Answer, call, knock, signIn, signUp, soon } from "./people.ts";
-import { startServer, type TestServer } from "./server.ts";
-import { V1Client } from "./v1_client.ts";
+import type { ChatEvent, ErrorEvent, Event } from "../lib/protocol/events.ts";
+import { Client } from "./support/client.ts";
+import { account, createHub } from "./support/fake_hub.ts";
+import { type Answer, call, knock, signIn, signUp, soon } from "./support/people.ts";
+import { startServer, type TestServer } from "./support/server.ts";
+import { V1Client } from "./support/v1_client.ts";
 
 const ONLY_MODERATORS = "Only the room's owner or an admin may do this.";
 const PRIVATE = "This room is private. Ask its owner to let you in.";

@@ -1,12 +1,12 @@
 import { scryptSync } from "node:crypto";
 import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { Accounts } from "../lib/accounts.ts";
-import { MemoryEngine } from "../lib/engine_memory.ts";
-import { Passwords } from "../lib/passwords.ts";
-import { ProtocolError } from "../lib/protocol.ts";
-import { createSecret, hashSecret, isSecret } from "../lib/secrets.ts";
-import { quantile } from "./people.ts";
+import { MemoryEngine } from "../lib/engine/memory.ts";
+import { ProtocolError } from "../lib/errors.ts";
+import { Accounts } from "../lib/people/accounts.ts";
+import { Passwords } from "../lib/people/passwords.ts";
+import { createSecret, hashSecret, isSecret } from "../lib/people/secrets.ts";
+import { quantile } from "./support/people.ts";
 
 const PASSWORD = "correct horse battery";
 

@@ -1,18 +1,11 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import {
-  CLOSE,
-  type CloseReason,
-  type Command,
-  decode,
-  encode,
-  ERROR_CLOSE,
-  ERROR_STATUS,
-  type ErrorCode,
-  type Event,
-  type Format,
-  ProtocolError,
-} from "../lib/protocol.ts";
+import { type ErrorCode, ProtocolError } from "../lib/errors.ts";
+import { ERROR_STATUS } from "../lib/http/app.ts";
+import { CLOSE, type CloseReason, ERROR_CLOSE } from "../lib/protocol/codes.ts";
+import { type Command, decode } from "../lib/protocol/commands.ts";
+import { encode, type Format } from "../lib/protocol/encode.ts";
+import type { Event } from "../lib/protocol/events.ts";
 
 const limits = { maxMessageBytes: 20, maxFrameBytes: 120 };
 

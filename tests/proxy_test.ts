@@ -2,11 +2,11 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
-import { Client } from "./client.ts";
-import { call, knock, login, register, Visitor } from "./people.ts";
-import { frame, handshake, OPCODE, RawClient } from "./raw.ts";
-import { startServer, type TestServer } from "./server.ts";
-import { V1Client } from "./v1_client.ts";
+import { Client } from "./support/client.ts";
+import { call, knock, login, register, Visitor } from "./support/people.ts";
+import { frame, handshake, OPCODE, RawClient } from "./support/raw.ts";
+import { startServer, type TestServer } from "./support/server.ts";
+import { V1Client } from "./support/v1_client.ts";
 
 /** What a person should read when there is no nginx. */
 const NO_NGINX = "Skipped: nginx is not installed. Install it with: apt-get install -y nginx-light";

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { Refs } from "../lib/refs.ts";
+import { Refs } from "../lib/engine/refs.ts";
 
 describe("Refs", () => {
   it("knows a ref by who used it", () => {

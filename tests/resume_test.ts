@@ -1,17 +1,18 @@
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import type { Engine } from "../lib/engine.ts";
-import { MemoryEngine } from "../lib/engine_memory.ts";
-import { SqliteEngine } from "../lib/engine_sqlite.ts";
-import { type Event, SUBPROTOCOL, type WelcomeEvent } from "../lib/protocol.ts";
-import type { JoinRequest, Member, Resume } from "../lib/room.ts";
-import { TAIL } from "../lib/tail.ts";
-import { createSecret } from "../lib/secrets.ts";
-import { createHub, type FakeHubOptions, FakePeer, guest } from "./fake_hub.ts";
-import { Random, seeds } from "./random.ts";
-import { frame, handshake, OPCODE, RawClient } from "./raw.ts";
-import { startServer } from "./server.ts";
-import { V1Client } from "./v1_client.ts";
+import type { Engine } from "../lib/engine/engine.ts";
+import { MemoryEngine } from "../lib/engine/memory.ts";
+import { SqliteEngine } from "../lib/engine/sqlite.ts";
+import { createSecret } from "../lib/people/secrets.ts";
+import { SUBPROTOCOL } from "../lib/protocol/encode.ts";
+import type { Event, WelcomeEvent } from "../lib/protocol/events.ts";
+import { TAIL } from "../lib/room/recent.ts";
+import type { JoinRequest, Member, Resume } from "../lib/room/room.ts";
+import { createHub, type FakeHubOptions, FakePeer, guest } from "./support/fake_hub.ts";
+import { Random, seeds } from "./support/random.ts";
+import { frame, handshake, OPCODE, RawClient } from "./support/raw.ts";
+import { startServer } from "./support/server.ts";
+import { V1Client } from "./support/v1_client.ts";
 
 const ROOM = "r";
 

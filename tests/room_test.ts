@@ -2,9 +2,9 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
-import { Client } from "./client.ts";
-import { RawClient } from "./raw.ts";
-import { startServer, type TestServer } from "./server.ts";
+import { Client } from "./support/client.ts";
+import { RawClient } from "./support/raw.ts";
+import { startServer, type TestServer } from "./support/server.ts";
 
 let server: TestServer;
 let rooms = 0;

@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import type { LogEvent } from "../lib/engine.ts";
-import type { ChatEvent } from "../lib/protocol.ts";
-import { TAIL, Tail } from "../lib/tail.ts";
+import type { LogEvent } from "../lib/engine/engine.ts";
+import type { ChatEvent } from "../lib/protocol/events.ts";
+import { TAIL, Tail } from "../lib/room/recent.ts";
 
 const base = { room: "r", username: "alice", timestamp: "2026-01-02T03:04:05.678Z" };
 

@@ -5,8 +5,8 @@ import { describe, it } from "@std/testing/bdd";
 import { lineOf, printable, readCall } from "../public/chat.js";
 import { createKey } from "../public/cipher.js";
 import { readLine } from "../public/commands.js";
-import { startServer } from "./server.ts";
-import { V1Client } from "./v1_client.ts";
+import { startServer } from "./support/server.ts";
+import { V1Client } from "./support/v1_client.ts";
 
 const CHAT = new URL("../public/chat.js", import.meta.url).pathname;
 const CONNECTED = "Connected to WebSocket server. Type messages to send:";

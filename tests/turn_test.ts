@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { setImmediate } from "node:timers";
-import { createDefer } from "../lib/turn.ts";
+import { createDefer } from "../lib/time.ts";
 
 describe("createDefer", () => {
   it("puts off to the end of the turn, and from there to behind those who waited", async () => {

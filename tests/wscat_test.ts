@@ -2,8 +2,8 @@
 
 import { assertEquals } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
-import { Client } from "./client.ts";
-import { startServer, type TestServer } from "./server.ts";
+import { Client } from "./support/client.ts";
+import { startServer, type TestServer } from "./support/server.ts";
 
 /** How long a line that must come may take before the test fails, in milliseconds. */
 const PATIENCE_MS = 20_000;

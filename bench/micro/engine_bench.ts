@@ -1,9 +1,9 @@
 /** What it costs the engines to append messages: one alone, many in one turn, in one room and many. */
 
 import { setImmediate } from "node:timers";
-import type { Engine } from "../../lib/engine.ts";
-import { MemoryEngine } from "../../lib/engine_memory.ts";
-import { SqliteEngine } from "../../lib/engine_sqlite.ts";
+import type { Engine } from "../../lib/engine/engine.ts";
+import { MemoryEngine } from "../../lib/engine/memory.ts";
+import { SqliteEngine } from "../../lib/engine/sqlite.ts";
 
 let id = 0;
 const newId = () => String(++id);

@@ -2,9 +2,9 @@
 
 import { setImmediate } from "node:timers";
 import { Hub } from "../../hub.ts";
-import { MemoryEngine } from "../../lib/engine_memory.ts";
+import { MemoryEngine } from "../../lib/engine/memory.ts";
 import { createLogger } from "../../lib/logger.ts";
-import type { Member } from "../../lib/room.ts";
+import type { Member } from "../../lib/room/room.ts";
 
 const MESSAGES = 32;
 

@@ -1,6 +1,8 @@
 /** What it costs to read a frame from a client, and to write an event. */
 
-import { decode, encode, type Event } from "../../lib/protocol.ts";
+import { decode } from "../../lib/protocol/commands.ts";
+import { encode } from "../../lib/protocol/encode.ts";
+import type { Event } from "../../lib/protocol/events.ts";
 
 const limits = { maxMessageBytes: 4096, maxFrameBytes: 16384 };
 const words = "the quick brown fox jumps over the lazy dog ".repeat(100);

@@ -1,0 +1,61 @@
+/**
+ * Where a request carries the proof of who sent it, and where it is given one.
+ *
+ * @module
+ */
+
+import type { Context } from "hono";
+import { deleteCookie, getCookie, setCookie } from "hono/cookie";
+import type { Accounts, Identity } from "../people/accounts.ts";
+import { createSecret, isSecret } from "../people/secrets.ts";
+
+/** The cookie with an account's token. */
+const TOKEN_COOKIE = "hubbub_session";
+/** The cookie with a guest's secret. */
+const GUEST_COOKIE = "hubbub_guest";
+
+/** How long a browser keeps a guest's secret, in seconds. */
+const GUEST_SECONDS = 365 * 24 * 60 * 60;
+
+/** The token that a request carries: in `Authorization`, in `?token=`, or in a cookie. */
+export function readToken(c: Context): string | undefined {
+  const [, bearer] = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "") ?? [];
+  return bearer ?? c.req.query("token") ?? getCookie(c, TOKEN_COOKIE);
+}
+
+/**
+ * Says who sent a request: the account of its token, or a guest.
+ *
+ * @throws {ProtocolError} `unauthenticated` if the token is not one, or there are no guests here;
+ *   `bad_request` if the guest's secret can be none
+ */
+export async function identify(c: Context, accounts: Accounts): Promise<Identity> {
+  const token = readToken(c);
+  if (token !== undefined) return await accounts.authenticate(token);
+  return accounts.guest(c.req.query("session") ?? guestCookie(c));
+}
+
+/** Gives a browser the token of an account. Its scripts cannot read it. */
+export function giveToken(c: Context, token: string, seconds: number, isSecure: boolean): void {
+  setCookie(c, TOKEN_COOKIE, token, cookieOptions(seconds, isSecure));
+}
+
+/** Takes the token back. */
+export function takeToken(c: Context): void {
+  deleteCookie(c, TOKEN_COOKIE, { path: "/" });
+}
+
+/** Gives a browser a guest's secret, if it has none: then its tabs are one person. */
+export function giveGuestSecret(c: Context, isSecure: boolean): void {
+  if (guestCookie(c) !== undefined) return;
+  setCookie(c, GUEST_COOKIE, createSecret(), cookieOptions(GUEST_SECONDS, isSecure));
+}
+
+function guestCookie(c: Context): string | undefined {
+  const secret = getCookie(c, GUEST_COOKIE);
+  return secret !== undefined && isSecret(secret) ? secret : undefined;
+}
+
+function cookieOptions(maxAge: number, secure: boolean) {
+  return { httpOnly: true, sameSite: "Lax", path: "/", maxAge, secure } as const;
+}

@@ -1,0 +1,108 @@
+/**
+ * Passwords: hashed with scrypt (RFC 7914) on threads of their own, a few at a time.
+ *
+ * A hash is kept as a string in the PHC format: `$scrypt$ln=14,r=8,p=5$SALT$HASH`.
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import { randomBytes, scrypt, timingSafeEqual } from "node:crypto";
+import { ProtocolError } from "../errors.ts";
+
+/** Shortest password, in UTF-16 units. */
+export const MIN_PASSWORD_LENGTH = 8;
+
+/** Longest password, in UTF-16 units. */
+export const MAX_PASSWORD_LENGTH = 256;
+
+/** Cost (OWASP Password Storage Cheat Sheet: N = 2^14, r = 8, p = 5): 16 MiB and about 125 ms. */
+const COST = { ln: 14, r: 8, p: 5 };
+const SALT_BYTES = 16;
+const HASH_BYTES = 32;
+
+/** Most that may wait for a thread. One more is told to try later, at once. */
+const MAX_WAITING = 32;
+
+interface Cost {
+  ln: number;
+  r: number;
+  p: number;
+}
+
+/** Hashes and checks passwords, a bounded number at a time. */
+export class Passwords {
+  readonly #threads: number;
+  #running = 0;
+  readonly #waiting: (() => void)[] = [];
+  /** A hash of nobody's password, for names that nobody has. */
+  readonly #decoy = `${prefix(COST)}$${encode(randomBytes(SALT_BYTES))}$${
+    encode(randomBytes(HASH_BYTES))
+  }`;
+
+  /** @param threads how many may be hashed at a time */
+  constructor(threads: number) {
+    this.#threads = threads;
+  }
+
+  /**
+   * Hashes a password with a new salt.
+   *
+   * @throws {ProtocolError} `unavailable` if too many wait already
+   */
+  async hash(password: string): Promise<string> {
+    const salt = randomBytes(SALT_BYTES);
+    const hash = await this.#derive(password, salt, COST);
+    return `${prefix(COST)}$${encode(salt)}$${encode(hash)}`;
+  }
+
+  /**
+   * Whether a password is the one that was hashed. Without a hash it is not, and that takes as long.
+   *
+   * @throws {ProtocolError} `unavailable` if too many wait already
+   */
+  async check(password: string, hash: string | undefined): Promise<boolean> {
+    const [, , cost, salt, expected] = (hash ?? this.#decoy).split("$");
+    const [ln, r, p] = cost!.split(",").map((part) => Number(part.split("=")[1]));
+    const actual = await this.#derive(password, decode(salt!), { ln: ln!, r: r!, p: p! });
+    return timingSafeEqual(actual, decode(expected!)) && hash !== undefined;
+  }
+
+  async #derive(password: string, salt: Uint8Array, { ln, r, p }: Cost): Promise<Uint8Array> {
+    if (this.#running >= this.#threads) {
+      if (this.#waiting.length >= MAX_WAITING) {
+        const sentence = "Too many people sign in at the moment. Try again in a few seconds.";
+        throw new ProtocolError("unavailable", sentence);
+      }
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    } else this.#running++;
+    try {
+      return await new Promise((resolve, reject) => {
+        // One form for one password, however it was typed (RFC 8265, section 4.2).
+        const options = { N: 2 ** ln, r, p, maxmem: 256 * 2 ** ln * r };
+        scrypt(password.normalize("NFC"), salt, HASH_BYTES, options, (error, key) => {
+          if (error) reject(error);
+          else resolve(key);
+        });
+      });
+    } finally {
+      // A thread goes from hand to hand, so that nobody comes in between and there is one too many.
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#running--;
+      else next();
+    }
+  }
+}
+
+function prefix({ ln, r, p }: Cost): string {
+  return `$scrypt$ln=${ln},r=${r},p=${p}`;
+}
+
+/** Base64 without padding, as PHC strings have it. */
+function encode(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("base64").replace(/=+$/, "");
+}
+
+function decode(text: string): Uint8Array {
+  return Buffer.from(text, "base64");
+}

@@ -1,0 +1,283 @@
+/**
+ * What clients ask for: every command, and how a frame is read.
+ *
+ * @module
+ */
+
+import { badRequest, ProtocolError } from "../errors.ts";
+import { type Format, isLongerThan } from "./encode.ts";
+
+/** The client's own id of a command: it comes back with whatever answers the command. */
+interface CommandBase {
+  /** 1 to 64 characters. */
+  readonly ref?: string;
+}
+
+/** Says something to the room. */
+export interface ChatCommand extends CommandBase {
+  readonly type: "chat";
+  readonly content: string;
+}
+
+/** Says that one types, or no longer does. It ends by itself after 5 seconds. */
+export interface TypingCommand extends CommandBase {
+  readonly type: "typing";
+  readonly active: boolean;
+}
+
+/** Says something to one person in the room. */
+export interface DmCommand extends CommandBase {
+  readonly type: "dm";
+  readonly to: string;
+  readonly content: string;
+}
+
+/** Asks for messages before or after a `seq`, or for the newest. */
+export interface HistoryCommand extends CommandBase {
+  readonly type: "history";
+  readonly before?: number;
+  readonly after?: number;
+  /** 1 to 100. @default 50 */
+  readonly limit: number;
+}
+
+/** Asks for a `pong`. */
+export interface PingCommand extends CommandBase {
+  readonly type: "ping";
+}
+
+/** Gives one's own message another text. */
+export interface EditCommand extends CommandBase {
+  readonly type: "edit";
+  readonly id: string;
+  readonly content: string;
+}
+
+/** Takes one's own message back. */
+export interface DeleteCommand extends CommandBase {
+  readonly type: "delete";
+  readonly id: string;
+}
+
+/** Removes somebody from the room, for good with `ban`. For its owner and for admins. */
+export interface KickCommand extends CommandBase {
+  readonly type: "kick";
+  readonly username: string;
+  /** What the one who is removed is told; at most 200 characters. */
+  readonly reason?: string;
+  readonly ban?: boolean;
+}
+
+/** Changes the room's settings, those that are named. For its owner and for admins. */
+export interface RoomCommand extends CommandBase, RoomChange {
+  readonly type: "room";
+}
+
+/** New settings of a room; what is absent stays. */
+export interface RoomChange {
+  /** Whether only members may come in. */
+  readonly private?: boolean;
+  /** The accounts that may; at most 200 names. */
+  readonly members?: readonly string[];
+  /** Names that are no longer banned. */
+  readonly unban?: readonly string[];
+}
+
+/** Anything a client may ask for. */
+export type Command =
+  | ChatCommand
+  | TypingCommand
+  | DmCommand
+  | HistoryCommand
+  | PingCommand
+  | EditCommand
+  | DeleteCommand
+  | KickCommand
+  | RoomCommand;
+
+/** How large what a client sends may be. */
+export interface SizeLimits {
+  /** UTF-8 bytes of one message's content; `Infinity` for no limit. */
+  readonly maxMessageBytes: number;
+  /** UTF-8 bytes of one whole frame; `Infinity` for no limit. */
+  readonly maxFrameBytes: number;
+}
+
+/** Longest `ref` and `id`, in UTF-16 units. */
+export const MAX_REF_LENGTH = 64;
+
+/** Most messages that one `history` command may ask for. */
+export const MAX_PAGE = 100;
+
+/** How many it gets that names no number. */
+const DEFAULT_PAGE = 50;
+
+/**
+ * Reads one text frame.
+ *
+ * A JSON object whose `type` is a string is a command. For plain clients any other text is a
+ * message, and in the raw format every text is: whoever relays text can tell of no command.
+ *
+ * @throws {ProtocolError} `too_big`, or `bad_request` with what is wrong
+ */
+export function decode(text: string, format: Format, limits: SizeLimits): Command {
+  if (isLongerThan(text, limits.maxFrameBytes)) {
+    throw new ProtocolError("too_big", `A frame may have at most ${limits.maxFrameBytes} bytes.`);
+  }
+  const object = format === "raw" ? undefined : parseCommandObject(text);
+  if (object !== undefined) return readCommand(object, limits);
+  if (format === "v1") throw badRequest("A frame must be a JSON object with a type.");
+  return { type: "chat", content: readContent(text, limits) };
+}
+
+/** The `ref` that a frame seems to have, without reading the frame: for one that is refused as it is. */
+export function peekRef(text: string): string | undefined {
+  return /"ref"\s*:\s*"([^"\\]{1,64})"/.exec(text)?.[1];
+}
+
+/** The JSON object that a frame holds, if it is one with a `type`. */
+function parseCommandObject(text: string): Record<string, unknown> | undefined {
+  if (!/^\s*\{/.test(text)) return undefined;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const object = value as Record<string, unknown>;
+  return typeof object.type === "string" ? object : undefined;
+}
+
+function readCommand(object: Record<string, unknown>, limits: SizeLimits): Command {
+  const base = object.ref === undefined ? {} : { ref: readId("ref", object.ref) };
+  try {
+    return { ...readFields(object, limits), ...base };
+  } catch (error) {
+    if (error instanceof ProtocolError) {
+      throw new ProtocolError(error.code, error.message, base);
+    }
+    throw error;
+  }
+}
+
+function readFields(object: Record<string, unknown>, limits: SizeLimits): Command {
+  switch (object.type) {
+    case "chat":
+      return { type: "chat", content: readContent(object.content, limits) };
+    case "typing":
+      if (typeof object.active !== "boolean") throw badRequest("active must be true or false.");
+      return { type: "typing", active: object.active };
+    case "dm":
+      if (typeof object.to !== "string") throw badRequest("to must be a name.");
+      return { type: "dm", to: object.to, content: readContent(object.content, limits) };
+    case "history":
+      return { type: "history", ...readRange(object) };
+    case "ping":
+      return { type: "ping" };
+    case "edit": {
+      const id = readId("id", object.id);
+      return { type: "edit", id, content: readContent(object.content, limits) };
+    }
+    case "delete":
+      return { type: "delete", id: readId("id", object.id) };
+    case "kick":
+      return { type: "kick", ...readKick(object) };
+    case "room":
+      return { type: "room", ...readRoomChange(object) };
+    default:
+      throw badRequest("This type of command is unknown.");
+  }
+}
+
+/** Longest reason for a kick, in UTF-16 units. */
+const MAX_REASON_LENGTH = 200;
+
+/** Most names in a list of a room's settings. */
+export const MAX_LISTED_NAMES = 200;
+
+function readKick({ username, reason, ban }: Record<string, unknown>) {
+  if (typeof username !== "string") throw badRequest("username must be a name.");
+  if (reason !== undefined && (typeof reason !== "string" || reason.length > MAX_REASON_LENGTH)) {
+    throw badRequest(`reason must be a text of at most ${MAX_REASON_LENGTH} characters.`);
+  }
+  if (ban !== undefined && typeof ban !== "boolean") throw badRequest("ban must be true or false.");
+  return { username, ...(reason !== undefined && { reason }), ...(ban !== undefined && { ban }) };
+}
+
+/**
+ * Reads new settings of a room.
+ *
+ * @throws {ProtocolError} `bad_request` if a field is wrong or none is there
+ */
+export function readRoomChange(object: Record<string, unknown>): RoomChange {
+  const { private: isPrivate, members, unban } = object;
+  if (isPrivate !== undefined && typeof isPrivate !== "boolean") {
+    throw badRequest("private must be true or false.");
+  }
+  if (isPrivate === undefined && members === undefined && unban === undefined) {
+    throw badRequest("Name at least one of private, members and unban.");
+  }
+  return {
+    ...(isPrivate !== undefined && { private: isPrivate }),
+    ...(members !== undefined && { members: readNames("members", members) }),
+    ...(unban !== undefined && { unban: readNames("unban", unban) }),
+  };
+}
+
+function readNames(name: string, value: unknown): string[] {
+  if (
+    !Array.isArray(value) || value.length > MAX_LISTED_NAMES ||
+    !value.every((item) => typeof item === "string")
+  ) {
+    throw badRequest(`${name} must be a list of at most ${MAX_LISTED_NAMES} names.`);
+  }
+  return value;
+}
+
+function readId(name: string, value: unknown): string {
+  if (typeof value !== "string" || value.length === 0 || value.length > MAX_REF_LENGTH) {
+    throw badRequest(`${name} must be a string of 1 to ${MAX_REF_LENGTH} characters.`);
+  }
+  return value;
+}
+
+function readRange({ before, after, limit }: Record<string, unknown>) {
+  if (before !== undefined && after !== undefined) {
+    throw badRequest("Ask for messages before or after a number, not both.");
+  }
+  return {
+    ...(before !== undefined && { before: readWhole("before", before, 1) }),
+    ...(after !== undefined && { after: readWhole("after", after, 0) }),
+    limit: limit === undefined ? DEFAULT_PAGE : readWhole("limit", limit, 1, MAX_PAGE),
+  };
+}
+
+function readWhole(
+  name: string,
+  value: unknown,
+  least: number,
+  most = Number.MAX_SAFE_INTEGER,
+): number {
+  if (!Number.isInteger(value) || (value as number) < least || (value as number) > most) {
+    throw badRequest(`${name} must be a whole number from ${least} to ${most}.`);
+  }
+  return value as number;
+}
+
+function readContent(content: unknown, limits: SizeLimits): string {
+  if (typeof content !== "string") throw badRequest("content must be a string.");
+  if (isLongerThan(content, limits.maxMessageBytes)) {
+    const { maxMessageBytes } = limits;
+    throw new ProtocolError(
+      "too_big",
+      `A message may have at most ${maxMessageBytes} bytes of text.`,
+    );
+  }
+  if (content.trim() === "") throw badRequest("A message must not be empty.");
+  if (/[\p{Cc}--[\t\n\r]]/v.test(content) || !content.isWellFormed()) {
+    throw badRequest(
+      "A message must be Unicode text without control characters other than tab and line break.",
+    );
+  }
+  return content;
+}

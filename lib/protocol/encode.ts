@@ -1,0 +1,131 @@
+/**
+ * How events are written: as JSON, as lines for people, as bare texts; and several in one frame.
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import type { Event } from "./events.ts";
+
+/**
+ * How a connection wants its events: `v1` is `chat.v1`, the whole protocol; the others are for plain
+ * clients, as JSON objects, as lines for people, or as bare message texts.
+ */
+export type Format = "v1" | "json" | "text" | "raw";
+
+/** The subprotocol that serious clients ask for. */
+export const SUBPROTOCOL = "chat.v1";
+
+/**
+ * Writes one event in one format.
+ *
+ * @returns the event's text, or `undefined` if that format does not carry such an event
+ */
+export function encode(event: Event, format: Format): string | undefined {
+  switch (format) {
+    case "v1":
+      return JSON.stringify(event);
+    case "json":
+      if (event.type === "online_users") {
+        // The names are in the content already.
+        const { users: _, ...plain } = event;
+        return JSON.stringify(plain);
+      }
+      return isForPlainClients(event) ? JSON.stringify(event) : undefined;
+    case "text":
+      return isForPlainClients(event) ? encodeLine(event) : undefined;
+    case "raw":
+      if (event.type === "chat") return event.content;
+      return event.type === "error" ? encodeLine(event) : undefined;
+  }
+}
+
+/**
+ * Whether plain clients are sent an event: the four that they know, what they asked for with a
+ * command, and what somebody tells them alone.
+ */
+function isForPlainClients(event: Event): boolean {
+  switch (event.type) {
+    case "presence":
+    case "typing":
+    case "welcome":
+    case "message_updated":
+    case "message_deleted":
+      return false;
+    default:
+      return true;
+  }
+}
+
+function encodeLine(event: Event): string | undefined {
+  switch (event.type) {
+    case "chat":
+      return `${event.username}: ${setIn(event.content)}`;
+    case "dm":
+      return `${event.username} to ${event.to} alone: ${setIn(event.content)}`;
+    case "user_joined":
+      return `User '${event.username}' joined the chat`;
+    case "user_left":
+      return `User '${event.username}' left the chat`;
+    case "online_users":
+      return `Online: ${event.content.replaceAll(",", ", ")}`;
+    case "error":
+      return `Error: ${event.content}`;
+    case "pong":
+      return "Pong";
+    case "history":
+      return event.messages.map(encodeLine).join("\n");
+    default:
+      return undefined;
+  }
+}
+
+/** Sets further lines in, so that nobody can write a line in another's name. */
+function setIn(content: string): string {
+  return content.replace(/\r\n?|\n/g, "\n  ");
+}
+
+/** Most bytes of a `chat.v1` frame with several events. */
+const MAX_BATCH_BYTES = 64 * 1024;
+
+/**
+ * Puts the texts of `chat.v1` events into as few frames as may be: a single event stands alone,
+ * several are an array, and no array is longer than 64 KiB.
+ */
+export function frameEvents(texts: readonly string[]): string[] {
+  if (texts.length === 1) return [texts[0]!];
+  const frames: string[] = [];
+  let start = 0;
+  let length = 2;
+  for (let i = 0; i < texts.length; i++) {
+    const next = Buffer.byteLength(texts[i]!) + 1;
+    if (i > start && length + next > MAX_BATCH_BYTES) {
+      frames.push(frameOf(texts, start, i));
+      start = i;
+      length = 2;
+    }
+    length += next;
+  }
+  if (start < texts.length) frames.push(frameOf(texts, start, texts.length));
+  return frames;
+}
+
+/** The same frames with more events at their end. The last frame may be one that others are sent. */
+export function extendFrames(frames: readonly string[], texts: readonly string[]): string[] {
+  const last = frames.at(-1);
+  if (last === undefined) return frameEvents(texts);
+  const body = last.startsWith("[") ? last.slice(1, -1) : last;
+  const longer = `[${body},${texts.join(",")}]`;
+  if (isLongerThan(longer, MAX_BATCH_BYTES)) return [...frames, ...frameEvents(texts)];
+  return [...frames.slice(0, -1), longer];
+}
+
+function frameOf(texts: readonly string[], start: number, end: number): string {
+  return end - start === 1 ? texts[start]! : `[${texts.slice(start, end).join(",")}]`;
+}
+
+/** Whether a text has more UTF-8 bytes than `limit`. A unit of UTF-16 is one to three of them. */
+export function isLongerThan(text: string, limit: number): boolean {
+  if (text.length * 3 <= limit) return false;
+  return text.length > limit || Buffer.byteLength(text) > limit;
+}

@@ -1,0 +1,102 @@
+/**
+ * Who may be in a room and who decides that: how a room's settings are changed.
+ *
+ * @module
+ */
+
+import type { Ban, Engine, RoomSettings } from "../engine/engine.ts";
+import { ProtocolError } from "../errors.ts";
+import { LOBBY, nameKey, parseName } from "../names.ts";
+import type { Identity } from "../people/accounts.ts";
+import type { RoomChange } from "../protocol/commands.ts";
+import { roleIn } from "./room.ts";
+
+/** Most rooms that one account may own. */
+const MAX_OWNED_ROOMS = 100;
+
+/** Most bans of one room: then the oldest is forgotten. */
+const MAX_BANS = 1000;
+
+/** Changes the settings of rooms, one change after the other, so that none is lost. */
+export class Settings {
+  readonly #engine: Engine;
+  /** Resolves when the last change is done. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** @param engine where settings are kept; it tells the rooms of every change */
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /**
+   * Changes a room's settings, for its owner or an admin. A room that nobody owns belongs from then
+   * on to who changes them.
+   *
+   * @throws {ProtocolError} `forbidden`, or `not_found` if a member has no account
+   * @throws {NameError} if a member's name can be none
+   */
+  change(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
+    return this.#update(room, async (before) => {
+      const owner = await this.#checkChange(room, before, identity);
+      const unbanned = new Set(change.unban?.map(nameKey));
+      return {
+        owner,
+        isPrivate: change.private ?? before.isPrivate,
+        members: change.members ? await this.#accountKeys(change.members) : before.members,
+        bans: before.bans.filter(({ key }) => !unbanned.has(key)),
+      };
+    });
+  }
+
+  /** Keeps somebody out of a room. */
+  ban(room: string, ban: Ban): Promise<RoomSettings> {
+    return this.#update(room, (before) => {
+      return Promise.resolve({ ...before, bans: [...before.bans, ban].slice(-MAX_BANS) });
+    });
+  }
+
+  #update(
+    room: string,
+    change: (before: RoomSettings) => Promise<RoomSettings>,
+  ): Promise<RoomSettings> {
+    const changed = this.#last.then(async () => {
+      const settings = await change(await this.#engine.settings(room));
+      await this.#engine.setSettings(room, settings);
+      return settings;
+    });
+    this.#last = changed.catch(() => {});
+    return changed;
+  }
+
+  /** Checks that somebody may change a room's settings. Returns whose the room then is. */
+  async #checkChange(room: string, settings: RoomSettings, identity: Identity): Promise<string> {
+    const { account } = identity;
+    const { owner } = settings;
+    const role = roleIn(settings, identity);
+    if (account === undefined || (role === "member" && owner !== undefined)) throw notModerator();
+    if (role !== "admin" && room === LOBBY) {
+      throw new ProtocolError("forbidden", "The lobby is for everyone.");
+    }
+    if (owner !== undefined) return owner;
+    if (await this.#engine.countOwned(account.key) >= MAX_OWNED_ROOMS) {
+      throw new ProtocolError("forbidden", `An account may own ${MAX_OWNED_ROOMS} rooms.`);
+    }
+    return account.key;
+  }
+
+  /** The keys of accounts with these names. */
+  async #accountKeys(names: readonly string[]): Promise<string[]> {
+    const keys = names.map((name) => nameKey(parseName("username", name)));
+    for (const [i, key] of keys.entries()) {
+      if (await this.#engine.account(key) === undefined) {
+        throw new ProtocolError("not_found", `There is no account of the name ${names[i]}.`);
+      }
+    }
+    return keys;
+  }
+}
+
+/** What somebody is told who may not moderate. */
+export function notModerator(): ProtocolError {
+  return new ProtocolError("forbidden", "Only the room's owner or an admin may do this.");
+}

@@ -1,0 +1,81 @@
+/** How the code is laid out: what may import what. */
+
+import { assert, assertEquals } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+
+const ROOT = new URL("..", import.meta.url);
+
+/** The floors of the house, from the ground up. A file imports from its own place or from below. */
+const FLOORS: readonly (readonly string[])[] = [
+  ["lib/"],
+  ["lib/protocol/"],
+  ["lib/delivery/", "lib/people/"],
+  ["lib/http/", "lib/engine/"],
+  ["lib/room/"],
+  ["hub.ts"],
+  ["main.ts"],
+];
+
+/** The folder that a file stands in, or the file itself at the top. */
+function placeOf(file: string): string {
+  return file.includes("/") ? file.slice(0, file.lastIndexOf("/") + 1) : file;
+}
+
+function floorOf(file: string): number {
+  const floor = FLOORS.findIndex((places) => places.includes(placeOf(file)));
+  assert(floor >= 0, `${file} stands on no floor.`);
+  return floor;
+}
+
+async function* walk(folder: string): AsyncGenerator<string> {
+  for await (const { name, isDirectory } of Deno.readDir(new URL(folder, ROOT))) {
+    if (isDirectory) yield* walk(`${folder}${name}/`);
+    else if (name.endsWith(".ts")) yield `${folder}${name}`;
+  }
+}
+
+/** The server's own files that a file imports, types included. */
+async function importsOf(file: string): Promise<string[]> {
+  const text = await Deno.readTextFile(new URL(file, ROOT));
+  const found = text.matchAll(/(?:from|import\()\s*"(\.{1,2}\/[^"]+)"/g);
+  return [...found].map(([, path]) =>
+    new URL(path!, new URL(file, ROOT)).href.slice(ROOT.href.length)
+  );
+}
+
+const files = ["main.ts", "hub.ts", ...await Array.fromAsync(walk("lib/"))].sort();
+const imports = new Map<string, string[]>();
+for (const file of files) imports.set(file, await importsOf(file));
+
+/** Imports that still run up, each until its part of the house is rebuilt. */
+const STILL_UP = [
+  "lib/delivery/delivery.ts -> lib/room/room.ts",
+  "lib/delivery/pace.ts -> lib/room/room.ts",
+  "lib/http/api.ts -> lib/engine/engine.ts",
+  "lib/http/app.ts -> lib/engine/engine.ts",
+  "lib/http/app.ts -> lib/room/room.ts",
+];
+
+describe("An import", () => {
+  it("never runs up, nor between folders of one floor", () => {
+    const wrong: string[] = [];
+    for (const [file, targets] of imports) {
+      for (const target of targets) {
+        const isBelow = floorOf(target) < floorOf(file);
+        if (!isBelow && placeOf(target) !== placeOf(file)) wrong.push(`${file} -> ${target}`);
+      }
+    }
+    assertEquals(wrong, STILL_UP);
+  });
+
+  it("never leads back to where it came from", () => {
+    const done = new Set<string>();
+    const visit = (file: string, path: readonly string[]): void => {
+      assert(!path.includes(file), `A circle: ${[...path, file].join(" -> ")}`);
+      if (done.has(file)) return;
+      for (const target of imports.get(file)!) visit(target, [...path, file]);
+      done.add(file);
+    };
+    for (const file of files) visit(file, []);
+  });
+});

@@ -1,0 +1,143 @@
+/** A hub with fake peers, whose clock and whose turns of the event loop a test moves by hand. */
+
+import { setImmediate } from "node:timers";
+import { Hub, type HubLimits, type HubOptions } from "../../hub.ts";
+import type { Peer } from "../../lib/delivery/outbox.ts";
+import type { Engine, EngineOptions } from "../../lib/engine/engine.ts";
+import { MemoryEngine } from "../../lib/engine/memory.ts";
+import { createLogger } from "../../lib/logger.ts";
+import type { Identity } from "../../lib/people/accounts.ts";
+import type { Event } from "../../lib/protocol/events.ts";
+import type { JoinRequest } from "../../lib/room/room.ts";
+
+/** A connection that takes what it is sent, unless it is stalled: then everything waits. */
+export class FakePeer implements Peer {
+  readonly sent: string[] = [];
+  closed: number | undefined;
+  bufferedAmount = 0;
+  isStalled = false;
+
+  send(data: string): void {
+    this.sent.push(data);
+    if (this.isStalled) this.bufferedAmount += data.length;
+  }
+
+  close(code: number): void {
+    this.closed ??= code;
+  }
+
+  /** Takes all that waits, and does not stall any more. */
+  drain(): void {
+    this.isStalled = false;
+    this.bufferedAmount = 0;
+  }
+
+  /** The events it was sent since the last call, out of whatever frames; or of the first of them. */
+  events(frames = Infinity): Event[] {
+    return this.sent.splice(0, frames).flatMap((text) => JSON.parse(text));
+  }
+
+  /** What it was sent since the last call, each frame in short. */
+  read(): string[] {
+    return this.sent.splice(0).map((text) => {
+      const { type, content, history } = JSON.parse(text);
+      return `${type}${history ? " again" : ""}: ${content}`;
+    });
+  }
+}
+
+/** A guest: whoever has this secret. */
+export function guest(secret: string, isProven = false): Identity {
+  return { person: `guest:${secret}`, secret, isProven };
+}
+
+/** Somebody who is signed in. */
+export function account(key: string, { isAdmin = false, expiresAt = Infinity } = {}): Identity {
+  const account = { key, username: key, isAdmin, tokenHash: `token of ${key}`, expiresAt };
+  return { person: `account:${key}`, account, isProven: true };
+}
+
+/** Settings of the engine behind a hub. */
+export interface FakeHubOptions {
+  /** @default 1000 */
+  keep?: number;
+  /** Where the ids begin. @default 0 */
+  firstId?: number;
+  /** @default a {@linkcode MemoryEngine} */
+  open?: (options: EngineOptions & Pick<HubOptions, "defer">) => Engine;
+}
+
+/** A hub whose clock and whose turns of the event loop the test moves by hand. */
+export function createHub(
+  limits: Partial<HubLimits> = {},
+  changed: Partial<Engine> = {},
+  { keep = 1000, firstId = 0, open = (options) => new MemoryEngine(options) }: FakeHubOptions = {},
+) {
+  let time = 0;
+  let id = firstId;
+  let deferred: (() => void)[] = [];
+  let timers: { due: number; callback: () => void }[] = [];
+  const log: string[] = [];
+  const newId = () => String(++id);
+  const clock = () => time;
+  const defer = (callback: () => void) => void deferred.push(callback);
+  const engine = Object.assign(open({ clock, newId, keep, leaseMs: 30_000, defer }), changed);
+  const hub = new Hub({
+    engine,
+    limits: {
+      maxMessageBytes: 4096,
+      maxFrameBytes: 16384,
+      maxRooms: 100,
+      historySize: 50,
+      sendQueueFrames: 256,
+      sendQueueBytes: 1_000_000,
+      writeWaitMs: 10_000,
+      messageRate: { perSecond: Infinity, burst: Infinity },
+      ...limits,
+    },
+    log: createLogger({ level: "debug", write: (line) => log.push(line) }),
+    clock,
+    date: clock,
+    defer,
+    after: (ms, callback) => timers.push({ due: time + ms, callback }),
+    newId,
+  });
+  const join = async (username?: string, request: Partial<JoinRequest> = {}) => {
+    const peer = new FakePeer();
+    const name = username === undefined ? {} : { username };
+    const full = { room: "r", ...name, identity: guest(newId()), ...request };
+    await hub.admit(full);
+    return { peer, member: hub.join(peer, full) };
+  };
+  /** Ends the turn of the event loop. */
+  const turn = () => {
+    const callbacks = deferred;
+    deferred = [];
+    for (const callback of callbacks) callback();
+  };
+  return {
+    hub,
+    engine,
+    join,
+    log,
+    turn,
+    /** Ends turns until nothing waits for an answer or for the end of a turn. */
+    async settle() {
+      do {
+        turn();
+        await new Promise((resolve) => setImmediate(resolve));
+      } while (deferred.length > 0);
+    },
+    /** Lets time pass. */
+    pass(ms: number) {
+      time += ms;
+      const due = timers.filter((timer) => timer.due <= time);
+      timers = timers.filter((timer) => timer.due > time);
+      for (const { callback } of due) callback();
+    },
+    /** Callbacks that wait for the end of the turn. */
+    get waiting() {
+      return deferred.length;
+    },
+  };
+}

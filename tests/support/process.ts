@@ -1,0 +1,155 @@
+/** The server as people run it: a process of its own, on a free port of the loopback address. */
+
+import { AssertionError } from "@std/assert";
+import { TEST_ENV } from "./server.ts";
+
+/** How long something that must happen may take before the test fails, in milliseconds. */
+const PATIENCE_MS = 30_000;
+
+const ROOT = new URL("../..", import.meta.url);
+
+export interface LogLine {
+  time: string;
+  level: string;
+  msg: string;
+  [field: string]: unknown;
+}
+
+/** How a process ended. */
+export interface Exit {
+  code: number;
+  signal: Deno.Signal | null;
+}
+
+export interface ProcessOptions {
+  /** Settings beside the defaults, as environment variables. */
+  env?: Record<string, string>;
+  /** Most open files the process may have. @default as many as this process */
+  maxOpenFiles?: number;
+}
+
+/** A server process. Disposing of it kills it, if it still runs. */
+export class ServerProcess implements AsyncDisposable {
+  /** The log lines so far. */
+  readonly log: LogLine[] = [];
+  /** What it has written to standard error so far. */
+  stderr = "";
+  /** How it ended. */
+  readonly exited: Promise<Exit>;
+  #port = 0;
+  readonly #child: Deno.ChildProcess;
+  /** Resolves when both outputs have been read to their end. */
+  readonly #outputs: Promise<unknown>;
+  #hasEnded = false;
+  #wake: () => void = () => {};
+
+  private constructor(child: Deno.ChildProcess) {
+    this.#child = child;
+    this.#outputs = Promise.all([this.#readLog(child.stdout), this.#readErrors(child.stderr)]);
+    this.exited = this.#watch();
+  }
+
+  /** Starts a server and waits until it listens. */
+  static async start({ env = {}, maxOpenFiles }: ProcessOptions = {}): Promise<ServerProcess> {
+    const command = [Deno.execPath(), "run", "-A", "main.ts"];
+    if (maxOpenFiles !== undefined) {
+      command.unshift("sh", "-c", `ulimit -n ${maxOpenFiles}; exec "$@"`, "sh");
+    }
+    const [program, ...args] = command;
+    const child = new Deno.Command(program!, {
+      args,
+      cwd: ROOT,
+      env: { ...TEST_ENV, ...env },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const server = new ServerProcess(child);
+    try {
+      const { msg } = await server.logLine(({ msg }) => msg.startsWith("Server starting on :"));
+      server.#port = Number(msg.split(":")[1]);
+    } catch (error) {
+      await server[Symbol.asyncDispose]();
+      throw error;
+    }
+    return server;
+  }
+
+  get pid(): number {
+    return this.#child.pid;
+  }
+
+  /** The port it listens on. */
+  get port(): number {
+    return this.#port;
+  }
+
+  /** `http://127.0.0.1:PORT` */
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** `ws://127.0.0.1:PORT` */
+  get ws(): string {
+    return `ws://127.0.0.1:${this.#port}`;
+  }
+
+  /** The first log line of which `isWanted` is true, be it written already or yet to come. */
+  async logLine(isWanted: (line: LogLine) => boolean): Promise<LogLine> {
+    const stop = AbortSignal.timeout(PATIENCE_MS);
+    stop.onabort = () => this.#wake();
+    for (let next = 0;; next++) {
+      while (next === this.log.length) {
+        if (this.#hasEnded) this.#fail("The server process ended");
+        if (stop.aborted) this.#fail("The server did not write the log line");
+        await new Promise<void>((resolve) => this.#wake = resolve);
+      }
+      if (isWanted(this.log[next]!)) {
+        stop.onabort = null;
+        return this.log[next]!;
+      }
+    }
+  }
+
+  /** Sends a signal. */
+  kill(signal: Deno.Signal): void {
+    if (!this.#hasEnded) this.#child.kill(signal);
+  }
+
+  /** Sends a signal and waits for the end. */
+  async stop(signal: Deno.Signal = "SIGTERM"): Promise<Exit> {
+    this.kill(signal);
+    return await this.exited;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop("SIGKILL");
+  }
+
+  async #watch(): Promise<Exit> {
+    const { code, signal } = await this.#child.status;
+    await this.#outputs;
+    this.#hasEnded = true;
+    this.#wake();
+    return { code, signal };
+  }
+
+  async #readLog(stdout: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<void> {
+    let rest = "";
+    for await (const text of stdout.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) this.log.push(JSON.parse(line));
+      this.#wake();
+    }
+  }
+
+  async #readErrors(stderr: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<void> {
+    for await (const text of stderr.pipeThrough(new TextDecoderStream())) this.stderr += text;
+  }
+
+  #fail(what: string): never {
+    const log = this.log.map((line) => JSON.stringify(line)).join("\n");
+    throw new AssertionError(`${what}.\n${log}\n${this.stderr}`);
+  }
+}
