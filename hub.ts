@@ -17,22 +17,22 @@
  */
 
 import { Buffer } from "node:buffer";
-import { Outgoing } from "./lib/delivery/batch.ts";
+import { EncodedEvent } from "./lib/delivery/batch.ts";
 import { Delivery } from "./lib/delivery/delivery.ts";
 import { Outbox, type OutboxLimits, type Peer } from "./lib/delivery/outbox.ts";
 import {
   type Engine,
+  type EngineEvent,
   EVERYWHERE,
   type LogEvent,
   nameInUseError,
-  type News,
   nobodyError,
   type Presence,
   type PrivateMessage,
   type Receipt,
   type RoomSettings,
 } from "./lib/engine/engine.ts";
-import { ProtocolError } from "./lib/errors.ts";
+import { ChatError } from "./lib/errors.ts";
 import { errorFields, type Logger } from "./lib/logger.ts";
 import { ANONYMOUS, NameError, nameKey } from "./lib/names.ts";
 import type { Identity } from "./lib/people/accounts.ts";
@@ -49,9 +49,9 @@ import {
 } from "./lib/protocol/commands.ts";
 import type { AckEvent, ChatEvent, DmEvent, Event, HistoryEvent } from "./lib/protocol/events.ts";
 import { type Rate, TokenBucket } from "./lib/rate_limit.ts";
-import { joinNotices, Notices } from "./lib/room/notices.ts";
-import { notModerator, Settings } from "./lib/room/permissions.ts";
-import { TAIL, Tail } from "./lib/room/recent.ts";
+import { JoinNotices, joinNotices } from "./lib/room/notices.ts";
+import { notModerator, Permissions } from "./lib/room/permissions.ts";
+import { RecentEvents, TAIL } from "./lib/room/recent.ts";
 import { CROWD, type JoinRequest, Member, roleIn, Room } from "./lib/room/room.ts";
 
 /** Every bound the hub keeps. */
@@ -108,8 +108,8 @@ export class Hub {
   readonly #instance: string;
   readonly #rooms = new Map<string, Room>();
   readonly #delivery: Delivery;
-  readonly #notices: Notices;
-  readonly #settings: Settings;
+  readonly #notices: JoinNotices;
+  readonly #settings: Permissions;
   /** How many commands the engine has not answered yet. */
   #underWay = 0;
   #onAllAnswered: () => void = () => {};
@@ -125,23 +125,23 @@ export class Hub {
     this.#options = options;
     this.#instance = options.newId();
     this.#delivery = new Delivery({ ...options, onTooSlow: (member) => this.#evict(member) });
-    this.#notices = new Notices({ ...options, delivery: this.#delivery });
-    this.#settings = new Settings(options.engine);
+    this.#notices = new JoinNotices({ ...options, delivery: this.#delivery });
+    this.#settings = new Permissions(options.engine);
     this.#unsubscribe = options.engine.subscribe(EVERYWHERE, (news) => this.#onNotice(news));
   }
 
   /**
    * Says whether somebody could join now.
    *
-   * @throws {ProtocolError} `name_in_use`, `forbidden`, `full` or `unavailable`
+   * @throws {ChatError} `name_in_use`, `forbidden`, `full` or `unavailable`
    */
   check(request: JoinRequest): void {
     if (this.#isDraining) {
-      throw new ProtocolError("unavailable", "The server is restarting. Try again in a moment.");
+      throw new ChatError("unavailable", "The server is restarting. Try again in a moment.");
     }
     const room = this.#rooms.get(request.room);
     if (room === undefined && this.#isFull && this.#emptyRoom() === undefined) {
-      throw new ProtocolError("full", "There are too many rooms. Try again later.");
+      throw new ChatError("full", "There are too many rooms. Try again later.");
     }
     const { username, identity } = request;
     const user = username === undefined ? undefined : room?.users.get(nameKey(username));
@@ -153,7 +153,7 @@ export class Hub {
   /**
    * Makes ready for a join: the room is loaded, and kept for {@linkcode EMPTY_ROOM_MS}.
    *
-   * @throws {ProtocolError} as {@linkcode Hub.check} does
+   * @throws {ChatError} as {@linkcode Hub.check} does
    */
   async admit(request: JoinRequest): Promise<void> {
     this.check(request);
@@ -167,14 +167,14 @@ export class Hub {
    * Makes a peer a member, tells the room, and sends the peer what it missed, or the room's newest
    * messages.
    *
-   * @throws {ProtocolError} as {@linkcode Hub.check} does, and if {@linkcode Hub.admit} was not
+   * @throws {ChatError} as {@linkcode Hub.check} does, and if {@linkcode Hub.admit} was not
    *   awaited shortly before
    */
   join(peer: Peer, request: JoinRequest): Member {
     this.check(request);
     const room = this.#rooms.get(request.room);
     if (room === undefined) {
-      throw new ProtocolError("unavailable", "Joining took too long. Try again.");
+      throw new ChatError("unavailable", "Joining took too long. Try again.");
     }
     const { limits, newId, engine, clock } = this.#options;
     const member = new Member(newId(), peer, room, request, {
@@ -217,7 +217,7 @@ export class Hub {
   /**
    * Changes who may come into a room, and lets those go who no longer may.
    *
-   * @throws {ProtocolError} `forbidden`, `not_found` or `bad_request`
+   * @throws {ChatError} `forbidden`, `not_found` or `bad_request`
    */
   changeRoom(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
     return this.#settings.change(room, identity, change);
@@ -312,7 +312,7 @@ export class Hub {
     if (empty !== undefined) this.#forget(empty);
     const room = new Room(name, clock());
     this.#rooms.set(name, room);
-    const early: News[] = [];
+    const early: EngineEvent[] = [];
     let isLoaded = false;
     room.unsubscribe = engine.subscribe(name, (news) => {
       if (isLoaded) this.#onNews(room, news);
@@ -324,7 +324,7 @@ export class Hub {
     }).catch((error) => {
       this.#forget(room);
       log.error("room cannot be loaded", { room: name, ...errorFields(error) });
-      throw new ProtocolError("unavailable", "The room cannot be loaded now. Try again later.");
+      throw new ChatError("unavailable", "The room cannot be loaded now. Try again later.");
     });
     return room;
   }
@@ -339,7 +339,7 @@ export class Hub {
     room.settings = await engine.settings(room.name);
     room.epoch = epoch;
     room.lastSeq = lastSeq;
-    room.tail = new Tail(historySize, tail.filter(({ seq }) => seq <= lastSeq), messages);
+    room.tail = new RecentEvents(historySize, tail.filter(({ seq }) => seq <= lastSeq), messages);
     for (const presence of await engine.present(room.name)) room.add(presence);
   }
 
@@ -350,12 +350,12 @@ export class Hub {
     if (this.#rooms.get(room.name) === room) this.#rooms.delete(room.name);
   }
 
-  #onNews(room: Room, news: News): void {
+  #onNews(room: Room, news: EngineEvent): void {
     switch (news.type) {
       case "logged": {
         const { event, json, origin } = news;
         if (event.seq <= room.lastSeq) return;
-        const outgoing = new Outgoing(event, { json, origin });
+        const outgoing = new EncodedEvent(event, { json, origin });
         room.remember(event, outgoing.text("v1")!);
         return this.#delivery.tell(room, outgoing);
       }
@@ -388,16 +388,16 @@ export class Hub {
   }
 
   /** Handles what concerns no single room. */
-  #onNotice(news: News): void {
+  #onNotice(news: EngineEvent): void {
     for (const room of this.#rooms.values()) {
       for (const member of room.members.values()) {
         const { account } = member.identity;
-        if (news.type === "session_ended" && account?.tokenHash === news.hash) {
+        if (news.type === "token_ended" && account?.tokenHash === news.hash) {
           this.#expel(member, sessionEnded());
         }
         if (news.type === "registered" && account === undefined && isCalled(member, news.key)) {
           const sentence = "This name belongs to an account now. Sign in, or choose another name.";
-          this.#expel(member, new ProtocolError("unauthenticated", sentence));
+          this.#expel(member, new ChatError("unauthenticated", sentence));
         }
       }
     }
@@ -407,7 +407,7 @@ export class Hub {
     const sentence = "You were removed from this room" + (reason ? `: ${reason}` : ".");
     for (const id of [...room.users.get(key)?.connections ?? []]) {
       const member = room.members.get(id);
-      if (member !== undefined) this.#expel(member, new ProtocolError("forbidden", sentence));
+      if (member !== undefined) this.#expel(member, new ChatError("forbidden", sentence));
     }
   }
 
@@ -417,7 +417,7 @@ export class Hub {
     for (const { owner, seq } of sides) {
       const user = room.users.get(nameKey(owner.username));
       if (user?.person !== owner.person) continue;
-      const news = new Outgoing(toDm(room.name, message, seq));
+      const news = new EncodedEvent(toDm(room.name, message, seq));
       for (const id of user.connections) {
         const member = room.members.get(id);
         if (member === undefined || id === origin) continue;
@@ -450,11 +450,11 @@ export class Hub {
 
   // Welcome, and welcome back
 
-  #welcome(member: Member, recovered: boolean, inboxSeq: number): Outgoing {
+  #welcome(member: Member, recovered: boolean, inboxSeq: number): EncodedEvent {
     const { room, identity, username = "" } = member;
     const { maxMessageBytes, maxFrameBytes } = this.#options.limits;
     const orNull = (limit: number) => limit === Infinity ? null : limit;
-    return new Outgoing({
+    return new EncodedEvent({
       type: "welcome",
       content: "",
       room: room.name,
@@ -491,9 +491,9 @@ export class Hub {
       const first = [this.#welcome(member, recovered, lastSeq)];
       if (isNew && room.users.size <= CROWD) {
         const notices = joinNotices(room, member.username!);
-        first.push(...notices.map((notice) => new Outgoing(notice)));
+        first.push(...notices.map((notice) => new EncodedEvent(notice)));
       }
-      let rest: Outgoing[] | undefined;
+      let rest: EncodedEvent[] | undefined;
       if (recovered) {
         // Nothing is awaited between the last look at the tail and the going live.
         let isPaged = false;
@@ -503,11 +503,11 @@ export class Hub {
           isPaged = true;
         }
         // Who came and went meanwhile.
-        if (isPaged) first.push(new Outgoing(room.onlineUsers()));
+        if (isPaged) first.push(new EncodedEvent(room.onlineUsers()));
       } else rest = room.tail.history();
       const old = recovered ? {} : { history: true } as const;
       const missed = entries.map(({ message, inboxSeq }) =>
-        new Outgoing({ ...toDm(room.name, message, inboxSeq), ...old })
+        new EncodedEvent({ ...toDm(room.name, message, inboxSeq), ...old })
       );
       // What came in the meantime and was not read from the inbox.
       const held = member.held.filter(({ event }) => (event as DmEvent).inbox_seq > lastSeq);
@@ -516,7 +516,7 @@ export class Hub {
       this.#delivery.goLive(member);
     } catch (error) {
       this.#options.log.error("member cannot be welcomed back", { person, ...errorFields(error) });
-      this.#expel(member, new ProtocolError("unavailable", "The room cannot be read. Try again."));
+      this.#expel(member, new ChatError("unavailable", "The room cannot be read. Try again."));
     }
   }
 
@@ -543,11 +543,11 @@ export class Hub {
    *
    * @returns up to where it has been sent the log now
    */
-  async #sendPage(member: Member, first: Outgoing[], after: number): Promise<number> {
+  async #sendPage(member: Member, first: EncodedEvent[], after: number): Promise<number> {
     const page = await this.#options.engine.log(member.room.name, after, CATCH_UP_PAGE);
     if (member.isGone) return after;
     if (page[0]?.seq !== after + 1) throw new Error("The log was cut while it was read.");
-    this.#delivery.sendNow(member, [...first, ...page.map((event) => new Outgoing(event))]);
+    this.#delivery.sendNow(member, [...first, ...page.map((event) => new EncodedEvent(event))]);
     // No more than a page waits for a slow reader; the sweep sees to one that reads nothing.
     while (!member.isGone && member.peer.bufferedAmount > 0) {
       await new Promise<void>((resolve) => this.#options.after(CATCH_UP_MS, resolve));
@@ -627,21 +627,21 @@ export class Hub {
   }
 
   /** What a client is told of an error. */
-  #toRefusal(error: unknown, ref: string | undefined): ProtocolError {
-    if (error instanceof ProtocolError) {
-      return new ProtocolError(error.code, error.message, { ref });
+  #toRefusal(error: unknown, ref: string | undefined): ChatError {
+    if (error instanceof ChatError) {
+      return new ChatError(error.code, error.message, { ref });
     }
-    if (error instanceof NameError) return new ProtocolError("bad_request", error.message, { ref });
+    if (error instanceof NameError) return new ChatError("bad_request", error.message, { ref });
     this.#options.log.error("command failed", errorFields(error));
     const sentence = "The server cannot store or read anything now. Try again later.";
-    return new ProtocolError("unavailable", sentence, { ref });
+    return new ChatError("unavailable", sentence, { ref });
   }
 
   async #whisper(member: Member, { to, content, ref }: DmCommand): Promise<AckEvent | undefined> {
     const { room, username = ANONYMOUS, person, id: origin } = member;
     const receiver = room.users.get(nameKey(to));
     if (receiver?.person === person) {
-      throw new ProtocolError("bad_request", "A private message goes to somebody else.");
+      throw new ChatError("bad_request", "A private message goes to somebody else.");
     }
     const draft = { username, person, origin, content, ref, to: receiver };
     const { event, isDuplicate } = await this.#options.engine.whisper(room.name, draft);
@@ -658,7 +658,7 @@ export class Hub {
     const user = room.users.get(key);
     if (user === undefined) throw nobodyError();
     if (user.person === identity.person || user.person === `account:${room.settings.owner}`) {
-      throw new ProtocolError("forbidden", "The room's owner and you yourself cannot be removed.");
+      throw new ChatError("forbidden", "The room's owner and you yourself cannot be removed.");
     }
     await this.#options.engine.publish(room.name, { type: "kicked", key, reason });
     if (ban) await this.#settings.ban(room.name, { key, person: user.person });
@@ -706,7 +706,7 @@ export class Hub {
   // Permissions and refusals
 
   /** Why a member may no longer be where it is, if so. Asked before each of its commands. */
-  #reasonToGo(member: Member): ProtocolError | undefined {
+  #reasonToGo(member: Member): ChatError | undefined {
     if (this.#hasExpired(member)) return sessionEnded();
     return member.room.reasonToRefuse(member.request);
   }
@@ -718,7 +718,7 @@ export class Hub {
   /** Tells a member why a frame is refused. A frame that is too big also ends its connection. */
   #refuse(member: Member, error: unknown): void {
     if (member.isGone) return;
-    if (!(error instanceof ProtocolError)) {
+    if (!(error instanceof ChatError)) {
       this.#options.log.error("frame cannot be handled", errorFields(error));
       this.dismiss(member, CLOSE.internal);
       return;
@@ -731,7 +731,7 @@ export class Hub {
   /** Tells a member why it cannot stay, after all that was under way to it, and closes. */
   #expel(member: Member, error: unknown): void {
     if (member.isGone) return;
-    if (!(error instanceof ProtocolError)) return this.#refuse(member, error);
+    if (!(error instanceof ChatError)) return this.#refuse(member, error);
     this.#delivery.deliver(member.audience);
     this.#delivery.sendNow(member, [toErrorEvent(member.room.name, error)]);
     this.dismiss(member, ERROR_CLOSE[error.code]);
@@ -761,9 +761,9 @@ function toAck(
   return { ...base, ...fields, ...(isDuplicate && { duplicate: true }) };
 }
 
-function toErrorEvent(room: string, error: ProtocolError): Outgoing {
+function toErrorEvent(room: string, error: ChatError): EncodedEvent {
   const { message: content, code, ref, retryAfter } = error;
-  return new Outgoing({
+  return new EncodedEvent({
     type: "error",
     content,
     room,
@@ -774,14 +774,14 @@ function toErrorEvent(room: string, error: ProtocolError): Outgoing {
   });
 }
 
-function tooMuch(seconds: number, ref?: string): ProtocolError {
+function tooMuch(seconds: number, ref?: string): ChatError {
   const retryAfter = Math.ceil(seconds * 10) / 10;
   const sentence = `Too many messages at once. Wait ${retryAfter} seconds.`;
-  return new ProtocolError("rate_limited", sentence, { ref, retryAfter });
+  return new ChatError("rate_limited", sentence, { ref, retryAfter });
 }
 
-function sessionEnded(): ProtocolError {
-  return new ProtocolError("unauthenticated", "Your session has ended. Sign in again.");
+function sessionEnded(): ChatError {
+  return new ChatError("unauthenticated", "Your session has ended. Sign in again.");
 }
 
 function isCalled({ username }: Member, key: string): boolean {

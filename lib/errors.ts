@@ -17,8 +17,8 @@ export type ErrorCode =
   | "unavailable";
 
 /** Something a client may not do, with the code and the sentence it is told. */
-export class ProtocolError extends Error {
-  override name = "ProtocolError";
+export class ChatError extends Error {
+  override name = "ChatError";
   /** Why, for programs. */
   readonly code: ErrorCode;
   /** The `ref` of the command, if it had a good one. */
@@ -40,6 +40,6 @@ export class ProtocolError extends Error {
 }
 
 /** A `bad_request`, with what is wrong. */
-export function badRequest(sentence: string): ProtocolError {
-  return new ProtocolError("bad_request", sentence);
+export function badRequest(sentence: string): ChatError {
+  return new ChatError("bad_request", sentence);
 }

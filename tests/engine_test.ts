@@ -11,7 +11,7 @@ import { DatabaseSync } from "node:sqlite";
 import type { EngineOptions, LogEvent } from "../lib/engine/engine.ts";
 import { MemoryEngine } from "../lib/engine/memory.ts";
 import { SqliteEngine } from "../lib/engine/sqlite.ts";
-import { ProtocolError } from "../lib/errors.ts";
+import { ChatError } from "../lib/errors.ts";
 import {
   ALICE,
   BOB,
@@ -402,7 +402,7 @@ describe("SqliteEngine: what is written in one turn", () => {
     const writes = [1, 2, 3].map((n) => lab.engine.append("r", draft(ALICE, `late ${n}`)));
     const closing = lab.engine.close();
     for (const write of writes) {
-      const error = await assertRejects(() => write, ProtocolError);
+      const error = await assertRejects(() => write, ChatError);
       assertEquals(error.code, "unavailable");
     }
     await closing;

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { EMPTY_ROOM_MS, Hub, type HubLimits, TYPING_MS } from "../hub.ts";
-import { ProtocolError } from "../lib/errors.ts";
+import { ChatError } from "../lib/errors.ts";
 import type { Member } from "../lib/room/room.ts";
 import { createHub, FakePeer, guest } from "./support/fake_hub.ts";
 
@@ -59,7 +59,7 @@ describe("Hub.join", () => {
   it("refuses a name that is in use in this room, whatever its case, and only there", async () => {
     const { hub, join } = createHub();
     await join("alice");
-    const error = await assertRejects(() => join("ALICE"), ProtocolError, "in use");
+    const error = await assertRejects(() => join("ALICE"), ChatError, "in use");
     assertEquals(error.code, "name_in_use");
     await hub.admit({ room: "other", username: "alice", identity: guest("1") });
     hub.join(new FakePeer(), { room: "other", username: "alice", identity: guest("1") });
@@ -71,13 +71,13 @@ describe("Hub.join", () => {
     const other = { ...request, identity: guest("2") };
     await Promise.all([hub.admit(request), hub.admit(other)]);
     hub.join(new FakePeer(), request);
-    assertThrows(() => hub.join(new FakePeer(), other), ProtocolError, "in use");
+    assertThrows(() => hub.join(new FakePeer(), other), ChatError, "in use");
   });
 
   it("refuses a room more than there may be, and no more once one is forgotten", async () => {
     const { hub, join, pass } = createHub({ maxRooms: 1 });
     const { member } = await join("alice", { room: "one" });
-    const error = await assertRejects(() => join("bob", { room: "two" }), ProtocolError);
+    const error = await assertRejects(() => join("bob", { room: "two" }), ChatError);
     assertEquals(error.code, "full");
     hub.leave(member);
     pass(EMPTY_ROOM_MS);
@@ -92,7 +92,7 @@ describe("Hub.join", () => {
       await hub.admit({ room, username: "ghost", identity: guest("ghost") });
     }
     await join("bob", { room: "two" });
-    await assertRejects(() => join("carol", { room: "three" }), ProtocolError, "too many rooms");
+    await assertRejects(() => join("carol", { room: "three" }), ChatError, "too many rooms");
   });
 
   it("refuses who comes long after being admitted, when the room is forgotten", async () => {
@@ -101,7 +101,7 @@ describe("Hub.join", () => {
     await hub.admit(request);
     pass(EMPTY_ROOM_MS);
     hub.sweep();
-    assertThrows(() => hub.join(new FakePeer(), request), ProtocolError, "too long");
+    assertThrows(() => hub.join(new FakePeer(), request), ChatError, "too long");
   });
 
   it("remembers the messages of a room that it forgot", async () => {
@@ -122,7 +122,7 @@ describe("Hub.join", () => {
     const { join, log } = createHub({}, {
       present: () => isBroken ? Promise.reject(new Error("disk")) : Promise.resolve([]),
     });
-    const error = await assertRejects(() => join("alice"), ProtocolError, "cannot be loaded");
+    const error = await assertRejects(() => join("alice"), ChatError, "cannot be loaded");
     assertEquals(error.code, "unavailable");
     assertEquals(log.filter((line) => line.includes("disk")).length, 1);
     isBroken = false;
@@ -609,7 +609,7 @@ describe("Hub.drain", () => {
     await hub.drain();
     assertEquals(alice.peer.read(), ["chat: last words"]);
     assertEquals([alice.peer.closed, bob.peer.closed], [1012, 1012]);
-    const error = await assertRejects(() => join("carol"), ProtocolError, "restarting");
+    const error = await assertRejects(() => join("carol"), ChatError, "restarting");
     assertEquals(error.code, "unavailable");
   });
 
@@ -692,7 +692,7 @@ describe("Two hubs on one engine", () => {
 
   it("know each other's names", async () => {
     const { one } = await setUp();
-    const error = await assertRejects(() => one.join("Bob"), ProtocolError);
+    const error = await assertRejects(() => one.join("Bob"), ChatError);
     assertEquals(error.code, "name_in_use");
   });
 

@@ -2,7 +2,7 @@ import { scryptSync } from "node:crypto";
 import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { MemoryEngine } from "../lib/engine/memory.ts";
-import { ProtocolError } from "../lib/errors.ts";
+import { ChatError } from "../lib/errors.ts";
 import { Accounts } from "../lib/people/accounts.ts";
 import { Passwords } from "../lib/people/passwords.ts";
 import { createSecret, hashSecret, isSecret } from "../lib/people/secrets.ts";
@@ -77,7 +77,7 @@ describe("Passwords", () => {
     const passwords = new Passwords(1);
     const known = cheapHash("another password");
     const accepted = Array.from({ length: 33 }, () => passwords.check(PASSWORD, known));
-    const error = await assertRejects(() => passwords.check(PASSWORD, known), ProtocolError);
+    const error = await assertRejects(() => passwords.check(PASSWORD, known), ChatError);
     assertEquals(error.code, "unavailable");
     assertEquals(new Set(await Promise.all(accepted)), new Set([false]));
     assertEquals(await passwords.check(PASSWORD, known), false);
@@ -114,7 +114,7 @@ describe("Accounts.logout", () => {
     const store = new MemoryEngine({ clock, newId, keep: 10, leaseMs: 1000 });
     const ended: string[] = [];
     store.subscribe("", (news) => {
-      if (news.type === "session_ended") ended.push(news.hash);
+      if (news.type === "token_ended") ended.push(news.hash);
     });
     const passwords = new Passwords(1);
     const accounts = new Accounts({ store, passwords, clock, admins: [], guests: true });

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { type ErrorCode, ProtocolError } from "../lib/errors.ts";
+import { ChatError, type ErrorCode } from "../lib/errors.ts";
 import { ERROR_STATUS } from "../lib/http/app.ts";
 import { CLOSE, type CloseReason, ERROR_CLOSE } from "../lib/protocol/codes.ts";
 import { type Command, decode } from "../lib/protocol/commands.ts";
@@ -67,7 +67,7 @@ describe("decode", () => {
 
   for (const [frame, code, sentence] of BAD) {
     it(`refuses ${JSON.stringify(frame.slice(0, 60))} (${frame.length} characters)`, () => {
-      const error = assertThrows(() => decode(frame, "json", limits), ProtocolError, sentence);
+      const error = assertThrows(() => decode(frame, "json", limits), ChatError, sentence);
       assertEquals(error.code, code);
     });
   }
@@ -80,7 +80,7 @@ describe("decode", () => {
   it("names the ref of a command that it refuses", () => {
     const error = assertThrows(
       () => decode('{"type":"fly","ref":"7"}', "json", limits),
-      ProtocolError,
+      ChatError,
     );
     assertEquals(error.ref, "7");
   });

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import type { LogEvent } from "../lib/engine/engine.ts";
 import type { ChatEvent } from "../lib/protocol/events.ts";
-import { TAIL, Tail } from "../lib/room/recent.ts";
+import { RecentEvents, TAIL } from "../lib/room/recent.ts";
 
 const base = { room: "r", username: "alice", timestamp: "2026-01-02T03:04:05.678Z" };
 
@@ -10,7 +10,7 @@ function chat(seq: number, content = `text ${seq}`): ChatEvent {
   return { type: "chat", content, ...base, id: `e-${seq}`, seq };
 }
 
-function add(tail: Tail, ...events: LogEvent[]): void {
+function add(tail: RecentEvents, ...events: LogEvent[]): void {
   for (const event of events) tail.add(event, JSON.stringify(event));
 }
 
@@ -18,12 +18,12 @@ function chats(from: number, to: number, content?: string): ChatEvent[] {
   return Array.from({ length: to - from + 1 }, (_, i) => chat(from + i, content));
 }
 
-const seqs = (tail: Tail, count: number) =>
+const seqs = (tail: RecentEvents, count: number) =>
   tail.last(count)?.map(({ event }) => (event as LogEvent).seq);
 
-describe("Tail", () => {
+describe("RecentEvents", () => {
   it("has the newest events, at least as many as it must and not many more", () => {
-    const tail = new Tail(10, chats(1, 5));
+    const tail = new RecentEvents(10, chats(1, 5));
     for (let seq = 6; seq <= 1000; seq++) {
       add(tail, chat(seq));
       const count = Math.min(seq, TAIL);
@@ -35,7 +35,7 @@ describe("Tail", () => {
   });
 
   it("has fewer if they are long", () => {
-    const tail = new Tail(10);
+    const tail = new RecentEvents(10);
     for (let seq = 1; seq <= 500; seq++) {
       add(tail, chat(seq, "x".repeat(4000)));
       const most = [...Array(TAIL).keys()].findLast((count) => tail.last(count) !== undefined)!;
@@ -49,20 +49,20 @@ describe("Tail", () => {
   });
 
   it("gives the newest messages to those who join, as history", () => {
-    const tail = new Tail(3, [], [chat(1), chat(2)]);
+    const tail = new RecentEvents(3, [], [chat(1), chat(2)]);
     const history = () => tail.history().map(({ event }) => event);
     const again = (seq: number) => ({ ...chat(seq), history: true }) as const;
     assertEquals(history(), [again(1), again(2)]);
     add(tail, chat(3), chat(4));
     assertEquals(history(), [again(2), again(3), again(4)]);
-    assertEquals(new Tail(0, [], []).history(), []);
-    const none = new Tail(0);
+    assertEquals(new RecentEvents(0, [], []).history(), []);
+    const none = new RecentEvents(0);
     add(none, chat(1), chat(2));
     assertEquals(none.history(), []);
   });
 
   it("has messages as they are now", () => {
-    const tail = new Tail(10);
+    const tail = new RecentEvents(10);
     // A text that looks like the id of another message is a text.
     const quoted = chat(3, '"id":"e-1"');
     add(tail, chat(1), chat(2), quoted);

@@ -8,7 +8,7 @@ import { encode, extendFrames, type Format, frameEvents } from "../protocol/enco
 import type { Event } from "../protocol/events.ts";
 
 /** An event on its way out. It is written once in each format that somebody needs. */
-export class Outgoing {
+export class EncodedEvent {
   readonly event: Event;
   /** The connection it came from, which may want no echo. */
   readonly origin: string | undefined;
@@ -41,10 +41,10 @@ export class Outgoing {
 
 /** What happened in a room in one turn: put into frames once in each format that somebody needs. */
 export class Batch {
-  readonly events: readonly Outgoing[];
+  readonly events: readonly EncodedEvent[];
   readonly #frames: Partial<Record<Format, readonly string[]>> = {};
 
-  constructor(events: readonly Outgoing[]) {
+  constructor(events: readonly EncodedEvent[]) {
     this.events = events;
   }
 
@@ -54,7 +54,7 @@ export class Batch {
   }
 
   /** All of it, and at its end what one member alone is sent. */
-  frames(format: Format, own: readonly Outgoing[] = []): readonly string[] {
+  frames(format: Format, own: readonly EncodedEvent[] = []): readonly string[] {
     const frames = this.#frames[format] ??= toFrames(this.events, format);
     const texts = toTexts(own, format);
     if (texts.length === 0) return frames;
@@ -63,12 +63,12 @@ export class Batch {
 }
 
 /** Events as frames: several in one for `chat.v1`, one each for plain clients. */
-export function toFrames(events: readonly Outgoing[], format: Format): string[] {
+export function toFrames(events: readonly EncodedEvent[], format: Format): string[] {
   const texts = toTexts(events, format);
   return format === "v1" ? frameEvents(texts) : texts;
 }
 
-function toTexts(events: readonly Outgoing[], format: Format): string[] {
+function toTexts(events: readonly EncodedEvent[], format: Format): string[] {
   const texts: string[] = [];
   for (const event of events) {
     const text = event.text(format);

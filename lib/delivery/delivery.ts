@@ -13,7 +13,7 @@
 
 import type { Event } from "../protocol/events.ts";
 import type { Audience, Member, Room } from "../room/room.ts";
-import { Batch, Outgoing, toFrames } from "./batch.ts";
+import { Batch, EncodedEvent, toFrames } from "./batch.ts";
 import type { Peer } from "./outbox.ts";
 import { type Delivered, Pace, type PaceOptions } from "./pace.ts";
 
@@ -35,8 +35,8 @@ export class Delivery {
   }
 
   /** Puts down what all members of a room are to be sent. */
-  tell(room: Room, news: Outgoing | Event): void {
-    const outgoing = news instanceof Outgoing ? news : new Outgoing(news);
+  tell(room: Room, news: EncodedEvent | Event): void {
+    const outgoing = news instanceof EncodedEvent ? news : new EncodedEvent(news);
     for (const audience of room.audiences) {
       audience.pending.push(outgoing);
       this.#pace.schedule(audience);
@@ -44,11 +44,11 @@ export class Delivery {
   }
 
   /** Puts down what one member alone is to be sent, after all that has happened so far. */
-  tellAside(member: Member, news: Outgoing | Event): void {
+  tellAside(member: Member, news: EncodedEvent | Event): void {
     const { audience } = member;
     const at = audience.pending.length;
     if (member.aside.length === 0) audience.told.push(member);
-    member.aside.push({ at, news: news instanceof Outgoing ? news : new Outgoing(news) });
+    member.aside.push({ at, news: news instanceof EncodedEvent ? news : new EncodedEvent(news) });
     this.#pace.schedule(audience);
   }
 
@@ -65,7 +65,7 @@ export class Delivery {
   }
 
   /** Sends a member something before the end of the turn. */
-  sendNow(member: Member, news: readonly Outgoing[]): void {
+  sendNow(member: Member, news: readonly EncodedEvent[]): void {
     const now = this.#options.clock();
     for (const frame of toFrames(news, member.format)) member.outbox.send(frame, now);
   }
@@ -126,9 +126,9 @@ function send(member: Member, batch: Batch, now: number): boolean {
 }
 
 /** What one member is sent of what happened: what it alone is sent stands in its place. */
-function ownNews(member: Member, events: readonly Outgoing[]): Outgoing[] {
+function ownNews(member: Member, events: readonly EncodedEvent[]): EncodedEvent[] {
   const { aside, since, echo, id } = member;
-  const news: Outgoing[] = [];
+  const news: EncodedEvent[] = [];
   let next = 0;
   for (let at = since; at <= events.length; at++) {
     while (next < aside.length && aside[next]!.at <= at) news.push(aside[next++]!.news);

@@ -11,7 +11,7 @@
  * @module
  */
 
-import { ProtocolError } from "../errors.ts";
+import { ChatError } from "../errors.ts";
 import type { AccountStore } from "../people/accounts.ts";
 import type { ChatEvent, MessageDeletedEvent, MessageUpdatedEvent } from "../protocol/events.ts";
 
@@ -111,7 +111,7 @@ export interface Presence extends Author {
 }
 
 /** What subscribers are told. */
-export type News =
+export type EngineEvent =
   | {
     readonly type: "logged";
     readonly event: LogEvent;
@@ -129,14 +129,14 @@ export type News =
   | { readonly type: "entered" | "left"; readonly presence: Presence }
   | { readonly type: "settings"; readonly settings: RoomSettings }
   | { readonly type: "kicked"; readonly key: string; readonly reason: string | undefined }
-  | { readonly type: "session_ended"; readonly hash: string }
+  | { readonly type: "token_ended"; readonly hash: string }
   | { readonly type: "registered"; readonly key: string };
 
 /** The room in which everyone is told what concerns no single one. No room has this name. */
 export const EVERYWHERE = "";
 
 /** Is told of all that happens in one room; logged events come in order of `seq`. */
-export type Subscriber = (news: News) => void;
+export type Subscriber = (news: EngineEvent) => void;
 
 /** How far a log goes. */
 export interface LogState {
@@ -167,11 +167,11 @@ export interface LiveEngine {
    */
   subscribe(room: string, subscriber: Subscriber): () => void;
   /** Tells a room something that is not stored. */
-  publish(room: string, news: News): Promise<void>;
+  publish(room: string, news: EngineEvent): Promise<void>;
   /**
    * Makes a connection present, and tells the room that it `entered`.
    *
-   * @throws {ProtocolError} `name_in_use` if another person is present under the name
+   * @throws {ChatError} `name_in_use` if another person is present under the name
    */
   enter(room: string, presence: Presence): Promise<void>;
   /** Ends a connection's presence, and tells the room that it `left`. Once: a repeat does nothing. */
@@ -195,19 +195,19 @@ export interface Engine extends LiveEngine, AccountStore {
   /**
    * Changes the text of a message, adds that to the log, and tells the room.
    *
-   * @throws {ProtocolError} `not_found`, or `forbidden` if it is another's message
+   * @throws {ChatError} `not_found`, or `forbidden` if it is another's message
    */
   edit(room: string, change: Change & { content: string }): Promise<Receipt<MessageUpdatedEvent>>;
   /**
    * Wipes a message's text, adds that to the log, and tells the room.
    *
-   * @throws {ProtocolError} `not_found`, or `forbidden` if it is another's message
+   * @throws {ChatError} `not_found`, or `forbidden` if it is another's message
    */
   delete(room: string, change: Change): Promise<Receipt<MessageDeletedEvent>>;
   /**
    * Stores a private message for its two people, and tells the room's subscribers.
    *
-   * @throws {ProtocolError} `not_found` if it is to nobody and no repeat
+   * @throws {ChatError} `not_found` if it is to nobody and no repeat
    */
   whisper(room: string, draft: PrivateDraft): Promise<Receipt<PrivateMessage>>;
   /** How far a room's log goes. */
@@ -252,21 +252,21 @@ export function checkChange(
   change: Change,
 ): void {
   if (found === undefined || found.isDeleted) {
-    throw new ProtocolError("not_found", "There is no such message in this room.");
+    throw new ChatError("not_found", "There is no such message in this room.");
   }
   if (found.person !== change.person && !change.isModerator) {
-    throw new ProtocolError("forbidden", "Only its author may change a message.");
+    throw new ChatError("forbidden", "Only its author may change a message.");
   }
 }
 
 /** What is told of a name that another person has in the room. */
-export function nameInUseError(): ProtocolError {
-  return new ProtocolError("name_in_use", "This name is in use in this room. Choose another.");
+export function nameInUseError(): ChatError {
+  return new ChatError("name_in_use", "This name is in use in this room. Choose another.");
 }
 
 /** What is told of a name that nobody has in the room. */
-export function nobodyError(): ProtocolError {
-  return new ProtocolError("not_found", "Nobody with this name is in the room.");
+export function nobodyError(): ChatError {
+  return new ChatError("not_found", "Nobody with this name is in the room.");
 }
 
 let lastTime = NaN;

@@ -1,5 +1,5 @@
 /**
- * News within one process: who listens to a room, who is present in it, and until when an instance
+ * EngineEvent within one process: who listens to a room, who is present in it, and until when an instance
  * that is not heard of counts as alive.
  *
  * An engine whose listeners are all in its own process (memory, SQLite) is this and a log.
@@ -7,23 +7,23 @@
  * @module
  */
 
-import { ProtocolError } from "../errors.ts";
+import { ChatError } from "../errors.ts";
 import { nameKey } from "../names.ts";
 import {
+  type EngineEvent,
   type LiveEngine,
   nameInUseError,
-  type News,
   type Presence,
   type Subscriber,
 } from "./engine.ts";
 
 /** What every call of a closed engine is rejected with. */
-export function closedError(): ProtocolError {
-  return new ProtocolError("unavailable", "The server is restarting. Try again in a moment.");
+export function closedError(): ChatError {
+  return new ChatError("unavailable", "The server is restarting. Try again in a moment.");
 }
 
-/** What {@linkcode Channels} needs. */
-export interface ChannelsOptions {
+/** What {@linkcode LocalBus} needs. */
+export interface LocalBusOptions {
   /** The time in milliseconds. */
   readonly clock: () => number;
   /** How long an instance counts as alive after it was last heard of, in milliseconds. */
@@ -39,15 +39,15 @@ interface Attendance {
 }
 
 /** Subscribers, presence and leases, within one process. */
-export class Channels implements LiveEngine {
-  readonly #options: ChannelsOptions;
+export class LocalBus implements LiveEngine {
+  readonly #options: LocalBusOptions;
   readonly #subscribers = new Map<string, Set<Subscriber>>();
   readonly #rooms = new Map<string, Attendance>();
   /** When each instance's lease runs out. */
   readonly #leases = new Map<string, number>();
   #isClosed = false;
 
-  constructor(options: ChannelsOptions) {
+  constructor(options: LocalBusOptions) {
     this.#options = options;
   }
 
@@ -68,7 +68,7 @@ export class Channels implements LiveEngine {
   }
 
   /** Hands news to a room's subscribers, before it returns. */
-  publish(room: string, news: News): Promise<void> {
+  publish(room: string, news: EngineEvent): Promise<void> {
     if (this.#isClosed) return Promise.reject(closedError());
     for (const subscriber of this.#subscribers.get(room) ?? []) subscriber(news);
     return Promise.resolve();

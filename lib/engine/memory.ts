@@ -5,9 +5,9 @@
  * @module
  */
 
-import { ProtocolError } from "../errors.ts";
+import { ChatError } from "../errors.ts";
 import { nameKey } from "../names.ts";
-import type { Account, Session } from "../people/accounts.ts";
+import type { Account, Token } from "../people/accounts.ts";
 import type { ChatEvent, MessageDeletedEvent, MessageUpdatedEvent } from "../protocol/events.ts";
 import {
   type Change,
@@ -32,7 +32,7 @@ import {
   toTimestamp,
   withoutText,
 } from "./engine.ts";
-import { Channels } from "./local_bus.ts";
+import { LocalBus } from "./local_bus.ts";
 import { Refs } from "./refs.ts";
 
 /** One event with what only the log knows of it. */
@@ -72,18 +72,18 @@ export interface MemoryEngineOptions extends EngineOptions {
 /** What an event takes besides its text, roughly, in UTF-16 units. */
 const ENTRY_SIZE = 200;
 
-/** Most accounts and sessions; beyond it the oldest session ends. */
+/** Maximum accounts and tokens; beyond it the oldest token ends. */
 const MAX_ACCOUNTS = 100_000;
-const MAX_SESSIONS = 100_000;
+const MAX_TOKENS = 100_000;
 
 /** Remembers in this process, until it ends. */
-export class MemoryEngine extends Channels implements Engine {
+export class MemoryEngine extends LocalBus implements Engine {
   readonly #options: MemoryEngineOptions;
   /** Least recently written first. */
   readonly #logs = new Map<string, RoomLog>();
   readonly #settings = new Map<string, RoomSettings>();
   readonly #accounts = new Map<string, Account>();
-  readonly #sessions = new Map<string, Session>();
+  readonly #tokens = new Map<string, Token>();
   #size = 0;
 
   constructor(options: MemoryEngineOptions) {
@@ -221,7 +221,7 @@ export class MemoryEngine extends Channels implements Engine {
     return this.attempt(() => {
       if (this.#accounts.has(account.key)) return false;
       if (this.#accounts.size >= MAX_ACCOUNTS) {
-        throw new ProtocolError("full", "There are too many accounts.");
+        throw new ChatError("full", "There are too many accounts.");
       }
       this.#accounts.set(account.key, account);
       this.publish(EVERYWHERE, { type: "registered", key: account.key });
@@ -233,26 +233,26 @@ export class MemoryEngine extends Channels implements Engine {
     return this.attempt(() => this.#accounts.get(key));
   }
 
-  addSession(session: Session): Promise<void> {
+  addToken(token: Token): Promise<void> {
     return this.attempt(() => {
       const now = this.#options.clock();
-      for (const { hash, expiresAt } of this.#sessions.values()) {
+      for (const { hash, expiresAt } of this.#tokens.values()) {
         // They were added in the order in which they expire.
-        if (expiresAt > now && this.#sessions.size < MAX_SESSIONS) break;
-        this.#sessions.delete(hash);
+        if (expiresAt > now && this.#tokens.size < MAX_TOKENS) break;
+        this.#tokens.delete(hash);
       }
-      this.#sessions.set(session.hash, session);
+      this.#tokens.set(token.hash, token);
     });
   }
 
-  session(hash: string): Promise<Session | undefined> {
-    return this.attempt(() => this.#sessions.get(hash));
+  token(hash: string): Promise<Token | undefined> {
+    return this.attempt(() => this.#tokens.get(hash));
   }
 
-  endSession(hash: string): Promise<void> {
+  endToken(hash: string): Promise<void> {
     return this.attempt(() => {
-      this.#sessions.delete(hash);
-      this.publish(EVERYWHERE, { type: "session_ended", hash });
+      this.#tokens.delete(hash);
+      this.publish(EVERYWHERE, { type: "token_ended", hash });
     });
   }
 

@@ -9,22 +9,22 @@
  */
 
 import { DatabaseSync, type StatementSync } from "node:sqlite";
-import { ProtocolError } from "../errors.ts";
+import { ChatError } from "../errors.ts";
 import { nameKey } from "../names.ts";
-import type { Account, Session } from "../people/accounts.ts";
+import type { Account, Token } from "../people/accounts.ts";
 import type { ChatEvent, MessageDeletedEvent, MessageUpdatedEvent } from "../protocol/events.ts";
 import {
   type Change,
   DEFAULT_SETTINGS,
   type Draft,
   type Engine,
+  type EngineEvent,
   type EngineOptions,
   EVERYWHERE,
   type InboxEntry,
   type LogEvent,
   type LogState,
   type MessageRange,
-  type News,
   nobodyError,
   type PrivateDraft,
   type PrivateMessage,
@@ -33,7 +33,7 @@ import {
   type RoomSettings,
   toTimestamp,
 } from "./engine.ts";
-import { Channels, closedError } from "./local_bus.ts";
+import { closedError, LocalBus } from "./local_bus.ts";
 import { JOURNAL_SCHEMA } from "./sqlite_journal.ts";
 import { LOG_SCHEMA, type Logged, SqliteLog } from "./sqlite_log.ts";
 
@@ -99,7 +99,7 @@ const INBOX_MS = 30 * 24 * 60 * 60 * 1000;
 /** What a change leads to. */
 interface Outcome<T> {
   readonly value: T;
-  readonly news?: News | undefined;
+  readonly news?: EngineEvent | undefined;
 }
 
 /** A change to make in this turn's transaction, and whom to tell how it went. */
@@ -110,13 +110,13 @@ interface Job {
   readonly reject: (error: unknown) => void;
   /** What became of it, as long as it is not stored. */
   outcome?: Outcome<unknown>;
-  refusal?: ProtocolError;
+  refusal?: ChatError;
 }
 
 type Row = Record<string, string | number | null>;
 
 /** Remembers in one SQLite file. */
-export class SqliteEngine extends Channels implements Engine {
+export class SqliteEngine extends LocalBus implements Engine {
   readonly #options: SqliteEngineOptions;
   readonly #db: DatabaseSync;
   readonly #sql: ReturnType<typeof prepare>;
@@ -259,26 +259,26 @@ export class SqliteEngine extends Channels implements Engine {
     });
   }
 
-  addSession({ hash, account, expiresAt }: Session): Promise<void> {
+  addToken({ hash, account, expiresAt }: Token): Promise<void> {
     return this.#put(EVERYWHERE, () => {
       this.#sql.dropExpired.run(this.#options.clock());
-      this.#sql.addSession.run(hash, account, expiresAt);
+      this.#sql.addToken.run(hash, account, expiresAt);
       return { value: undefined };
     });
   }
 
-  session(hash: string): Promise<Session | undefined> {
+  token(hash: string): Promise<Token | undefined> {
     return this.attempt(() => {
-      const row = this.#sql.session.get(hash) as Row | undefined;
+      const row = this.#sql.token.get(hash) as Row | undefined;
       if (row === undefined) return undefined;
       return { hash, account: row.account as string, expiresAt: row.expires_at as number };
     });
   }
 
-  endSession(hash: string): Promise<void> {
+  endToken(hash: string): Promise<void> {
     return this.#put(EVERYWHERE, () => {
-      this.#sql.endSession.run(hash);
-      return { value: undefined, news: { type: "session_ended", hash } };
+      this.#sql.endToken.run(hash);
+      return { value: undefined, news: { type: "token_ended", hash } };
     });
   }
 
@@ -382,9 +382,9 @@ function prepare(db: DatabaseSync) {
       "INSERT OR IGNORE INTO accounts (key, username, password_hash) VALUES (?, ?, ?)",
     ),
     account: sql("SELECT username, password_hash FROM accounts WHERE key = ?"),
-    addSession: sql("INSERT INTO sessions (hash, account, expires_at) VALUES (?, ?, ?)"),
-    session: sql("SELECT account, expires_at FROM sessions WHERE hash = ?"),
-    endSession: sql("DELETE FROM sessions WHERE hash = ?"),
+    addToken: sql("INSERT INTO sessions (hash, account, expires_at) VALUES (?, ?, ?)"),
+    token: sql("SELECT account, expires_at FROM sessions WHERE hash = ?"),
+    endToken: sql("DELETE FROM sessions WHERE hash = ?"),
     dropExpired: sql("DELETE FROM sessions WHERE expires_at <= ?"),
     // The newest stays, however old it is: the next one's number follows from it.
     dropOldPrivate: sql(`
@@ -400,7 +400,7 @@ function run(job: Job): void {
   try {
     job.outcome = job.change();
   } catch (error) {
-    if (!(error instanceof ProtocolError)) throw error;
+    if (!(error instanceof ChatError)) throw error;
     job.refusal = error;
   }
 }

@@ -183,7 +183,7 @@ export class SqliteLog {
   /**
    * Changes the text of a message.
    *
-   * @throws {ProtocolError} `not_found` or `forbidden`
+   * @throws {ChatError} `not_found` or `forbidden`
    */
   edit(name: string, change: Change & { content: string }): Logged<MessageUpdatedEvent> {
     const room = this.#room(name);
@@ -203,7 +203,7 @@ export class SqliteLog {
   /**
    * Wipes the text of a message, and of its edits.
    *
-   * @throws {ProtocolError} `not_found` or `forbidden`
+   * @throws {ChatError} `not_found` or `forbidden`
    */
   delete(name: string, change: Change): Logged<MessageDeletedEvent> {
     const room = this.#room(name);
@@ -438,7 +438,7 @@ export class SqliteLog {
     return event && { block, index: seq - first, event };
   }
 
-  /** @throws {ProtocolError} `not_found` or `forbidden` */
+  /** @throws {ChatError} `not_found` or `forbidden` */
   #findForChange(room: RoomLog, change: Change) {
     // Blocks can be changed, and the journal cannot.
     this.#close(room);

@@ -10,7 +10,7 @@
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { RoomSettings } from "../engine/engine.ts";
-import { ProtocolError } from "../errors.ts";
+import { ChatError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { parseName } from "../names.ts";
 import type { Accounts, Identity } from "../people/accounts.ts";
@@ -47,7 +47,7 @@ export function createApi(options: ApiOptions): Hono {
   api.use(bodyLimit({
     maxSize: MAX_BODY_BYTES,
     onError: () => {
-      throw new ProtocolError("too_big", `A request may have at most ${MAX_BODY_BYTES} bytes.`);
+      throw new ChatError("too_big", `A request may have at most ${MAX_BODY_BYTES} bytes.`);
     },
   }));
 
@@ -86,7 +86,7 @@ export function createApi(options: ApiOptions): Hono {
       const { account } = await identify(c, accounts);
       return c.json({ ...guest, username: account!.username, admin: account!.isAdmin });
     } catch (error) {
-      if (!(error instanceof ProtocolError) || error.code !== "unauthenticated") throw error;
+      if (!(error instanceof ChatError) || error.code !== "unauthenticated") throw error;
       // A token that has ended is of no use to the browser any more.
       takeToken(c);
       return c.json(guest);
@@ -113,14 +113,14 @@ export function createApi(options: ApiOptions): Hono {
     if (seconds === 0) return;
     const retryAfter = Math.ceil(seconds);
     const sentence = `Too many attempts from your address. Wait ${retryAfter} seconds.`;
-    throw new ProtocolError("rate_limited", sentence, { retryAfter });
+    throw new ChatError("rate_limited", sentence, { retryAfter });
   }
 }
 
 async function readLogin(c: Context): Promise<{ username: string; password: string }> {
   const { username, password } = await readObject(c);
   if (typeof username !== "string" || typeof password !== "string") {
-    throw new ProtocolError("bad_request", "username and password must be strings.");
+    throw new ChatError("bad_request", "username and password must be strings.");
   }
   return { username, password };
 }
@@ -129,7 +129,7 @@ async function readLogin(c: Context): Promise<{ username: string; password: stri
 async function readObject(c: Context): Promise<Record<string, unknown>> {
   // No form of another site can have this type (Fetch, section "CORS-safelisted request-header").
   if (!/^application\/json\s*(;|$)/i.test(c.req.header("content-type") ?? "")) {
-    throw new ProtocolError("bad_request", "The content-type must be application/json.");
+    throw new ChatError("bad_request", "The content-type must be application/json.");
   }
   const text = await c.req.text();
   let value: unknown;
@@ -139,7 +139,7 @@ async function readObject(c: Context): Promise<Record<string, unknown>> {
     value = undefined;
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new ProtocolError("bad_request", "The body must be a JSON object.");
+    throw new ChatError("bad_request", "The body must be a JSON object.");
   }
   return value as Record<string, unknown>;
 }

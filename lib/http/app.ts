@@ -15,7 +15,7 @@ import { secureHeaders } from "hono/secure-headers";
 import { serveStatic } from "hono/serve-static";
 import { Outbox, type OutboxLimits, type Peer } from "../delivery/outbox.ts";
 import type { RoomSettings } from "../engine/engine.ts";
-import { type ErrorCode, ProtocolError } from "../errors.ts";
+import { ChatError, type ErrorCode } from "../errors.ts";
 import { errorFields, type LogFields, type Logger } from "../logger.ts";
 import { LOBBY, NameError, parseName } from "../names.ts";
 import type { Accounts, Identity } from "../people/accounts.ts";
@@ -69,7 +69,7 @@ export interface AppOptions {
 export type AppEnv = { Bindings: Partial<Deno.ServeHandlerInfo> };
 
 /** What an open socket is for. Its methods may throw: the socket is then closed with 1011. */
-interface Session {
+interface SocketHandler {
   message(data: string | ArrayBuffer): void;
   close(event: CloseEvent): void;
 }
@@ -81,9 +81,9 @@ interface UpgradeOptions {
   /** The subprotocol that will be spoken. */
   readonly protocol?: string | undefined;
   /** Begins what the socket is for, given where it comes from. */
-  readonly serve: (socket: WebSocket, address: string | undefined) => Session;
+  readonly serve: (socket: WebSocket, address: string | undefined) => SocketHandler;
   /** Ends a socket that is one too many, or comes too late. */
-  readonly refuse: (socket: WebSocket, error: ProtocolError) => void;
+  readonly refuse: (socket: WebSocket, error: ChatError) => void;
 }
 
 const GREETING = "WebSocket Chat Server - Connect to /ws";
@@ -101,7 +101,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     const { account } = await identify(c, accounts);
     return upgrade(c, {
       account: account?.key,
-      serve: (socket) => new EchoSession(socket, options),
+      serve: (socket) => new EchoSocket(socket, options),
       refuse: (socket, { code }) => shut(socket, ERROR_CLOSE[code]),
     });
   });
@@ -183,12 +183,12 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     if (seconds === 0) return;
     const retryAfter = Math.ceil(seconds);
     const sentence = `Too many connections at once from your address. Wait ${retryAfter} seconds.`;
-    throw new ProtocolError("rate_limited", sentence, { retryAfter });
+    throw new ChatError("rate_limited", sentence, { retryAfter });
   }
 
   function checkOrigin(c: Context): void {
     if (isAllowedOrigin(c.req.raw.headers, options.allowedOrigins)) return;
-    throw new ProtocolError("forbidden", "Pages of this origin may not use this server.");
+    throw new ChatError("forbidden", "Pages of this origin may not use this server.");
   }
 
   /** The address a request comes from. The peer's can be read only until the upgrade. */
@@ -225,7 +225,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     if (protocol !== undefined) response.headers.set("sec-websocket-protocol", protocol);
     socket.binaryType = "arraybuffer";
     // From here on nothing may throw: not even the making of the session.
-    let session: Session | undefined;
+    let session: SocketHandler | undefined;
     const guard = (handle: () => void) => {
       try {
         handle();
@@ -242,7 +242,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
           session = serve(socket, owner.address);
         } catch (error) {
           // Since the checks before the upgrade, things may have changed.
-          if (!(error instanceof ProtocolError)) throw error;
+          if (!(error instanceof ChatError)) throw error;
           log.info("refused", { path, ...owner, reason: error.message });
           refuse(socket, error);
         }
@@ -274,13 +274,13 @@ function readJoin(c: Context<AppEnv>, room: string): Omit<JoinRequest, "identity
   };
 }
 
-function missing(): ProtocolError {
-  return new ProtocolError("bad_request", "room and username are required");
+function missing(): ChatError {
+  return new ChatError("bad_request", "room and username are required");
 }
 
 function readFormat(format = "json"): "json" | "text" {
   if (format === "json" || format === "text") return format;
-  throw new ProtocolError("bad_request", "The format must be json or text.");
+  throw new ChatError("bad_request", "The format must be json or text.");
 }
 
 /** Up to where the client has seen everything: `?epoch=E&after=SEQ`, and `&inbox=N`. */
@@ -290,7 +290,7 @@ function readResume(c: Context<AppEnv>): Resume | undefined {
   const inbox = readWhole(c, "inbox");
   if (epoch === undefined && after === undefined) return undefined;
   if (epoch === undefined || after === undefined) {
-    throw new ProtocolError("bad_request", "To resume, give both epoch and after.");
+    throw new ChatError("bad_request", "To resume, give both epoch and after.");
   }
   return { epoch, after, inbox };
 }
@@ -300,7 +300,7 @@ function readWhole(c: Context<AppEnv>, name: string): number | undefined {
   if (text === undefined) return undefined;
   const value = Number(text);
   if (/^\d+$/.test(text) && Number.isSafeInteger(value)) return value;
-  throw new ProtocolError("bad_request", `${name} must be a whole number.`);
+  throw new ChatError("bad_request", `${name} must be a whole number.`);
 }
 
 /** Joins the room. */
@@ -309,34 +309,34 @@ function openRoom(
   request: JoinRequest,
   address: string | undefined,
   { hub, accounts, log }: AppOptions,
-): Session {
+): SocketHandler {
   const { room, username } = request;
   const fields = { room, username, address };
   const member = hub.join(socket, request);
   log.info("joined", fields);
   accounts.confirm(request.identity, username).catch((error) => {
     // Where nothing can be read now, everything else says so.
-    if (!(error instanceof ProtocolError) || error.code !== "unauthenticated") return;
+    if (!(error instanceof ChatError) || error.code !== "unauthenticated") return;
     if (member.isGone) return;
     log.info("refused", { ...fields, reason: error.message });
     hub.leave(member);
     refuseRoom(socket, request, error);
   });
-  return new RoomSession(member, hub, log, fields);
+  return new RoomSocket(member, hub, log, fields);
 }
 
 /** Says, in the format that was asked for, why somebody cannot join after all. */
 function refuseRoom(
   socket: WebSocket,
   { room, format = "json" }: JoinRequest,
-  { code, message: content }: ProtocolError,
+  { code, message: content }: ChatError,
 ): void {
   socket.send(encode({ type: "error", content, room, username: "", code }, format)!);
   shut(socket, ERROR_CLOSE[code]);
 }
 
 /** A socket that is a member of a room. */
-class RoomSession implements Session {
+class RoomSocket implements SocketHandler {
   readonly #member: Member;
   readonly #hub: Rooms;
   readonly #log: Logger;
@@ -363,7 +363,7 @@ class RoomSession implements Session {
 }
 
 /** A socket that is sent back what it sends, text as text and binary as binary. */
-class EchoSession implements Session {
+class EchoSocket implements SocketHandler {
   readonly #socket: WebSocket;
   readonly #outbox: Outbox;
   readonly #allowance: TokenBucket;
@@ -407,7 +407,7 @@ export const ERROR_STATUS = {
 
 /** How an expected error is answered; `undefined` for any other. */
 function refusalOf(error: Error) {
-  if (error instanceof ProtocolError) {
+  if (error instanceof ChatError) {
     const { retryAfter } = error;
     const headers = retryAfter === undefined ? {} : { "retry-after": String(retryAfter) };
     return { status: ERROR_STATUS[error.code], headers };

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ProtocolError } from "../errors.ts";
+import { ChatError } from "../errors.ts";
 import type { CloseReason } from "../protocol/codes.ts";
 import { addressKey } from "./addresses.ts";
 
@@ -54,22 +54,22 @@ export class Connections {
   /**
    * Says whether somebody may open one more.
    *
-   * @throws {ProtocolError} `full`, or `rate_limited` if it has too many itself
+   * @throws {ChatError} `full`, or `rate_limited` if it has too many itself
    */
   check({ address, account }: Owner): void {
     const { maxConnections, maxConnectionsPerAddress, maxConnectionsPerAccount } = this.#limits;
     if (this.#isClosing || this.#open.size >= maxConnections) {
-      throw new ProtocolError("full", "The server is full. Try again later.");
+      throw new ChatError("full", "The server is full. Try again later.");
     }
     if ((this.#perAddress.get(addressKey(address)) ?? 0) >= maxConnectionsPerAddress) {
       const sentence = "There are too many connections from your address. Close some first.";
-      throw new ProtocolError("rate_limited", sentence, { retryAfter: RETRY_SECONDS });
+      throw new ChatError("rate_limited", sentence, { retryAfter: RETRY_SECONDS });
     }
     if (
       account !== undefined && (this.#perAccount.get(account) ?? 0) >= maxConnectionsPerAccount
     ) {
       const sentence = "Your account has too many connections. Close some first.";
-      throw new ProtocolError("rate_limited", sentence, { retryAfter: RETRY_SECONDS });
+      throw new ChatError("rate_limited", sentence, { retryAfter: RETRY_SECONDS });
     }
   }
 
@@ -77,7 +77,7 @@ export class Connections {
    * Counts a connection as open. Of many that come in the same moment, each was checked before any
    * was open: so it is checked again.
    *
-   * @throws {ProtocolError} as {@linkcode Connections.check} does
+   * @throws {ChatError} as {@linkcode Connections.check} does
    */
   add(connection: Closable, owner: Owner): void {
     this.check(owner);

@@ -26,7 +26,7 @@ export function readToken(c: Context): string | undefined {
 /**
  * Says who sent a request: the account of its token, or a guest.
  *
- * @throws {ProtocolError} `unauthenticated` if the token is not one, or there are no guests here;
+ * @throws {ChatError} `unauthenticated` if the token is not one, or there are no guests here;
  *   `bad_request` if the guest's secret can be none
  */
 export async function identify(c: Context, accounts: Accounts): Promise<Identity> {

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { ProtocolError } from "../errors.ts";
+import { ChatError } from "../errors.ts";
 import { NameError, nameKey, parseName } from "../names.ts";
 import { MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, type Passwords } from "./passwords.ts";
 import { createSecret, hashSecret, isSecret } from "./secrets.ts";
@@ -23,7 +23,7 @@ export interface Account {
 }
 
 /** A token that was given out, as it is stored. */
-export interface Session {
+export interface Token {
   /** `hashSecret(token)` */
   readonly hash: string;
   /** The account's key. */
@@ -39,11 +39,11 @@ export interface AccountStore {
   /** The account with this key. */
   account(key: string): Promise<Account | undefined>;
   /** Adds a session, and drops those that have expired. */
-  addSession(session: Session): Promise<void>;
+  addToken(token: Token): Promise<void>;
   /** The session with this hash, expired or not. */
-  session(hash: string): Promise<Session | undefined>;
+  token(hash: string): Promise<Token | undefined>;
   /** Ends a session, and tells everyone: its sockets are to be closed. */
-  endSession(hash: string): Promise<void>;
+  endToken(hash: string): Promise<void>;
 }
 
 /** Who is behind a connection. */
@@ -67,7 +67,7 @@ export interface Identity {
 }
 
 /** How long a token is good for, in milliseconds. */
-export const SESSION_MS = 30 * 24 * 60 * 60 * 1000;
+export const TOKEN_MS = 30 * 24 * 60 * 60 * 1000;
 
 /** What {@linkcode Accounts} needs. */
 export interface AccountsOptions {
@@ -96,12 +96,12 @@ export class Accounts {
    *
    * @returns its name, in NFC
    * @throws {NameError} if the name breaks a rule
-   * @throws {ProtocolError} `bad_request` for a bad password, `name_in_use`, or `unavailable`
+   * @throws {ChatError} `bad_request` for a bad password, `name_in_use`, or `unavailable`
    */
   async register(name: string, password: string): Promise<string> {
     const username = parseName("username", name);
     if (password.length < MIN_PASSWORD_LENGTH || password.length > MAX_PASSWORD_LENGTH) {
-      throw new ProtocolError(
+      throw new ChatError(
         "bad_request",
         `The password must have ${MIN_PASSWORD_LENGTH} to ${MAX_PASSWORD_LENGTH} characters.`,
       );
@@ -117,7 +117,7 @@ export class Accounts {
   /**
    * Gives out a token. A wrong password and an unknown name are answered alike, and as late.
    *
-   * @throws {ProtocolError} `unauthenticated` or `unavailable`
+   * @throws {ChatError} `unauthenticated` or `unavailable`
    */
   async login(
     name: string,
@@ -128,11 +128,11 @@ export class Accounts {
     // A password that nobody can have is not worth its length in hashing.
     const tried = password.slice(0, MAX_PASSWORD_LENGTH + 1);
     if (!await passwords.check(tried, account?.passwordHash) || account === undefined) {
-      throw new ProtocolError("unauthenticated", "The name or the password is wrong.");
+      throw new ChatError("unauthenticated", "The name or the password is wrong.");
     }
     const token = createSecret();
-    const expiresAt = clock() + SESSION_MS;
-    await store.addSession({ hash: hashSecret(token), account: account.key, expiresAt });
+    const expiresAt = clock() + TOKEN_MS;
+    await store.addToken({ hash: hashSecret(token), account: account.key, expiresAt });
     return { username: account.username, token, expiresAt };
   }
 
@@ -140,17 +140,17 @@ export class Accounts {
   async logout(token: string): Promise<void> {
     const { store } = this.#options;
     const hash = hashSecret(token);
-    if (isSecret(token) && await store.session(hash) !== undefined) await store.endSession(hash);
+    if (isSecret(token) && await store.token(hash) !== undefined) await store.endToken(hash);
   }
 
   /**
    * Says who a token stands for.
    *
-   * @throws {ProtocolError} `unauthenticated` if it is not, or no longer, a token
+   * @throws {ChatError} `unauthenticated` if it is not, or no longer, a token
    */
   async authenticate(token: string): Promise<Identity> {
     const { store, clock } = this.#options;
-    const session = isSecret(token) ? await store.session(hashSecret(token)) : undefined;
+    const session = isSecret(token) ? await store.token(hashSecret(token)) : undefined;
     const account = session && session.expiresAt > clock()
       ? await store.account(session.account)
       : undefined;
@@ -173,15 +173,15 @@ export class Accounts {
    * Says who a guest is: the one who was given the secret, or somebody new.
    *
    * @param secret what the guest has shown, if anything
-   * @throws {ProtocolError} `unauthenticated` if there are no guests here, `bad_request` if the
+   * @throws {ChatError} `unauthenticated` if there are no guests here, `bad_request` if the
    *   secret can be none
    */
   guest(secret?: string): Identity {
     if (!this.#options.guests) {
-      throw new ProtocolError("unauthenticated", "Sign in to chat here.");
+      throw new ChatError("unauthenticated", "Sign in to chat here.");
     }
     if (secret !== undefined && !isSecret(secret)) {
-      throw new ProtocolError("bad_request", "The session is not one that this server gave.");
+      throw new ChatError("bad_request", "The session is not one that this server gave.");
     }
     const own = secret ?? createSecret();
     return { person: `guest:${hashSecret(own)}`, secret: own, isProven: secret !== undefined };
@@ -190,17 +190,17 @@ export class Accounts {
   /**
    * Checks that somebody may go by a name: an account by its own, a guest by none of an account.
    *
-   * @throws {ProtocolError} `forbidden` or `unauthenticated`
+   * @throws {ChatError} `forbidden` or `unauthenticated`
    */
   async checkName(identity: Identity, username: string): Promise<void> {
     const key = nameKey(username);
     if (identity.account !== undefined) {
       if (identity.account.key === key) return;
       const own = identity.account.username;
-      throw new ProtocolError("forbidden", `You are signed in as ${own}. Use that name.`);
+      throw new ChatError("forbidden", `You are signed in as ${own}. Use that name.`);
     }
     if (this.#admins.has(key) || await this.#options.store.account(key) !== undefined) {
-      throw new ProtocolError(
+      throw new ChatError(
         "unauthenticated",
         "This name belongs to an account. Sign in, or choose another name.",
       );
@@ -211,22 +211,22 @@ export class Accounts {
    * Checks again that somebody who has joined may be there: before, nobody could tell it that its
    * session has ended, or that its name is an account's now.
    *
-   * @throws {ProtocolError} `unauthenticated`
+   * @throws {ChatError} `unauthenticated`
    */
   async confirm(identity: Identity, username: string | undefined): Promise<void> {
     const { account } = identity;
     if (account !== undefined) {
-      if (await this.#options.store.session(account.tokenHash) === undefined) throw ended();
+      if (await this.#options.store.token(account.tokenHash) === undefined) throw ended();
     } else if (username !== undefined) await this.checkName(identity, username);
   }
 }
 
-function ended(): ProtocolError {
-  return new ProtocolError("unauthenticated", "The session has ended. Sign in again.");
+function ended(): ChatError {
+  return new ChatError("unauthenticated", "The session has ended. Sign in again.");
 }
 
-function taken(): ProtocolError {
-  return new ProtocolError("name_in_use", "There is an account of this name. Choose another.");
+function taken(): ChatError {
+  return new ChatError("name_in_use", "There is an account of this name. Choose another.");
 }
 
 /** A name as it would be registered; what can be no name is left as it is, and belongs to nobody. */

@@ -8,7 +8,7 @@
 
 import { Buffer } from "node:buffer";
 import { randomBytes, scrypt, timingSafeEqual } from "node:crypto";
-import { ProtocolError } from "../errors.ts";
+import { ChatError } from "../errors.ts";
 
 /** Shortest password, in UTF-16 units. */
 export const MIN_PASSWORD_LENGTH = 8;
@@ -48,7 +48,7 @@ export class Passwords {
   /**
    * Hashes a password with a new salt.
    *
-   * @throws {ProtocolError} `unavailable` if too many wait already
+   * @throws {ChatError} `unavailable` if too many wait already
    */
   async hash(password: string): Promise<string> {
     const salt = randomBytes(SALT_BYTES);
@@ -59,7 +59,7 @@ export class Passwords {
   /**
    * Whether a password is the one that was hashed. Without a hash it is not, and that takes as long.
    *
-   * @throws {ProtocolError} `unavailable` if too many wait already
+   * @throws {ChatError} `unavailable` if too many wait already
    */
   async check(password: string, hash: string | undefined): Promise<boolean> {
     const [, , cost, salt, expected] = (hash ?? this.#decoy).split("$");
@@ -72,7 +72,7 @@ export class Passwords {
     if (this.#running >= this.#threads) {
       if (this.#waiting.length >= MAX_WAITING) {
         const sentence = "Too many people sign in at the moment. Try again in a few seconds.";
-        throw new ProtocolError("unavailable", sentence);
+        throw new ChatError("unavailable", sentence);
       }
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     } else this.#running++;

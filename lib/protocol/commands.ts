@@ -4,7 +4,7 @@
  * @module
  */
 
-import { badRequest, ProtocolError } from "../errors.ts";
+import { badRequest, ChatError } from "../errors.ts";
 import { type Format, isLongerThan } from "./encode.ts";
 
 /** The client's own id of a command: it comes back with whatever answers the command. */
@@ -118,11 +118,11 @@ const DEFAULT_PAGE = 50;
  * A JSON object whose `type` is a string is a command. For plain clients any other text is a
  * message, and in the raw format every text is: whoever relays text can tell of no command.
  *
- * @throws {ProtocolError} `too_big`, or `bad_request` with what is wrong
+ * @throws {ChatError} `too_big`, or `bad_request` with what is wrong
  */
 export function decode(text: string, format: Format, limits: SizeLimits): Command {
   if (isLongerThan(text, limits.maxFrameBytes)) {
-    throw new ProtocolError("too_big", `A frame may have at most ${limits.maxFrameBytes} bytes.`);
+    throw new ChatError("too_big", `A frame may have at most ${limits.maxFrameBytes} bytes.`);
   }
   const object = format === "raw" ? undefined : parseCommandObject(text);
   if (object !== undefined) return readCommand(object, limits);
@@ -153,8 +153,8 @@ function readCommand(object: Record<string, unknown>, limits: SizeLimits): Comma
   try {
     return { ...readFields(object, limits), ...base };
   } catch (error) {
-    if (error instanceof ProtocolError) {
-      throw new ProtocolError(error.code, error.message, base);
+    if (error instanceof ChatError) {
+      throw new ChatError(error.code, error.message, base);
     }
     throw error;
   }
@@ -207,7 +207,7 @@ function readKick({ username, reason, ban }: Record<string, unknown>) {
 /**
  * Reads new settings of a room.
  *
- * @throws {ProtocolError} `bad_request` if a field is wrong or none is there
+ * @throws {ChatError} `bad_request` if a field is wrong or none is there
  */
 export function readRoomChange(object: Record<string, unknown>): RoomChange {
   const { private: isPrivate, members, unban } = object;
@@ -268,7 +268,7 @@ function readContent(content: unknown, limits: SizeLimits): string {
   if (typeof content !== "string") throw badRequest("content must be a string.");
   if (isLongerThan(content, limits.maxMessageBytes)) {
     const { maxMessageBytes } = limits;
-    throw new ProtocolError(
+    throw new ChatError(
       "too_big",
       `A message may have at most ${maxMessageBytes} bytes of text.`,
     );

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { Outgoing } from "../delivery/batch.ts";
+import { EncodedEvent } from "../delivery/batch.ts";
 import type { Delivery } from "../delivery/delivery.ts";
 import type { Event } from "../protocol/events.ts";
 import { Alarm, type AlarmOptions } from "../time.ts";
@@ -18,20 +18,20 @@ import { CROWD, type Room } from "./room.ts";
 const GATHER_MS_PER_USER = 1 / 10;
 const MIN_GATHER_MS = 50;
 
-/** What {@linkcode Notices} needs. */
-export interface NoticesOptions extends AlarmOptions {
+/** What {@linkcode JoinNotices} needs. */
+export interface JoinNoticesOptions extends AlarmOptions {
   readonly delivery: Delivery;
 }
 
 /** Tells rooms who came and who went. */
-export class Notices {
-  readonly #options: NoticesOptions;
+export class JoinNotices {
+  readonly #options: JoinNoticesOptions;
   /** Rooms whose next `presence` is gathered. */
   readonly #gathering = new Set<Room>();
   readonly #alarm: Alarm;
 
   /** Tells nothing until somebody comes or goes. */
-  constructor(options: NoticesOptions) {
+  constructor(options: JoinNoticesOptions) {
     this.#options = options;
     this.#alarm = new Alarm(options, () => this.#tellGathered());
   }
@@ -80,7 +80,7 @@ export class Notices {
       room.presenceDue = undefined;
       if (room.changes.size === 0) continue;
       delivery.tell(room, room.takePresence());
-      delivery.tell(room, new Outgoing(room.onlineUsers(), { forPlainOnly: true }));
+      delivery.tell(room, new EncodedEvent(room.onlineUsers(), { forPlainOnly: true }));
     }
   }
 }

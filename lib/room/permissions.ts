@@ -5,7 +5,7 @@
  */
 
 import type { Ban, Engine, RoomSettings } from "../engine/engine.ts";
-import { ProtocolError } from "../errors.ts";
+import { ChatError } from "../errors.ts";
 import { LOBBY, nameKey, parseName } from "../names.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { RoomChange } from "../protocol/commands.ts";
@@ -18,7 +18,7 @@ const MAX_OWNED_ROOMS = 100;
 const MAX_BANS = 1000;
 
 /** Changes the settings of rooms, one change after the other, so that none is lost. */
-export class Settings {
+export class Permissions {
   readonly #engine: Engine;
   /** Resolves when the last change is done. */
   #last: Promise<unknown> = Promise.resolve();
@@ -32,7 +32,7 @@ export class Settings {
    * Changes a room's settings, for its owner or an admin. A room that nobody owns belongs from then
    * on to who changes them.
    *
-   * @throws {ProtocolError} `forbidden`, or `not_found` if a member has no account
+   * @throws {ChatError} `forbidden`, or `not_found` if a member has no account
    * @throws {NameError} if a member's name can be none
    */
   change(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
@@ -75,11 +75,11 @@ export class Settings {
     const role = roleIn(settings, identity);
     if (account === undefined || (role === "member" && owner !== undefined)) throw notModerator();
     if (role !== "admin" && room === LOBBY) {
-      throw new ProtocolError("forbidden", "The lobby is for everyone.");
+      throw new ChatError("forbidden", "The lobby is for everyone.");
     }
     if (owner !== undefined) return owner;
     if (await this.#engine.countOwned(account.key) >= MAX_OWNED_ROOMS) {
-      throw new ProtocolError("forbidden", `An account may own ${MAX_OWNED_ROOMS} rooms.`);
+      throw new ChatError("forbidden", `An account may own ${MAX_OWNED_ROOMS} rooms.`);
     }
     return account.key;
   }
@@ -89,7 +89,7 @@ export class Settings {
     const keys = names.map((name) => nameKey(parseName("username", name)));
     for (const [i, key] of keys.entries()) {
       if (await this.#engine.account(key) === undefined) {
-        throw new ProtocolError("not_found", `There is no account of the name ${names[i]}.`);
+        throw new ChatError("not_found", `There is no account of the name ${names[i]}.`);
       }
     }
     return keys;
@@ -97,6 +97,6 @@ export class Settings {
 }
 
 /** What somebody is told who may not moderate. */
-export function notModerator(): ProtocolError {
-  return new ProtocolError("forbidden", "Only the room's owner or an admin may do this.");
+export function notModerator(): ChatError {
+  return new ChatError("forbidden", "Only the room's owner or an admin may do this.");
 }

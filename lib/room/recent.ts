@@ -7,7 +7,7 @@
  * @module
  */
 
-import { Outgoing } from "../delivery/batch.ts";
+import { EncodedEvent } from "../delivery/batch.ts";
 import { type LogEvent, withoutText } from "../engine/engine.ts";
 import type { ChatEvent } from "../protocol/events.ts";
 
@@ -21,11 +21,11 @@ const SLACK = 1 / 4;
 interface Message {
   readonly json: string;
   /** As those are sent it who come later; made for the first of them. */
-  again?: Outgoing;
+  again?: EncodedEvent;
 }
 
 /** The newest events of one room's log, and the newest messages. */
-export class Tail {
+export class RecentEvents {
   readonly #historySize: number;
   /** Without a hole, up to the newest of the log; as JSON. */
   #events: string[];
@@ -77,16 +77,16 @@ export class Tail {
   }
 
   /** The newest messages, as those are sent them who join. */
-  history(): Outgoing[] {
+  history(): EncodedEvent[] {
     return newest(this.#messages, this.#historySize).map((message) =>
-      message.again ??= new Outgoing({ ...JSON.parse(message.json), history: true })
+      message.again ??= new EncodedEvent({ ...JSON.parse(message.json), history: true })
     );
   }
 
   /** The newest events, so many of them, or `undefined` if so many are not here. */
-  last(count: number): Outgoing[] | undefined {
+  last(count: number): EncodedEvent[] | undefined {
     if (count > this.#events.length) return undefined;
-    return newest(this.#events, count).map((json) => new Outgoing(JSON.parse(json), { json }));
+    return newest(this.#events, count).map((json) => new EncodedEvent(JSON.parse(json), { json }));
   }
 
   /** Drops the oldest events. */

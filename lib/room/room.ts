@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Outgoing } from "../delivery/batch.ts";
+import type { EncodedEvent } from "../delivery/batch.ts";
 import type { Outbox, Peer } from "../delivery/outbox.ts";
 import {
   DEFAULT_SETTINGS,
@@ -13,13 +13,13 @@ import {
   type Presence,
   type RoomSettings,
 } from "../engine/engine.ts";
-import { ProtocolError } from "../errors.ts";
+import { ChatError } from "../errors.ts";
 import { nameKey } from "../names.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { Format } from "../protocol/encode.ts";
 import type { OnlineUsersEvent, PresenceEvent, Role, UserEntry } from "../protocol/events.ts";
 import type { TokenBucket } from "../rate_limit.ts";
-import { Tail } from "./recent.ts";
+import { RecentEvents } from "./recent.ts";
 
 /** Who joins, where, and how it wants to be spoken to. */
 export interface JoinRequest {
@@ -80,9 +80,9 @@ export class Member {
   /** What stands before this place in `audience.pending` happened before it came. */
   since = 0;
   /** What it alone is sent, each before place `at` of `audience.pending`. */
-  aside: { at: number; news: Outgoing }[] = [];
+  aside: { at: number; news: EncodedEvent }[] = [];
   /** Private messages that came before it was live. */
-  held: Outgoing[] = [];
+  held: EncodedEvent[] = [];
   isGone = false;
 
   /** Use {@linkcode Hub.join}. */
@@ -130,7 +130,7 @@ export class Audience {
   readonly room: Room;
   readonly members = new Set<Member>();
   /** What happened since the last delivery. */
-  pending: Outgoing[] = [];
+  pending: EncodedEvent[] = [];
   /** Members that are sent something alone. */
   told: Member[] = [];
   /**
@@ -179,7 +179,7 @@ export class Room {
   epoch = "";
   lastSeq = 0;
   /** The newest of the log, up to `lastSeq`. */
-  tail = new Tail(0);
+  tail = new RecentEvents(0);
   /** All members, in parts that are delivered to at times of their own. There is always one. */
   readonly audiences: Audience[] = [new Audience(this)];
   /** How many deliveries are leaving after which an audience will rest. */
@@ -224,12 +224,12 @@ export class Room {
   }
 
   /** Why somebody may not be in the room, if so. */
-  reasonToRefuse({ identity, username }: JoinRequest): ProtocolError | undefined {
+  reasonToRefuse({ identity, username }: JoinRequest): ChatError | undefined {
     if (isBanned(this.settings, identity, username)) {
-      return new ProtocolError("forbidden", "You may not come into this room.");
+      return new ChatError("forbidden", "You may not come into this room.");
     }
     if (!isAdmitted(this.settings, identity)) {
-      return new ProtocolError("forbidden", "This room is private. Ask its owner to let you in.");
+      return new ChatError("forbidden", "This room is private. Ask its owner to let you in.");
     }
     return undefined;
   }

@@ -14,16 +14,16 @@ import type {
   Change,
   Draft,
   Engine,
+  EngineEvent,
   EngineOptions,
   InboxEntry,
   LogEvent,
-  News,
   Presence,
   PrivateDraft,
   PrivateMessage,
   Receipt,
 } from "../../lib/engine/engine.ts";
-import { type ErrorCode, ProtocolError } from "../../lib/errors.ts";
+import { ChatError, type ErrorCode } from "../../lib/errors.ts";
 import { nameKey } from "../../lib/names.ts";
 import type { ChatEvent } from "../../lib/protocol/events.ts";
 import { Random, seeds } from "./random.ts";
@@ -105,7 +105,7 @@ export class Lab implements AsyncDisposable {
 }
 
 /** The news, if the JSON that an engine may hand on with it is the event's. */
-function withoutJson(news: News): News {
+function withoutJson(news: EngineEvent): EngineEvent {
   if (news.type !== "logged" || news.json === undefined) return news;
   const { json, ...rest } = news;
   assertEquals(json, JSON.stringify(news.event));
@@ -114,7 +114,7 @@ function withoutJson(news: News): News {
 
 /** Keeps what a room is told, and waits for it. */
 export class Listener implements Disposable {
-  readonly news: News[] = [];
+  readonly news: EngineEvent[] = [];
   readonly stop: () => void;
   #wake = () => {};
 
@@ -131,7 +131,7 @@ export class Listener implements Disposable {
   }
 
   /** Waits until so much news has come in all, and returns it. */
-  async count(count: number): Promise<News[]> {
+  async count(count: number): Promise<EngineEvent[]> {
     await this.#until(() => this.news.length >= count, `${count} news`);
     return this.news;
   }
@@ -175,7 +175,7 @@ function presence(author: Author, connection: string, instance = "one"): Presenc
 }
 
 async function assertRefused(run: () => Promise<unknown>, code: ErrorCode): Promise<void> {
-  const error = await assertRejects(run, ProtocolError);
+  const error = await assertRejects(run, ChatError);
   assertEquals(error.code, code);
 }
 
@@ -810,7 +810,7 @@ function testSubscription(name: string, create: CreateStore): void {
       using elsewhere = new Listener(engine, "s");
       const events = await say(engine, "r", 50);
       await engine.append("s", draft(BOB, "elsewhere"));
-      const expected = events.map((event): News => {
+      const expected = events.map((event): EngineEvent => {
         return { type: "logged", event, origin: `of ${ALICE.person}` };
       });
       assertEquals(await one.count(50), expected);
@@ -854,7 +854,7 @@ function testSubscription(name: string, create: CreateStore): void {
     it("is ended by its own subscriber, at once and without a hole for the others", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      const seen: News[] = [];
+      const seen: EngineEvent[] = [];
       using before = new Listener(engine, "r");
       const stop = engine.subscribe("r", (news) => {
         seen.push(news);
@@ -889,7 +889,7 @@ function testSubscription(name: string, create: CreateStore): void {
       const { engine } = lab;
       using listener = new Listener(engine, "r");
       using elsewhere = new Listener(engine, "s");
-      const news: News = { type: "typing", username: "alice", isActive: true, origin: "c" };
+      const news: EngineEvent = { type: "typing", username: "alice", isActive: true, origin: "c" };
       await engine.publish("r", news);
       await engine.publish("nobody listens here", news);
       assertEquals(await listener.count(1), [news]);
@@ -1036,7 +1036,12 @@ function testClosing(name: string, create: CreateStore): void {
       await engine.enter("r", presence(ALICE, "a1"));
       await engine.close();
       await engine.close();
-      const typing: News = { type: "typing", username: "alice", isActive: true, origin: "c" };
+      const typing: EngineEvent = {
+        type: "typing",
+        username: "alice",
+        isActive: true,
+        origin: "c",
+      };
       const calls: Record<string, () => Promise<unknown>> = {
         append: () => engine.append("r", draft(ALICE, "late")),
         edit: () => engine.edit("r", { ...change(ALICE, message!.id), content: "late" }),
@@ -1055,7 +1060,7 @@ function testClosing(name: string, create: CreateStore): void {
       };
       const answers: string[] = [];
       for (const [call, run] of Object.entries(calls)) {
-        const answer = await run().then(() => "done", (error) => (error as ProtocolError).code);
+        const answer = await run().then(() => "done", (error) => (error as ChatError).code);
         answers.push(`${call}: ${answer}`);
       }
       assertEquals(answers, Object.keys(calls).map((call) => `${call}: unavailable`));
@@ -1071,7 +1076,7 @@ function testClosing(name: string, create: CreateStore): void {
       const stored: LogEvent[] = [];
       for (const result of await results) {
         if (result.status === "fulfilled") stored.push(result.value.event);
-        else assertEquals((result.reason as ProtocolError).code, "unavailable");
+        else assertEquals((result.reason as ChatError).code, "unavailable");
       }
       assertEquals(listener.logged.slice(0, stored.length), stored);
       if (!lab.isLasting) return;
@@ -1094,7 +1099,7 @@ class RoomModel {
   readonly inboxes = new Map<string, InboxEntry[]>();
   readonly privateRefs = new Map<string, PrivateMessage>();
   /** What the room was told since the engine was opened. */
-  told: News[] = [];
+  told: EngineEvent[] = [];
 
   message(id: string | undefined): ChatEvent | undefined {
     return this.events.find((event): event is ChatEvent =>
