@@ -25,16 +25,24 @@ import {
   type EngineEvent,
   EVERYWHERE,
   type LogEvent,
-  nameInUseError,
-  nobodyError,
   type Presence,
   type PrivateMessage,
   type Receipt,
   type RoomSettings,
 } from "./lib/engine/engine.ts";
-import { ChatError } from "./lib/errors.ts";
+import {
+  ChatError,
+  nameBelongsToAccount,
+  nameInUse,
+  nobodyWithName,
+  notModerator,
+  rateLimited,
+  restarting,
+  sessionEnded,
+  storeUnavailable,
+} from "./lib/errors.ts";
 import { errorFields, type Logger } from "./lib/logger.ts";
-import { ANONYMOUS, NameError, nameKey } from "./lib/names.ts";
+import { ANONYMOUS, nameKey } from "./lib/names.ts";
 import type { Identity } from "./lib/people/accounts.ts";
 import { CLOSE, type CloseReason, ERROR_CLOSE } from "./lib/protocol/codes.ts";
 import {
@@ -50,7 +58,7 @@ import {
 import type { AckEvent, ChatEvent, DmEvent, Event, HistoryEvent } from "./lib/protocol/events.ts";
 import { type Rate, TokenBucket } from "./lib/rate_limit.ts";
 import { JoinNotices, joinNotices } from "./lib/room/notices.ts";
-import { notModerator, Permissions } from "./lib/room/permissions.ts";
+import { Permissions } from "./lib/room/permissions.ts";
 import { RecentEvents, TAIL } from "./lib/room/recent.ts";
 import { CROWD, type JoinRequest, Member, roleIn, Room } from "./lib/room/room.ts";
 
@@ -137,7 +145,7 @@ export class Hub {
    */
   check(request: JoinRequest): void {
     if (this.#isDraining) {
-      throw new ChatError("unavailable", "The server is restarting. Try again in a moment.");
+      throw restarting();
     }
     const room = this.#rooms.get(request.room);
     if (room === undefined && this.#isFull && this.#emptyRoom() === undefined) {
@@ -145,7 +153,7 @@ export class Hub {
     }
     const { username, identity } = request;
     const user = username === undefined ? undefined : room?.users.get(nameKey(username));
-    if (user !== undefined && user.person !== identity.person) throw nameInUseError();
+    if (user !== undefined && user.person !== identity.person) throw nameInUse();
     const reason = room?.reasonToRefuse(request);
     if (reason !== undefined) throw reason;
   }
@@ -204,9 +212,13 @@ export class Hub {
     if (member.allowance.isFull(this.#receivedAt)) member.refusals = 0;
     const seconds = member.allowance.take(this.#receivedAt);
     if (seconds > 0) member.refusals++;
-    if (member.refusals > MAX_REFUSALS) return this.#expel(member, tooMuch(seconds));
+    if (member.refusals > MAX_REFUSALS) {
+      return this.#expel(member, rateLimited("messages at once", seconds));
+    }
     // What is refused is not read: that alone would cost more than it costs to send.
-    if (seconds > 0) return this.#refuse(member, tooMuch(seconds, peekRef(text)));
+    if (seconds > 0) {
+      return this.#refuse(member, rateLimited("messages at once", seconds).withRef(peekRef(text)));
+    }
     try {
       this.#carryOut(member, decode(text, member.format, limits));
     } catch (error) {
@@ -396,8 +408,7 @@ export class Hub {
           this.#expel(member, sessionEnded());
         }
         if (news.type === "registered" && account === undefined && isCalled(member, news.key)) {
-          const sentence = "This name belongs to an account now. Sign in, or choose another name.";
-          this.#expel(member, new ChatError("unauthenticated", sentence));
+          this.#expel(member, nameBelongsToAccount());
         }
       }
     }
@@ -628,13 +639,9 @@ export class Hub {
 
   /** What a client is told of an error. */
   #toRefusal(error: unknown, ref: string | undefined): ChatError {
-    if (error instanceof ChatError) {
-      return new ChatError(error.code, error.message, { ref });
-    }
-    if (error instanceof NameError) return new ChatError("bad_request", error.message, { ref });
+    if (error instanceof ChatError) return error.withRef(ref);
     this.#options.log.error("command failed", errorFields(error));
-    const sentence = "The server cannot store or read anything now. Try again later.";
-    return new ChatError("unavailable", sentence, { ref });
+    return storeUnavailable().withRef(ref);
   }
 
   async #whisper(member: Member, { to, content, ref }: DmCommand): Promise<AckEvent | undefined> {
@@ -656,7 +663,7 @@ export class Hub {
     if (roleIn(room.settings, identity) === "member") throw notModerator();
     const key = nameKey(username);
     const user = room.users.get(key);
-    if (user === undefined) throw nobodyError();
+    if (user === undefined) throw nobodyWithName();
     if (user.person === identity.person || user.person === `account:${room.settings.owner}`) {
       throw new ChatError("forbidden", "The room's owner and you yourself cannot be removed.");
     }
@@ -772,16 +779,6 @@ function toErrorEvent(room: string, error: ChatError): EncodedEvent {
     ...(retryAfter !== undefined && { retry_after: retryAfter }),
     ...withRef(ref),
   });
-}
-
-function tooMuch(seconds: number, ref?: string): ChatError {
-  const retryAfter = Math.ceil(seconds * 10) / 10;
-  const sentence = `Too many messages at once. Wait ${retryAfter} seconds.`;
-  return new ChatError("rate_limited", sentence, { ref, retryAfter });
-}
-
-function sessionEnded(): ChatError {
-  return new ChatError("unauthenticated", "Your session has ended. Sign in again.");
 }
 
 function isCalled({ username }: Member, key: string): boolean {

@@ -1,5 +1,8 @@
 /**
- * What a client may not do: a code for programs, a sentence for people.
+ * What the server refuses: a code for programs, a sentence for people.
+ *
+ * A refusal that several places give is made here, once. The HTTP status of a code is in
+ * `http/app.ts`, its close code in `protocol/codes.ts`.
  *
  * @module
  */
@@ -16,30 +19,89 @@ export type ErrorCode =
   | "full"
   | "unavailable";
 
-/** Something a client may not do, with the code and the sentence it is told. */
+/** What an error may carry besides its code and sentence. */
+export interface ChatErrorOptions {
+  /** The `ref` of the refused command, if it had a valid one. */
+  readonly ref?: string | undefined;
+  /** Seconds until a retry may succeed, if known. */
+  readonly retryAfter?: number | undefined;
+}
+
+/** An expected error, safe to show to a client. Every other error is logged and never sent. */
 export class ChatError extends Error {
   override name = "ChatError";
-  /** Why, for programs. */
+  /** The reason, for programs. */
   readonly code: ErrorCode;
-  /** The `ref` of the command, if it had a good one. */
+  /** The `ref` of the refused command, if it had a valid one. */
   readonly ref: string | undefined;
-  /** After how many seconds it may be tried again, where that is known. */
+  /** Seconds until a retry may succeed, if known. */
   readonly retryAfter: number | undefined;
 
-  /** @param message a sentence for people that says what to do */
-  constructor(
-    code: ErrorCode,
-    message: string,
-    { ref, retryAfter }: { ref?: string | undefined; retryAfter?: number | undefined } = {},
-  ) {
-    super(message);
+  /** @param sentence for people; it says what to do */
+  constructor(code: ErrorCode, sentence: string, { ref, retryAfter }: ChatErrorOptions = {}) {
+    super(sentence);
     this.code = code;
     this.ref = ref;
     this.retryAfter = retryAfter;
   }
+
+  /** The same error as the answer to the command with this `ref`. */
+  withRef(ref: string | undefined): ChatError {
+    return new ChatError(this.code, this.message, { ref, retryAfter: this.retryAfter });
+  }
 }
 
-/** A `bad_request`, with what is wrong. */
+/** The refusal of something malformed. */
 export function badRequest(sentence: string): ChatError {
   return new ChatError("bad_request", sentence);
+}
+
+/**
+ * The refusal of something done too often.
+ *
+ * @param what what there is too much of, such as `messages at once`
+ * @param seconds the time until it is allowed again
+ */
+export function rateLimited(what: string, seconds: number): ChatError {
+  const retryAfter = Math.ceil(seconds * 10) / 10;
+  return new ChatError("rate_limited", `Too many ${what}. Wait ${retryAfter} seconds.`, {
+    retryAfter,
+  });
+}
+
+/** The refusal when another person holds the name in the room. */
+export function nameInUse(): ChatError {
+  return new ChatError("name_in_use", "This name is in use in this room. Choose another.");
+}
+
+/** The refusal when an account owns the name. */
+export function nameBelongsToAccount(): ChatError {
+  const sentence = "This name belongs to an account. Sign in, or choose another name.";
+  return new ChatError("unauthenticated", sentence);
+}
+
+/** The refusal when nobody in the room has the name. */
+export function nobodyWithName(): ChatError {
+  return new ChatError("not_found", "Nobody with this name is in the room.");
+}
+
+/** The refusal of an expired, revoked or invalid token. */
+export function sessionEnded(): ChatError {
+  return new ChatError("unauthenticated", "Your session has ended. Sign in again.");
+}
+
+/** The refusal of what only a room's owner and admins may do. */
+export function notModerator(): ChatError {
+  return new ChatError("forbidden", "Only the room's owner or an admin may do this.");
+}
+
+/** The refusal of everything that comes after the server began to stop. */
+export function restarting(): ChatError {
+  return new ChatError("unavailable", "The server is restarting. Try again in a moment.");
+}
+
+/** The refusal when the engine fails. */
+export function storeUnavailable(): ChatError {
+  const sentence = "The server cannot store or read anything now. Try again later.";
+  return new ChatError("unavailable", sentence);
 }

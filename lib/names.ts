@@ -4,12 +4,18 @@
  * @module
  */
 
+import { ChatError } from "./errors.ts";
+
 /** What a name is for. It sets the longest length and the first word of the error. */
 export type NameKind = "username" | "room";
 
 /** A name that breaks a rule. The message is a sentence that names the rule. */
-export class NameError extends Error {
+export class NameError extends ChatError {
   override name = "NameError";
+
+  constructor(sentence: string) {
+    super("bad_request", sentence);
+  }
 }
 
 /** Longest name of each kind, in code points after NFC. */

@@ -202,7 +202,7 @@ describe("A token", () => {
       const query = `token=${encodeURIComponent(token)}`;
       for (const path of [`/ws/r?username=bob&${query}`, `/ws?${query}`, `/echo?${query}`]) {
         const { status, error } = await knock(server, path);
-        assertEquals([status, error], [401, "The session has ended. Sign in again."], path);
+        assertEquals([status, error], [401, "Your session has ended. Sign in again."], path);
         assertEquals((await call(server, "GET", path)).status, 401);
       }
     }
@@ -295,7 +295,7 @@ describe("A registered name", () => {
     assertEquals((await register(server, "Dora")).status, 201);
     for (const guest of [...guests, plain]) assertEquals((await soon(guest.closed)).code, 4001);
     for (const guest of guests) {
-      assertStringIncludes((await guest.nextOf("error")).content, "belongs to an account now");
+      assertStringIncludes((await guest.nextOf("error")).content, "belongs to an account");
     }
     await witness.nextOf("user_left", ({ username }) => username === "DORA");
     assertEquals((await witness.ask({ type: "ping" })).type, "pong");
@@ -544,7 +544,7 @@ describe("What is stored and what is logged", () => {
     const second = await startServer(env);
     try {
       const { status, error } = await knock(second, `/ws/r?token=${old}`);
-      assertEquals([status, error], [401, "The session has ended. Sign in again."]);
+      assertEquals([status, error], [401, "Your session has ended. Sign in again."]);
       assertEquals(
         (await call(second, "GET", "/api/session", { token: good })).body.username,
         "bob",

@@ -259,16 +259,6 @@ export function checkChange(
   }
 }
 
-/** What is told of a name that another person has in the room. */
-export function nameInUseError(): ChatError {
-  return new ChatError("name_in_use", "This name is in use in this room. Choose another.");
-}
-
-/** What is told of a name that nobody has in the room. */
-export function nobodyError(): ChatError {
-  return new ChatError("not_found", "Nobody with this name is in the room.");
-}
-
 let lastTime = NaN;
 let lastTimestamp = "";
 

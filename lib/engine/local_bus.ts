@@ -7,20 +7,9 @@
  * @module
  */
 
-import { ChatError } from "../errors.ts";
+import { nameInUse, restarting } from "../errors.ts";
 import { nameKey } from "../names.ts";
-import {
-  type EngineEvent,
-  type LiveEngine,
-  nameInUseError,
-  type Presence,
-  type Subscriber,
-} from "./engine.ts";
-
-/** What every call of a closed engine is rejected with. */
-export function closedError(): ChatError {
-  return new ChatError("unavailable", "The server is restarting. Try again in a moment.");
-}
+import type { EngineEvent, LiveEngine, Presence, Subscriber } from "./engine.ts";
 
 /** What {@linkcode LocalBus} needs. */
 export interface LocalBusOptions {
@@ -69,19 +58,19 @@ export class LocalBus implements LiveEngine {
 
   /** Hands news to a room's subscribers, before it returns. */
   publish(room: string, news: EngineEvent): Promise<void> {
-    if (this.#isClosed) return Promise.reject(closedError());
+    if (this.#isClosed) return Promise.reject(restarting());
     for (const subscriber of this.#subscribers.get(room) ?? []) subscriber(news);
     return Promise.resolve();
   }
 
   enter(room: string, presence: Presence): Promise<void> {
-    if (this.#isClosed) return Promise.reject(closedError());
+    if (this.#isClosed) return Promise.reject(restarting());
     const { present, holders } = this.#rooms.get(room) ??
       { present: new Map<string, Presence>(), holders: new Map() };
     const key = nameKey(presence.username);
     const holder = holders.get(key) ?? { person: presence.person, connections: 0 };
     if (holder.person !== presence.person) {
-      return Promise.reject(nameInUseError());
+      return Promise.reject(nameInUse());
     }
     holder.connections++;
     holders.set(key, holder);
@@ -92,7 +81,7 @@ export class LocalBus implements LiveEngine {
   }
 
   leave(room: string, connection: string): Promise<void> {
-    if (this.#isClosed) return Promise.reject(closedError());
+    if (this.#isClosed) return Promise.reject(restarting());
     const attendance = this.#rooms.get(room);
     const presence = attendance?.present.get(connection);
     if (attendance === undefined || presence === undefined) return Promise.resolve();
@@ -105,12 +94,12 @@ export class LocalBus implements LiveEngine {
   }
 
   present(room: string): Promise<Presence[]> {
-    if (this.#isClosed) return Promise.reject(closedError());
+    if (this.#isClosed) return Promise.reject(restarting());
     return Promise.resolve([...this.#rooms.get(room)?.present.values() ?? []]);
   }
 
   renew(instance: string): Promise<void> {
-    if (this.#isClosed) return Promise.reject(closedError());
+    if (this.#isClosed) return Promise.reject(restarting());
     this.#extend(instance);
     const now = this.#options.clock();
     for (const [other, until] of this.#leases) {
@@ -126,7 +115,7 @@ export class LocalBus implements LiveEngine {
 
   /** Does something at once. What it throws is a rejection, and so is everything after the end. */
   protected attempt<T>(act: () => T): Promise<T> {
-    if (this.#isClosed) return Promise.reject(closedError());
+    if (this.#isClosed) return Promise.reject(restarting());
     try {
       return Promise.resolve(act());
     } catch (error) {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ChatError } from "../errors.ts";
+import { ChatError, nobodyWithName } from "../errors.ts";
 import { nameKey } from "../names.ts";
 import type { Account, Token } from "../people/accounts.ts";
 import type { ChatEvent, MessageDeletedEvent, MessageUpdatedEvent } from "../protocol/events.ts";
@@ -21,7 +21,6 @@ import {
   type LogEvent,
   type LogState,
   type MessageRange,
-  nobodyError,
   type PrivateDraft,
   type PrivateMessage,
   type Receipt,
@@ -141,7 +140,7 @@ export class MemoryEngine extends LocalBus implements Engine {
       const key = draft.ref === undefined ? undefined : refKey(nameKey(username), draft.ref);
       const first = key === undefined ? undefined : from.refs.get(key);
       if (first !== undefined) return { event: first, isDuplicate: true };
-      if (to === undefined) throw nobodyError();
+      if (to === undefined) throw nobodyWithName();
       const receiver = this.#inbox(log, to.person);
       const message: PrivateMessage = {
         id: this.#options.newId(),

@@ -9,7 +9,7 @@
  */
 
 import { DatabaseSync, type StatementSync } from "node:sqlite";
-import { ChatError } from "../errors.ts";
+import { ChatError, nobodyWithName, restarting } from "../errors.ts";
 import { nameKey } from "../names.ts";
 import type { Account, Token } from "../people/accounts.ts";
 import type { ChatEvent, MessageDeletedEvent, MessageUpdatedEvent } from "../protocol/events.ts";
@@ -25,7 +25,6 @@ import {
   type LogEvent,
   type LogState,
   type MessageRange,
-  nobodyError,
   type PrivateDraft,
   type PrivateMessage,
   type Receipt,
@@ -33,7 +32,7 @@ import {
   type RoomSettings,
   toTimestamp,
 } from "./engine.ts";
-import { closedError, LocalBus } from "./local_bus.ts";
+import { LocalBus } from "./local_bus.ts";
 import { JOURNAL_SCHEMA } from "./sqlite_journal.ts";
 import { LOG_SCHEMA, type Logged, SqliteLog } from "./sqlite_log.ts";
 
@@ -176,7 +175,7 @@ export class SqliteEngine extends LocalBus implements Engine {
       if (first !== undefined) {
         return { value: { event: toPrivate(first as Row), isDuplicate: true } };
       }
-      if (to === undefined) throw nobodyError();
+      if (to === undefined) throw nobodyWithName();
       const message: PrivateMessage = {
         id: this.#options.newId(),
         content,
@@ -285,7 +284,7 @@ export class SqliteEngine extends LocalBus implements Engine {
   override async close(): Promise<void> {
     if (this.isClosed) return;
     await super.close();
-    for (const job of this.#jobs.splice(0)) job.reject(closedError());
+    for (const job of this.#jobs.splice(0)) job.reject(restarting());
     try {
       this.#transact(() => this.#log.settle());
     } catch {
@@ -296,7 +295,7 @@ export class SqliteEngine extends LocalBus implements Engine {
 
   /** Puts a change down for this turn's transaction. The room is told of it when it is stored. */
   #put<T>(room: string, change: () => Outcome<T>): Promise<T> {
-    if (this.isClosed) return Promise.reject(closedError());
+    if (this.isClosed) return Promise.reject(restarting());
     return new Promise((resolve, reject) => {
       if (this.#jobs.length === 0) this.#options.defer(() => this.#commit());
       this.#jobs.push({ room, change, resolve: resolve as Job["resolve"], reject });

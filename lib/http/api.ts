@@ -10,7 +10,7 @@
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import type { RoomSettings } from "../engine/engine.ts";
-import { ChatError } from "../errors.ts";
+import { ChatError, rateLimited } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { parseName } from "../names.ts";
 import type { Accounts, Identity } from "../people/accounts.ts";
@@ -110,10 +110,7 @@ export function createApi(options: ApiOptions): Hono {
 
   function limitAuth(c: Context): void {
     const seconds = authLimiter.take(addressKey(addressOf(c)));
-    if (seconds === 0) return;
-    const retryAfter = Math.ceil(seconds);
-    const sentence = `Too many attempts from your address. Wait ${retryAfter} seconds.`;
-    throw new ChatError("rate_limited", sentence, { retryAfter });
+    if (seconds > 0) throw rateLimited("attempts from your address", Math.ceil(seconds));
   }
 }
 

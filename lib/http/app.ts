@@ -15,9 +15,9 @@ import { secureHeaders } from "hono/secure-headers";
 import { serveStatic } from "hono/serve-static";
 import { Outbox, type OutboxLimits, type Peer } from "../delivery/outbox.ts";
 import type { RoomSettings } from "../engine/engine.ts";
-import { ChatError, type ErrorCode } from "../errors.ts";
+import { ChatError, type ErrorCode, rateLimited } from "../errors.ts";
 import { errorFields, type LogFields, type Logger } from "../logger.ts";
-import { LOBBY, NameError, parseName } from "../names.ts";
+import { LOBBY, parseName } from "../names.ts";
 import type { Accounts, Identity } from "../people/accounts.ts";
 import { CLOSE, type CloseReason, ERROR_CLOSE } from "../protocol/codes.ts";
 import type { RoomChange, SizeLimits } from "../protocol/commands.ts";
@@ -180,10 +180,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   function knock(c: Context<AppEnv>): void {
     checkOrigin(c);
     const seconds = options.joinLimiter.take(addressKey(addressOf(c)));
-    if (seconds === 0) return;
-    const retryAfter = Math.ceil(seconds);
-    const sentence = `Too many connections at once from your address. Wait ${retryAfter} seconds.`;
-    throw new ChatError("rate_limited", sentence, { retryAfter });
+    if (seconds > 0) throw rateLimited("connections at once from your address", Math.ceil(seconds));
   }
 
   function checkOrigin(c: Context): void {
@@ -409,10 +406,11 @@ export const ERROR_STATUS = {
 function refusalOf(error: Error) {
   if (error instanceof ChatError) {
     const { retryAfter } = error;
-    const headers = retryAfter === undefined ? {} : { "retry-after": String(retryAfter) };
+    const headers = retryAfter === undefined
+      ? {}
+      : { "retry-after": String(Math.ceil(retryAfter)) };
     return { status: ERROR_STATUS[error.code], headers };
   }
-  if (error instanceof NameError) return { status: ERROR_STATUS.bad_request, headers: {} };
   if (error instanceof HandshakeError) return error;
   return undefined;
 }

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { ChatError } from "../errors.ts";
+import { ChatError, nameBelongsToAccount, sessionEnded } from "../errors.ts";
 import { NameError, nameKey, parseName } from "../names.ts";
 import { MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, type Passwords } from "./passwords.ts";
 import { createSecret, hashSecret, isSecret } from "./secrets.ts";
@@ -154,7 +154,7 @@ export class Accounts {
     const account = session && session.expiresAt > clock()
       ? await store.account(session.account)
       : undefined;
-    if (session === undefined || account === undefined) throw ended();
+    if (session === undefined || account === undefined) throw sessionEnded();
     const { key, username } = account;
     return {
       person: `account:${key}`,
@@ -200,10 +200,7 @@ export class Accounts {
       throw new ChatError("forbidden", `You are signed in as ${own}. Use that name.`);
     }
     if (this.#admins.has(key) || await this.#options.store.account(key) !== undefined) {
-      throw new ChatError(
-        "unauthenticated",
-        "This name belongs to an account. Sign in, or choose another name.",
-      );
+      throw nameBelongsToAccount();
     }
   }
 
@@ -216,13 +213,9 @@ export class Accounts {
   async confirm(identity: Identity, username: string | undefined): Promise<void> {
     const { account } = identity;
     if (account !== undefined) {
-      if (await this.#options.store.token(account.tokenHash) === undefined) throw ended();
+      if (await this.#options.store.token(account.tokenHash) === undefined) throw sessionEnded();
     } else if (username !== undefined) await this.checkName(identity, username);
   }
-}
-
-function ended(): ChatError {
-  return new ChatError("unauthenticated", "The session has ended. Sign in again.");
 }
 
 function taken(): ChatError {

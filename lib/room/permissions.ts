@@ -5,7 +5,7 @@
  */
 
 import type { Ban, Engine, RoomSettings } from "../engine/engine.ts";
-import { ChatError } from "../errors.ts";
+import { ChatError, notModerator } from "../errors.ts";
 import { LOBBY, nameKey, parseName } from "../names.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { RoomChange } from "../protocol/commands.ts";
@@ -94,9 +94,4 @@ export class Permissions {
     }
     return keys;
   }
-}
-
-/** What somebody is told who may not moderate. */
-export function notModerator(): ChatError {
-  return new ChatError("forbidden", "Only the room's owner or an admin may do this.");
 }

@@ -100,7 +100,7 @@ describePage("page, for accounts", (stage) => {
   it("tells a guest that a name belongs to an account, and offers to sign in", async () => {
     const ada = await stage.joins("Ada", { path: "/r/tea" });
     await register(stage.server, "Ada");
-    await ada.locator("#account-reason", { hasText: "belongs to an account now" }).waitFor();
+    await ada.locator("#account-reason", { hasText: "belongs to an account" }).waitFor();
     await ada.getByRole("button", { name: "Continue without an account" }).click();
     await ada.getByLabel("Your name").fill("ada");
     await ada.getByLabel("Your name").press("Enter");
