@@ -51,9 +51,6 @@ for (const file of files) imports.set(file, await importsOf(file));
 const STILL_UP = [
   "lib/delivery/delivery.ts -> lib/room/room.ts",
   "lib/delivery/pace.ts -> lib/room/room.ts",
-  "lib/http/api.ts -> lib/engine/engine.ts",
-  "lib/http/app.ts -> lib/engine/engine.ts",
-  "lib/http/app.ts -> lib/room/room.ts",
 ];
 
 describe("An import", () => {

@@ -9,15 +9,15 @@
 
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import type { RoomSettings } from "../engine/engine.ts";
 import { ChatError, rateLimited } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { parseName } from "../names.ts";
-import type { Accounts, Identity } from "../people/accounts.ts";
-import { readRoomChange, type RoomChange } from "../protocol/commands.ts";
+import type { Accounts } from "../people/accounts.ts";
+import { readRoomChange } from "../protocol/commands.ts";
 import type { RateLimiter } from "../rate_limit.ts";
 import { addressKey } from "./addresses.ts";
 import { giveToken, identify, readToken, takeToken } from "./credentials.ts";
+import type { Rooms } from "./rooms.ts";
 
 /** Most bytes of a request's body. */
 const MAX_BODY_BYTES = 64 * 1024;
@@ -25,9 +25,7 @@ const MAX_BODY_BYTES = 64 * 1024;
 /** What {@linkcode createApi} needs. */
 export interface ApiOptions {
   readonly accounts: Accounts;
-  readonly hub: {
-    changeRoom(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings>;
-  };
+  readonly hub: Pick<Rooms, "changeRoom">;
   /** Attempts to register or sign in, by address. */
   readonly authLimiter: RateLimiter;
   /** Whether people may come without an account. */

@@ -13,33 +13,21 @@ import { type Context, Hono } from "hono";
 import { etag } from "hono/etag";
 import { secureHeaders } from "hono/secure-headers";
 import { serveStatic } from "hono/serve-static";
-import { Outbox, type OutboxLimits, type Peer } from "../delivery/outbox.ts";
-import type { RoomSettings } from "../engine/engine.ts";
+import { Outbox, type OutboxLimits } from "../delivery/outbox.ts";
 import { ChatError, type ErrorCode, rateLimited } from "../errors.ts";
 import { errorFields, type LogFields, type Logger } from "../logger.ts";
 import { LOBBY, parseName } from "../names.ts";
-import type { Accounts, Identity } from "../people/accounts.ts";
+import type { Accounts } from "../people/accounts.ts";
 import { CLOSE, type CloseReason, ERROR_CLOSE } from "../protocol/codes.ts";
-import type { RoomChange, SizeLimits } from "../protocol/commands.ts";
+import type { SizeLimits } from "../protocol/commands.ts";
 import { encode, SUBPROTOCOL } from "../protocol/encode.ts";
 import { type Rate, type RateLimiter, TokenBucket } from "../rate_limit.ts";
-import type { JoinRequest, Member, Resume } from "../room/room.ts";
 import { addressKey, clientAddress, isAllowedOrigin } from "./addresses.ts";
 import { createApi } from "./api.ts";
 import type { Connections } from "./connections.ts";
 import { giveGuestSecret, identify, readToken } from "./credentials.ts";
 import { checkHandshake, HandshakeError, offeredProtocols } from "./handshake.ts";
-
-/** The hub, as far as HTTP knows it. */
-export interface Rooms {
-  check(request: JoinRequest): void;
-  admit(request: JoinRequest): Promise<void>;
-  join(peer: Peer, request: JoinRequest): Member;
-  receive(member: Member, text: string): void;
-  leave(member: Member): void;
-  dismiss(member: Member, close: CloseReason): void;
-  changeRoom(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings>;
-}
+import type { JoinedMember, JoinRequest, Resume, Rooms } from "./rooms.ts";
 
 /** What {@linkcode createApp} needs. */
 export interface AppOptions {
@@ -334,12 +322,12 @@ function refuseRoom(
 
 /** A socket that is a member of a room. */
 class RoomSocket implements SocketHandler {
-  readonly #member: Member;
+  readonly #member: JoinedMember;
   readonly #hub: Rooms;
   readonly #log: Logger;
   readonly #fields: LogFields;
 
-  constructor(member: Member, hub: Rooms, log: Logger, fields: LogFields) {
+  constructor(member: JoinedMember, hub: Rooms, log: Logger, fields: LogFields) {
     this.#member = member;
     this.#hub = hub;
     this.#log = log;

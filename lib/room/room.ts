@@ -14,6 +14,7 @@ import {
   type RoomSettings,
 } from "../engine/engine.ts";
 import { ChatError } from "../errors.ts";
+import type { JoinRequest } from "../http/rooms.ts";
 import { nameKey } from "../names.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { Format } from "../protocol/encode.ts";
@@ -21,30 +22,7 @@ import type { OnlineUsersEvent, PresenceEvent, Role, UserEntry } from "../protoc
 import type { TokenBucket } from "../rate_limit.ts";
 import { RecentEvents } from "./recent.ts";
 
-/** Who joins, where, and how it wants to be spoken to. */
-export interface JoinRequest {
-  /** A name that has passed `parseName`. */
-  readonly room: string;
-  /** A name that has passed `parseName`; absent for the raw relay, whose members have none. */
-  readonly username?: string;
-  /** @default "json" */
-  readonly format?: Format;
-  /** Whether it is sent its own messages. @default true */
-  readonly echo?: boolean;
-  /** Who is behind the connection. */
-  readonly identity: Identity;
-  /** What a `chat.v1` client has seen already. */
-  readonly resume?: Resume | undefined;
-}
-
-/** Up to where somebody who comes back has seen everything. */
-export interface Resume {
-  readonly epoch: string;
-  /** The last `seq` of the room that was seen. */
-  readonly after: number;
-  /** The last `inbox_seq` that was seen; absent if none is asked for. */
-  readonly inbox?: number | undefined;
-}
+export type { JoinRequest };
 
 /** Up to how many users a room tells everyone of each who comes and goes, as it happens. */
 export const CROWD = 100;

@@ -1,0 +1,80 @@
+/**
+ * The hub as HTTP needs it. HTTP declares it here, and the hub above implements it.
+ *
+ * @module
+ */
+
+import type { Peer } from "../delivery/outbox.ts";
+import type { Identity } from "../people/accounts.ts";
+import type { CloseReason } from "../protocol/codes.ts";
+import type { RoomChange } from "../protocol/commands.ts";
+import type { Format } from "../protocol/encode.ts";
+
+/** What a client asks for when it joins a room. */
+export interface JoinRequest {
+  /** A name that has passed `parseName`. */
+  readonly room: string;
+  /** A name that has passed `parseName`; absent for the raw relay, whose members have none. */
+  readonly username?: string;
+  /** @default "json" */
+  readonly format?: Format;
+  /** Whether the member receives its own messages. @default true */
+  readonly echo?: boolean;
+  /** The person behind the connection. */
+  readonly identity: Identity;
+  /** What a `chat.v1` client has seen already. */
+  readonly resume?: Resume | undefined;
+}
+
+/** The place up to which a returning client has seen everything. */
+export interface Resume {
+  readonly epoch: string;
+  /** The last `seq` of the room that the client has seen. */
+  readonly after: number;
+  /** The last `inbox_seq` that the client has seen; absent if it asks for no private messages. */
+  readonly inbox?: number | undefined;
+}
+
+/** A member as HTTP knows it. */
+export interface JoinedMember {
+  /** Whether the member has left its room. */
+  readonly isGone: boolean;
+}
+
+/** Who may be in a room, and who decides that. */
+export interface RoomAccess {
+  /** The owner's account, by key. */
+  readonly owner: string | undefined;
+  /** Whether the room admits its owner, its members and admins only. */
+  readonly isPrivate: boolean;
+  /** Accounts, by key. */
+  readonly members: readonly string[];
+  /** Names, by `nameKey`. */
+  readonly bans: readonly { readonly key: string }[];
+}
+
+/** The hub as HTTP needs it. */
+export interface Rooms {
+  /** @throws {ChatError} if the request cannot be granted now */
+  check(request: JoinRequest): void;
+  /**
+   * Loads the room and keeps it for the join that follows.
+   *
+   * @throws {ChatError} as {@linkcode Rooms.check} does
+   */
+  admit(request: JoinRequest): Promise<void>;
+  /**
+   * Makes a peer a member.
+   *
+   * @throws {ChatError} as {@linkcode Rooms.check} does
+   */
+  join(peer: Peer, request: JoinRequest): JoinedMember;
+  /** Handles one text frame of a member. */
+  receive(member: JoinedMember, text: string): void;
+  /** Takes a member out of its room. A second call does nothing. */
+  leave(member: JoinedMember): void;
+  /** Takes a member out of its room and closes its connection. */
+  dismiss(member: JoinedMember, close: CloseReason): void;
+  /** @throws {ChatError} `forbidden`, `not_found` or `bad_request` */
+  changeRoom(room: string, identity: Identity, change: RoomChange): Promise<RoomAccess>;
+}
