@@ -1,38 +1,38 @@
 /**
- * What a user or a room may be called: one table of rules, one function that applies it.
+ * The names of users and rooms: one table of rules, one function that applies it.
  *
  * @module
  */
 
 import { ChatError } from "./errors.ts";
 
-/** What a name is for. It sets the longest length and the first word of the error. */
+/** What a name is for. It sets the maximum length and a word of the error. */
 export type NameKind = "username" | "room";
 
 /** A name that breaks a rule. The message is a sentence that names the rule. */
 export class NameError extends ChatError {
-  override name = "NameError";
+  override readonly name = "NameError";
 
   constructor(sentence: string) {
     super("bad_request", sentence);
   }
 }
 
-/** Longest name of each kind, in code points after NFC. */
-export const MAX_NAME_LENGTH: Readonly<Record<NameKind, number>> = { username: 32, room: 64 };
+/** Maximum length of each kind, in code points after NFC. */
+const MAX_NAME_LENGTH: Readonly<Record<NameKind, number>> = { username: 32, room: 64 };
 
-/** The name under which frames show a sender that gave none (the raw relay). Nobody may join with it. */
+/** The sender in frames from the raw relay, whose members have no name. Nobody may join with it. */
 export const ANONYMOUS = "anonymous";
 
-/** The room of everyone who names none. */
+/** The room of every client that names none. */
 export const LOBBY = "lobby";
 
-/** Every rule that is a pattern: what must not be found, and how the error ends. */
+/** Every rule that is a pattern: what a name must not contain, and how the error ends. */
 const FORBIDDEN: readonly (readonly [RegExp, string])[] = [
   [/\p{Cs}|\p{Cn}/u, "must not have unassigned or surrogate code points"],
   [/\p{Cc}/u, "must not have control characters"],
   // Default_Ignorable holds the zero-width and bidi controls and the invisible fillers. The
-  // variation selectors (FE0E, FE0F) are in it too, and are right only after an emoji or a keycap.
+  // variation selectors (FE0E, FE0F) are in it too, but may follow an emoji or a keycap.
   [/\p{Bidi_Control}|(?![\ufe0e\ufe0f])\p{DI}/u, "must not have invisible or direction characters"],
   [/(?<![\p{Emoji}])[\ufe0e\ufe0f]/u, "must not have invisible or direction characters"],
   [/^ | $/u, "must not begin or end with a space"],
@@ -52,12 +52,12 @@ const FORBIDDEN: readonly (readonly [RegExp, string])[] = [
  * @param kind what the name is for
  * @param value the name as a client sent it, percent-decoding done
  * @returns the name in NFC: 1 to 32 (username) or 1 to 64 (room) code points
- * @throws {NameError} if a rule is broken; the message says which
+ * @throws {NameError} if the name breaks a rule; the message says which
  */
 export function parseName(kind: NameKind, value: string): string {
   const name = value.normalize("NFC");
   const longest = MAX_NAME_LENGTH[kind];
-  // A code point is at most two units, so a hopeless length is refused before it is counted.
+  // A code point is at most two units: this refuses a hopeless length without counting.
   if (name.length === 0 || name.length > 2 * longest || [...name].length > longest) {
     throw new NameError(`The ${kind} must be 1 to ${longest} characters long.`);
   }
@@ -71,14 +71,14 @@ export function parseName(kind: NameKind, value: string): string {
 }
 
 /**
- * The form in which two usernames are compared: equal keys are the same name.
+ * The form in which usernames are compared: names with equal keys are the same.
  *
  * NFKC and case folding, so that `Alice`, `alice` and the full-width `ａｌｉｃｅ` are one
  * (Unicode Standard, section 3.13, "Default Caseless Matching"). The language has no case fold;
  * upper case then lower case gives the same classes for the letters that names may have.
  */
 export function nameKey(username: string): string {
-  // Most names: there is nothing to normalise in ASCII.
+  // Most names are ASCII, which has nothing to normalise.
   if (/^[ -~]*$/.test(username)) return username.toLowerCase();
   return username.normalize("NFKC").toUpperCase().toLowerCase().normalize("NFKC");
 }

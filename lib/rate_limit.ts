@@ -1,25 +1,25 @@
 /**
- * How often somebody may do something: token buckets, one for each key.
+ * Limits how often something may happen: token buckets, one for each key.
  *
- * A bucket holds `burst` tokens and gets `perSecond` new ones; each thing done takes one. A bucket
- * that is full again is the same as none, so only those that were used lately are kept.
+ * A bucket holds `burst` tokens and gains `perSecond` new ones; each attempt takes one. A bucket that
+ * is full again is as good as a new one, so a limiter keeps only those that are not.
  *
  * @module
  */
 
-/** How often, and how much at once. */
+/** How often something may happen, and how often at once. */
 export interface Rate {
-  /** Tokens a bucket gets, in tokens per second; `Infinity` for no limit. */
+  /** Tokens that a bucket gains per second; `Infinity` for no limit. */
   readonly perSecond: number;
-  /** Tokens a bucket holds. */
+  /** Maximum tokens in a bucket. */
   readonly burst: number;
 }
 
-/** One bucket. */
+/** One bucket of tokens, full at first. */
 export class TokenBucket {
   readonly #rate: Rate;
   #tokens: number;
-  /** When `#tokens` was right, in milliseconds. */
+  /** When `#tokens` was counted, in milliseconds. */
   #at: number;
 
   /** @param now the time in milliseconds */
@@ -33,7 +33,7 @@ export class TokenBucket {
    * Takes a token.
    *
    * @param now the time in milliseconds
-   * @returns 0 if there was one, else how many seconds until there is
+   * @returns 0 if there was one, else the seconds until there is
    */
   take(now: number): number {
     if (this.#rate.perSecond === Infinity) return 0;
@@ -43,7 +43,7 @@ export class TokenBucket {
     return 0;
   }
 
-  /** Whether it is as good as new. */
+  /** Whether the bucket is as good as new. */
   isFull(now: number): boolean {
     this.#fill(now);
     return this.#tokens >= this.#rate.burst;
@@ -56,7 +56,7 @@ export class TokenBucket {
   }
 }
 
-/** Most buckets that are kept. Beyond it the one that was made first goes. */
+/** Maximum buckets of a limiter. A new one beyond it replaces the oldest. */
 const MAX_BUCKETS = 100_000;
 
 /** Buckets by key, such as an address. */
@@ -71,12 +71,12 @@ export class RateLimiter {
     this.#clock = clock;
   }
 
-  /** How many buckets are kept. */
+  /** The number of buckets. */
   get size(): number {
     return this.#buckets.size;
   }
 
-  /** Takes a token from a key's bucket. Returns 0, or how many seconds until there is one. */
+  /** Takes a token from a key's bucket. Returns 0, or the seconds until there is one. */
   take(key: string): number {
     if (this.#rate.perSecond === Infinity) return 0;
     const now = this.#clock();
@@ -92,7 +92,7 @@ export class RateLimiter {
     return bucket.take(now);
   }
 
-  /** Forgets the buckets that are full again. To be called now and then. */
+  /** Forgets the buckets that are full again. Call it every second or so. */
   sweep(): void {
     const now = this.#clock();
     for (const [key, bucket] of this.#buckets) {

@@ -1,7 +1,7 @@
 /**
- * Passwords: hashed with scrypt (RFC 7914) on threads of their own, a few at a time.
+ * Hashes passwords with scrypt (RFC 7914), beside the event loop and a few at a time.
  *
- * A hash is kept as a string in the PHC format: `$scrypt$ln=14,r=8,p=5$SALT$HASH`.
+ * A hash is a string in the PHC format: `$scrypt$ln=14,r=8,p=5$SALT$HASH`.
  *
  * @module
  */
@@ -10,10 +10,10 @@ import { Buffer } from "node:buffer";
 import { randomBytes, scrypt, timingSafeEqual } from "node:crypto";
 import { ChatError } from "../errors.ts";
 
-/** Shortest password, in UTF-16 units. */
+/** Minimum length of a password, in UTF-16 units. */
 export const MIN_PASSWORD_LENGTH = 8;
 
-/** Longest password, in UTF-16 units. */
+/** Maximum length of a password, in UTF-16 units. */
 export const MAX_PASSWORD_LENGTH = 256;
 
 /** Cost (OWASP Password Storage Cheat Sheet: N = 2^14, r = 8, p = 5): 16 MiB and about 125 ms. */
@@ -21,13 +21,13 @@ const COST = { ln: 14, r: 8, p: 5 };
 const SALT_BYTES = 16;
 const HASH_BYTES = 32;
 
-/** Most that may wait for a thread. One more is told to try later, at once. */
+/** Maximum passwords that wait for a thread. One more is refused at once. */
 const MAX_WAITING = 32;
 
 interface Cost {
-  ln: number;
-  r: number;
-  p: number;
+  readonly ln: number;
+  readonly r: number;
+  readonly p: number;
 }
 
 /** Hashes and checks passwords, a bounded number at a time. */
@@ -35,12 +35,12 @@ export class Passwords {
   readonly #threads: number;
   #running = 0;
   readonly #waiting: (() => void)[] = [];
-  /** A hash of nobody's password, for names that nobody has. */
+  /** The hash that a password is checked against when its name has no account. */
   readonly #decoy = `${prefix(COST)}$${encode(randomBytes(SALT_BYTES))}$${
     encode(randomBytes(HASH_BYTES))
   }`;
 
-  /** @param threads how many may be hashed at a time */
+  /** @param threads maximum passwords hashed at a time */
   constructor(threads: number) {
     this.#threads = threads;
   }
@@ -57,7 +57,7 @@ export class Passwords {
   }
 
   /**
-   * Whether a password is the one that was hashed. Without a hash it is not, and that takes as long.
+   * Whether a hash is of this password. Without a hash the answer is no, after the same time.
    *
    * @throws {ChatError} `unavailable` if too many wait already
    */
@@ -86,7 +86,7 @@ export class Passwords {
         });
       });
     } finally {
-      // A thread goes from hand to hand, so that nobody comes in between and there is one too many.
+      // The next one takes this thread over: counting it free would let a newcomer in between.
       const next = this.#waiting.shift();
       if (next === undefined) this.#running--;
       else next();
