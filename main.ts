@@ -1,12 +1,11 @@
 /**
- * The server: environment, parts, hub, app, serve, drain. The only file that knows everyone.
+ * The server: settings, parts, hub, app, listener, drain. The only file that knows every other.
  *
  *     deno run -A main.ts
  *
  * @module
  */
 
-import { randomBytes } from "node:crypto";
 import { setImmediate } from "node:timers";
 import { Hub, type HubOptions } from "./hub.ts";
 import { type Config, ConfigError, readConfig } from "./lib/config.ts";
@@ -14,18 +13,30 @@ import type { Engine } from "./lib/engine/engine.ts";
 import { MemoryEngine } from "./lib/engine/memory.ts";
 import { createApp } from "./lib/http/app.ts";
 import { Connections } from "./lib/http/connections.ts";
-import { Listener } from "./lib/http/listener.ts";
-import { createLogger, errorFields, type Logger } from "./lib/logger.ts";
+import { Listener, type ListenerOptions } from "./lib/http/listener.ts";
+import { createLogger, type Logger } from "./lib/logger.ts";
 import { Accounts } from "./lib/people/accounts.ts";
 import { Passwords } from "./lib/people/passwords.ts";
+import {
+  createIds,
+  createTimers,
+  endOnSignal,
+  fail,
+  keepBuffersSmall,
+  surviveErrors,
+  within,
+} from "./lib/process.ts";
 import { CLOSE } from "./lib/protocol/codes.ts";
 import { RateLimiter } from "./lib/rate_limit.ts";
 import { createDefer } from "./lib/time.ts";
 
-/** How often members that cannot keep up are looked for. */
+/** How long until the next sweep, in milliseconds. */
 const SWEEP_MS = 1000;
-/** How long the end waits: for members to take their last frames, then for the last requests. */
+
+/** How long a stop waits for members to take their last frames, in milliseconds. */
 const CLOSE_WAIT_MS = 2500;
+
+/** How long a stop then waits for the last requests, in milliseconds. */
 const SHUTDOWN_WAIT_MS = 1000;
 
 /** How long this process counts as alive for others after it was last heard of. */
@@ -33,7 +44,11 @@ const LEASE_MS = 30_000;
 
 /** The server cannot start. The message says why, for the person who started it. */
 export class StartError extends Error {
-  override name = "StartError";
+  override readonly name = "StartError";
+
+  constructor(action: string, cause: unknown) {
+    super(`Cannot ${action}: ${(cause as Error).message}`);
+  }
 }
 
 /** A running server. */
@@ -47,61 +62,51 @@ export interface Server {
 /**
  * Starts the server.
  *
- * @throws if the store cannot be opened or the address cannot be listened on
+ * @throws {StartError} if it cannot open the store or listen on the address
  */
-export async function start(config: Config, log: Logger): Promise<Server> {
+export async function start(config: Config, logger: Logger): Promise<Server> {
   const clock = () => performance.now();
   const newId = createIds();
-  const timers = new Set<ReturnType<typeof setTimeout>>();
-  const after = (ms: number, callback: () => void) => {
-    const timer = setTimeout(() => {
-      timers.delete(timer);
-      callback();
-    }, ms);
-    timers.add(timer);
-  };
-  const limits = { ...config, writeWaitMs: config.writeWaitSeconds * 1000 };
+  const timers = createTimers();
+  const { after } = timers;
 
   const defer = createDefer(setImmediate);
   const engine = await openEngine(config, { newId, defer });
   const hub = new Hub({
     engine,
-    limits,
-    log,
+    limits: config.limits,
+    log: logger,
     clock,
     date: Date.now,
     newId,
     defer,
     after,
   });
-  // One thread at least is left to everything else.
-  const passwords = new Passwords(Math.max(1, navigator.hardwareConcurrency - 1));
-  const accounts = new Accounts({ ...config, store: engine, passwords, clock: Date.now });
-  const connections = new Connections(config);
-  const joinLimiter = new RateLimiter(config.joinRate, clock);
-  const authLimiter = new RateLimiter(config.authRate, clock);
+  const accounts = new Accounts({
+    store: engine,
+    // At least one thread stays free for everything else.
+    passwords: new Passwords(Math.max(1, navigator.hardwareConcurrency - 1)),
+    clock: Date.now,
+    settings: config.people,
+  });
+  const connections = new Connections(config.connections);
+  const joinLimiter = new RateLimiter(config.rates.join, clock);
+  const authLimiter = new RateLimiter(config.rates.auth, clock);
   const app = createApp({
-    ...config,
     hub,
     accounts,
     connections,
-    limits,
+    limits: config.limits,
+    settings: config.http,
     joinLimiter,
     authLimiter,
-    log,
+    logger,
     clock,
     publicDir: `${import.meta.dirname}/public`,
   });
 
-  let listener: Listener;
-  try {
-    listener = new Listener(config, app.fetch, log);
-  } catch (error) {
-    await engine.close();
-    const { message } = error as Error;
-    throw new StartError(`Cannot listen on ${config.host}:${config.port}: ${message}`);
-  }
-  log.info(`Server starting on :${listener.port}`);
+  const listener = await listen(config, app.fetch, { logger, after }, engine);
+  logger.info(`Server starting on :${listener.port}`);
   const sweep = setInterval(() => {
     hub.sweep();
     joinLimiter.sweep();
@@ -110,24 +115,17 @@ export async function start(config: Config, log: Logger): Promise<Server> {
 
   const stop = async () => {
     clearInterval(sweep);
-    log.info("draining", { connections: connections.size });
+    logger.info("draining", { connections: connections.size });
     await within(CLOSE_WAIT_MS, hub.drain().then(() => connections.closeAll(CLOSE.restart)));
     await within(SHUTDOWN_WAIT_MS, listener.close());
-    for (const timer of timers) clearTimeout(timer);
+    timers.clear();
     await engine.close();
-    log.info("stopped", { connections: connections.size });
+    logger.info("stopped", { connections: connections.size });
   };
   return { port: listener.port, stop };
 }
 
-/** Ids that are unique for ever: 96 random bits of this process, and a count. */
-function createIds(): () => string {
-  const process = randomBytes(12).toString("base64url");
-  let count = 0;
-  return () => `${process}-${(++count).toString(36)}`;
-}
-
-/** Opens the store that the configuration names. A driver is loaded only by those who use it. */
+/** Opens the store that the configuration names. A driver is loaded only when it is used. */
 async function openEngine(
   { database, historyKeep: keep }: Config,
   { newId, defer }: Pick<HubOptions, "newId" | "defer">,
@@ -138,68 +136,41 @@ async function openEngine(
   try {
     return new SqliteEngine({ ...options, path: database.path, defer });
   } catch (error) {
-    const { message } = error as Error;
-    throw new StartError(`Cannot open the database ${database.path}: ${message}`);
+    throw new StartError(`open the database ${database.path}`, error);
   }
 }
 
-/** Waits for a promise, but no longer than `ms` milliseconds. */
-async function within(ms: number, promise: Promise<unknown>): Promise<void> {
-  const { promise: timeout, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  await Promise.race([promise, timeout]);
-  clearTimeout(timer);
+/** Listens on the address that the configuration names. If it cannot, it closes the store. */
+async function listen(
+  { listen: address }: Config,
+  handler: Deno.ServeHandler,
+  options: ListenerOptions,
+  engine: Engine,
+): Promise<Listener> {
+  try {
+    return new Listener(address, handler, options);
+  } catch (error) {
+    await engine.close();
+    throw new StartError(`listen on ${address.host}:${address.port}`, error);
+  }
 }
 
 /** Runs the server as this process, until a signal ends it. */
 async function run(): Promise<void> {
-  let config: Config;
   try {
-    config = readConfig(Deno.env.toObject());
+    const config = readConfig(Deno.env.toObject());
+    const logger = createLogger({ level: config.logLevel });
+    keepBuffersSmall();
+    surviveErrors(logger);
+    if (config.database.kind === "memory") {
+      logger.warn("messages are kept in memory and are gone when the server ends");
+    }
+    const server = await start(config, logger);
+    endOnSignal(() => server.stop());
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return fail(error.message);
+    if (!(error instanceof ConfigError || error instanceof StartError)) throw error;
+    fail(error.message);
   }
-  const log = createLogger({ level: config.logLevel });
-
-  // The runtime otherwise keeps, for each connection and for good, a buffer as large as the largest
-  // frame it was sent. It asks for this when the first connection opens.
-  if (Deno.env.get("DENO_USE_WRITEV") === undefined) Deno.env.set("DENO_USE_WRITEV", "1");
-
-  // What nobody caught must not end the process. The runtime itself throws so when a client
-  // sends a message larger than a string can be.
-  for (const type of ["error", "unhandledrejection"] as const) {
-    globalThis.addEventListener(type, (event) => {
-      event.preventDefault();
-      log.error(type, errorFields("reason" in event ? event.reason : (event as ErrorEvent).error));
-    });
-  }
-
-  if (config.database.kind === "memory") {
-    log.warn("messages are kept in memory and are gone when the server ends");
-  }
-  let server: Server;
-  try {
-    server = await start(config, log);
-  } catch (error) {
-    if (!(error instanceof StartError)) throw error;
-    return fail(error.message);
-  }
-  let isStopping = false;
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    Deno.addSignalListener(signal, async () => {
-      if (isStopping) return;
-      isStopping = true;
-      await server.stop();
-      Deno.exit(0);
-    });
-  }
-}
-
-function fail(sentence: string): never {
-  // deno-lint-ignore no-console
-  console.error(sentence);
-  Deno.exit(1);
 }
 
 if (import.meta.main) await run();

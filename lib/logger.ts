@@ -1,15 +1,15 @@
 /**
- * Log lines: one JSON object a line, on standard output.
+ * Writes log lines: one JSON object a line, on standard output.
  *
  * Callers pass names, addresses, codes and counts; never a message's content and never a token.
  *
  * @module
  */
 
-/** How much a line matters, least first. */
-export const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
+/** The levels of log lines, the least important first. */
+export const LOG_LEVELS = ["info", "warn", "error"] as const;
 
-/** How much a line matters. */
+/** The level of a log line. */
 export type LogLevel = typeof LOG_LEVELS[number];
 
 /** Facts that go with a line. */
@@ -20,8 +20,8 @@ export type Logger = Readonly<Record<LogLevel, (message: string, fields?: LogFie
 
 /** What {@linkcode createLogger} needs. */
 export interface LoggerOptions {
-  /** Lines below this level are left out. */
-  readonly level: LogLevel;
+  /** The logger leaves out lines below this level. The tests' fake hub names one below all: `debug`. */
+  readonly level: LogLevel | "debug";
   /** The time in milliseconds. @default Date.now */
   readonly clock?: () => number;
   /** Takes one finished line. @default console.log */
@@ -32,7 +32,7 @@ export interface LoggerOptions {
 export function createLogger(options: LoggerOptions): Logger {
   // deno-lint-ignore no-console
   const { level, clock = Date.now, write = console.log } = options;
-  const lowest = LOG_LEVELS.indexOf(level);
+  const lowest = LOG_LEVELS.findIndex((name) => name === level);
   const at = (name: LogLevel) => {
     if (LOG_LEVELS.indexOf(name) < lowest) return () => {};
     return (msg: string, fields?: LogFields) => {
@@ -40,7 +40,7 @@ export function createLogger(options: LoggerOptions): Logger {
       write(JSON.stringify({ time, level: name, msg, ...fields }));
     };
   };
-  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+  return { info: at("info"), warn: at("warn"), error: at("error") };
 }
 
 /** An unexpected error as log fields. */

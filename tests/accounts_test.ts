@@ -408,8 +408,8 @@ describe("What happens while somebody is joining", () => {
   /** A server on which joining waits, after all was checked, until the test lets it go on. */
   function startSlow() {
     const config = readConfig(TEST_ENV);
-    const limits = { ...config, writeWaitMs: 10_000 };
-    const log = createLogger({ level: "error", write: () => {} });
+    const { limits } = config;
+    const logger = createLogger({ level: "error", write: () => {} });
     const clock = () => performance.now();
     const newId = () => crypto.randomUUID();
     const engine = new MemoryEngine({ clock: Date.now, newId, keep: 50, leaseMs: 30_000 });
@@ -422,19 +422,33 @@ describe("What happens while somebody is joining", () => {
     };
     const defer = (callback: () => void) => void setTimeout(callback);
     const after = () => {};
-    const hub = new Hub({ engine, limits, log, clock, date: Date.now, newId, defer, after });
+    const hub = new Hub({
+      engine,
+      limits,
+      log: logger,
+      clock,
+      date: Date.now,
+      newId,
+      defer,
+      after,
+    });
     const passwords = new Passwords(1);
-    const accounts = new Accounts({ ...config, store: engine, passwords, clock: Date.now });
-    const limiter = new RateLimiter(config.joinRate, clock);
+    const accounts = new Accounts({
+      store: engine,
+      passwords,
+      clock: Date.now,
+      settings: config.people,
+    });
+    const limiter = new RateLimiter(config.rates.join, clock);
     const app = createApp({
-      ...config,
       hub,
       accounts,
-      connections: new Connections(config),
+      connections: new Connections(config.connections),
       limits,
+      settings: config.http,
       joinLimiter: limiter,
       authLimiter: limiter,
-      log,
+      logger,
       clock,
       publicDir: `${import.meta.dirname}/../public`,
     });
@@ -480,7 +494,7 @@ describe("What is stored and what is logged", () => {
     const path = `${folder}/chat.db`;
     const said: string[] = [];
     const secrets = [PASSWORD, "a wrong password"];
-    const env = { DATABASE_URL: `sqlite:${path}`, LOG_LEVEL: "debug" };
+    const env = { DATABASE_URL: `sqlite:${path}`, LOG_LEVEL: "info" };
     const stored = await startServer(env);
     const keep = (answer: unknown) => said.push(JSON.stringify(answer));
     const token = await signUp(stored, "bob");

@@ -14,25 +14,25 @@ import { guest } from "./support/fake_hub.ts";
 /** The routes without a port. */
 function createTestApp(env: Record<string, string> = {}) {
   const config = readConfig(env);
-  const limits = { ...config, writeWaitMs: config.writeWaitSeconds * 1000 };
-  const log = createLogger({ level: "error", write: () => {} });
+  const { limits } = config;
+  const logger = createLogger({ level: "error", write: () => {} });
   const clock = () => 0;
   const newId = () => crypto.randomUUID();
   const engine = new MemoryEngine({ clock, newId, keep: 50, leaseMs: 30_000 });
   const later = { defer: () => {}, after: () => {} };
-  const hub = new Hub({ engine, limits, log, clock, date: clock, newId, ...later });
+  const hub = new Hub({ engine, limits, log: logger, clock, date: clock, newId, ...later });
   const passwords = new Passwords(1);
-  const accounts = new Accounts({ ...config, store: engine, passwords, clock });
-  const connections = new Connections(config);
+  const accounts = new Accounts({ store: engine, passwords, clock, settings: config.people });
+  const connections = new Connections(config.connections);
   const app = createApp({
-    ...config,
     hub,
     accounts,
     connections,
     limits,
-    joinLimiter: new RateLimiter(config.joinRate, clock),
-    authLimiter: new RateLimiter(config.authRate, clock),
-    log,
+    settings: config.http,
+    joinLimiter: new RateLimiter(config.rates.join, clock),
+    authLimiter: new RateLimiter(config.rates.auth, clock),
+    logger,
     clock,
     publicDir: `${import.meta.dirname}/../public`,
   });

@@ -4,27 +4,29 @@ import { ConfigError, readConfig } from "../lib/config.ts";
 
 describe("readConfig", () => {
   it("has a safe default for everything", () => {
-    assertEquals({ ...readConfig({}) }, {
-      host: "0.0.0.0",
-      port: 8080,
-      maxMessageBytes: 4096,
-      maxFrameBytes: 16384,
-      pongWaitSeconds: 60,
-      writeWaitSeconds: 10,
-      sendQueueFrames: 256,
-      sendQueueBytes: 1048576,
-      historySize: 50,
-      maxConnections: 10000,
-      maxConnectionsPerAddress: 256,
-      maxConnectionsPerAccount: 16,
-      maxRooms: 10000,
-      messageRate: { perSecond: 10, burst: 30 },
-      joinRate: { perSecond: 20, burst: 100 },
-      authRate: { perSecond: 1 / 6, burst: 10 },
-      guests: true,
-      admins: [],
-      allowedOrigins: [],
-      trustProxy: false,
+    assertEquals(readConfig({}), {
+      listen: { host: "0.0.0.0", port: 8080 },
+      limits: {
+        maxMessageBytes: 4096,
+        maxFrameBytes: 16384,
+        sendQueueFrames: 256,
+        sendQueueBytes: 1048576,
+        writeWaitMs: 10_000,
+        historySize: 50,
+        maxRooms: 10000,
+        messageRate: { perSecond: 10, burst: 30 },
+      },
+      connections: {
+        maxConnections: 10000,
+        maxConnectionsPerAddress: 256,
+        maxConnectionsPerAccount: 16,
+      },
+      rates: {
+        join: { perSecond: 20, burst: 100 },
+        auth: { perSecond: 1 / 6, burst: 10 },
+      },
+      people: { guests: true, admins: [] },
+      http: { allowedOrigins: [], trustProxy: false, pongWaitSeconds: 60 },
       historyKeep: 10000,
       database: { kind: "sqlite", path: "chat.db" },
       logLevel: "info",
@@ -36,14 +38,19 @@ describe("readConfig", () => {
   });
 
   it("is frozen", () => {
-    assert(Object.isFrozen(readConfig({})));
+    const assertFrozen = (value: unknown) => {
+      if (typeof value !== "object" || value === null) return;
+      assert(Object.isFrozen(value), JSON.stringify(value));
+      Object.values(value).forEach(assertFrozen);
+    };
+    assertFrozen(readConfig({ ADMINS: "alice", ALLOWED_ORIGINS: "https://chat.example" }));
   });
 
   it("turns a limit off with 0", () => {
     const config = readConfig({ MAX_MESSAGE_BYTES: "0", MAX_ROOMS: "0", WRITE_WAIT_SECONDS: "0" });
-    assertEquals(config.maxMessageBytes, Infinity);
-    assertEquals(config.maxRooms, Infinity);
-    assertEquals(config.writeWaitSeconds, Infinity);
+    assertEquals(config.limits.maxMessageBytes, Infinity);
+    assertEquals(config.limits.maxRooms, Infinity);
+    assertEquals(config.limits.writeWaitMs, Infinity);
   });
 
   it("reads lists and switches", () => {
@@ -53,9 +60,9 @@ describe("readConfig", () => {
       GUESTS: "off",
       TRUST_PROXY: "1",
     });
-    assertEquals(config.admins, ["alice", "Bob"]);
-    assertEquals(config.allowedOrigins, ["https://chat.example", "http://localhost:3000"]);
-    assertEquals([config.guests, config.trustProxy], [false, true]);
+    assertEquals(config.people.admins, ["alice", "Bob"]);
+    assertEquals(config.http.allowedOrigins, ["https://chat.example", "http://localhost:3000"]);
+    assertEquals([config.people.guests, config.http.trustProxy], [false, true]);
   });
 
   it("keeps messages in memory on Deno Deploy, unless told otherwise", () => {
@@ -83,7 +90,7 @@ describe("readConfig", () => {
     ["ALLOWED_ORIGINS", "chat.example", 'or *, not "chat.example".'],
     ["ALLOWED_ORIGINS", "https://chat.example/", "ALLOWED_ORIGINS must be origins such as"],
     ["MESSAGE_RATE", "fast", "MESSAGE_RATE must be a whole number"],
-    ["LOG_LEVEL", "loud", 'LOG_LEVEL must be one of debug, info, warn, error, not "loud".'],
+    ["LOG_LEVEL", "loud", 'LOG_LEVEL must be one of info, warn, error, not "loud".'],
     ["LOG_LEVEL", "toString", "LOG_LEVEL must be one of"],
   ];
   for (const [name, value, sentence] of BAD) {

@@ -117,7 +117,8 @@ describe("Accounts.logout", () => {
       if (news.type === "token_ended") ended.push(news.hash);
     });
     const passwords = new Passwords(1);
-    const accounts = new Accounts({ store, passwords, clock, admins: [], guests: true });
+    const settings = { admins: [], guests: true };
+    const accounts = new Accounts({ store, passwords, clock, settings });
     return { accounts, ended };
   }
 

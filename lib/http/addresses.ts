@@ -4,7 +4,19 @@
  * @module
  */
 
-/** Under what an address is counted: an IPv6 network of 64 bits is one customer (RFC 6177). */
+import type { Context } from "hono";
+import { ChatError, rateLimited } from "../errors.ts";
+import type { RateLimiter } from "../rate_limit.ts";
+
+/** Whom the server believes. */
+export interface TrustSettings {
+  /** Origins, besides the server's own, whose pages may use the server; `*` for all. */
+  readonly allowedOrigins: readonly string[];
+  /** Whether the server believes a proxy's `X-Forwarded-For` and `X-Forwarded-Proto`. */
+  readonly trustProxy: boolean;
+}
+
+/** The key that an address counts under: an IPv6 network of 64 bits is one customer (RFC 6177). */
 export function addressKey(address: string | undefined): string {
   if (address === undefined) return "";
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
@@ -25,7 +37,7 @@ export function addressKey(address: string | undefined): string {
  *
  * @param headers the request's
  * @param peer the other end of the TCP connection
- * @param trustProxy whether that is a proxy of ours, which has put its own peer last
+ * @param trustProxy whether that is a proxy of ours, which appends its own peer to the header
  */
 export function clientAddress(
   headers: Headers,
@@ -36,9 +48,25 @@ export function clientAddress(
   return forwarded?.split(",").at(-1)?.trim() || peer;
 }
 
+/** The address that a request comes from. The runtime knows it only until an upgrade. */
+export function addressOf(c: Context, { trustProxy }: TrustSettings): string | undefined {
+  // A request without a runtime around it, as in tests, has no environment at all.
+  const env: Partial<Deno.ServeHandlerInfo> | undefined = c.env;
+  const peer = env?.remoteAddr;
+  const hostname = peer && "hostname" in peer ? peer.hostname : undefined;
+  return clientAddress(c.req.raw.headers, hostname, trustProxy);
+}
+
+/** Whether the client's own connection is encrypted. */
+export function isSecure(c: Context, { trustProxy }: TrustSettings): boolean {
+  const forwarded = trustProxy ? c.req.header("x-forwarded-proto") : undefined;
+  return forwarded === "https" || c.req.url.startsWith("https:");
+}
+
 /**
- * Whether the page behind a request may speak to this server. A browser names the page's origin in
- * every request that could do harm (RFC 6454; RFC 6455, section 10.2); who names none is no browser.
+ * Whether the page behind a request may use this server. A browser names the page's origin in every
+ * request that could do harm (RFC 6454; RFC 6455, section 10.2); a client that names none is no
+ * browser.
  *
  * @param headers the request's
  * @param allowed origins besides the server's own; `*` for all
@@ -49,4 +77,29 @@ export function isAllowedOrigin(headers: Headers, allowed: readonly string[]): b
   // The host as the client named it: a URL made of it may be no URL at all.
   const host = headers.get("host")?.toLowerCase();
   return Boolean(host) && URL.parse(origin)?.host === host;
+}
+
+/**
+ * Refuses a request of a page that may not use this server.
+ *
+ * @throws {ChatError} `forbidden`
+ */
+export function checkOrigin(c: Context, { allowedOrigins }: TrustSettings): void {
+  if (isAllowedOrigin(c.req.raw.headers, allowedOrigins)) return;
+  throw new ChatError("forbidden", "Pages of this origin may not use this server.");
+}
+
+/**
+ * Counts one attempt of an address.
+ *
+ * @param what the attempts, in the words of the refusal
+ * @throws {ChatError} `rate_limited` if the address makes too many
+ */
+export function limitAddress(
+  limiter: RateLimiter,
+  address: string | undefined,
+  what: string,
+): void {
+  const seconds = limiter.take(addressKey(address));
+  if (seconds > 0) throw rateLimited(`${what} from your address`, Math.ceil(seconds));
 }

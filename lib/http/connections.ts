@@ -1,5 +1,5 @@
 /**
- * Every open WebSocket, counted, so that there are never too many and all can be closed at the end.
+ * Counts every open WebSocket, refuses one too many, and closes all of them when the server stops.
  *
  * @module
  */
@@ -13,20 +13,19 @@ export interface Closable {
   close(code: number, reason: string): void;
 }
 
-/** When somebody with too many connections may ask again. */
+/** How long a client with too many connections must wait before it asks again, in seconds. */
 const RETRY_SECONDS = 10;
 
-/** Whose connection it is. */
-export interface Owner {
-  /** The peer's address, as far as it is known. */
+/** The address and the account that a connection counts for. */
+export interface Holder {
+  /** The peer's address, if known. */
   readonly address?: string | undefined;
   /** The account's key; absent for a guest. */
   readonly account?: string | undefined;
 }
 
-/** How many may be open at a time; `Infinity` for no limit. */
+/** Maximum connections open at a time; `Infinity` for no limit. */
 export interface ConnectionLimits {
-  /** In all. */
   readonly maxConnections: number;
   readonly maxConnectionsPerAddress: number;
   readonly maxConnectionsPerAccount: number;
@@ -35,9 +34,10 @@ export interface ConnectionLimits {
 /** The open connections of this server. */
 export class Connections {
   readonly #limits: ConnectionLimits;
-  readonly #open = new Map<Closable, Owner>();
-  /** How many each address and each account has. */
+  readonly #open = new Map<Closable, Holder>();
+  /** How many connections each address has, by its key. */
   readonly #perAddress = new Map<string, number>();
+  /** How many connections each account has, by its key. */
   readonly #perAccount = new Map<string, number>();
   #isClosing = false;
   #onEmpty: (() => void) | undefined;
@@ -52,52 +52,47 @@ export class Connections {
   }
 
   /**
-   * Says whether somebody may open one more.
+   * Checks that one more connection may open.
    *
-   * @throws {ChatError} `full`, or `rate_limited` if it has too many itself
+   * @throws {ChatError} `full`, or `rate_limited` if its address or its account has too many
    */
-  check({ address, account }: Owner): void {
+  check({ address, account }: Holder): void {
     const { maxConnections, maxConnectionsPerAddress, maxConnectionsPerAccount } = this.#limits;
     if (this.#isClosing || this.#open.size >= maxConnections) {
       throw new ChatError("full", "The server is full. Try again later.");
     }
     if ((this.#perAddress.get(addressKey(address)) ?? 0) >= maxConnectionsPerAddress) {
-      const sentence = "There are too many connections from your address. Close some first.";
-      throw new ChatError("rate_limited", sentence, { retryAfter: RETRY_SECONDS });
+      throw tooMany("There are too many connections from your address. Close some first.");
     }
-    if (
-      account !== undefined && (this.#perAccount.get(account) ?? 0) >= maxConnectionsPerAccount
-    ) {
-      const sentence = "Your account has too many connections. Close some first.";
-      throw new ChatError("rate_limited", sentence, { retryAfter: RETRY_SECONDS });
+    if (account === undefined) return;
+    if ((this.#perAccount.get(account) ?? 0) >= maxConnectionsPerAccount) {
+      throw tooMany("Your account has too many connections. Close some first.");
     }
   }
 
   /**
-   * Counts a connection as open. Of many that come in the same moment, each was checked before any
-   * was open: so it is checked again.
+   * Counts a connection as open. It checks again: of many that come in the same moment, each was
+   * checked before any was open.
    *
    * @throws {ChatError} as {@linkcode Connections.check} does
    */
-  add(connection: Closable, owner: Owner): void {
-    this.check(owner);
-    this.#open.set(connection, owner);
-    count(this.#perAddress, addressKey(owner.address), 1);
-    if (owner.account !== undefined) count(this.#perAccount, owner.account, 1);
+  add(connection: Closable, holder: Holder): void {
+    this.check(holder);
+    this.#open.set(connection, holder);
+    this.#count(holder, 1);
   }
 
-  /** Counts a connection as closed. Doing it twice does nothing. */
+  /** Counts a connection as closed. A second call does nothing. */
   delete(connection: Closable): void {
-    const owner = this.#open.get(connection);
-    if (owner === undefined) return;
+    const holder = this.#open.get(connection);
+    if (holder === undefined) return;
     this.#open.delete(connection);
-    count(this.#perAddress, addressKey(owner.address), -1);
-    if (owner.account !== undefined) count(this.#perAccount, owner.account, -1);
+    this.#count(holder, -1);
     if (this.#open.size === 0) this.#onEmpty?.();
   }
 
   /**
-   * Asks every connection to close, and lets no more be opened.
+   * Asks every connection to close, and refuses new ones.
    * Resolves when all have closed: never, if one does not react.
    */
   closeAll({ code, reason }: CloseReason): Promise<void> {
@@ -106,9 +101,19 @@ export class Connections {
     if (this.#open.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#onEmpty = resolve);
   }
+
+  #count({ address, account }: Holder, by: number): void {
+    add(this.#perAddress, addressKey(address), by);
+    if (account !== undefined) add(this.#perAccount, account, by);
+  }
 }
 
-function count(counts: Map<string, number>, key: string, by: number): void {
+function tooMany(sentence: string): ChatError {
+  return new ChatError("rate_limited", sentence, { retryAfter: RETRY_SECONDS });
+}
+
+/** Adds to the count under a key, and forgets a key whose count is zero. */
+function add(counts: Map<string, number>, key: string, by: number): void {
   const value = (counts.get(key) ?? 0) + by;
   if (value > 0) counts.set(key, value);
   else counts.delete(key);

@@ -1,5 +1,5 @@
 /**
- * Where a request carries the proof of who sent it, and where it is given one.
+ * How a request proves who sent it, and the cookies in which a browser keeps that proof.
  *
  * @module
  */
@@ -24,10 +24,10 @@ export function readToken(c: Context): string | undefined {
 }
 
 /**
- * Says who sent a request: the account of its token, or a guest.
+ * The sender of a request: the account of its token, or a guest.
  *
- * @throws {ChatError} `unauthenticated` if the token is not one, or there are no guests here;
- *   `bad_request` if the guest's secret can be none
+ * @throws {ChatError} `unauthenticated` if the token has ended or was never one, or if the server
+ *   allows no guests; `bad_request` if the guest's secret is malformed
  */
 export async function identify(c: Context, accounts: Accounts): Promise<Identity> {
   const token = readToken(c);
@@ -35,18 +35,23 @@ export async function identify(c: Context, accounts: Accounts): Promise<Identity
   return accounts.guest(c.req.query("session") ?? guestCookie(c));
 }
 
-/** Gives a browser the token of an account. Its scripts cannot read it. */
-export function giveToken(c: Context, token: string, seconds: number, isSecure: boolean): void {
+/** Gives a browser the token of an account, in a cookie that no script can read. */
+export function setTokenCookie(
+  c: Context,
+  token: string,
+  seconds: number,
+  isSecure: boolean,
+): void {
   setCookie(c, TOKEN_COOKIE, token, cookieOptions(seconds, isSecure));
 }
 
-/** Takes the token back. */
-export function takeToken(c: Context): void {
+/** Makes a browser forget its token. */
+export function clearTokenCookie(c: Context): void {
   deleteCookie(c, TOKEN_COOKIE, { path: "/" });
 }
 
-/** Gives a browser a guest's secret, if it has none: then its tabs are one person. */
-export function giveGuestSecret(c: Context, isSecure: boolean): void {
+/** Gives a browser a guest's secret, unless it has one: it makes all its tabs one person. */
+export function setGuestCookie(c: Context, isSecure: boolean): void {
   if (guestCookie(c) !== undefined) return;
   setCookie(c, GUEST_COOKIE, createSecret(), cookieOptions(GUEST_SECONDS, isSecure));
 }

@@ -1,16 +1,16 @@
 /**
  * The opening handshake of RFC 6455, checked before the runtime is asked to upgrade.
  *
- * `Deno.upgradeWebSocket` accepts any version, an empty key and any method, and throws on what it
- * cannot take. After it has been called, no other answer than its own may be sent: so everything
- * that can be wrong with a request is found here first.
+ * `Deno.upgradeWebSocket` accepts any version, an empty key and any method, and throws on the rest.
+ * After that call a request has no other answer than the upgrade: so this module finds everything
+ * that can be wrong with the request first.
  *
  * @module
  */
 
-/** Why a request is not a WebSocket handshake, as an HTTP answer. */
+/** The reason why a request is not a WebSocket handshake, as an HTTP answer. */
 export class HandshakeError extends Error {
-  override name = "HandshakeError";
+  override readonly name = "HandshakeError";
   readonly status: 400 | 405 | 426;
   /** Headers that the answer must have. */
   readonly headers: Readonly<Record<string, string>>;
@@ -20,11 +20,6 @@ export class HandshakeError extends Error {
     this.status = status;
     this.headers = headers;
   }
-}
-
-/** Whether a request asks, however badly, to become a WebSocket. */
-export function wantsUpgrade(request: Request): boolean {
-  return tokens(request.headers.get("upgrade")).includes("websocket");
 }
 
 /**
@@ -37,11 +32,11 @@ export function offeredProtocols({ headers }: Request): string[] {
 }
 
 /**
- * Checks that a request is a handshake that can be accepted (RFC 6455, section 4.2.1).
+ * Checks that the server can accept a handshake (RFC 6455, section 4.2.1).
  *
  * @param request the handshake
- * @param protocol the subprotocol that will be spoken; absent if none will be
- * @throws {HandshakeError} if it is not
+ * @param protocol the subprotocol that the server will speak; absent for none
+ * @throws {HandshakeError} if it cannot
  */
 export function checkHandshake(request: Request, protocol?: string): void {
   const { method, headers } = request;
@@ -58,7 +53,7 @@ export function checkHandshake(request: Request, protocol?: string): void {
     });
   }
   if (headers.get("sec-websocket-version") !== "13") {
-    // RFC 6455, section 4.2.2, paragraph 4: say which version is spoken.
+    // RFC 6455, section 4.2.2, paragraph 4: the answer names the version that the server speaks.
     throw new HandshakeError(426, "Sec-WebSocket-Version must be 13.", {
       "sec-websocket-version": "13",
     });

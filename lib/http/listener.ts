@@ -1,8 +1,8 @@
 /**
- * The listening socket, opened again whenever it fails.
+ * The listening socket, which opens again whenever it fails.
  *
- * When a process has too many files open, accepting a connection fails, and the runtime gives the
- * whole listener up. The connections it has accepted live on; all that is missing is a listener.
+ * When a process has too many files open, accepting a connection fails, and the runtime gives up
+ * the whole listener. The connections that it accepted live on; only a listener is missing.
  *
  * @module
  */
@@ -10,61 +10,72 @@
 import { errorFields, type Logger } from "../logger.ts";
 
 /** Where to listen. */
-export interface ListenOptions {
+export interface ListenAddress {
   /** Address to listen on. */
   readonly host: string;
   /** TCP port; 0 takes a free one. */
   readonly port: number;
 }
 
-/** How long until listening is tried again, in milliseconds. */
+/** What a {@linkcode Listener} needs. */
+export interface ListenerOptions {
+  readonly logger: Logger;
+  /** Calls back once, after this many milliseconds. */
+  readonly after: (ms: number, callback: () => void) => void;
+  /** Opens a server. @default Deno.serve */
+  readonly serve?: (options: Deno.ServeTcpOptions, handler: Deno.ServeHandler) => HttpServer;
+}
+
+/** What a {@linkcode Listener} asks of a server. A `Deno.HttpServer` is one as it is. */
+export type HttpServer = Pick<Deno.HttpServer<Deno.NetAddr>, "addr" | "finished" | "shutdown">;
+
+/** How long a listener waits before it tries to listen again, in milliseconds. */
 const RETRY_MS = 200;
 
 /** Answers HTTP requests on one address until it is closed. */
 export class Listener {
   /** The port it listens on. */
   readonly port: number;
-  readonly #options: ListenOptions;
-  readonly #handler: Deno.ServeHandler;
-  readonly #log: Logger;
-  #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #listen: (port: number) => HttpServer;
+  readonly #options: ListenerOptions;
+  #server: HttpServer;
   #isClosed = false;
 
-  /** @throws if the address cannot be listened on */
-  constructor(options: ListenOptions, handler: Deno.ServeHandler, log: Logger) {
+  /** @throws if the server cannot listen on the address */
+  constructor(address: ListenAddress, handler: Deno.ServeHandler, options: ListenerOptions) {
+    const { serve = Deno.serve } = options;
+    const { host: hostname } = address;
+    this.#listen = (port) => serve({ hostname, port, onListen: () => {} }, handler);
     this.#options = options;
-    this.#handler = handler;
-    this.#log = log;
-    this.#server = this.#listen(options.port);
+    this.#server = this.#listen(address.port);
     this.port = this.#server.addr.port;
     this.#watch();
   }
 
-  /** Takes no more connections. Resolves when every request has been answered. */
+  /** Accepts no more connections. Resolves when every request has its answer. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#server.shutdown();
   }
 
-  #listen(port: number): Deno.HttpServer<Deno.NetAddr> {
-    return Deno.serve({ hostname: this.#options.host, port, onListen: () => {} }, this.#handler);
-  }
-
   #watch(): void {
-    this.#server.finished.catch((error) => this.#retry(error));
+    this.#server.finished.catch((error) => this.#recover(error));
   }
 
-  #retry(error: unknown): void {
+  #recover(error: unknown): void {
     if (this.#isClosed) return;
-    this.#log.error("listener failed", errorFields(error));
-    setTimeout(() => {
-      if (this.#isClosed) return;
-      try {
-        this.#server = this.#listen(this.port);
-        this.#watch();
-      } catch (again) {
-        this.#retry(again);
-      }
-    }, RETRY_MS);
+    const { logger, after } = this.#options;
+    logger.error("listener failed", errorFields(error));
+    after(RETRY_MS, () => this.#retry());
+  }
+
+  #retry(): void {
+    if (this.#isClosed) return;
+    try {
+      this.#server = this.#listen(this.port);
+    } catch (error) {
+      return this.#recover(error);
+    }
+    this.#watch();
   }
 }

@@ -1,20 +1,20 @@
 /**
- * Who somebody is: accounts with passwords, the tokens they are given, and guests.
+ * Accounts with their passwords and tokens, and guests with their secrets.
  *
- * A token or a guest's secret is 256 random bits. Only its hash is stored, so that nobody who reads
- * the store can use it.
+ * A token or a guest's secret is 256 random bits. The store keeps only its hash, so that nobody who
+ * reads the store can use it.
  *
  * @module
  */
 
-import { ChatError, nameBelongsToAccount, sessionEnded } from "../errors.ts";
+import { badRequest, ChatError, nameBelongsToAccount, sessionEnded } from "../errors.ts";
 import { NameError, nameKey, parseName } from "../names.ts";
 import { MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, type Passwords } from "./passwords.ts";
 import { createSecret, hashSecret, isSecret } from "./secrets.ts";
 
 /** An account as it is stored. */
 export interface Account {
-  /** `nameKey(username)`: no two accounts have the same. */
+  /** `nameKey(username)`, unique among accounts. */
   readonly key: string;
   /** As it was registered. */
   readonly username: string;
@@ -22,7 +22,7 @@ export interface Account {
   readonly passwordHash: string;
 }
 
-/** A token that was given out, as it is stored. */
+/** A token as it is stored. */
 export interface Token {
   /** `hashSecret(token)` */
   readonly hash: string;
@@ -32,41 +32,41 @@ export interface Token {
   readonly expiresAt: number;
 }
 
-/** Where accounts and sessions are kept. */
+/** Where accounts and tokens are kept. */
 export interface AccountStore {
-  /** Adds an account. False if there is one with this key. */
+  /** Adds an account. False if the key has one already. */
   addAccount(account: Account): Promise<boolean>;
   /** The account with this key. */
   account(key: string): Promise<Account | undefined>;
-  /** Adds a session, and drops those that have expired. */
+  /** Adds a token, and drops those that have expired. */
   addToken(token: Token): Promise<void>;
-  /** The session with this hash, expired or not. */
+  /** The token with this hash, expired or not. */
   token(hash: string): Promise<Token | undefined>;
-  /** Ends a session, and tells everyone: its sockets are to be closed. */
+  /** Drops a token, and tells every instance to close the sockets of its session. */
   endToken(hash: string): Promise<void>;
 }
 
-/** Who is behind a connection. */
+/** The person behind a connection. */
 export interface Identity {
-  /** For the engine: the same for all connections of one person; never sent to anyone. */
+  /** Names the person for the engine: the same for all connections of one person, and secret. */
   readonly person: string;
   /** The account; absent for a guest. */
   readonly account?: {
     readonly key: string;
     readonly username: string;
     readonly isAdmin: boolean;
-    /** Of the session behind it. */
+    /** The hash of the token that the connection showed. */
     readonly tokenHash: string;
-    /** When that ends, in milliseconds since 1970. */
+    /** When that token ends, in milliseconds since 1970. */
     readonly expiresAt: number;
   };
-  /** A guest's own secret, with which it can come back; absent for an account, which has a token. */
+  /** The secret with which a guest can come back; absent for an account, which has a token. */
   readonly secret?: string;
-  /** Whether it has shown a secret or a token, and so may have been here before. */
+  /** Whether the connection showed a secret or a token, so that the person may have been here. */
   readonly isProven: boolean;
 }
 
-/** How long a token is good for, in milliseconds. */
+/** How long a token is good, in milliseconds. */
 export const TOKEN_MS = 30 * 24 * 60 * 60 * 1000;
 
 /** What {@linkcode Accounts} needs. */
@@ -75,47 +75,56 @@ export interface AccountsOptions {
   readonly passwords: Passwords;
   /** The time in milliseconds since 1970. */
   readonly clock: () => number;
+  readonly settings: PeopleSettings;
+}
+
+/** Who may use the server, and who may do everything. */
+export interface PeopleSettings {
   /** Names of accounts that may do everything everywhere. */
   readonly admins: readonly string[];
-  /** Whether people may come without an account. */
+  /** Whether people may chat without an account. */
   readonly guests: boolean;
 }
 
-/** Registers accounts, gives out tokens, and says who is behind one. */
+/** Registers accounts, issues tokens, and identifies the people who show one. */
 export class Accounts {
   readonly #options: AccountsOptions;
   readonly #admins: ReadonlySet<string>;
 
   constructor(options: AccountsOptions) {
     this.#options = options;
-    this.#admins = new Set(options.admins.map(nameKey));
+    this.#admins = new Set(options.settings.admins.map(nameKey));
+  }
+
+  /** Whether people may chat without an account. */
+  get allowsGuests(): boolean {
+    return this.#options.settings.guests;
   }
 
   /**
    * Makes an account.
    *
-   * @returns its name, in NFC
+   * @returns the account's name, in NFC
    * @throws {NameError} if the name breaks a rule
    * @throws {ChatError} `bad_request` for a bad password, `name_in_use`, or `unavailable`
    */
   async register(name: string, password: string): Promise<string> {
     const username = parseName("username", name);
     if (password.length < MIN_PASSWORD_LENGTH || password.length > MAX_PASSWORD_LENGTH) {
-      throw new ChatError(
-        "bad_request",
+      throw badRequest(
         `The password must have ${MIN_PASSWORD_LENGTH} to ${MAX_PASSWORD_LENGTH} characters.`,
       );
     }
     const { store, passwords } = this.#options;
     const key = nameKey(username);
-    if (await store.account(key) !== undefined) throw taken();
+    if (await store.account(key) !== undefined) throw nameTaken();
     const passwordHash = await passwords.hash(password);
-    if (!await store.addAccount({ key, username, passwordHash })) throw taken();
+    if (!await store.addAccount({ key, username, passwordHash })) throw nameTaken();
     return username;
   }
 
   /**
-   * Gives out a token. A wrong password and an unknown name are answered alike, and as late.
+   * Issues a token. A wrong password and an unknown name get the same refusal, after the same time.
    *
    * @throws {ChatError} `unauthenticated` or `unavailable`
    */
@@ -125,7 +134,7 @@ export class Accounts {
   ): Promise<{ username: string; token: string; expiresAt: number }> {
     const { store, passwords, clock } = this.#options;
     const account = await store.account(nameKey(toName(name)));
-    // A password that nobody can have is not worth its length in hashing.
+    // No account has a longer password: hashing one whole would only cost time.
     const tried = password.slice(0, MAX_PASSWORD_LENGTH + 1);
     if (!await passwords.check(tried, account?.passwordHash) || account === undefined) {
       throw new ChatError("unauthenticated", "The name or the password is wrong.");
@@ -136,7 +145,7 @@ export class Accounts {
     return { username: account.username, token, expiresAt };
   }
 
-  /** Ends a token's session. If there is none, nobody is told of anything. */
+  /** Ends a token's session. For anything else than a token it does nothing. */
   async logout(token: string): Promise<void> {
     const { store } = this.#options;
     const hash = hashSecret(token);
@@ -144,17 +153,16 @@ export class Accounts {
   }
 
   /**
-   * Says who a token stands for.
+   * The person whom a token stands for.
    *
-   * @throws {ChatError} `unauthenticated` if it is not, or no longer, a token
+   * @throws {ChatError} `unauthenticated` if the token has ended or was never one
    */
   async authenticate(token: string): Promise<Identity> {
     const { store, clock } = this.#options;
-    const session = isSecret(token) ? await store.token(hashSecret(token)) : undefined;
-    const account = session && session.expiresAt > clock()
-      ? await store.account(session.account)
-      : undefined;
-    if (session === undefined || account === undefined) throw sessionEnded();
+    const stored = isSecret(token) ? await store.token(hashSecret(token)) : undefined;
+    if (stored === undefined || stored.expiresAt <= clock()) throw sessionEnded();
+    const account = await store.account(stored.account);
+    if (account === undefined) throw sessionEnded();
     const { key, username } = account;
     return {
       person: `account:${key}`,
@@ -162,33 +170,31 @@ export class Accounts {
         key,
         username,
         isAdmin: this.#admins.has(key),
-        tokenHash: session.hash,
-        expiresAt: session.expiresAt,
+        tokenHash: stored.hash,
+        expiresAt: stored.expiresAt,
       },
       isProven: true,
     };
   }
 
   /**
-   * Says who a guest is: the one who was given the secret, or somebody new.
+   * The guest with a secret, or a new one.
    *
-   * @param secret what the guest has shown, if anything
-   * @throws {ChatError} `unauthenticated` if there are no guests here, `bad_request` if the
-   *   secret can be none
+   * @param secret what the guest showed, if anything
+   * @throws {ChatError} `unauthenticated` if the server allows no guests, `bad_request` if the
+   *   secret is malformed
    */
   guest(secret?: string): Identity {
-    if (!this.#options.guests) {
-      throw new ChatError("unauthenticated", "Sign in to chat here.");
-    }
+    if (!this.allowsGuests) throw new ChatError("unauthenticated", "Sign in to chat here.");
     if (secret !== undefined && !isSecret(secret)) {
-      throw new ChatError("bad_request", "The session is not one that this server gave.");
+      throw badRequest("The session is not one that this server gave.");
     }
     const own = secret ?? createSecret();
     return { person: `guest:${hashSecret(own)}`, secret: own, isProven: secret !== undefined };
   }
 
   /**
-   * Checks that somebody may go by a name: an account by its own, a guest by none of an account.
+   * Checks that a person may use a name: an account its own, a guest any that no account has.
    *
    * @throws {ChatError} `forbidden` or `unauthenticated`
    */
@@ -205,8 +211,8 @@ export class Accounts {
   }
 
   /**
-   * Checks again that somebody who has joined may be there: before, nobody could tell it that its
-   * session has ended, or that its name is an account's now.
+   * Checks a person again who has just joined: its session may have ended, or its name become an
+   * account's, while it had no socket that could be closed.
    *
    * @throws {ChatError} `unauthenticated`
    */
@@ -218,11 +224,11 @@ export class Accounts {
   }
 }
 
-function taken(): ChatError {
+function nameTaken(): ChatError {
   return new ChatError("name_in_use", "There is an account of this name. Choose another.");
 }
 
-/** A name as it would be registered; what can be no name is left as it is, and belongs to nobody. */
+/** A name as its account has it; the empty name, which no account has, for a malformed one. */
 function toName(name: string): string {
   try {
     return parseName("username", name);

@@ -40,7 +40,7 @@ export async function startServer(env: Record<string, string> = {}): Promise<Tes
     log.push(JSON.parse(line));
     wake();
   };
-  const logger = createLogger({ level: "debug", write });
+  const logger = createLogger({ level: "info", write });
   const logged = async (msg: string, count = 1) => {
     const timer = setTimeout(() => wake(), PATIENCE_MS);
     const end = performance.now() + PATIENCE_MS;

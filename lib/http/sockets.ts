@@ -1,0 +1,322 @@
+/**
+ * From a request to an open socket: the checks before the upgrade, the upgrade, and what an open
+ * socket does with what it receives.
+ *
+ * Every check comes before `Deno.upgradeWebSocket`: after that call a request has no other answer
+ * than the upgrade. Every event of an open socket is guarded: the runtime ends the process when a
+ * handler throws.
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import type { Context } from "hono";
+import { Outbox, type OutboxLimits } from "../delivery/outbox.ts";
+import { badRequest, ChatError } from "../errors.ts";
+import { errorFields, type LogFields, type Logger } from "../logger.ts";
+import { LOBBY, parseName } from "../names.ts";
+import type { Accounts } from "../people/accounts.ts";
+import { CLOSE, type CloseReason, ERROR_CLOSE } from "../protocol/codes.ts";
+import type { SizeLimits } from "../protocol/commands.ts";
+import { encode, SUBPROTOCOL } from "../protocol/encode.ts";
+import { type Rate, type RateLimiter, TokenBucket } from "../rate_limit.ts";
+import { addressOf, checkOrigin, limitAddress, type TrustSettings } from "./addresses.ts";
+import type { Connections, Holder } from "./connections.ts";
+import { identify, readToken } from "./credentials.ts";
+import { checkHandshake, offeredProtocols } from "./handshake.ts";
+import type { JoinedMember, JoinRequest, Resume, Rooms } from "./rooms.ts";
+
+/** Whom sockets are opened for, and how long they may be silent. */
+export interface SocketSettings extends TrustSettings {
+  /** Silence after which a peer is dead, in seconds; the runtime pings at half of it. 0 is never. */
+  readonly pongWaitSeconds: number;
+}
+
+/** What one socket may send, and how far behind it may fall. */
+export interface SocketLimits extends OutboxLimits, SizeLimits {
+  /** Frames that one connection may send. */
+  readonly messageRate: Rate;
+}
+
+/** What {@linkcode Sockets} needs. */
+export interface SocketsOptions {
+  readonly hub: Rooms;
+  readonly accounts: Accounts;
+  readonly connections: Connections;
+  readonly limits: SocketLimits;
+  readonly settings: SocketSettings;
+  /** Attempts to open a socket, by address. */
+  readonly joinLimiter: RateLimiter;
+  readonly logger: Logger;
+  /** The time in milliseconds. */
+  readonly clock: () => number;
+}
+
+/** Handles one open socket. Its methods may throw: the socket then closes with 1011. */
+interface SocketHandler {
+  message(data: string | ArrayBuffer): void;
+  close(event: CloseEvent): void;
+}
+
+/** What becomes of one socket. */
+interface SocketPlan {
+  /** Whose connection it counts as. */
+  readonly holder: Holder;
+  /** The subprotocol that the server will speak; absent for none. */
+  readonly protocol?: string | undefined;
+  /** @throws {ChatError} if the socket came too late */
+  readonly open: (socket: WebSocket) => SocketHandler;
+  /** Ends a socket that came too late, or is one too many. */
+  readonly refuse: (socket: WebSocket, error: ChatError) => void;
+}
+
+/** Answers the requests for WebSockets. */
+export class Sockets {
+  readonly #options: SocketsOptions;
+
+  constructor(options: SocketsOptions) {
+    this.#options = options;
+  }
+
+  /** Joins the lobby without a name: the raw relay. */
+  async relay(c: Context): Promise<Response> {
+    this.#checkAllowed(c);
+    const identity = await identify(c, this.#options.accounts);
+    return await this.#enter(c, { room: LOBBY, format: "raw", identity });
+  }
+
+  /** Joins a room by name, as the query says. */
+  async join(c: Context, room: string): Promise<Response> {
+    this.#checkAllowed(c);
+    const { accounts } = this.#options;
+    const request = readJoin(c, room);
+    const identity = await identify(c, accounts);
+    const username = request.username ?? identity.account?.username;
+    if (username === undefined) throw incomplete();
+    await accounts.checkName(identity, username);
+    return await this.#enter(c, { ...request, username, identity });
+  }
+
+  /** Opens a socket that returns what it receives. */
+  async echo(c: Context): Promise<Response> {
+    this.#checkAllowed(c);
+    const { account } = await identify(c, this.#options.accounts);
+    return this.#upgrade(c, {
+      holder: this.#holder(c, account?.key),
+      open: (socket) => new EchoSocket(socket, this.#options),
+      refuse: (socket, { code }) => close(socket, ERROR_CLOSE[code]),
+    });
+  }
+
+  /** Checks what every socket needs, before anything that costs more. */
+  #checkAllowed(c: Context): void {
+    const { settings, joinLimiter } = this.#options;
+    checkOrigin(c, settings);
+    limitAddress(joinLimiter, addressOf(c, settings), "connections at once");
+  }
+
+  async #enter(c: Context, request: JoinRequest): Promise<Response> {
+    await this.#options.hub.admit(request);
+    const holder = this.#holder(c, request.identity.account?.key);
+    return this.#upgrade(c, {
+      holder,
+      protocol: request.format === "v1" ? SUBPROTOCOL : undefined,
+      open: (socket) => openRoom(socket, request, holder.address, this.#options),
+      refuse: (socket, error) => refuseRoom(socket, request, error),
+    });
+  }
+
+  /** The runtime knows a peer's address only until the upgrade. */
+  #holder(c: Context, account: string | undefined): Holder {
+    return { address: addressOf(c, this.#options.settings), account };
+  }
+
+  #upgrade(c: Context, plan: SocketPlan): Response {
+    const { connections, settings } = this.#options;
+    connections.check(plan.holder);
+    checkHandshake(c.req.raw, plan.protocol);
+    const { socket, response } = Deno.upgradeWebSocket(c.req.raw, {
+      idleTimeout: settings.pongWaitSeconds,
+    });
+    // The runtime's own option for this takes only lists with a space behind each comma.
+    if (plan.protocol !== undefined) {
+      response.headers.set("sec-websocket-protocol", plan.protocol);
+    }
+    this.#attach(socket, plan, c.req.path);
+    return response;
+  }
+
+  #attach(socket: WebSocket, plan: SocketPlan, path: string): void {
+    let handler: SocketHandler | undefined;
+    socket.binaryType = "arraybuffer";
+    // A handshake that is cut off has no events at all: a connection counts from its `open` on.
+    socket.onopen = () => this.#guard(socket, () => handler = this.#open(socket, plan, path));
+    socket.onmessage = ({ data }) => this.#guard(socket, () => handler?.message(data));
+    socket.onclose = (event) => {
+      this.#options.connections.delete(socket);
+      this.#guard(socket, () => handler?.close(event));
+    };
+    // A close event follows, and says all there is to say.
+    socket.onerror = (event) => event.preventDefault();
+  }
+
+  #open(socket: WebSocket, plan: SocketPlan, path: string): SocketHandler | undefined {
+    const { connections, logger } = this.#options;
+    try {
+      connections.add(socket, plan.holder);
+      return plan.open(socket);
+    } catch (error) {
+      // Things may have changed since the checks before the upgrade.
+      if (!(error instanceof ChatError)) throw error;
+      const { address, account } = plan.holder;
+      logger.info("refused", { path, address, account, reason: error.message });
+      plan.refuse(socket, error);
+      return undefined;
+    }
+  }
+
+  #guard(socket: WebSocket, handle: () => void): void {
+    try {
+      handle();
+    } catch (error) {
+      this.#options.logger.error("socket handler failed", errorFields(error));
+      close(socket, CLOSE.internal);
+    }
+  }
+}
+
+/** Reads the room, the name and the wishes of a request. */
+function readJoin(c: Context, room: string): Omit<JoinRequest, "identity"> {
+  const username = c.req.query("username");
+  // Only an account has a name that the server knows already.
+  const isNamed = username !== undefined || readToken(c) !== undefined;
+  if (room.trim() === "" || username?.trim() === "" || !isNamed) throw incomplete();
+  const isV1 = offeredProtocols(c.req.raw).includes(SUBPROTOCOL);
+  return {
+    room: parseName("room", room),
+    ...(username !== undefined && { username: parseName("username", username) }),
+    format: isV1 ? "v1" : readFormat(c.req.query("format")),
+    echo: c.req.query("echo") !== "0",
+    resume: isV1 ? readResume(c) : undefined,
+  };
+}
+
+function incomplete(): ChatError {
+  return badRequest("room and username are required");
+}
+
+function readFormat(format = "json"): "json" | "text" {
+  if (format === "json" || format === "text") return format;
+  throw badRequest("The format must be json or text.");
+}
+
+/** Reads the place up to which the client has seen everything: `?epoch=E&after=SEQ&inbox=N`. */
+function readResume(c: Context): Resume | undefined {
+  const epoch = c.req.query("epoch");
+  const after = readWhole(c, "after");
+  const inbox = readWhole(c, "inbox");
+  if (epoch === undefined && after === undefined) return undefined;
+  if (epoch !== undefined && after !== undefined) return { epoch, after, inbox };
+  throw badRequest("To resume, give both epoch and after.");
+}
+
+function readWhole(c: Context, name: string): number | undefined {
+  const text = c.req.query(name);
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (/^\d+$/.test(text) && Number.isSafeInteger(value)) return value;
+  throw badRequest(`${name} must be a whole number.`);
+}
+
+/**
+ * Makes a socket a member of a room.
+ *
+ * @throws {ChatError} if the room does not admit it any more
+ */
+function openRoom(
+  socket: WebSocket,
+  request: JoinRequest,
+  address: string | undefined,
+  { hub, accounts, logger }: SocketsOptions,
+): SocketHandler {
+  const { room, username, identity } = request;
+  const fields = { room, username, address };
+  const member = hub.join(socket, request);
+  logger.info("joined", fields);
+  accounts.confirm(identity, username).catch((error) => {
+    // Where the store cannot be read, every other request says so.
+    if (!(error instanceof ChatError) || error.code !== "unauthenticated") return;
+    if (member.isGone) return;
+    logger.info("refused", { ...fields, reason: error.message });
+    hub.leave(member);
+    refuseRoom(socket, request, error);
+  });
+  return new RoomSocket(member, hub, logger, fields);
+}
+
+/** Sends the reason of a refusal in the format that the client asked for, and closes the socket. */
+function refuseRoom(
+  socket: WebSocket,
+  { room, format = "json" }: JoinRequest,
+  { code, message: content }: ChatError,
+): void {
+  socket.send(encode({ type: "error", content, room, username: "", code }, format)!);
+  close(socket, ERROR_CLOSE[code]);
+}
+
+/** The socket of a member. */
+class RoomSocket implements SocketHandler {
+  readonly #member: JoinedMember;
+  readonly #hub: Rooms;
+  readonly #logger: Logger;
+  readonly #fields: LogFields;
+
+  constructor(member: JoinedMember, hub: Rooms, logger: Logger, fields: LogFields) {
+    this.#member = member;
+    this.#hub = hub;
+    this.#logger = logger;
+    this.#fields = fields;
+  }
+
+  message(data: string | ArrayBuffer): void {
+    if (typeof data === "string") return this.#hub.receive(this.#member, data);
+    this.#logger.info("binary frame refused", this.#fields);
+    this.#hub.dismiss(this.#member, CLOSE.binary);
+  }
+
+  close({ code, wasClean }: CloseEvent): void {
+    if (this.#member.isGone) return;
+    this.#logger.info("left", { ...this.#fields, code, wasClean });
+    this.#hub.leave(this.#member);
+  }
+}
+
+/** A socket that returns what it receives, text as text and binary as binary. */
+class EchoSocket implements SocketHandler {
+  readonly #socket: WebSocket;
+  readonly #outbox: Outbox;
+  readonly #allowance: TokenBucket;
+  readonly #options: SocketsOptions;
+
+  constructor(socket: WebSocket, options: SocketsOptions) {
+    this.#socket = socket;
+    this.#outbox = new Outbox(socket, options.limits);
+    this.#allowance = new TokenBucket(options.limits.messageRate, options.clock());
+    this.#options = options;
+  }
+
+  message(data: string | ArrayBuffer): void {
+    const { limits, clock } = this.#options;
+    if (this.#allowance.take(clock()) > 0) return close(this.#socket, CLOSE.rateLimit);
+    const size = typeof data === "string" ? Buffer.byteLength(data) : data.byteLength;
+    if (size > limits.maxFrameBytes) return close(this.#socket, CLOSE.tooBig);
+    if (this.#outbox.isOverdue(clock())) return close(this.#socket, CLOSE.tooSlow);
+    this.#outbox.send(data, clock());
+  }
+
+  close(): void {}
+}
+
+function close(socket: WebSocket, { code, reason }: CloseReason): void {
+  socket.close(code, reason);
+}
