@@ -36,7 +36,6 @@ export class TokenBucket {
    * @returns 0 if there was one, else the seconds until there is
    */
   take(now: number): number {
-    if (this.#rate.perSecond === Infinity) return 0;
     this.#fill(now);
     if (this.#tokens < 1) return (1 - this.#tokens) / this.#rate.perSecond;
     this.#tokens--;
@@ -51,7 +50,9 @@ export class TokenBucket {
 
   #fill(now: number): void {
     const { perSecond, burst } = this.#rate;
-    this.#tokens = Math.min(burst, this.#tokens + (now - this.#at) * perSecond / 1000);
+    // Not the product: no time at all times Infinity is no number.
+    const gained = perSecond === Infinity ? burst : (now - this.#at) * perSecond / 1000;
+    this.#tokens = Math.min(burst, this.#tokens + gained);
     this.#at = now;
   }
 }

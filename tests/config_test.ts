@@ -65,6 +65,74 @@ describe("readConfig", () => {
     assertEquals([config.people.guests, config.http.trustProxy], [false, true]);
   });
 
+  it("takes the ends of a range, and refuses what is beyond", () => {
+    const ENDS: [name: string, least: number, most: number][] = [
+      ["PORT", 0, 65535],
+      ["HISTORY_SIZE", 0, 10000],
+      ["PONG_WAIT_SECONDS", 0, 86400],
+      ["MAX_ROOMS", 0, Number.MAX_SAFE_INTEGER],
+    ];
+    for (const [name, least, most] of ENDS) {
+      for (const end of [least, most]) readConfig({ [name]: String(end) });
+      const sentence = `${name} must be a whole number from ${least} to ${most}, not "${
+        most + 1
+      }".`;
+      assertThrows(() => readConfig({ [name]: String(most + 1) }), ConfigError, sentence);
+    }
+    assertEquals(readConfig({ PORT: "65535" }).listen.port, 65535);
+    assertEquals(readConfig({ PORT: "0" }).listen.port, 0);
+    assertEquals(readConfig({ HISTORY_SIZE: "0" }).limits.historySize, 0);
+    assertEquals(readConfig({ PONG_WAIT_SECONDS: "0" }).http.pongWaitSeconds, 0);
+  });
+
+  it("gives each setting to the part that takes it", () => {
+    const config = readConfig({
+      HOST: "::1",
+      MAX_FRAME_BYTES: "1",
+      SEND_QUEUE_FRAMES: "2",
+      SEND_QUEUE_BYTES: "3",
+      WRITE_WAIT_SECONDS: "4",
+      MESSAGE_RATE: "5",
+      MESSAGE_BURST: "6",
+      MAX_CONNECTIONS: "7",
+      MAX_CONNECTIONS_PER_ADDRESS: "8",
+      MAX_CONNECTIONS_PER_ACCOUNT: "9",
+      JOIN_RATE_PER_ADDRESS: "10",
+      AUTH_RATE_PER_ADDRESS: "60",
+      HISTORY_KEEP: "11",
+      LOG_LEVEL: "warn",
+      DATABASE_URL: "memory:",
+    });
+    const { limits, connections, rates } = config;
+    assertEquals(config.listen.host, "::1");
+    assertEquals(limits.maxFrameBytes, 1);
+    assertEquals([limits.sendQueueFrames, limits.sendQueueBytes, limits.writeWaitMs], [2, 3, 4000]);
+    assertEquals(limits.messageRate, { perSecond: 5, burst: 6 });
+    assertEquals(connections, {
+      maxConnections: 7,
+      maxConnectionsPerAddress: 8,
+      maxConnectionsPerAccount: 9,
+    });
+    assertEquals(rates.join, { perSecond: 10, burst: 50 });
+    assertEquals(rates.auth, { perSecond: 1, burst: 60 });
+    assertEquals([config.historyKeep, config.logLevel], [11, "warn"]);
+    assertEquals(config.database, { kind: "memory" });
+  });
+
+  it("takes every word for on and off", () => {
+    for (const text of ["on", "1", "true"]) {
+      assertEquals(readConfig({ TRUST_PROXY: text }).http.trustProxy, true, text);
+    }
+    for (const text of ["off", "0", "false"]) {
+      assertEquals(readConfig({ GUESTS: text }).people.guests, false, text);
+    }
+  });
+
+  it("lets * stand among the origins", () => {
+    const { http } = readConfig({ ALLOWED_ORIGINS: "*,https://chat.example" });
+    assertEquals(http.allowedOrigins, ["*", "https://chat.example"]);
+  });
+
   it("keeps messages in memory on Deno Deploy, unless told otherwise", () => {
     assertEquals(readConfig({ DENO_DEPLOY: "1" }).database, { kind: "memory" });
     const { database } = readConfig({ DENO_DEPLOY: "1", DATABASE_URL: "sqlite:/data/chat.db" });
@@ -91,6 +159,7 @@ describe("readConfig", () => {
     ["ALLOWED_ORIGINS", "https://chat.example/", "ALLOWED_ORIGINS must be origins such as"],
     ["MESSAGE_RATE", "fast", "MESSAGE_RATE must be a whole number"],
     ["LOG_LEVEL", "loud", 'LOG_LEVEL must be one of info, warn, error, not "loud".'],
+    ["LOG_LEVEL", "debug", "LOG_LEVEL must be one of info"],
     ["LOG_LEVEL", "toString", "LOG_LEVEL must be one of"],
   ];
   for (const [name, value, sentence] of BAD) {

@@ -64,6 +64,16 @@ describe("TokenBucket.isFull", () => {
     assert(!bucket.isFull(99));
     assert(bucket.isFull(100));
   });
+
+  it("is true for ever where there is no limit", () => {
+    for (const burst of [3, Infinity]) {
+      const bucket = new TokenBucket({ perSecond: Infinity, burst }, 0);
+      for (const now of [0, 0, 5]) {
+        assert(bucket.isFull(now));
+        bucket.take(now);
+      }
+    }
+  });
 });
 
 /** A limiter whose clock the test moves. */
