@@ -2,112 +2,15 @@
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { readConfig } from "../lib/config.ts";
 import { ChatError, storeUnavailable } from "../lib/errors.ts";
-import { createApp } from "../lib/http/app.ts";
-import { Connections } from "../lib/http/connections.ts";
-import type { Rooms } from "../lib/http/rooms.ts";
-import { createLogger } from "../lib/logger.ts";
-import { type Account, Accounts, type AccountStore, type Token } from "../lib/people/accounts.ts";
-import { Passwords } from "../lib/people/passwords.ts";
 import { createSecret, hashSecret } from "../lib/people/secrets.ts";
-import type { RoomChange } from "../lib/protocol/commands.ts";
-import { RateLimiter } from "../lib/rate_limit.ts";
+import { createFakeApp, NOW } from "./support/fake_app.ts";
 
-/** The time of everything here, in milliseconds since 1970. */
-const NOW = Date.UTC(2026, 0, 1);
-
-/** A store that a test fills, and lets fail. */
-class FakeStore implements AccountStore {
-  readonly tokens = new Map<string, Token>();
-  readonly accounts = new Map<string, Account>();
-  /** What every call fails with, if set. */
-  failure: Error | undefined;
-
-  async addAccount(account: Account): Promise<boolean> {
-    await this.#answer();
-    this.accounts.set(account.key, account);
-    return true;
-  }
-
-  async account(key: string): Promise<Account | undefined> {
-    await this.#answer();
-    return this.accounts.get(key);
-  }
-
-  async addToken(token: Token): Promise<void> {
-    await this.#answer();
-    this.tokens.set(token.hash, token);
-  }
-
-  async token(hash: string): Promise<Token | undefined> {
-    await this.#answer();
-    return this.tokens.get(hash);
-  }
-
-  async endToken(hash: string): Promise<void> {
-    await this.#answer();
-    this.tokens.delete(hash);
-  }
-
-  #answer(): Promise<void> {
-    return this.failure === undefined ? Promise.resolve() : Promise.reject(this.failure);
-  }
-}
-
-/** An app on that store. */
+/** The application, and ways to ask it for something. */
 function createTestApp(env: Record<string, string> = {}) {
-  const config = readConfig(env);
-  const store = new FakeStore();
-  const log: Record<string, unknown>[] = [];
-  const logger = createLogger({ level: "info", write: (line) => log.push(JSON.parse(line)) });
-  const changes: RoomChange[] = [];
-  const changeRoom = (_room: string, _identity: unknown, change: RoomChange) => {
-    changes.push(change);
-    const bans = [{ key: "mallory", person: "guest:secret" }];
-    return Promise.resolve({ owner: "alice", isPrivate: true, members: ["bob"], bans });
-  };
-  const never = () => {
-    throw new Error("The API does not join rooms.");
-  };
-  const hub: Rooms = {
-    check: never,
-    admit: () => Promise.resolve(),
-    join: never,
-    receive: never,
-    leave: never,
-    dismiss: never,
-    changeRoom,
-  };
-  const clock = () => 0;
-  const app = createApp({
-    hub,
-    accounts: new Accounts({
-      store,
-      passwords: new Passwords(1),
-      clock: () => NOW,
-      settings: config.people,
-    }),
-    connections: new Connections(config.connections),
-    limits: config.limits,
-    settings: config.http,
-    joinLimiter: new RateLimiter(config.rates.join, clock),
-    authLimiter: new RateLimiter(config.rates.auth, clock),
-    logger,
-    clock,
-    publicDir: `${import.meta.dirname}/../public`,
-  });
-  /** A new token of an account. */
-  const signIn = (username: string, expiresAt = NOW + 1) => {
-    const key = username.toLowerCase();
-    store.accounts.set(key, { key, username, passwordHash: "" });
-    const token = createSecret();
-    const hash = hashSecret(token);
-    store.tokens.set(hash, { hash, account: key, expiresAt });
-    return token;
-  };
+  const fake = createFakeApp(env);
   const ask = async (path: string, init: RequestInit = {}) => {
-    const response = await app.request(path, init);
+    const response = await fake.app.request(path, init);
     const text = await response.text();
     const body = text === "" ? undefined : JSON.parse(text);
     return { status: response.status, body, headers: response.headers };
@@ -121,7 +24,7 @@ function createTestApp(env: Record<string, string> = {}) {
         ...(token !== undefined && { authorization: `Bearer ${token}` }),
       },
     });
-  return { store, log, changes, signIn, ask, send };
+  return { ...fake, ask, send, changes: fake.hub.changes };
 }
 
 /** What the owner of a room may ask for. */

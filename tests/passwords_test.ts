@@ -135,3 +135,22 @@ describe("Accounts.logout", () => {
     assertEquals(ended, [hashSecret(token)]);
   });
 });
+
+describe("Accounts.register", () => {
+  it("hashes nothing for a name that is taken: it says so however many wait for a thread", async () => {
+    const clock = () => 0;
+    const newId = () => crypto.randomUUID();
+    const store = new MemoryEngine({ clock, newId, keep: 10, leaseMs: 1000 });
+    await store.addAccount({ key: "alice", username: "Alice", passwordHash: cheapHash(PASSWORD) });
+    const passwords = new Passwords(1);
+    const settings = { admins: [], guests: true };
+    const accounts = new Accounts({ store, passwords, clock, settings });
+    const known = cheapHash("another password");
+    const busy = Array.from({ length: 33 }, () => passwords.check(PASSWORD, known));
+    const refusal = async (name: string) =>
+      (await assertRejects(() => accounts.register(name, PASSWORD), ChatError)).code;
+    assertEquals([await refusal("ALICE"), await refusal("bob")], ["name_in_use", "unavailable"]);
+    await Promise.all(busy);
+    assertEquals(await accounts.register("bob", PASSWORD), "bob");
+  });
+});
