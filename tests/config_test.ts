@@ -168,3 +168,20 @@ describe("readConfig", () => {
     });
   }
 });
+
+describe("docs/configuration.md", () => {
+  it("lists every variable with its default, and no other", async () => {
+    const text = await Deno.readTextFile(new URL("../docs/configuration.md", import.meta.url));
+    const rows = [...text.matchAll(/^\| `([A-Z_]+)` +\| (?:`(.*?)`|none) +\|/gm)];
+    const defaults = Object.fromEntries(rows.map(([, name, value]) => [name, value]));
+    assertEquals(readConfig(defaults), readConfig({}));
+    const read = new Set<string>();
+    const env = new Proxy<Record<string, string>>({}, {
+      get: (_env, name) => void read.add(String(name)),
+    });
+    readConfig(env);
+    // The platform sets this one.
+    read.delete("DENO_DEPLOY");
+    assertEquals(Object.keys(defaults).sort(), [...read].sort());
+  });
+});

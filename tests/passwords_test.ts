@@ -106,24 +106,23 @@ describe("A secret", () => {
   });
 });
 
+/** Accounts, with one thread for passwords, and their store. */
+function createAccounts() {
+  const clock = () => 0;
+  const newId = () => crypto.randomUUID();
+  const store = new MemoryEngine({ clock, newId, keep: 10, leaseMs: 1000 });
+  const passwords = new Passwords(1);
+  const settings = { admins: [], guests: true };
+  return { store, passwords, accounts: new Accounts({ store, passwords, clock, settings }) };
+}
+
 describe("Accounts.logout", () => {
-  /** Accounts on a store that counts how often everyone is told of an end. */
-  function createAccounts() {
-    const clock = () => 0;
-    const newId = () => crypto.randomUUID();
-    const store = new MemoryEngine({ clock, newId, keep: 10, leaseMs: 1000 });
+  it("costs nobody anything for a token that is none: only a real end is told to everyone", async () => {
+    const { accounts, store } = createAccounts();
     const ended: string[] = [];
     store.subscribe("", (news) => {
       if (news.type === "token_ended") ended.push(news.hash);
     });
-    const passwords = new Passwords(1);
-    const settings = { admins: [], guests: true };
-    const accounts = new Accounts({ store, passwords, clock, settings });
-    return { accounts, ended };
-  }
-
-  it("costs nobody anything for a token that is none: only a real end is told to everyone", async () => {
-    const { accounts, ended } = createAccounts();
     for (const token of ["", "garbage", createSecret(), "x".repeat(10_000)]) {
       await accounts.logout(token);
     }
@@ -138,13 +137,8 @@ describe("Accounts.logout", () => {
 
 describe("Accounts.register", () => {
   it("hashes nothing for a name that is taken: it says so however many wait for a thread", async () => {
-    const clock = () => 0;
-    const newId = () => crypto.randomUUID();
-    const store = new MemoryEngine({ clock, newId, keep: 10, leaseMs: 1000 });
+    const { store, passwords, accounts } = createAccounts();
     await store.addAccount({ key: "alice", username: "Alice", passwordHash: cheapHash(PASSWORD) });
-    const passwords = new Passwords(1);
-    const settings = { admins: [], guests: true };
-    const accounts = new Accounts({ store, passwords, clock, settings });
     const known = cheapHash("another password");
     const busy = Array.from({ length: 33 }, () => passwords.check(PASSWORD, known));
     const refusal = async (name: string) =>
@@ -152,5 +146,17 @@ describe("Accounts.register", () => {
     assertEquals([await refusal("ALICE"), await refusal("bob")], ["name_in_use", "unavailable"]);
     await Promise.all(busy);
     assertEquals(await accounts.register("bob", PASSWORD), "bob");
+  });
+});
+
+describe("Accounts.login", () => {
+  it("takes no password for the right one because it begins like it, however long it is", async () => {
+    const { store, accounts } = createAccounts();
+    const longest = "x".repeat(256);
+    await store.addAccount({ key: "alice", username: "Alice", passwordHash: cheapHash(longest) });
+    assertEquals((await accounts.login("alice", longest)).username, "Alice");
+    for (const more of ["x", "y", "x".repeat(1000)]) {
+      await assertRejects(() => accounts.login("alice", longest + more), ChatError, "is wrong");
+    }
   });
 });
