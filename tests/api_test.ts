@@ -1,4 +1,4 @@
-/** The routes below /api, on a store that a test lets fail, and without a port. */
+/** The routes below /api, without a port, and on a store that fails when a test says so. */
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -30,7 +30,7 @@ function createTestApp(env: Record<string, string> = {}) {
 /** What the owner of a room may ask for. */
 const CHANGE = { private: true, members: ["bob"] };
 
-/** How a store fails: with what it says itself, and with what nobody thought of. */
+/** How a store fails, and what the client receives. */
 const FAILURES: [what: string, failure: ChatError | Error, status: number, error: string][] = [
   [
     "cannot be reached",
@@ -48,7 +48,7 @@ const FAILURES: [what: string, failure: ChatError | Error, status: number, error
 
 describe("A store that", () => {
   for (const [what, failure, status, error] of FAILURES) {
-    it(`${what} makes nobody a guest: GET /api/session keeps the cookie and says ${status}`, async () => {
+    it(`${what} turns no account into a guest: GET /api/session keeps the cookie and answers ${status}`, async () => {
       const { store, signIn, ask } = createTestApp();
       const headers = { cookie: `hubbub_session=${signIn("alice")}` };
       assertEquals((await ask("/api/session", { headers })).body.username, "alice");
@@ -61,7 +61,7 @@ describe("A store that", () => {
       assertEquals((await ask("/api/session", { headers })).body.username, "alice");
     });
 
-    it(`${what} lets nobody sign in, out or up, nor into a room: ${status}`, async () => {
+    it(`${what} stops every request that needs it with ${status}`, async () => {
       const { store, signIn, ask, send, changes } = createTestApp();
       const token = signIn("alice");
       store.failure = failure;
@@ -117,7 +117,7 @@ describe("GET /api/session", () => {
     }
   });
 
-  it("takes nobody for the account of a token whose account is gone", async () => {
+  it("takes no token whose account is gone", async () => {
     const { store, signIn, ask } = createTestApp();
     const token = signIn("alice");
     store.accounts.clear();
@@ -144,7 +144,7 @@ describe("POST /api/login", () => {
 });
 
 describe("PUT /api/rooms/:room", () => {
-  it("answers who may be in the room, without the secret of anybody", async () => {
+  it("answers who may be in the room, and keeps the person behind a ban secret", async () => {
     const { changes, signIn, send } = createTestApp();
     const { status, body } = await send("PUT", "/api/rooms/r", CHANGE, signIn("alice"));
     assertEquals(status, 200);

@@ -61,7 +61,7 @@ describe("Connections", () => {
     for (const _ of [1, 2, 3]) connections.add(createConnection(), {});
   });
 
-  it("gives a place back once, however often a connection is said to have closed", () => {
+  it("frees a place once, however often a connection is deleted", () => {
     const limits = { maxConnectionsPerAddress: 2, maxConnectionsPerAccount: 2 };
     const connections = createConnections(limits);
     const holder = { address: "192.0.2.1", account: "alice" };
@@ -91,7 +91,7 @@ describe("Connections.closeAll", () => {
     await done;
   });
 
-  it("resolves at once where nothing is open, and lets nobody in any more", async () => {
+  it("resolves at once if nothing is open, and refuses every connection after it", async () => {
     const connections = createConnections();
     await connections.closeAll(CLOSE);
     assertEquals(refusal(() => connections.check({})), ["full", undefined]);

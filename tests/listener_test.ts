@@ -1,4 +1,4 @@
-/** The listener, on servers that a test lets fail. */
+/** The listener, on servers that fail when a test says so. */
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -66,7 +66,7 @@ const TOO_MANY = ["error", "listener failed", "Error: Too many open files"];
 const IN_USE = ["error", "listener failed", "Error: Address already in use"];
 
 describe("A Listener", () => {
-  it("listens where it is told to, and knows its port", () => {
+  it("listens on its address, and knows its port", () => {
     const { open, opened, handler, handlers, timers, errors } = createListener();
     assertEquals(open().port, FREE_PORT);
     assertEquals(opened, [{ hostname: HOST, port: 0 }]);
@@ -81,7 +81,7 @@ describe("A Listener", () => {
     assertEquals([test.timers, test.errors], [[], []]);
   });
 
-  it("whose server fails says so in the log, and listens again on the same port", async () => {
+  it("whose server fails logs the error, and listens again on the same port", async () => {
     const test = createListener();
     const { port } = test.open();
     await test.fail("Too many open files");
@@ -102,7 +102,7 @@ describe("A Listener", () => {
     }
   });
 
-  it("that cannot listen again says so, and tries until it can", async () => {
+  it("that cannot listen again logs that too, and tries until it can", async () => {
     const test = createListener();
     test.open();
     await test.fail("Too many open files");
@@ -127,7 +127,7 @@ describe("A Listener", () => {
     assertEquals([test.opened.length, test.timers.length], [1, 0]);
   });
 
-  it("that is closed before its server ends takes no notice", async () => {
+  it("that is closed before its server ends does nothing more", async () => {
     const test = createListener();
     await test.open().close();
     await test.fail("Interrupted");

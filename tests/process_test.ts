@@ -126,7 +126,7 @@ describe("within", () => {
 describe("keepBuffersSmall", () => {
   const PROGRAM = 'keepBuffersSmall(); console.log(Deno.env.get("DENO_USE_WRITEV"));';
 
-  it("asks the runtime to, unless whoever starts the server has said what to do", async () => {
+  it("sets the variable of the runtime, unless it is set already", async () => {
     assertEquals((await run(PROGRAM)).out, "1");
     assertEquals((await run(PROGRAM, { DENO_USE_WRITEV: "0" })).out, "0");
   });

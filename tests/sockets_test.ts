@@ -1,4 +1,4 @@
-/** What the server does between a request for a WebSocket and the hub, with a hub that notes it. */
+/** From a request for a WebSocket to the hub, with a hub that records what HTTP asks of it. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -62,7 +62,7 @@ describe("A request to join", () => {
     });
   }
 
-  it("has the name of an account that gives none, and the account behind it", async () => {
+  it("without a name has the name of its account", async () => {
     await using server = serveFakeApp();
     const token = server.signIn("Alice");
     await using _client = await Client.connect(`${server.ws}/ws/r?token=${token}`);
@@ -91,7 +91,7 @@ describe("A request to join", () => {
     ["/ws/r?username=bob&format=v1", undefined, "The format must be json or text."],
   ];
   for (const [path, protocol, error] of BAD) {
-    it(`${path} is refused before the hub hears of it: ${error}`, async () => {
+    it(`${path} is refused before the hub sees it: ${error}`, async () => {
       await using server = serveFakeApp();
       const answer = await knock(server, path, { "Sec-WebSocket-Protocol": protocol });
       assertEquals([answer.status, answer.error], [400, error]);
@@ -99,12 +99,12 @@ describe("A request to join", () => {
     });
   }
 
-  it("of a foreign page, or too many, costs no look at the token", async () => {
+  it("of a foreign page, or one too many, is refused before the token is read", async () => {
     await using server = serveFakeApp({ JOIN_RATE_PER_ADDRESS: "1" });
     server.store.failure = new Error("The store was asked.");
     const path = `/ws/r?username=bob&token=${createSecret()}`;
     assertEquals((await knock(server, path, { Origin: "https://evil.example" })).status, 403);
-    // The foreign page has cost the address nothing.
+    // The refusal of the foreign page took nothing from the allowance of the address.
     for (let i = 0; i < 5; i++) assertEquals((await knock(server, path)).status, 500);
     assertEquals((await knock(server, path)).status, 429);
   });
@@ -125,7 +125,7 @@ describe("A socket", () => {
     assertEquals(server.connections.size, 0);
   });
 
-  it("that the hub has dismissed is not said to leave when it closes", async () => {
+  it("of a member that has left already leaves no second time when it closes", async () => {
     await using server = serveFakeApp();
     const client = await Client.connect(`${server.ws}/ws/r?username=bob`);
     await server.logged("joined");
@@ -162,7 +162,7 @@ describe("A socket", () => {
     assertEquals([server.hub.left.length, server.connections.size], [1, 0]);
   });
 
-  it("that opens when the room has changed its mind is told why, and is no member", async () => {
+  it("that the room no longer admits when it opens receives the reason, and is no member", async () => {
     const CASES: [query: string, protocols: string[], frame: string][] = [
       ["", [], '{"type":"error","content":"This name is in use in this room. Choose another."'],
       ["", V1, '{"type":"error","content":"This name is in use in this room. Choose another."'],
@@ -208,7 +208,7 @@ describe("A socket", () => {
 });
 
 describe("A member whose right has ended while it joined", () => {
-  it("leaves and is told so: the session", async () => {
+  it("receives the reason and leaves: its session has ended", async () => {
     await using server = serveFakeApp();
     const token = server.signIn("alice");
     server.hub.onJoin = () => server.store.tokens.clear();
@@ -220,7 +220,7 @@ describe("A member whose right has ended while it joined", () => {
     assertEquals([username, reason], ["alice", "Your session has ended. Sign in again."]);
   });
 
-  it("leaves and is told so: the name", async () => {
+  it("receives the reason and leaves: an account has its name", async () => {
     await using server = serveFakeApp();
     server.hub.onJoin = () => void server.signIn("Bob");
     const client = await Client.connect(`${server.ws}/ws/r?username=bob`);
@@ -229,7 +229,7 @@ describe("A member whose right has ended while it joined", () => {
     assertEquals(server.hub.left.length, 1);
   });
 
-  it("is told nothing more if it has gone already", async () => {
+  it("receives nothing more if it has left already", async () => {
     await using server = serveFakeApp();
     server.hub.onJoin = () => {
       server.signIn("bob");
@@ -242,7 +242,7 @@ describe("A member whose right has ended while it joined", () => {
     assertEquals(server.log.map(({ msg }) => msg), ["joined"]);
   });
 
-  it("stays where the store cannot say, or none of it is so", async () => {
+  it("stays if the store fails, or if its right has not ended", async () => {
     for (const failure of [new Error("disk"), new ChatError("unavailable", "Later."), undefined]) {
       await using server = serveFakeApp();
       const token = server.signIn("alice");
@@ -279,7 +279,7 @@ describe("A connection", () => {
     }
   });
 
-  it("that is one too many when it opens is told so in its own way", async () => {
+  it("that is one too many when it opens receives the reason in its own format", async () => {
     const CASES: [path: string, text: string | undefined][] = [
       ["/echo", undefined],
       ["/ws/r?format=text", "Error: The server is full. Try again later."],

@@ -1,4 +1,4 @@
-/** The HTTP application on a store and a hub that a test moves by hand. */
+/** The HTTP application on a store and a hub that a test controls. */
 
 import { readConfig } from "../../lib/config.ts";
 import type { Peer } from "../../lib/delivery/outbox.ts";
@@ -21,7 +21,7 @@ import { RateLimiter } from "../../lib/rate_limit.ts";
 /** The time of everything here, in milliseconds since 1970. */
 export const NOW = Date.UTC(2026, 0, 1);
 
-/** A store that a test fills, and lets fail. */
+/** A store that a test fills, and that fails when a test says so. */
 export class FakeStore implements AccountStore {
   readonly tokens = new Map<string, Token>();
   readonly accounts = new Map<string, Account>();
@@ -62,7 +62,7 @@ export class FakeStore implements AccountStore {
   }
 }
 
-/** A hub that writes down what HTTP asks of it, and fails where a test wants it to. */
+/** A hub that records what HTTP asks of it, and fails where a test wants it to. */
 export class FakeRooms implements Rooms {
   readonly admitted: JoinRequest[] = [];
   readonly joined: { peer: Peer; request: JoinRequest; member: { isGone: boolean } }[] = [];
