@@ -165,7 +165,7 @@ export class Accounts {
     if (account === undefined) throw sessionEnded();
     const { key, username } = account;
     return {
-      person: `account:${key}`,
+      person: accountPerson(key),
       account: {
         key,
         username,
@@ -222,6 +222,11 @@ export class Accounts {
       if (await this.#options.store.token(account.tokenHash) === undefined) throw sessionEnded();
     } else if (username !== undefined) await this.checkName(identity, username);
   }
+}
+
+/** The {@linkcode Identity.person} of an account. */
+export function accountPerson(key: string): string {
+  return `account:${key}`;
 }
 
 function nameTaken(): ChatError {
