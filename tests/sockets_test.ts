@@ -99,6 +99,34 @@ describe("A request to join", () => {
     });
   }
 
+  it("is proven by an account, and by a guest that shows its secret", async () => {
+    await using server = serveFakeApp();
+    const ways = [
+      `token=${server.signIn("alice")}`,
+      `username=bob&session=${createSecret()}`,
+      "username=bob",
+    ];
+    for (const way of ways) await knock(server, `/ws/r?${way}`);
+    const proofs = server.hub.admitted.map(({ identity }) => identity.isProven);
+    assertEquals(proofs, [true, true, false]);
+  });
+
+  it("with the name of another account is refused before the hub sees it", async () => {
+    await using server = serveFakeApp({ ADMINS: "Root" });
+    const token = server.signIn("Alice");
+    const CASES: [query: string, status: number, error: string][] = [
+      [`username=bob&token=${token}`, 403, "You are signed in as Alice. Use that name."],
+      ["username=ALICE", 401, "This name belongs to an account. Sign in, or choose another name."],
+      ["username=root", 401, "This name belongs to an account. Sign in, or choose another name."],
+    ];
+    for (const [query, status, error] of CASES) {
+      const answer = await knock(server, `/ws/r?${query}`);
+      assertEquals([answer.status, answer.error], [status, error]);
+    }
+    assertEquals(server.hub.admitted, []);
+    assertEquals((await knock(server, `/ws/r?username=alice&token=${token}`)).status, 101);
+  });
+
   it("of a foreign page, or one too many, is refused before the token is read", async () => {
     await using server = serveFakeApp({ JOIN_RATE_PER_ADDRESS: "1" });
     server.store.failure = new Error("The store was asked.");
