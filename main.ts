@@ -76,7 +76,7 @@ export async function start(config: Config, log: Logger): Promise<Server> {
   });
   // One thread at least is left to everything else.
   const passwords = new Passwords(Math.max(1, navigator.hardwareConcurrency - 1));
-  const accounts = new Accounts({ ...config, store: engine, passwords, clock: Date.now });
+  const accounts = new Accounts({ ...config, store: engine.accounts, passwords, clock: Date.now });
   const connections = new Connections(config);
   const joinLimiter = new RateLimiter(config.joinRate, clock);
   const authLimiter = new RateLimiter(config.authRate, clock);
@@ -136,7 +136,7 @@ async function openEngine(
   if (database.kind === "memory") return new MemoryEngine(options);
   const { SqliteEngine } = await import("./lib/engine/sqlite.ts");
   try {
-    return new SqliteEngine({ ...options, path: database.path, defer });
+    return new SqliteEngine({ ...options, path: database.path, atCommit: defer });
   } catch (error) {
     const { message } = error as Error;
     throw new StartError(`Cannot open the database ${database.path}: ${message}`);
