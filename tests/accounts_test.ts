@@ -414,17 +414,22 @@ describe("What happens while somebody is joining", () => {
     const newId = () => crypto.randomUUID();
     const engine = new MemoryEngine({ clock: Date.now, newId, keep: 50, leaseMs: 30_000 });
     const [checked, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-    const state = engine.state.bind(engine);
-    engine.state = async (room) => {
+    const open = engine.open.bind(engine);
+    engine.open = async (room, wanted) => {
       checked.resolve();
       await gate.promise;
-      return await state(room);
+      return await open(room, wanted);
     };
     const defer = (callback: () => void) => void setTimeout(callback);
     const after = () => {};
     const hub = new Hub({ engine, limits, log, clock, date: Date.now, newId, defer, after });
     const passwords = new Passwords(1);
-    const accounts = new Accounts({ ...config, store: engine, passwords, clock: Date.now });
+    const accounts = new Accounts({
+      ...config,
+      store: engine.accounts,
+      passwords,
+      clock: Date.now,
+    });
     const limiter = new RateLimiter(config.joinRate, clock);
     const app = createApp({
       ...config,

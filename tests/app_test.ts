@@ -22,7 +22,7 @@ function createTestApp(env: Record<string, string> = {}) {
   const later = { defer: () => {}, after: () => {} };
   const hub = new Hub({ engine, limits, log, clock, date: clock, newId, ...later });
   const passwords = new Passwords(1);
-  const accounts = new Accounts({ ...config, store: engine, passwords, clock });
+  const accounts = new Accounts({ ...config, store: engine.accounts, passwords, clock });
   const connections = new Connections(config);
   const app = createApp({
     ...config,

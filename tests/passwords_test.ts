@@ -108,21 +108,27 @@ describe("A secret", () => {
 
 describe("Accounts.logout", () => {
   /** Accounts on a store that counts how often everyone is told of an end. */
-  function createAccounts() {
+  async function createAccounts() {
     const clock = () => 0;
     const newId = () => crypto.randomUUID();
-    const store = new MemoryEngine({ clock, newId, keep: 10, leaseMs: 1000 });
+    const engine = new MemoryEngine({ clock, newId, keep: 10, leaseMs: 1000 });
     const ended: string[] = [];
-    store.subscribe("", (news) => {
+    await engine.bus.subscribe("", (news) => {
       if (news.type === "token_ended") ended.push(news.hash);
     });
     const passwords = new Passwords(1);
-    const accounts = new Accounts({ store, passwords, clock, admins: [], guests: true });
+    const accounts = new Accounts({
+      store: engine.accounts,
+      passwords,
+      clock,
+      admins: [],
+      guests: true,
+    });
     return { accounts, ended };
   }
 
   it("costs nobody anything for a token that is none: only a real end is told to everyone", async () => {
-    const { accounts, ended } = createAccounts();
+    const { accounts, ended } = await createAccounts();
     for (const token of ["", "garbage", createSecret(), "x".repeat(10_000)]) {
       await accounts.logout(token);
     }
