@@ -1,6 +1,7 @@
 import {
   assert,
   assertEquals,
+  assertNotEquals,
   assertRejects,
   assertStringIncludes,
   assertThrows,
@@ -8,9 +9,10 @@ import {
 import { describe, it } from "@std/testing/bdd";
 import { setImmediate } from "node:timers";
 import { DatabaseSync } from "node:sqlite";
-import type { EngineOptions } from "../lib/engine/engine.ts";
+import type { Author, EngineOptions } from "../lib/engine/engine.ts";
 import { MemoryEngine, MemoryStore } from "../lib/engine/memory.ts";
 import { SqliteEngine } from "../lib/engine/sqlite.ts";
+import { MAX_CACHED_ROOMS } from "../lib/engine/sqlite_log.ts";
 import { ChatError } from "../lib/errors.ts";
 import type { LogEvent } from "../lib/protocol/events.ts";
 import {
@@ -26,6 +28,10 @@ import {
   type Store,
   testEngine,
 } from "./support/engine_suite.ts";
+import { Random, seeds } from "./support/random.ts";
+
+/** More than any test writes. */
+const ALL = 1_000_000;
 
 const OPTIONS: EngineOptions = {
   clock: Date.now,
@@ -179,6 +185,22 @@ describe("SqliteEngine: a file", () => {
     await next.log.append("r", draft(ALICE, "new"));
     assertEquals((await next.log.events("r", 0, 10)).map(({ content }) => content), ["old", "new"]);
     await next.close();
+  });
+
+  it("of the first release has settings without a version, which can be changed", async () => {
+    await using store = new SqliteStore();
+    await store.open().close();
+    const old = { owner: "alice", isPrivate: true, members: [], bans: [] };
+    store.inspect((db) =>
+      db.prepare("INSERT INTO settings VALUES ('r', 'alice', ?)").run(JSON.stringify(old))
+    );
+    const engine = store.open();
+    const { roomSettings } = engine;
+    const settings = await roomSettings.settings("r");
+    assertEquals(settings, { ...old, version: 1 });
+    assert(await roomSettings.setSettings("r", { ...settings, isPrivate: false }));
+    assertEquals((await roomSettings.settings("r")).version, 2);
+    await engine.close();
   });
 
   it("holds nothing of a deleted message's text", async () => {
@@ -427,6 +449,36 @@ describe("SqliteEngine: what is written in one turn", () => {
     assertEquals(await lab.engine.log.state("r"), { epoch, oldestSeq: 1, lastSeq: 1 });
   });
 
+  it("leaves no ref behind if it fails, though another message takes its number", async () => {
+    await using lab = await openPoisoned("ABORT");
+    const { log } = lab.engine;
+    await log.append("r", draft(ALICE, "one", "1"));
+    const failing = [draft(ALICE, "two", "2"), draft(ALICE, "poison", "3")];
+    const results = await Promise.allSettled(failing.map((one) => log.append("r", one)));
+    for (const { status } of results) assertEquals(status, "rejected");
+    await log.append("r", draft(BOB, "taken"));
+    await log.append("r", draft(BOB, "taken too"));
+    const again = await log.append("r", draft(ALICE, "two", "2"));
+    assertEquals([again.isDuplicate, again.event.seq, again.event.content], [false, 4, "two"]);
+    assert((await log.append("r", draft(ALICE, "one", "1"))).isDuplicate);
+  });
+
+  it("fails whole, though a room was forgotten in the middle of it", async () => {
+    await using lab = await openPoisoned("ABORT");
+    const { log } = lab.engine;
+    // Enough for a block, so that the room waits for none.
+    const many = Array.from({ length: 128 }, (_, i) => draft(ALICE, `${i}`));
+    const rooms = Array.from({ length: MAX_CACHED_ROOMS }, (_, i) => `room ${i}`);
+    const results = await Promise.allSettled([
+      ...many.map((one) => log.append("r", one)),
+      ...rooms.map((room) => log.append(room, draft(ALICE, "hello"))),
+      log.append("r", draft(ALICE, "poison")),
+    ]);
+    assert(results.every(({ status }) => status === "rejected"));
+    assertEquals((await log.append("r", draft(ALICE, "one"))).event.seq, 1);
+    assertEquals((await log.events("r", 0, 10)).map(({ content }) => content), ["one"]);
+  });
+
   it("is given up whole when the engine ends before the turn does", async () => {
     await using lab = await Lab.open(() => new SqliteStore());
     const writes = [1, 2, 3].map((n) => lab.engine.log.append("r", draft(ALICE, `late ${n}`)));
@@ -438,6 +490,45 @@ describe("SqliteEngine: what is written in one turn", () => {
     await closing;
     await lab.reopen();
     assertEquals((await lab.engine.log.state("r")).lastSeq, 0);
+  });
+});
+
+describe("SqliteEngine: rooms in memory", () => {
+  it("are forgotten if nobody uses them, and read back as they were", async () => {
+    await using lab = await Lab.open(() => new SqliteStore());
+    const { log, bus } = lab.engine;
+    const stop = await bus.subscribe("heard", () => {});
+    const epochOf = async (room: string) => (await log.state(room)).epoch;
+    // An epoch that nothing was written under shows whether its room was forgotten.
+    const [heard, unheard] = [await epochOf("heard"), await epochOf("unheard")];
+    const block = Array.from({ length: 128 }, (_, i) => draft(ALICE, `${i}`, `${i}`));
+    const stored = await Promise.all(block.map((one) => log.append("stored", one)));
+    const waiting = await log.append("waiting", draft(ALICE, "hello", "ref"));
+    const states = [await log.state("stored"), await log.state("waiting")];
+
+    // Two are kept: the room with a subscriber, and the one that waits for a block.
+    const rooms = Array.from({ length: MAX_CACHED_ROOMS - 4 }, (_, i) => `room ${i}`);
+    const epochs: string[] = [];
+    for (const room of rooms) epochs.push(await epochOf(room));
+    assertEquals(await epochOf("unheard"), unheard);
+    await log.state("one too many");
+
+    const half = rooms.length - (MAX_CACHED_ROOMS / 2 - 2);
+    assertEquals(await epochOf(rooms[half]!), epochs[half]);
+    assertEquals(await epochOf(rooms.at(-1)!), epochs.at(-1));
+    assertNotEquals(await epochOf(rooms[half - 1]!), epochs[half - 1]);
+    assertNotEquals(await epochOf("unheard"), unheard);
+    assertEquals(await epochOf("heard"), heard);
+    assertEquals([await log.state("stored"), await log.state("waiting")], states);
+    assertEquals(await log.events("stored", 127, 10), [stored[127]!.event]);
+    assertEquals(await log.events("waiting", 0, 10), [waiting.event]);
+    for (const [room, ref, seq] of [["stored", "5", 6], ["waiting", "ref", 1]] as const) {
+      const again = await log.append(room, draft(ALICE, "again", ref));
+      assertEquals([again.isDuplicate, again.event.seq], [true, seq]);
+      const next = await log.append(room, draft(ALICE, "next"));
+      assertEquals(next.event.seq, (room === "stored" ? 128 : 1) + 1);
+    }
+    stop();
   });
 });
 
@@ -500,5 +591,99 @@ describe("MemoryEngine: maxSize", () => {
     const notes = (await engine.log.inbox("s", ALICE.person, 0, 1000)).length;
     assert(notes * 600 <= 20_000 * 1.1, `${notes} are kept.`);
     assertEquals(await engine.log.inboxSeq("s", ALICE.person), 200);
+  });
+
+  /** What everything in a room takes, as it can be read: 200 units and its text each. */
+  const sizeOf = async ({ log }: MemoryEngine, room: string, people: readonly Author[]) => {
+    const sizes = (all: readonly { content: string }[]) =>
+      all.reduce((sum, { content }) => sum + 200 + content.length, 200);
+    let size = sizes(await log.events(room, 0, ALL));
+    for (const { person } of people) {
+      if (await log.inboxSeq(room, person) === 0) continue;
+      size += sizes((await log.inbox(room, person, 0, ALL)).map(({ message }) => message));
+    }
+    return size;
+  };
+
+  const seed = seeds(1)[0]!;
+  it(`counts exactly what is kept, whatever is written and forgotten (SEED=${seed})`, async () => {
+    const maxSize = 20_000;
+    const random = new Random(seed);
+    const engine = open(maxSize);
+    const { log } = engine;
+    const people = [ALICE, BOB];
+    const extent = async () => {
+      const inboxes = await Promise.all(people.map(({ person }) => log.inbox("r", person, 0, 1)));
+      return [(await log.state("r")).oldestSeq, ...inboxes.map(([first]) => first?.inboxSeq ?? 0)];
+    };
+    // Both inboxes are there.
+    await log.whisper("r", privateDraft(ALICE, BOB, "psst"));
+    let forgettings = 0;
+    for (let i = 0; i < 2000; i++) {
+      const before = { size: await sizeOf(engine, "r", people), extent: await extent() };
+      const content = "x".repeat(random.between(0, 300));
+      const messages = await log.messages("r", { limit: ALL });
+      const message = messages.length === 0 ? undefined : random.pick(messages);
+      let needed = 200 + content.length;
+      const step = random.weighted({ append: 4, edit: 3, delete: 2, whisper: 2 });
+      if (step === "whisper") {
+        await log.whisper("r", privateDraft(ALICE, BOB, content));
+        needed *= 2;
+      } else if (step === "append" || message === undefined) {
+        await log.append("r", draft(ALICE, content));
+      } else if (step === "edit") {
+        await editMessage(engine, "r", { ...change(ALICE, message.id), content });
+      } else {
+        await deleteMessage(engine, "r", change(ALICE, message.id));
+        needed = 200;
+      }
+      const size = await sizeOf(engine, "r", people);
+      // An edit may make its message longer, which counts from the next write on.
+      const growth = step === "edit" ? 300 : 0;
+      assert(size <= maxSize + growth, `${size} units are kept.`);
+      const isForgetting = (await extent()).some((first, i) => first > before.extent[i]!);
+      if (isForgetting) forgettings++;
+      assertEquals(isForgetting, before.size + needed > maxSize, `Step ${i}: ${step}`);
+    }
+    assert(forgettings > 20, `It forgot ${forgettings} times.`);
+  });
+
+  it("is not used up by what keep has dropped", async () => {
+    const engine = new MemoryEngine({ ...OPTIONS, keep: 10, maxSize: 20_000 });
+    for (let i = 0; i < 500; i++) {
+      await engine.log.append("r", draft(ALICE, text));
+      await engine.log.whisper("r", privateDraft(ALICE, BOB, text));
+      const { oldestSeq, lastSeq } = await engine.log.state("r");
+      assert(lastSeq - oldestSeq + 1 >= Math.min(10, i + 1), `Forgot too early in round ${i}.`);
+      const notes = await engine.log.inbox("r", BOB.person, 0, ALL);
+      assertEquals(notes.length, Math.min(10, i + 1));
+    }
+  });
+
+  it("is free again of rooms that are forgotten whole", async () => {
+    const engine = open(20_000);
+    for (let i = 0; i < 500; i++) {
+      await fill(engine, `room ${i}`, 5);
+      await engine.log.whisper(`room ${i}`, privateDraft(ALICE, BOB, text));
+      const { oldestSeq, lastSeq } = await engine.log.state(`room ${i}`);
+      assertEquals([oldestSeq, lastSeq], [1, 5]);
+    }
+    // 2,700 units each: six of them and the beginning of a seventh.
+    const rooms = Array.from({ length: 500 }, (_, i) => `room ${i}`);
+    const sizes = await Promise.all(
+      rooms.slice(-6).map((room) => sizeOf(engine, room, [ALICE, BOB])),
+    );
+    assertEquals(sizes.at(-1), 200 + 5 * 300 + 2 * 500);
+  });
+
+  it("forgets a ref no sooner than its message", async () => {
+    const engine = open(20_000);
+    await fill(engine, "r", 200);
+    const { oldestSeq, lastSeq } = await engine.log.state("r");
+    assert(oldestSeq > 1);
+    for (let seq = oldestSeq; seq <= lastSeq; seq++) {
+      const again = await engine.log.append("r", draft(ALICE, text, `${seq - 1}`));
+      assertEquals([again.isDuplicate, again.event.seq], [true, seq]);
+    }
   });
 });
