@@ -22,18 +22,22 @@ export interface Engine {
   /**
    * Opens a room: subscribes to it, and reads what it is at one moment.
    *
-   * @param wanted how many of the newest events and messages to read at most
    * @returns the room, when the subscription is live
    */
-  open(
-    room: string,
-    wanted: { readonly events: number; readonly messages: number },
-  ): Promise<OpenRoom>;
+  open(room: string, wanted: Wanted): Promise<OpenRoom>;
   /**
    * Ends the instance: its subscriptions and its presences end, and writes that are not stored yet
    * are rejected. So is every later call, with `unavailable`. A repeat does nothing.
    */
   close(): Promise<void>;
+}
+
+/** How much of a room {@linkcode Engine.open} reads. */
+export interface Wanted {
+  /** Maximum events. */
+  readonly events: number;
+  /** Maximum messages. */
+  readonly messages: number;
 }
 
 /** What a room is at one moment, and the way to every event after that moment. */

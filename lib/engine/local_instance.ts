@@ -9,7 +9,6 @@ import { restarting } from "../errors.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 import type {
   Bus,
-  Engine,
   EngineEvent,
   InboxEntry,
   Log,
@@ -19,6 +18,7 @@ import type {
   Presence,
   RoomSettings,
   Subscriber,
+  Wanted,
 } from "./engine.ts";
 import type { LocalBus } from "./local_bus.ts";
 
@@ -110,10 +110,10 @@ export class LocalInstance implements Bus {
     };
   }
 
-  /** Opens a room, as {@linkcode Engine.open} says. */
-  async open(...[room, wanted]: Parameters<Engine["open"]>): Promise<OpenRoom> {
-    // A subscriber may ask for it while events that are stored already wait to be heard. A microtask
-    // runs when none does.
+  /** Opens a room, as `Engine.open` says. */
+  async open(room: string, wanted: Wanted): Promise<OpenRoom> {
+    // A subscriber may call this while other events of its turn are stored, but not heard yet. When
+    // a microtask runs, all of them have been heard.
     await undefined;
     return await this.attempt(() => this.#open(room, wanted));
   }
@@ -125,7 +125,7 @@ export class LocalInstance implements Bus {
     this.#options.bus.end(this.#options.name);
   }
 
-  #open(...[room, wanted]: Parameters<Engine["open"]>): OpenRoom {
+  #open(room: string, wanted: Wanted): OpenRoom {
     const { bus, log, settings } = this.#options;
     const early = new EarlyEvents();
     // A room with a subscriber keeps its numbers, so this comes first.
@@ -176,7 +176,7 @@ class EarlyEvents {
 
   handOver(subscriber: Subscriber): void {
     // An event that comes meanwhile queues behind the others.
-    for (let event; (event = this.#events.shift()) !== undefined;) subscriber(event);
+    while (this.#events.length > 0) subscriber(this.#events.shift()!);
     this.#subscriber = subscriber;
   }
 

@@ -17,6 +17,7 @@ import {
   type OpenRoom,
   type RoomSettings,
   type RoomSettingsStore,
+  type Wanted,
 } from "./engine.ts";
 import { LocalBus } from "./local_bus.ts";
 import { LocalInstance } from "./local_instance.ts";
@@ -46,6 +47,8 @@ export class MemoryStore {
     this.log = new MemoryLog(options, this.bus);
   }
 
+  // Room settings, as `RoomSettingsStore` says
+
   settings(room: string): RoomSettings {
     return this.#settings.get(room) ?? DEFAULT_SETTINGS;
   }
@@ -61,6 +64,8 @@ export class MemoryStore {
   countOwned(owner: string): number {
     return [...this.#settings.values()].filter((settings) => settings.owner === owner).length;
   }
+
+  // Accounts and tokens, as `AccountStore` says
 
   addAccount(account: Account): boolean {
     const { key } = account;
@@ -131,7 +136,7 @@ export class MemoryEngine implements Engine {
     };
   }
 
-  open(...[room, wanted]: Parameters<Engine["open"]>): Promise<OpenRoom> {
+  open(room: string, wanted: Wanted): Promise<OpenRoom> {
     return this.#instance.open(room, wanted);
   }
 

@@ -22,9 +22,10 @@ import {
   type OpenRoom,
   type Receipt,
   type RoomSettingsStore,
+  type Wanted,
 } from "./engine.ts";
 import { LocalBus } from "./local_bus.ts";
-import { LocalInstance } from "./local_instance.ts";
+import { LocalInstance, type LogReader } from "./local_instance.ts";
 import { INBOX_SCHEMA, SqliteInbox } from "./sqlite_inbox.ts";
 import { JOURNAL_SCHEMA } from "./sqlite_journal.ts";
 import { LOG_SCHEMA, type Logged, SqliteLog } from "./sqlite_log.ts";
@@ -102,7 +103,7 @@ export class SqliteEngine implements Engine {
     this.roomSettings = this.#createRoomSettings();
   }
 
-  open(...[room, wanted]: Parameters<Engine["open"]>): Promise<OpenRoom> {
+  open(room: string, wanted: Wanted): Promise<OpenRoom> {
     return this.#instance.open(room, wanted);
   }
 
@@ -121,12 +122,12 @@ export class SqliteEngine implements Engine {
 
   #createInstance(): LocalInstance {
     const { log, inbox, settings } = this.#tables;
-    const reader = {
-      state: (room: string) => log.state(room),
-      events: log.events.bind(log),
-      messages: log.messages.bind(log),
-      inbox: inbox.read.bind(inbox),
-      inboxSeq: inbox.lastSeq.bind(inbox),
+    const reader: LogReader = {
+      state: (room) => log.state(room),
+      events: (room, after, limit) => log.events(room, after, limit),
+      messages: (room, range) => log.messages(room, range),
+      inbox: (room, person, after, limit) => inbox.read(room, person, after, limit),
+      inboxSeq: (room, person) => inbox.lastSeq(room, person),
     };
     const name = this.#options.newId();
     return new LocalInstance({ name, bus: this.#localBus, log: reader, settings });

@@ -46,7 +46,7 @@ export const LOG_SCHEMA = `
 /** Minimum UTF-16 units of a block that a turn makes: it fills a page of the file. */
 const MIN_BLOCK_SIZE = 4096;
 
-/** Maximum events in a block, and about how many UTF-16 units: a change reads and writes it all. */
+/** Maximum events of a block, and about its maximum UTF-16 units: a change rewrites the block. */
 const MAX_BLOCK_EVENTS = 128;
 const MAX_BLOCK_SIZE = 64 * 1024;
 
@@ -308,7 +308,7 @@ export class SqliteLog {
         journaled: 0,
         since: 0,
       };
-      // Before it is there itself: it must not be the room to go.
+      // Before the room is there itself, so that it is not one of the forgotten.
       if (this.#rooms.size >= MAX_CACHED_ROOMS) this.#forgetRooms();
       this.#rooms.set(name, room);
     }
@@ -409,7 +409,7 @@ export class SqliteLog {
     this.#close(room);
     const seq = toSeq(room.epoch, change.id);
     const found = seq === undefined ? undefined : this.#find(room, seq);
-    const person = found?.block.authors[found.index]![0] ?? "";
+    const [person = ""] = found?.block.authors[found.index] ?? [];
     const message = checkChange(found && { event: found.event, person }, change);
     return { ...found!, message };
   }

@@ -45,7 +45,7 @@ export interface Store extends AsyncDisposable {
 
 export type CreateStore = () => Store | Promise<Store>;
 
-/** How long news may take before a test fails, in milliseconds. */
+/** How long an event may take before a test fails, in milliseconds. */
 const PATIENCE_MS = 10_000;
 
 /** What the clock shows when a test begins. */
@@ -122,15 +122,15 @@ export class Lab implements AsyncDisposable {
   }
 }
 
-/** The news, if the JSON that an engine may hand on with it is the event's. */
-function withoutJson(news: EngineEvent): EngineEvent {
-  if (news.type !== "logged" || news.json === undefined) return news;
-  const { json, ...rest } = news;
-  assertEquals(json, JSON.stringify(news.event));
+/** An event without its JSON, which must be right. */
+function withoutJson(heard: EngineEvent): EngineEvent {
+  if (heard.type !== "logged" || heard.json === undefined) return heard;
+  const { json, ...rest } = heard;
+  assertEquals(json, JSON.stringify(heard.event));
   return rest;
 }
 
-/** Keeps what a room is told, and waits for it. */
+/** Keeps the events that a room hears, and waits for them. */
 export class Listener implements Disposable {
   readonly #heard: EngineEvent[] = [];
   #stop = () => {};
@@ -169,7 +169,7 @@ export class Listener implements Disposable {
 
   /** The logged events so far. */
   get logged(): LogEvent[] {
-    return this.heard.flatMap((news) => news.type === "logged" ? [news.event] : []);
+    return this.heard.flatMap((one) => one.type === "logged" ? [one.event] : []);
   }
 
   /** Waits until this many events have come in all, and returns them. */
@@ -273,7 +273,7 @@ function upTo(count: number): number[] {
   return Array.from({ length: count }, (_, i) => i + 1);
 }
 
-/** Says so many things, all at once. */
+/** Appends this many messages at once. */
 async function say(engine: Engine, room: string, count: number, author = ALICE) {
   const receipts = upTo(count).map((n) => engine.log.append(room, draft(author, `message ${n}`)));
   return (await Promise.all(receipts)).map(({ event }) => event);
