@@ -17,6 +17,7 @@ import { ChatError } from "../lib/errors.ts";
 import type { LogEvent } from "../lib/protocol/events.ts";
 import {
   ALICE,
+  ALL,
   BOB,
   change,
   deleteMessage,
@@ -26,12 +27,9 @@ import {
   Listener,
   privateDraft,
   type Store,
-  testEngine,
-} from "./support/engine_suite.ts";
+} from "./support/engine_lab.ts";
+import { testEngine } from "./support/engine_suite.ts";
 import { Random, seeds } from "./support/random.ts";
-
-/** More than any test writes. */
-const ALL = 1_000_000;
 
 const OPTIONS: EngineOptions = {
   clock: Date.now,
