@@ -24,7 +24,6 @@ import {
   type Engine,
   type EngineEvent,
   EVERYWHERE,
-  type LogEvent,
   type Presence,
   type PrivateMessage,
   type Receipt,
@@ -55,7 +54,14 @@ import {
   type RoomChange,
   type SizeLimits,
 } from "./lib/protocol/commands.ts";
-import type { AckEvent, ChatEvent, DmEvent, Event, HistoryEvent } from "./lib/protocol/events.ts";
+import type {
+  AckEvent,
+  ChatEvent,
+  DmEvent,
+  Event,
+  HistoryEvent,
+  LogEvent,
+} from "./lib/protocol/events.ts";
 import { type Rate, TokenBucket } from "./lib/rate_limit.ts";
 import { JoinNotices, joinNotices } from "./lib/room/notices.ts";
 import { Permissions } from "./lib/room/permissions.ts";
@@ -112,8 +118,6 @@ const MAX_MISSED_PRIVATE = 1000;
 /** Rooms, members, presence, delivery and sweep. */
 export class Hub {
   readonly #options: HubOptions;
-  /** Names this process for the engine. */
-  readonly #instance: string;
   readonly #rooms = new Map<string, Room>();
   readonly #delivery: Delivery;
   readonly #notices: JoinNotices;
@@ -127,15 +131,14 @@ export class Hub {
   /** When something last came in, in milliseconds. */
   #receivedAt = -Infinity;
   /** Ends the subscription to what concerns no single room. */
-  readonly #unsubscribe: () => void;
+  readonly #unsubscribe: Promise<() => void>;
 
   constructor(options: HubOptions) {
     this.#options = options;
-    this.#instance = options.newId();
     this.#delivery = new Delivery({ ...options, onTooSlow: (member) => this.#evict(member) });
     this.#notices = new JoinNotices({ ...options, delivery: this.#delivery });
     this.#settings = new Permissions(options.engine);
-    this.#unsubscribe = options.engine.subscribe(EVERYWHERE, (news) => this.#onNotice(news));
+    this.#unsubscribe = options.engine.bus.subscribe(EVERYWHERE, (news) => this.#onNotice(news));
   }
 
   /**
@@ -195,8 +198,8 @@ export class Hub {
       this.#delivery.goLive(member);
     } else {
       const { id: connection, username, person } = member;
-      const presence = { connection, username, person, instance: this.#instance };
-      engine.enter(room.name, presence).catch((error) => this.#expel(member, error));
+      const presence = { connection, username, person };
+      engine.bus.enter(room.name, presence).catch((error) => this.#expel(member, error));
     }
     return member;
   }
@@ -244,9 +247,7 @@ export class Hub {
     if (room.members.size === 0) room.emptySince = this.#options.clock();
     if (username === undefined) return;
     this.#setTyping(member, false);
-    this.#options.engine.leave(room.name, member.id).catch((error) => {
-      this.#options.log.error("leaving cannot be told", errorFields(error));
-    });
+    this.#options.engine.bus.leave(room.name, member.id);
   }
 
   /** Takes a member out, then closes its connection. It is not waited for. */
@@ -263,7 +264,7 @@ export class Hub {
   sweep(): void {
     const { clock, engine, log } = this.#options;
     const now = clock();
-    engine.renew(this.#instance).catch((error) => log.error("no renewal", errorFields(error)));
+    engine.bus.renew().catch((error) => log.error("no renewal", errorFields(error)));
     for (const room of this.#rooms.values()) {
       for (const member of room.members.values()) {
         if (member.outbox.isOverdue(now)) this.#evict(member);
@@ -290,7 +291,7 @@ export class Hub {
       await new Promise<void>((resolve) => after(QUIET_MS / 2, resolve));
     }
     this.#isDeaf = true;
-    this.#unsubscribe();
+    (await this.#unsubscribe)();
     if (this.#underWay > 0) {
       await new Promise<void>((resolve) => this.#onAllAnswered = resolve);
     }
@@ -299,7 +300,7 @@ export class Hub {
       for (const member of room.members.values()) {
         member.isGone = true;
         member.peer.close(CLOSE.restart.code, CLOSE.restart.reason);
-        this.#options.engine.leave(room.name, member.id).catch(() => {});
+        this.#options.engine.bus.leave(room.name, member.id);
       }
       this.#forget(room);
     }
@@ -317,23 +318,14 @@ export class Hub {
     return undefined;
   }
 
-  /** Loads a room. The subscription comes first, so that nothing falls between it and the reading. */
+  /** Loads a room. */
   #open(name: string): Room {
-    const { engine, clock, log } = this.#options;
+    const { clock, log } = this.#options;
     const empty = this.#isFull ? this.#emptyRoom() : undefined;
     if (empty !== undefined) this.#forget(empty);
     const room = new Room(name, clock());
     this.#rooms.set(name, room);
-    const early: EngineEvent[] = [];
-    let isLoaded = false;
-    room.unsubscribe = engine.subscribe(name, (news) => {
-      if (isLoaded) this.#onNews(room, news);
-      else early.push(news);
-    });
-    room.ready = this.#load(room).then(() => {
-      isLoaded = true;
-      for (const news of early) this.#onNews(room, news);
-    }).catch((error) => {
+    room.ready = this.#load(room).catch((error) => {
       this.#forget(room);
       log.error("room cannot be loaded", { room: name, ...errorFields(error) });
       throw new ChatError("unavailable", "The room cannot be loaded now. Try again later.");
@@ -343,16 +335,16 @@ export class Hub {
 
   async #load(room: Room): Promise<void> {
     const { engine, limits: { historySize } } = this.#options;
-    const { epoch, lastSeq } = await engine.state(room.name);
-    const tail = await engine.log(room.name, Math.max(0, lastSeq - TAIL), TAIL);
-    // What was stored since is told by the subscription.
-    const before = lastSeq + 1;
-    const messages = await engine.messages(room.name, { before, limit: historySize });
-    room.settings = await engine.settings(room.name);
-    room.epoch = epoch;
-    room.lastSeq = lastSeq;
-    room.tail = new RecentEvents(historySize, tail.filter(({ seq }) => seq <= lastSeq), messages);
-    for (const presence of await engine.present(room.name)) room.add(presence);
+    const open = await engine.open(room.name, { events: TAIL, messages: historySize });
+    room.unsubscribe = () => open.close();
+    // It may have been given up meanwhile.
+    if (this.#rooms.get(room.name) !== room) return open.close();
+    room.settings = open.settings;
+    room.epoch = open.state.epoch;
+    room.lastSeq = open.state.lastSeq;
+    room.tail = new RecentEvents(historySize, open.events, open.messages);
+    for (const presence of open.present) room.add(presence);
+    open.listen((event) => this.#onNews(room, event));
   }
 
   #forget(room: Room): void {
@@ -493,7 +485,7 @@ export class Hub {
   async #welcomeBack(member: Member, isNew: boolean): Promise<void> {
     const { room, person, request: { resume } } = member;
     try {
-      const state = await this.#options.engine.state(room.name);
+      const state = await this.#options.engine.log.state(room.name);
       const { isWhole, entries, lastSeq } = await this.#missedPrivate(member, state.epoch);
       if (member.isGone) return;
       const recovered = resume !== undefined && isWhole && resume.epoch === state.epoch &&
@@ -534,7 +526,7 @@ export class Hub {
   /** The private messages that somebody who comes back is sent, and whether they are all. */
   async #missedPrivate({ room, person, request: { resume } }: Member, epoch: string) {
     const { engine, limits } = this.#options;
-    const last = await engine.inboxSeq(room.name, person);
+    const last = await engine.log.inboxSeq(room.name, person);
     const asked = resume === undefined ? 0 : resume.inbox ?? last;
     // A number of another epoch, or one that was never given, says nothing.
     const isKnown = resume !== undefined && resume.epoch === epoch && asked <= last;
@@ -544,7 +536,7 @@ export class Hub {
       : wantsAny
       ? Math.max(0, last - limits.historySize)
       : last;
-    const entries = await engine.inbox(room.name, person, after, MAX_MISSED_PRIVATE);
+    const entries = await engine.log.inbox(room.name, person, after, MAX_MISSED_PRIVATE);
     const lastSeq = entries.at(-1)?.inboxSeq ?? last;
     return { entries, lastSeq, isWhole: isKnown && entries.length >= last - asked };
   }
@@ -555,7 +547,7 @@ export class Hub {
    * @returns up to where it has been sent the log now
    */
   async #sendPage(member: Member, first: EncodedEvent[], after: number): Promise<number> {
-    const page = await this.#options.engine.log(member.room.name, after, CATCH_UP_PAGE);
+    const page = await this.#options.engine.log.events(member.room.name, after, CATCH_UP_PAGE);
     if (member.isGone) return after;
     if (page[0]?.seq !== after + 1) throw new Error("The log was cut while it was read.");
     this.#delivery.sendNow(member, [...first, ...page.map((event) => new EncodedEvent(event))]);
@@ -579,17 +571,22 @@ export class Hub {
     switch (command.type) {
       case "chat": {
         this.#setTyping(member, false);
-        const stored = engine.append(room, { ...author, content: command.content, ref });
+        const stored = engine.log.append(room, { ...author, content: command.content, ref });
         return this.#answer(member, ref, stored, toPlaceAck);
       }
       case "edit": {
         const { id, content } = command;
-        const stored = engine.edit(room, { ...author, id, content });
+        const stored = engine.log.change(room, { ...author, type: "edit", id, content });
         return this.#answer(member, ref, stored, toPlaceAck);
       }
       case "delete": {
         const isModerator = roleIn(member.room.settings, member.identity) !== "member";
-        const stored = engine.delete(room, { ...author, id: command.id, isModerator });
+        const stored = engine.log.change(room, {
+          ...author,
+          type: "delete",
+          id: command.id,
+          isModerator,
+        });
         return this.#answer(member, ref, stored, toPlaceAck);
       }
       case "dm":
@@ -651,7 +648,7 @@ export class Hub {
       throw new ChatError("bad_request", "A private message goes to somebody else.");
     }
     const draft = { username, person, origin, content, ref, to: receiver };
-    const { event, isDuplicate } = await this.#options.engine.whisper(room.name, draft);
+    const { event, isDuplicate } = await this.#options.engine.log.whisper(room.name, draft);
     const { id, fromSeq: inbox_seq, timestamp } = event;
     return toAck(room.name, ref, { id, inbox_seq, timestamp }, isDuplicate);
   }
@@ -667,14 +664,14 @@ export class Hub {
     if (user.person === identity.person || user.person === `account:${room.settings.owner}`) {
       throw new ChatError("forbidden", "The room's owner and you yourself cannot be removed.");
     }
-    await this.#options.engine.publish(room.name, { type: "kicked", key, reason });
+    await this.#options.engine.bus.publish(room.name, { type: "kicked", key, reason });
     if (ban) await this.#settings.ban(room.name, { key, person: user.person });
   }
 
   async #readHistory(room: Room, command: HistoryCommand): Promise<HistoryEvent> {
     const { before, after, limit, ref } = command;
     const range = { before, after, limit: limit + 1 };
-    const found = await this.#options.engine.messages(room.name, range);
+    const found = await this.#options.engine.log.messages(room.name, range);
     return {
       type: "history",
       content: "",
@@ -705,7 +702,7 @@ export class Hub {
 
   #publishTyping(room: Room, username: string, isActive: boolean, origin: string): void {
     const { engine, log } = this.#options;
-    engine.publish(room.name, { type: "typing", username, isActive, origin }).catch((error) =>
+    engine.bus.publish(room.name, { type: "typing", username, isActive, origin }).catch((error) =>
       log.error("typing cannot be told", errorFields(error))
     );
   }

@@ -83,7 +83,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     after,
   });
   const accounts = new Accounts({
-    store: engine,
+    store: engine.accounts,
     // At least one thread stays free for everything else.
     passwords: new Passwords(Math.max(1, navigator.hardwareConcurrency - 1)),
     clock: Date.now,
@@ -134,7 +134,7 @@ async function openEngine(
   if (database.kind === "memory") return new MemoryEngine(options);
   const { SqliteEngine } = await import("./lib/engine/sqlite.ts");
   try {
-    return new SqliteEngine({ ...options, path: database.path, defer });
+    return new SqliteEngine({ ...options, path: database.path, atCommit: defer });
   } catch (error) {
     throw new StartError(`open the database ${database.path}`, error);
   }

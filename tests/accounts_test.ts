@@ -414,11 +414,11 @@ describe("What happens while somebody is joining", () => {
     const newId = () => crypto.randomUUID();
     const engine = new MemoryEngine({ clock: Date.now, newId, keep: 50, leaseMs: 30_000 });
     const [checked, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-    const state = engine.state.bind(engine);
-    engine.state = async (room) => {
+    const open = engine.open.bind(engine);
+    engine.open = async (room, wanted) => {
       checked.resolve();
       await gate.promise;
-      return await state(room);
+      return await open(room, wanted);
     };
     const defer = (callback: () => void) => void setTimeout(callback);
     const after = () => {};
@@ -434,7 +434,7 @@ describe("What happens while somebody is joining", () => {
     });
     const passwords = new Passwords(1);
     const accounts = new Accounts({
-      store: engine,
+      store: engine.accounts,
       passwords,
       clock: Date.now,
       settings: config.people,

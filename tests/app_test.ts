@@ -22,7 +22,12 @@ function createTestApp(env: Record<string, string> = {}) {
   const later = { defer: () => {}, after: () => {} };
   const hub = new Hub({ engine, limits, log: logger, clock, date: clock, newId, ...later });
   const passwords = new Passwords(1);
-  const accounts = new Accounts({ store: engine, passwords, clock, settings: config.people });
+  const accounts = new Accounts({
+    store: engine.accounts,
+    passwords,
+    clock,
+    settings: config.people,
+  });
   const connections = new Connections(config.connections);
   const app = createApp({
     hub,

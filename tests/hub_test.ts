@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { EMPTY_ROOM_MS, Hub, type HubLimits, TYPING_MS } from "../hub.ts";
+import type { EngineOptions } from "../lib/engine/engine.ts";
+import { MemoryEngine, MemoryStore } from "../lib/engine/memory.ts";
 import { ChatError } from "../lib/errors.ts";
 import type { Member } from "../lib/room/room.ts";
 import { createHub, FakePeer, guest } from "./support/fake_hub.ts";
@@ -118,29 +120,29 @@ describe("Hub.join", () => {
   });
 
   it("reports a room that cannot be loaded, and tries again for the next", async () => {
-    let isBroken = true;
-    const { join, log } = createHub({}, {
-      present: () => isBroken ? Promise.reject(new Error("disk")) : Promise.resolve([]),
-    });
+    const { engine, join, log } = createHub();
+    const open = engine.open.bind(engine);
+    engine.open = () => Promise.reject(new Error("disk"));
     const error = await assertRejects(() => join("alice"), ChatError, "cannot be loaded");
     assertEquals(error.code, "unavailable");
     assertEquals(log.filter((line) => line.includes("disk")).length, 1);
-    isBroken = false;
+    engine.open = open;
     await join("alice");
   });
 
   it("misses and repeats nothing that is said while the room is loaded", async () => {
     const asked = Promise.withResolvers<void>();
     const read = Promise.withResolvers<void>();
-    const { hub, engine, join, turn } = createHub({}, {
-      async present() {
-        asked.resolve();
-        await read.promise;
-        return [];
-      },
-    });
+    const { hub, engine, join, turn } = createHub();
+    const open = engine.open.bind(engine);
+    engine.open = async (room, wanted) => {
+      const opened = await open(room, wanted);
+      asked.resolve();
+      await read.promise;
+      return opened;
+    };
     const say = (content: string) =>
-      engine.append("r", { content, username: "bob", person: "p", origin: "elsewhere" });
+      engine.log.append("r", { content, username: "bob", person: "p", origin: "elsewhere" });
     await say("1");
     const joining = join("alice");
     await say("2");
@@ -251,7 +253,7 @@ describe("Hub.receive", () => {
 
   it("tells the sender alone when a message cannot be stored", async () => {
     const { hub, join, turn, pass, log } = createHub({}, {
-      append: () => Promise.reject(new Error("disk")),
+      log: { append: () => Promise.reject(new Error("disk")) },
     });
     const [alice, bob] = [await join("alice"), await join("bob")];
     turn();
@@ -659,10 +661,13 @@ describe("Somebody who types and says no more", () => {
   });
 });
 
-describe("Two hubs on one engine", () => {
+describe("Two hubs on one store", () => {
   const setUp = async () => {
-    const one = createHub();
-    const two = createHub({}, {}, { open: () => one.engine, firstId: 1_000_000 });
+    let store: MemoryStore | undefined;
+    const open = (options: EngineOptions) =>
+      new MemoryEngine(options, store ??= new MemoryStore(options));
+    const one = createHub({}, {}, { open });
+    const two = createHub({}, {}, { open, firstId: 1_000_000 });
     const alice = await one.join("alice", { format: "v1" });
     const bob = await two.join("bob", { format: "v1" });
     for (const { turn } of [one, two]) turn();
@@ -698,7 +703,7 @@ describe("Two hubs on one engine", () => {
 
   it("let those go whose hub has not been heard of for the time of its lease", async () => {
     const { one, two, alice } = await setUp();
-    // The engine's clock is the first one's.
+    // The store's clock is the first one's.
     for (let i = 0; i < 4; i++) {
       one.pass(10_000);
       one.hub.sweep();

@@ -110,17 +110,23 @@ describe("A secret", () => {
 function createAccounts() {
   const clock = () => 0;
   const newId = () => crypto.randomUUID();
-  const store = new MemoryEngine({ clock, newId, keep: 10, leaseMs: 1000 });
+  const engine = new MemoryEngine({ clock, newId, keep: 10, leaseMs: 1000 });
+  const store = engine.accounts;
   const passwords = new Passwords(1);
   const settings = { admins: [], guests: true };
-  return { store, passwords, accounts: new Accounts({ store, passwords, clock, settings }) };
+  return {
+    engine,
+    store,
+    passwords,
+    accounts: new Accounts({ store, passwords, clock, settings }),
+  };
 }
 
 describe("Accounts.logout", () => {
   it("costs nobody anything for a token that is none: only a real end is told to everyone", async () => {
-    const { accounts, store } = createAccounts();
+    const { accounts, engine } = createAccounts();
     const ended: string[] = [];
-    store.subscribe("", (news) => {
+    await engine.bus.subscribe("", (news) => {
       if (news.type === "token_ended") ended.push(news.hash);
     });
     for (const token of ["", "garbage", createSecret(), "x".repeat(10_000)]) {

@@ -164,7 +164,7 @@ async function say({ engine, settle }: FakeHub, count: number, from = 1): Promis
   const author = { username: "elsewhere", person: "guest:elsewhere", origin: "" };
   const stored = [];
   for (let i = from; i < from + count; i++) {
-    stored.push(engine.append(ROOM, { ...author, content: `message ${i}` }));
+    stored.push(engine.log.append(ROOM, { ...author, content: `message ${i}` }));
   }
   await settle();
   await Promise.all(stored);
@@ -203,7 +203,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       const steady = await joinV1(fake, "steady");
       await say(fake, count);
       steady.peer.events();
-      const { epoch } = await fake.engine.state(ROOM);
+      const { epoch } = await fake.engine.log.state(ROOM);
       return { fake, steady, epoch, session: createSecret() };
     };
 
@@ -238,7 +238,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
         const sender = { username: "elsewhere", person: "guest:elsewhere", origin: "" };
         const to = { username: "back", person };
         const notes = [1, 2, 3].map((n) =>
-          fake.engine.whisper(ROOM, { ...sender, content: `note ${n}`, to })
+          fake.engine.log.whisper(ROOM, { ...sender, content: `note ${n}`, to })
         );
         await fake.settle();
         await Promise.all(notes);
@@ -263,7 +263,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
 
     it("goes by what is kept at that moment, to the event", async () => {
       const { fake, epoch, session } = await setUp(600, { keep: 200 });
-      const { oldestSeq } = await fake.engine.state(ROOM);
+      const { oldestSeq } = await fake.engine.log.state(ROOM);
       assert(oldestSeq > 1);
       const whole = await comeBack(fake, session, { epoch, after: oldestSeq - 1 });
       assertEquals(whole.welcome.recovered, true);
@@ -278,15 +278,20 @@ for (const [kind, open] of Object.entries(ENGINES)) {
         const { fake, steady, epoch, session } = await setUp(10);
         const author = { username: "a", person: "p", origin: "" };
         const append = async (content: string) => {
-          const stored = fake.engine.append(ROOM, { ...author, content });
+          const stored = fake.engine.log.append(ROOM, { ...author, content });
           await fake.settle();
           return (await stored).event.id;
         };
         const [kept, gone] = [await append("first text"), await append("secret")];
         const changes = [
-          fake.engine.edit(ROOM, { ...author, id: gone, content: "secret too" }),
-          fake.engine.edit(ROOM, { ...author, id: kept, content: "last text" }),
-          fake.engine.delete(ROOM, { ...author, id: gone }),
+          fake.engine.log.change(ROOM, {
+            ...author,
+            type: "edit",
+            id: gone,
+            content: "secret too",
+          }),
+          fake.engine.log.change(ROOM, { ...author, type: "edit", id: kept, content: "last text" }),
+          fake.engine.log.change(ROOM, { ...author, type: "delete", id: gone }),
         ];
         await fake.settle();
         await Promise.all(changes);
@@ -317,7 +322,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
           fake.hub.join(peer, request);
           const author = { username: "elsewhere", person: "p", origin: "" };
           for (let i = 0; i < moment; i++) await null;
-          const stored = fake.engine.append(ROOM, { ...author, content: "meanwhile" });
+          const stored = fake.engine.log.append(ROOM, { ...author, content: "meanwhile" });
           if (moment % 2 === 0) fake.turn();
           await fake.settle();
           await stored;
@@ -335,7 +340,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
         const { engine } = fake;
         const to = { username: "back", person: guest(session).person };
         const sender = { username: "elsewhere", person: "p", origin: "" };
-        const whisper = (content: string) => engine.whisper(ROOM, { ...sender, content, to });
+        const whisper = (content: string) => engine.log.whisper(ROOM, { ...sender, content, to });
         const stored = [whisper("1"), whisper("2"), whisper("3")];
         await fake.settle();
         const resume = { epoch, after: 10, inbox: 1 };
@@ -679,9 +684,9 @@ class Simulation {
   /** What every client knows is what the engine has. */
   async #check(): Promise<void> {
     const { engine } = this.#fake;
-    const { epoch, oldestSeq, lastSeq } = await engine.state(ROOM);
-    const messages = await engine.messages(ROOM, { limit: ALL });
-    const present = new Set((await engine.present(ROOM)).map(({ username }) => username));
+    const { epoch, oldestSeq, lastSeq } = await engine.log.state(ROOM);
+    const messages = await engine.log.messages(ROOM, { limit: ALL });
+    const present = new Set((await engine.bus.present(ROOM)).map(({ username }) => username));
     for (const { name, session, follower, link } of this.#clients) {
       assert(link !== undefined, `${name} is in the room.`);
       assertEquals([follower.epoch, follower.seq], [epoch, lastSeq], `${name} has seen it all`);
@@ -692,7 +697,7 @@ class Simulation {
       for (const [id, { seq, content }] of follower.messages) {
         if (seq >= oldestSeq) assertEquals(stored.get(id), content);
       }
-      const notes = await engine.inbox(ROOM, guest(session).person, 0, ALL);
+      const notes = await engine.log.inbox(ROOM, guest(session).person, 0, ALL);
       for (const { inboxSeq, message } of notes) {
         if (inboxSeq <= follower.floor.inboxSeq && !follower.notes.has(inboxSeq)) continue;
         assertEquals(follower.notes.get(inboxSeq), message.content, `${name}: note ${inboxSeq}`);
@@ -708,7 +713,7 @@ class Simulation {
     }
     if (oldestSeq > 1) return;
     // What was sent, however often, was said once.
-    const log = await engine.log(ROOM, 0, ALL);
+    const log = await engine.log.events(ROOM, 0, ALL);
     const said = log.filter(({ type }) => type === "chat").length;
     const refs = await this.#storedRefs(engine);
     assertEquals(said, refs);
@@ -719,7 +724,7 @@ class Simulation {
     let notes = 0;
     const persons = new Set(this.#clients.map(({ session }) => guest(session).person));
     for (const person of persons) {
-      for (const { message } of await engine.inbox(ROOM, person, 0, ALL)) {
+      for (const { message } of await engine.log.inbox(ROOM, person, 0, ALL)) {
         if (message.from.person === person) notes++;
       }
     }

@@ -1,7 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import type { LogEvent } from "../lib/engine/engine.ts";
-import type { ChatEvent } from "../lib/protocol/events.ts";
+import type { ChatEvent, LogEvent } from "../lib/protocol/events.ts";
 import { RecentEvents, TAIL } from "../lib/room/recent.ts";
 
 const base = { room: "r", username: "alice", timestamp: "2026-01-02T03:04:05.678Z" };

@@ -11,13 +11,13 @@ const options = { clock: Date.now, newId, keep: 10_000, leaseMs: Infinity };
 const folder = await Deno.makeTempDir();
 const engines: Record<string, Engine> = {
   memory: new MemoryEngine(options),
-  sqlite: new SqliteEngine({ ...options, path: `${folder}/chat.db`, defer: setImmediate }),
+  sqlite: new SqliteEngine({ ...options, path: `${folder}/chat.db`, atCommit: setImmediate }),
 };
 globalThis.addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
 
 const append = (engine: Engine, room = "r") => {
   const content = "the quick brown fox jumps over the lazy dog";
-  return engine.append(room, {
+  return engine.log.append(room, {
     username: "alice",
     person: "guest:1",
     origin: "1",

@@ -1,70 +1,210 @@
 /**
- * What is remembered or shared: the log of every room, private messages, presence, and how news of
- * all that reaches the hub.
+ * The interfaces of an engine: what is remembered or shared.
  *
- * A message is appended to its room's log, and the log tells its subscribers, those of the process
- * that appended it included. There is no other way from a sender to a room, so what people saw and
- * what is stored can never differ.
+ * A message is appended to its room's log, and the log tells every subscriber, those of this
+ * process included. There is no other way from a sender to a room, so the text that people see and
+ * the text that is stored never differ.
  *
- * `tests/support/engine_suite.ts` is what an engine must pass to be one.
+ * Every engine passes `tests/support/engine_suite.ts`.
  *
  * @module
  */
 
-import { ChatError } from "../errors.ts";
 import type { AccountStore } from "../people/accounts.ts";
-import type { ChatEvent, MessageDeletedEvent, MessageUpdatedEvent } from "../protocol/events.ts";
+import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 
-/** What a room's log holds. Each has its own `seq`. */
-export type LogEvent = ChatEvent | MessageUpdatedEvent | MessageDeletedEvent;
+/** One instance's access to everything that is remembered or shared. */
+export interface Engine {
+  readonly log: Log;
+  readonly bus: Bus;
+  readonly accounts: AccountStore;
+  readonly roomSettings: RoomSettingsStore;
+  /**
+   * Opens a room: subscribes to it, and reads what it is at one moment.
+   *
+   * @returns the room, when the subscription is live
+   */
+  open(room: string, wanted: Wanted): Promise<OpenRoom>;
+  /**
+   * Ends the instance: its subscriptions and its presences end, and writes that are not stored yet
+   * are rejected. So is every later call, with `unavailable`. A repeat does nothing.
+   */
+  close(): Promise<void>;
+}
 
-/** Who does something: the name it goes by, and who that is for the server. */
+/** How much of a room {@linkcode Engine.open} reads. */
+export interface Wanted {
+  /** Maximum events. */
+  readonly events: number;
+  /** Maximum messages. */
+  readonly messages: number;
+}
+
+/** What a room is at one moment, and the way to every event after that moment. */
+export interface OpenRoom {
+  readonly state: LogState;
+  /** The newest events of the log, oldest first, without a hole. */
+  readonly events: readonly LogEvent[];
+  /** The newest messages that are not deleted, oldest first. */
+  readonly messages: readonly ChatEvent[];
+  readonly settings: RoomSettings;
+  /** The room's presences, in order of entering. */
+  readonly present: readonly Presence[];
+  /** Every change of presence up to this position is part of `present`, and no later one. */
+  readonly position: number;
+  /**
+   * Hands over every event after that moment, in order: the events heard so far at once, later ones
+   * as they come. Call it once.
+   */
+  listen(subscriber: Subscriber): void;
+  /** Ends the subscription. A repeat does nothing. */
+  close(): void;
+}
+
+/**
+ * The messages of every room, and the private messages of every person.
+ *
+ * Writes of one instance take effect in the order of the calls. A write resolves when it is stored;
+ * the room's subscribers may hear its event before or after that.
+ */
+export interface Log {
+  /** Adds a message to a room's log. */
+  append(room: string, draft: Draft): Promise<Receipt<ChatEvent>>;
+  /**
+   * Changes a message, and adds the change to the room's log.
+   *
+   * @throws {ChatError} `not_found`, or `forbidden` if another person wrote the message
+   */
+  change(room: string, change: Change): Promise<Receipt<LogEvent>>;
+  /**
+   * Stores a private message in the inboxes of its two people.
+   *
+   * @throws {ChatError} `not_found` if it has no receiver and repeats no earlier one
+   */
+  whisper(room: string, draft: PrivateDraft): Promise<Receipt<PrivateMessage>>;
+  /** The extent of a room's log. */
+  state(room: string): Promise<LogState>;
+  /**
+   * The events after a `seq`, in order, without a hole, at most `limit`. Each message is as it is
+   * now: an edited one has its new text and `edited`, a deleted one has no text and `deleted`.
+   */
+  events(room: string, after: number, limit: number): Promise<LogEvent[]>;
+  /** The messages that are not deleted, as they are now, oldest first. */
+  messages(room: string, range: MessageRange): Promise<ChatEvent[]>;
+  /** The private messages of a person in a room after an `inboxSeq`, in order, at most `limit`. */
+  inbox(room: string, person: string, after: number, limit: number): Promise<InboxEntry[]>;
+  /** The `inboxSeq` of a person's newest private message in a room; 0 if there is none. */
+  inboxSeq(room: string, person: string): Promise<number>;
+}
+
+/**
+ * Subscriptions and presence: everything about a room that is not stored.
+ *
+ * Calls of one instance take effect in order. All subscribers of a room hear its events in the same
+ * order.
+ */
+export interface Bus {
+  /**
+   * Hands every event of a room to a subscriber.
+   *
+   * @returns a function that ends the subscription, when the subscription is live
+   */
+  subscribe(room: string, subscriber: Subscriber): Promise<() => void>;
+  /** Hands an event that is not stored to the subscribers of a room. */
+  publish(room: string, event: EngineEvent): Promise<void>;
+  /**
+   * Makes a connection of this instance present, which the room hears as `entered`.
+   *
+   * @returns the position of the `entered` event
+   * @throws {ChatError} `name_in_use` if another person is present under the name
+   */
+  enter(room: string, presence: Presence): Promise<number>;
+  /**
+   * Ends a presence of this instance, which the room hears as `left`. A repeat does nothing.
+   *
+   * The engine owns its presences: it repeats what fails, so there is nothing to await.
+   */
+  leave(room: string, connection: string): void;
+  /** The presences of a room, in order of entering. */
+  present(room: string): Promise<Presence[]>;
+  /**
+   * Says that this instance is alive, and ends the presences of instances whose lease has run out.
+   *
+   * An instance that renews too late hears `left` for its own connections, and has to enter again.
+   */
+  renew(): Promise<void>;
+}
+
+/** The settings of every room. */
+export interface RoomSettingsStore {
+  /** The settings of a room; {@linkcode DEFAULT_SETTINGS} if nobody has changed them. */
+  settings(room: string): Promise<RoomSettings>;
+  /**
+   * Compare-and-set: stores `{ ...settings, version: settings.version + 1 }`, which the room hears,
+   * unless another change came first.
+   *
+   * @returns false, with nothing changed, if the stored version is no longer `settings.version`
+   */
+  setSettings(room: string, settings: RoomSettings): Promise<boolean>;
+  /** The number of rooms that an account owns. */
+  countOwned(owner: string): Promise<number>;
+}
+
+/** The author of something: a name, and the person behind it. */
 export interface Author {
   readonly username: string;
-  /** The same for every connection of one person; never sent to anyone. */
+  /** The same for every connection of one person; never sent to a client. */
   readonly person: string;
 }
 
-/** A message before the log gives it its place. */
+/** A message before the log gives it a place. */
 export interface Draft extends Author {
   readonly content: string;
-  /** The sender's own id of it: a repeat by the same sender is the same message. */
+  /** The sender's own id of the message: a repeat by the same sender is the same message. */
   readonly ref?: string | undefined;
-  /** Which connection it came from; handed on with the news, not stored. */
+  /** The sending connection; part of the event, but not stored. */
   readonly origin: string;
 }
 
 /** A private message before it is stored. */
 export interface PrivateDraft extends Draft {
-  /** Absent if there is nobody of that name now: then it can only be a repeat. */
+  /** Absent if nobody has the name now: then the draft can only repeat an earlier one. */
   readonly to?: Author | undefined;
 }
 
-/** A wish to change a message. */
-export interface Change extends Author {
-  /** The message. */
+/** The part of a {@linkcode Change} that every kind of change has. */
+export interface ChangeBase extends Author {
+  /** The id of the message. */
   readonly id: string;
+  /** The sending connection; part of the event, but not stored. */
   readonly origin: string;
-  /** Whether it may be another's message. @default false */
+  /** Whether the message may be another person's. @default false */
   readonly isModerator?: boolean;
 }
 
-/** Who may be in a room, and who decides that. */
+/** A request to change a message. `changes.ts` says what it does. */
+export type Change =
+  & ChangeBase
+  & ({ readonly type: "edit"; readonly content: string } | { readonly type: "delete" });
+
+/** The rules of one room: its owner, and the people it admits. */
 export interface RoomSettings {
-  /** The account that made the room private first, by key. */
+  /** The key of the account that owns the room, if an account does. */
   readonly owner: string | undefined;
-  /** Whether only the owner, its members and admins may come in. */
+  /** Whether the room admits only its owner, its members and admins. */
   readonly isPrivate: boolean;
-  /** Accounts, by key. */
+  /** The members' accounts, by key. */
   readonly members: readonly string[];
   readonly bans: readonly Ban[];
+  /** 0 for {@linkcode DEFAULT_SETTINGS}; each change adds one. */
+  readonly version: number;
 }
 
-/** Somebody who may not come in. */
+/** A person and a name that a room does not admit. */
 export interface Ban {
-  /** The name, by `nameKey`: nobody may come in under it. */
+  /** The banned name, by `nameKey`, whoever uses it. */
   readonly key: string;
-  /** Who had it: that person may not come in under another name either. */
+  /** The person who had it, banned under every name. */
   readonly person: string;
 }
 
@@ -74,12 +214,13 @@ export const DEFAULT_SETTINGS: RoomSettings = Object.freeze({
   isPrivate: false,
   members: [],
   bans: [],
+  version: 0,
 });
 
-/** What became of something that was written. */
+/** The result of a write. */
 export interface Receipt<E> {
   readonly event: E;
-  /** Whether it had been written before, under the same `ref`. Then nobody is told again. */
+  /** Whether an earlier write had the same `ref`. Then `event` is that one, and nobody hears it. */
   readonly isDuplicate: boolean;
 }
 
@@ -92,30 +233,28 @@ export interface PrivateMessage {
   readonly to: Author;
   /** Its number among the sender's private messages in this room. */
   readonly fromSeq: number;
-  /** Its number among the receiver's. */
+  /** Its number among the receiver's private messages in this room. */
   readonly toSeq: number;
 }
 
-/** A private message in one person's log of them. */
+/** A private message in the inbox of one person. */
 export interface InboxEntry {
   readonly inboxSeq: number;
   readonly message: PrivateMessage;
 }
 
-/** One connection of somebody who is in a room. */
+/** A connection of a person who is in a room. */
 export interface Presence extends Author {
   /** Unique for ever. */
   readonly connection: string;
-  /** The server process that holds the connection. */
-  readonly instance: string;
 }
 
-/** What subscribers are told. */
+/** An event that subscribers hear. */
 export type EngineEvent =
   | {
     readonly type: "logged";
     readonly event: LogEvent;
-    /** The event's JSON, if the engine has it at hand. */
+    /** The event's JSON, if the engine has made it already. */
     readonly json?: string;
     readonly origin: string;
   }
@@ -126,180 +265,51 @@ export type EngineEvent =
     readonly isActive: boolean;
     readonly origin: string;
   }
-  | { readonly type: "entered" | "left"; readonly presence: Presence }
+  | {
+    readonly type: "entered" | "left";
+    readonly presence: Presence;
+    /** Grows with every change of presence in the room; numbers may be skipped. */
+    readonly position: number;
+  }
   | { readonly type: "settings"; readonly settings: RoomSettings }
   | { readonly type: "kicked"; readonly key: string; readonly reason: string | undefined }
   | { readonly type: "token_ended"; readonly hash: string }
   | { readonly type: "registered"; readonly key: string };
 
-/** The room in which everyone is told what concerns no single one. No room has this name. */
+/** Pseudo-room for server-wide events: registrations and ended tokens. No room has this name. */
 export const EVERYWHERE = "";
 
-/** Is told of all that happens in one room; logged events come in order of `seq`. */
-export type Subscriber = (news: EngineEvent) => void;
+/** Hears every event of one room; logged events come in order of `seq`. */
+export type Subscriber = (event: EngineEvent) => void;
 
-/** How far a log goes. */
+/** The extent of a log. */
 export interface LogState {
-  /** Names the life of the numbering: with another epoch, all numbers mean something else. */
+  /** Names one life of the numbering: under another epoch, a number means another event. */
   readonly epoch: string;
-  /** The oldest `seq` still kept; one more than `lastSeq` if there is none. */
+  /** The oldest `seq` that is still kept; `lastSeq + 1` if there is none. */
   readonly oldestSeq: number;
   /** The newest `seq`; 0 if there is none yet. */
   readonly lastSeq: number;
 }
 
-/** Which messages of a log: before, after, or (with neither) the newest. */
+/** A range of messages: those before a `seq`, those after one, or the newest. */
 export interface MessageRange {
-  /** Only those with a smaller `seq`, and of those the newest. */
+  /** Selects the newest messages with a smaller `seq`. */
   readonly before?: number | undefined;
-  /** Only those with a greater `seq`, and of those the oldest. */
+  /** Selects the oldest messages with a greater `seq`. */
   readonly after?: number | undefined;
-  /** How many at the most. */
+  /** Maximum messages. */
   readonly limit: number;
-}
-
-/** The part of an engine that lives in its subscribers and not in the log. */
-export interface LiveEngine {
-  /**
-   * Tells of everything that happens in a room from now on.
-   *
-   * @returns ends the subscription
-   */
-  subscribe(room: string, subscriber: Subscriber): () => void;
-  /** Tells a room something that is not stored. */
-  publish(room: string, news: EngineEvent): Promise<void>;
-  /**
-   * Makes a connection present, and tells the room that it `entered`.
-   *
-   * @throws {ChatError} `name_in_use` if another person is present under the name
-   */
-  enter(room: string, presence: Presence): Promise<void>;
-  /** Ends a connection's presence, and tells the room that it `left`. Once: a repeat does nothing. */
-  leave(room: string, connection: string): Promise<void>;
-  /** Who is present in a room, in order of entering. */
-  present(room: string): Promise<Presence[]>;
-  /**
-   * Says that an instance is alive, and ends the presence of those that have not said so for the
-   * time of their lease.
-   */
-  renew(instance: string): Promise<void>;
-}
-
-/** A store of logs, and the way to everyone who listens to them. */
-export interface Engine extends LiveEngine, AccountStore {
-  /**
-   * Adds a message to a room's log and tells the room. Resolves when it is stored.
-   * Calls of one process take effect in the order in which they are made.
-   */
-  append(room: string, draft: Draft): Promise<Receipt<ChatEvent>>;
-  /**
-   * Changes the text of a message, adds that to the log, and tells the room.
-   *
-   * @throws {ChatError} `not_found`, or `forbidden` if it is another's message
-   */
-  edit(room: string, change: Change & { content: string }): Promise<Receipt<MessageUpdatedEvent>>;
-  /**
-   * Wipes a message's text, adds that to the log, and tells the room.
-   *
-   * @throws {ChatError} `not_found`, or `forbidden` if it is another's message
-   */
-  delete(room: string, change: Change): Promise<Receipt<MessageDeletedEvent>>;
-  /**
-   * Stores a private message for its two people, and tells the room's subscribers.
-   *
-   * @throws {ChatError} `not_found` if it is to nobody and no repeat
-   */
-  whisper(room: string, draft: PrivateDraft): Promise<Receipt<PrivateMessage>>;
-  /** How far a room's log goes. */
-  state(room: string): Promise<LogState>;
-  /**
-   * The log after a `seq`, in order, without a hole, at most `limit` events. Messages are as they
-   * are now: one that was changed later has its new text and `edited`, one that was deleted has no
-   * text and `deleted`.
-   */
-  log(room: string, after: number, limit: number): Promise<LogEvent[]>;
-  /** The messages that are not deleted, as they are now, oldest first. */
-  messages(room: string, range: MessageRange): Promise<ChatEvent[]>;
-  /** A person's private messages in a room after a number, in order, at most `limit`. */
-  inbox(room: string, person: string, after: number, limit: number): Promise<InboxEntry[]>;
-  /** The number of a person's newest private message in a room; 0 if there is none. */
-  inboxSeq(room: string, person: string): Promise<number>;
-  /** A room's settings; {@linkcode DEFAULT_SETTINGS} if nobody has changed them. */
-  settings(room: string): Promise<RoomSettings>;
-  /** Stores a room's settings, and tells the room. */
-  setSettings(room: string, settings: RoomSettings): Promise<void>;
-  /** How many rooms an account owns. */
-  countOwned(owner: string): Promise<number>;
-  /** Ends the engine. What was not stored by now is rejected, and so is every later call. */
-  close(): Promise<void>;
 }
 
 /** Settings that every engine has. */
 export interface EngineOptions {
   /** The time in milliseconds since 1970. */
   readonly clock: () => number;
-  /** A new id, unique for ever. */
+  /** Makes an id that is unique for ever. */
   readonly newId: () => string;
-  /** Events kept per room, and private messages per person and room; `Infinity` for all. */
+  /** Minimum events kept per room, and private messages per person and room; `Infinity` for all. */
   readonly keep: number;
-  /** How long an instance counts as alive after it was last heard of, in milliseconds. */
+  /** How long an instance counts as alive after its last renewal, in milliseconds. */
   readonly leaseMs: number;
-}
-
-/** Says that there is no such message to change, or that it is another's. */
-export function checkChange(
-  found: { person: string; isDeleted: boolean } | undefined,
-  change: Change,
-): void {
-  if (found === undefined || found.isDeleted) {
-    throw new ChatError("not_found", "There is no such message in this room.");
-  }
-  if (found.person !== change.person && !change.isModerator) {
-    throw new ChatError("forbidden", "Only its author may change a message.");
-  }
-}
-
-let lastTime = NaN;
-let lastTimestamp = "";
-
-/**
- * A time in milliseconds since 1970 as RFC 3339 has it, in UTC. Many messages share a millisecond,
- * so the last answer is kept.
- */
-export function toTimestamp(time: number): string {
-  if (time !== lastTime) {
-    lastTimestamp = new Date(time).toISOString();
-    lastTime = time;
-  }
-  return lastTimestamp;
-}
-
-/** The id of the message that a log has at a `seq`: a log is found by its epoch, a message by both. */
-export function toMessageId(epoch: string, seq: number): string {
-  return `${epoch}-${seq}`;
-}
-
-/** The `seq` of the message with this id, if it can be one of the log with this epoch. */
-export function toSeq(epoch: string, id: string): number | undefined {
-  if (!id.startsWith(`${epoch}-`)) return undefined;
-  const seq = Number(id.slice(epoch.length + 1));
-  return toMessageId(epoch, seq) === id ? seq : undefined;
-}
-
-/** Under what a message is found again when its sender, by `nameKey`, repeats it. */
-export function refKey(author: string, ref: string): string {
-  return `${author}\n${ref}`;
-}
-
-/** The sender and the ref that a {@linkcode refKey} is made of. No name has a line break. */
-export function splitRefKey(key: string): [author: string, ref: string] {
-  const end = key.indexOf("\n");
-  return [key.slice(0, end), key.slice(end + 1)];
-}
-
-/** What is left of an event when its message is deleted. */
-export function withoutText(event: LogEvent): LogEvent {
-  if (event.type !== "chat") return { ...event, content: "" };
-  const { edited: _, ...rest } = event;
-  return { ...rest, content: "", deleted: true };
 }

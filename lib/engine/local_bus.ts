@@ -1,45 +1,64 @@
 /**
- * EngineEvent within one process: who listens to a room, who is present in it, and until when an instance
- * that is not heard of counts as alive.
+ * Subscribers, presence and leases within one process.
  *
- * An engine whose listeners are all in its own process (memory, SQLite) is this and a log.
+ * The engines whose instances share a process (memory, SQLite) share this too. Everything takes
+ * effect before the call returns.
  *
  * @module
  */
 
-import { nameInUse, restarting } from "../errors.ts";
+import { nameInUse } from "../errors.ts";
 import { nameKey } from "../names.ts";
-import type { EngineEvent, LiveEngine, Presence, Subscriber } from "./engine.ts";
+import type { EngineEvent, Presence, Subscriber } from "./engine.ts";
 
 /** What {@linkcode LocalBus} needs. */
 export interface LocalBusOptions {
   /** The time in milliseconds. */
   readonly clock: () => number;
-  /** How long an instance counts as alive after it was last heard of, in milliseconds. */
+  /** How long an instance counts as alive after its last renewal, in milliseconds. */
   readonly leaseMs: number;
 }
 
-/** Who is present in one room. */
-interface Attendance {
-  /** By connection, in order of entering. */
-  readonly present: Map<string, Presence>;
-  /** Who holds each name, by `nameKey`, and through how many connections. */
-  readonly holders: Map<string, { person: string; connections: number }>;
+/** A presence, and the instance that holds its connection. */
+interface Holding {
+  readonly presence: Presence;
+  readonly instance: string;
 }
 
-/** Subscribers, presence and leases, within one process. */
-export class LocalBus implements LiveEngine {
+/** The presences of one room. */
+interface Attendance {
+  /** By connection, in order of entering. */
+  readonly holdings: Map<string, Holding>;
+  /** The holder of each name, by `nameKey`, and the number of its connections. */
+  readonly holders: Map<string, { readonly person: string; connections: number }>;
+}
+
+/** Subscribers, presence and leases within one process. */
+export class LocalBus {
   readonly #options: LocalBusOptions;
   readonly #subscribers = new Map<string, Set<Subscriber>>();
   readonly #rooms = new Map<string, Attendance>();
-  /** When each instance's lease runs out. */
+  /** The end of each instance's lease, in milliseconds. */
   readonly #leases = new Map<string, number>();
-  #isClosed = false;
+  /** Events that subscribers published while they heard another event. */
+  readonly #waiting: { readonly room: string; readonly event: EngineEvent }[] = [];
+  #isPublishing = false;
+  #position = 0;
 
   constructor(options: LocalBusOptions) {
     this.#options = options;
   }
 
+  /** The position of the newest change of presence, in whichever room. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /**
+   * Hands every event of a room to a subscriber.
+   *
+   * @returns a function that ends the subscription; a repeat does nothing
+   */
   subscribe(room: string, subscriber: Subscriber): () => void {
     const subscribers = this.#subscribers.get(room) ?? new Set();
     this.#subscribers.set(room, subscribers.add(subscriber));
@@ -51,94 +70,96 @@ export class LocalBus implements LiveEngine {
     };
   }
 
-  /** Whether anybody listens to a room. */
+  /** Whether a room has a subscriber. */
   hasSubscribers(room: string): boolean {
     return this.#subscribers.has(room);
   }
 
-  /** Hands news to a room's subscribers, before it returns. */
-  publish(room: string, news: EngineEvent): Promise<void> {
-    if (this.#isClosed) return Promise.reject(restarting());
-    for (const subscriber of this.#subscribers.get(room) ?? []) subscriber(news);
-    return Promise.resolve();
-  }
-
-  enter(room: string, presence: Presence): Promise<void> {
-    if (this.#isClosed) return Promise.reject(restarting());
-    const { present, holders } = this.#rooms.get(room) ??
-      { present: new Map<string, Presence>(), holders: new Map() };
-    const key = nameKey(presence.username);
-    const holder = holders.get(key) ?? { person: presence.person, connections: 0 };
-    if (holder.person !== presence.person) {
-      return Promise.reject(nameInUse());
+  /**
+   * Hands an event to the subscribers of a room. An event that one of them publishes meanwhile comes
+   * next, so that all hear the same order.
+   */
+  publish(room: string, event: EngineEvent): void {
+    if (this.#isPublishing) {
+      this.#waiting.push({ room, event });
+      return;
     }
-    holder.connections++;
-    holders.set(key, holder);
-    present.set(presence.connection, presence);
-    this.#rooms.set(room, { present, holders });
-    if (!this.#leases.has(presence.instance)) this.#extend(presence.instance);
-    return this.publish(room, { type: "entered", presence });
+    this.#isPublishing = true;
+    try {
+      this.#tell(room, event);
+      // The list grows while it is read.
+      for (const next of this.#waiting) this.#tell(next.room, next.event);
+    } finally {
+      this.#waiting.length = 0;
+      this.#isPublishing = false;
+    }
   }
 
-  leave(room: string, connection: string): Promise<void> {
-    if (this.#isClosed) return Promise.reject(restarting());
+  /**
+   * Makes a connection of an instance present, which the room hears as `entered`.
+   *
+   * @returns the position of the `entered` event
+   * @throws {ChatError} `name_in_use` if another person is present under the name
+   */
+  enter(instance: string, room: string, presence: Presence): number {
+    const attendance: Attendance = this.#rooms.get(room) ??
+      { holdings: new Map(), holders: new Map() };
+    const key = nameKey(presence.username);
+    const holder = attendance.holders.get(key) ?? { person: presence.person, connections: 0 };
+    if (holder.person !== presence.person) throw nameInUse();
+    holder.connections++;
+    attendance.holders.set(key, holder);
+    attendance.holdings.set(presence.connection, { presence, instance });
+    this.#rooms.set(room, attendance);
+    if (!this.#leases.has(instance)) this.#extend(instance);
+    const position = ++this.#position;
+    this.publish(room, { type: "entered", presence, position });
+    return position;
+  }
+
+  /** Ends a presence of an instance, which the room hears as `left`. A repeat does nothing. */
+  leave(instance: string, room: string, connection: string): void {
     const attendance = this.#rooms.get(room);
-    const presence = attendance?.present.get(connection);
-    if (attendance === undefined || presence === undefined) return Promise.resolve();
-    attendance.present.delete(connection);
-    if (attendance.present.size === 0) this.#rooms.delete(room);
+    const holding = attendance?.holdings.get(connection);
+    if (attendance === undefined || holding?.instance !== instance) return;
+    const { presence } = holding;
+    attendance.holdings.delete(connection);
+    if (attendance.holdings.size === 0) this.#rooms.delete(room);
     const key = nameKey(presence.username);
     const holder = attendance.holders.get(key)!;
     if (--holder.connections === 0) attendance.holders.delete(key);
-    return this.publish(room, { type: "left", presence });
+    this.publish(room, { type: "left", presence, position: ++this.#position });
   }
 
-  present(room: string): Promise<Presence[]> {
-    if (this.#isClosed) return Promise.reject(restarting());
-    return Promise.resolve([...this.#rooms.get(room)?.present.values() ?? []]);
+  /** The presences of a room, in order of entering. */
+  present(room: string): Presence[] {
+    const holdings = this.#rooms.get(room)?.holdings.values() ?? [];
+    return Array.from(holdings, ({ presence }) => presence);
   }
 
-  renew(instance: string): Promise<void> {
-    if (this.#isClosed) return Promise.reject(restarting());
+  /** Extends the lease of an instance, and ends the instances whose lease has run out. */
+  renew(instance: string): void {
     this.#extend(instance);
     const now = this.#options.clock();
     for (const [other, until] of this.#leases) {
-      if (until < now) this.#expire(other);
-    }
-    return Promise.resolve();
-  }
-
-  /** Whether it was ended. */
-  protected get isClosed(): boolean {
-    return this.#isClosed;
-  }
-
-  /** Does something at once. What it throws is a rejection, and so is everything after the end. */
-  protected attempt<T>(act: () => T): Promise<T> {
-    if (this.#isClosed) return Promise.reject(restarting());
-    try {
-      return Promise.resolve(act());
-    } catch (error) {
-      return Promise.reject(error);
+      if (until < now) this.end(other);
     }
   }
 
-  /** Ends it. Every later call is rejected. */
-  close(): Promise<void> {
-    this.#isClosed = true;
-    return Promise.resolve();
+  /** Ends the lease and all presences of an instance. */
+  end(instance: string): void {
+    // An instance that never entered a room has no presence to look for.
+    if (!this.#leases.delete(instance)) return;
+    for (const [room, { holdings }] of this.#rooms) {
+      for (const connection of holdings.keys()) this.leave(instance, room, connection);
+    }
+  }
+
+  #tell(room: string, event: EngineEvent): void {
+    for (const subscriber of this.#subscribers.get(room) ?? []) subscriber(event);
   }
 
   #extend(instance: string): void {
     this.#leases.set(instance, this.#options.clock() + this.#options.leaseMs);
-  }
-
-  #expire(instance: string): void {
-    this.#leases.delete(instance);
-    for (const [room, { present }] of this.#rooms) {
-      for (const presence of present.values()) {
-        if (presence.instance === instance) this.leave(room, presence.connection);
-      }
-    }
   }
 }

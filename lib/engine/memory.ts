@@ -1,382 +1,147 @@
 /**
- * Remembers in this process, until it ends: for tests, for trying things out, and for places
- * without a disk. What it keeps is bounded.
+ * Remembers in this process, until it ends: for tests, for a first try, and for places without a
+ * disk.
  *
  * @module
  */
 
-import { ChatError, nobodyWithName } from "../errors.ts";
-import { nameKey } from "../names.ts";
-import type { Account, Token } from "../people/accounts.ts";
-import type { ChatEvent, MessageDeletedEvent, MessageUpdatedEvent } from "../protocol/events.ts";
+import { ChatError } from "../errors.ts";
+import type { Account, AccountStore, Token } from "../people/accounts.ts";
 import {
-  type Change,
-  checkChange,
+  type Bus,
   DEFAULT_SETTINGS,
-  type Draft,
   type Engine,
   type EngineOptions,
   EVERYWHERE,
-  type InboxEntry,
-  type LogEvent,
-  type LogState,
-  type MessageRange,
-  type PrivateDraft,
-  type PrivateMessage,
-  type Receipt,
-  refKey,
+  type Log,
+  type OpenRoom,
   type RoomSettings,
-  toMessageId,
-  toSeq,
-  toTimestamp,
-  withoutText,
+  type RoomSettingsStore,
+  type Wanted,
 } from "./engine.ts";
 import { LocalBus } from "./local_bus.ts";
-import { Refs } from "./refs.ts";
-
-/** One event with what only the log knows of it. */
-interface Entry {
-  event: LogEvent;
-  readonly person: string;
-}
-
-/** The log of one room, in memory. */
-interface RoomLog {
-  readonly epoch: string;
-  entries: Entry[];
-  lastSeq: number;
-  lastTime: number;
-  readonly refs: Refs;
-  /** By person. */
-  readonly inboxes: Map<string, Inbox>;
-  /** UTF-16 units of all that is kept here. */
-  size: number;
-}
-
-interface Inbox {
-  entries: InboxEntry[];
-  lastSeq: number;
-  readonly refs: Map<string, PrivateMessage>;
-}
+import { LocalInstance } from "./local_instance.ts";
+import { MemoryLog, type MemoryLogOptions } from "./memory_log.ts";
 
 /** What {@linkcode MemoryEngine} needs. */
-export interface MemoryEngineOptions extends EngineOptions {
-  /**
-   * UTF-16 units of text kept in all rooms together. Beyond it the rooms not written to for the
-   * longest lose their oldest events. @default 33554432
-   */
-  readonly maxSize?: number;
-}
+export interface MemoryEngineOptions extends EngineOptions, MemoryLogOptions {}
 
-/** What an event takes besides its text, roughly, in UTF-16 units. */
-const ENTRY_SIZE = 200;
-
-/** Maximum accounts and tokens; beyond it the oldest token ends. */
+/** Maximum accounts. */
 const MAX_ACCOUNTS = 100_000;
+
+/** Maximum tokens; beyond it, the oldest one ends. */
 const MAX_TOKENS = 100_000;
 
-/** Remembers in this process, until it ends. */
-export class MemoryEngine extends LocalBus implements Engine {
+/** Everything that the instances of one chat share, in memory. */
+export class MemoryStore {
+  readonly bus: LocalBus;
+  readonly log: MemoryLog;
   readonly #options: MemoryEngineOptions;
-  /** Least recently written first. */
-  readonly #logs = new Map<string, RoomLog>();
   readonly #settings = new Map<string, RoomSettings>();
   readonly #accounts = new Map<string, Account>();
   readonly #tokens = new Map<string, Token>();
-  #size = 0;
 
   constructor(options: MemoryEngineOptions) {
-    super(options);
     this.#options = options;
+    this.bus = new LocalBus(options);
+    this.log = new MemoryLog(options, this.bus);
   }
 
-  append(room: string, draft: Draft): Promise<Receipt<ChatEvent>> {
-    return this.#write(room, (log) => {
-      const { content, username, person, ref } = draft;
-      const author = nameKey(username);
-      const first = ref === undefined ? undefined : entryAt(log, log.refs.get(author, ref));
-      if (first !== undefined) return { event: first.event as ChatEvent, isDuplicate: true };
-      const { seq, timestamp } = this.#place(log);
-      const id = toMessageId(log.epoch, seq);
-      const event: ChatEvent = { type: "chat", content, room, username, id, seq, timestamp };
-      if (ref !== undefined) log.refs.add(author, ref, seq);
-      this.#add(room, log, { event, person }, draft.origin);
-      return { event, isDuplicate: false };
-    });
+  // Room settings, as `RoomSettingsStore` says
+
+  settings(room: string): RoomSettings {
+    return this.#settings.get(room) ?? DEFAULT_SETTINGS;
   }
 
-  edit(room: string, change: Change & { content: string }): Promise<Receipt<MessageUpdatedEvent>> {
-    return this.#write(room, (log) => {
-      const entry = this.#find(log, change);
-      const message = entry.event as ChatEvent;
-      const { id, username } = message;
-      const { content } = change;
-      const place = this.#place(log);
-      this.#replace(log, entry, { ...message, content, edited: true });
-      const event = { type: "message_updated", content, room, username, id, ...place } as const;
-      this.#add(room, log, { event, person: change.person }, change.origin);
-      return { event, isDuplicate: false };
-    });
+  setSettings(room: string, settings: RoomSettings): boolean {
+    if (this.settings(room).version !== settings.version) return false;
+    const stored = { ...settings, version: settings.version + 1 };
+    this.#settings.set(room, stored);
+    this.bus.publish(room, { type: "settings", settings: stored });
+    return true;
   }
 
-  delete(room: string, change: Change): Promise<Receipt<MessageDeletedEvent>> {
-    return this.#write(room, (log) => {
-      const message = this.#find(log, change).event;
-      const { id, username } = message;
-      for (const entry of log.entries) {
-        if (entry.event.id === id) this.#replace(log, entry, withoutText(entry.event));
-      }
-      const place = this.#place(log);
-      const event = { type: "message_deleted", content: "", room, username, id, ...place } as const;
-      this.#add(room, log, { event, person: change.person }, change.origin);
-      return { event, isDuplicate: false };
-    });
+  countOwned(owner: string): number {
+    return [...this.#settings.values()].filter((settings) => settings.owner === owner).length;
   }
 
-  whisper(room: string, draft: PrivateDraft): Promise<Receipt<PrivateMessage>> {
-    return this.#write(room, (log) => {
-      const { content, username, person, to } = draft;
-      const from = this.#inbox(log, person);
-      const key = draft.ref === undefined ? undefined : refKey(nameKey(username), draft.ref);
-      const first = key === undefined ? undefined : from.refs.get(key);
-      if (first !== undefined) return { event: first, isDuplicate: true };
-      if (to === undefined) throw nobodyWithName();
-      const receiver = this.#inbox(log, to.person);
-      const message: PrivateMessage = {
-        id: this.#options.newId(),
-        content,
-        timestamp: this.#time(log),
-        from: { username, person },
-        to,
-        fromSeq: ++from.lastSeq,
-        toSeq: ++receiver.lastSeq,
-      };
-      this.#grow(log, 2 * (ENTRY_SIZE + content.length));
-      from.entries.push({ inboxSeq: message.fromSeq, message });
-      receiver.entries.push({ inboxSeq: message.toSeq, message });
-      if (key !== undefined) from.refs.set(key, message);
-      for (const inbox of [from, receiver]) {
-        if (inbox.entries.length > this.#options.keep) this.#trimInbox(log, inbox, 1);
-      }
-      this.publish(room, { type: "private", message, origin: draft.origin });
-      return { event: message, isDuplicate: false };
-    });
+  // Accounts and tokens, as `AccountStore` says
+
+  addAccount(account: Account): boolean {
+    const { key } = account;
+    if (this.#accounts.has(key)) return false;
+    if (this.#accounts.size >= MAX_ACCOUNTS) {
+      throw new ChatError("full", "There is no room for another account.");
+    }
+    this.#accounts.set(key, account);
+    this.bus.publish(EVERYWHERE, { type: "registered", key });
+    return true;
   }
 
-  state(room: string): Promise<LogState> {
-    return this.#read(room, ({ epoch, entries, lastSeq }) => ({
-      epoch,
-      oldestSeq: lastSeq - entries.length + 1,
-      lastSeq,
-    }));
+  account(key: string): Account | undefined {
+    return this.#accounts.get(key);
   }
 
-  log(room: string, after: number, limit: number): Promise<LogEvent[]> {
-    return this.#read(room, ({ entries, lastSeq }) => {
-      const start = Math.max(0, after - (lastSeq - entries.length));
-      return entries.slice(start, start + limit).map(({ event }) => event);
-    });
-  }
-
-  messages(room: string, { before = Infinity, after, limit }: MessageRange): Promise<ChatEvent[]> {
-    return this.#read(room, ({ entries }) => {
-      const found = entries.map(({ event }) => event).filter((event): event is ChatEvent =>
-        event.type === "chat" && !event.deleted && event.seq < before && event.seq > (after ?? 0)
-      );
-      if (after !== undefined) return found.slice(0, limit);
-      return limit === 0 ? [] : found.slice(-limit);
-    });
-  }
-
-  inbox(room: string, person: string, after: number, limit: number): Promise<InboxEntry[]> {
-    return this.#read(room, ({ inboxes }) => {
-      const entries = inboxes.get(person)?.entries ?? [];
-      return entries.filter(({ inboxSeq }) => inboxSeq > after).slice(0, limit);
-    });
-  }
-
-  inboxSeq(room: string, person: string): Promise<number> {
-    return this.#read(room, ({ inboxes }) => inboxes.get(person)?.lastSeq ?? 0);
-  }
-
-  settings(room: string): Promise<RoomSettings> {
-    return this.attempt(() => this.#settings.get(room) ?? DEFAULT_SETTINGS);
-  }
-
-  setSettings(room: string, settings: RoomSettings): Promise<void> {
-    return this.attempt(() => {
-      this.#settings.set(room, settings);
-      this.publish(room, { type: "settings", settings });
-    });
-  }
-
-  countOwned(owner: string): Promise<number> {
-    return this.attempt(() =>
-      [...this.#settings.values()].filter((settings) => settings.owner === owner).length
-    );
-  }
-
-  addAccount(account: Account): Promise<boolean> {
-    return this.attempt(() => {
-      if (this.#accounts.has(account.key)) return false;
-      if (this.#accounts.size >= MAX_ACCOUNTS) {
-        throw new ChatError("full", "There are too many accounts.");
-      }
-      this.#accounts.set(account.key, account);
-      this.publish(EVERYWHERE, { type: "registered", key: account.key });
-      return true;
-    });
-  }
-
-  account(key: string): Promise<Account | undefined> {
-    return this.attempt(() => this.#accounts.get(key));
-  }
-
-  addToken(token: Token): Promise<void> {
-    return this.attempt(() => {
-      const now = this.#options.clock();
-      for (const { hash, expiresAt } of this.#tokens.values()) {
-        // They were added in the order in which they expire.
-        if (expiresAt > now && this.#tokens.size < MAX_TOKENS) break;
-        this.#tokens.delete(hash);
-      }
-      this.#tokens.set(token.hash, token);
-    });
-  }
-
-  token(hash: string): Promise<Token | undefined> {
-    return this.attempt(() => this.#tokens.get(hash));
-  }
-
-  endToken(hash: string): Promise<void> {
-    return this.attempt(() => {
+  addToken(token: Token): void {
+    const now = this.#options.clock();
+    for (const { hash, expiresAt } of this.#tokens.values()) {
+      // Tokens are added in the order in which they expire.
+      if (expiresAt > now && this.#tokens.size < MAX_TOKENS) break;
       this.#tokens.delete(hash);
-      this.publish(EVERYWHERE, { type: "token_ended", hash });
-    });
-  }
-
-  /** Runs a change at once, so that changes take effect in the order of the calls. */
-  #write<T>(room: string, change: (log: RoomLog) => T): Promise<T> {
-    return this.attempt(() => {
-      const log = this.#log(room);
-      this.#logs.delete(room);
-      this.#logs.set(room, log);
-      return change(log);
-    });
-  }
-
-  #read<T>(room: string, look: (log: RoomLog) => T): Promise<T> {
-    return this.attempt(() => look(this.#log(room)));
-  }
-
-  /** A room's log, made if need be: its epoch begins when it is first asked for. */
-  #log(room: string): RoomLog {
-    let log = this.#logs.get(room);
-    if (log === undefined) {
-      log = {
-        epoch: this.#options.newId(),
-        entries: [],
-        lastSeq: 0,
-        lastTime: 0,
-        refs: new Refs(this.#options.keep),
-        inboxes: new Map(),
-        size: 0,
-      };
-      this.#logs.set(room, log);
-      this.#grow(log, ENTRY_SIZE);
     }
-    return log;
+    this.#tokens.set(token.hash, token);
   }
 
-  /** The next place in the log. */
-  #place(log: RoomLog): { seq: number; timestamp: string } {
-    return { seq: ++log.lastSeq, timestamp: this.#time(log) };
+  token(hash: string): Token | undefined {
+    return this.#tokens.get(hash);
   }
 
-  #time(log: RoomLog): string {
-    log.lastTime = Math.max(log.lastTime, this.#options.clock());
-    return toTimestamp(log.lastTime);
-  }
-
-  #find(log: RoomLog, change: Change): Entry {
-    const entry = entryAt(log, toSeq(log.epoch, change.id));
-    const event = entry?.event.type === "chat" ? entry.event : undefined;
-    checkChange(event && { person: entry!.person, isDeleted: event.deleted === true }, change);
-    return entry!;
-  }
-
-  #add(room: string, log: RoomLog, entry: Entry, origin: string): void {
-    this.#grow(log, ENTRY_SIZE + entry.event.content.length);
-    log.entries.push(entry);
-    // Trimmed in batches: taking one off the front of an array costs its length.
-    const { keep } = this.#options;
-    if (log.entries.length > keep + Math.max(16, keep / 8)) {
-      this.#trim(log, log.entries.length - keep);
-    }
-    this.publish(room, { type: "logged", event: entry.event, origin });
-  }
-
-  #replace(log: RoomLog, entry: Entry, event: LogEvent): void {
-    this.#count(log, event.content.length - entry.event.content.length);
-    entry.event = event;
-  }
-
-  #trim(log: RoomLog, count: number): void {
-    for (const { event } of log.entries.splice(0, count)) {
-      this.#count(log, -ENTRY_SIZE - event.content.length);
-    }
-  }
-
-  #trimInbox(log: RoomLog, inbox: Inbox, count: number): void {
-    const gone = new Set(inbox.entries.splice(0, count).map(({ message }) => message));
-    for (const [key, message] of inbox.refs) if (gone.has(message)) inbox.refs.delete(key);
-    for (const { content } of gone) this.#count(log, -ENTRY_SIZE - content.length);
-  }
-
-  /** Makes place for what is about to be added. */
-  #grow(log: RoomLog, size: number): void {
-    this.#count(log, size);
-    const { maxSize = 32 * 1024 * 1024 } = this.#options;
-    // To look at the first is dear: rooms that moved to the end left gaps that are stepped over.
-    if (this.#size <= maxSize) return;
-    for (const [room, other] of this.#logs) {
-      if (this.#size <= maxSize) return;
-      if (other === log) continue;
-      this.#forgetHalf(other);
-      if (other.entries.length === 0 && !this.hasSubscribers(room)) {
-        this.#size -= other.size;
-        this.#logs.delete(room);
-      }
-    }
-    if (this.#size > maxSize) this.#forgetHalf(log);
-  }
-
-  /** Drops the older half of what a room holds. */
-  #forgetHalf(log: RoomLog): void {
-    this.#trim(log, Math.ceil(log.entries.length / 2));
-    log.refs.forgetBefore(log.lastSeq - log.entries.length + 1);
-    for (const inbox of log.inboxes.values()) {
-      this.#trimInbox(log, inbox, Math.ceil(inbox.entries.length / 2));
-    }
-  }
-
-  #count(log: RoomLog, size: number): void {
-    log.size += size;
-    this.#size += size;
-  }
-
-  #inbox(log: RoomLog, person: string): Inbox {
-    let inbox = log.inboxes.get(person);
-    if (inbox === undefined) {
-      inbox = { entries: [], lastSeq: 0, refs: new Map() };
-      log.inboxes.set(person, inbox);
-      this.#grow(log, ENTRY_SIZE);
-    }
-    return inbox;
+  endToken(hash: string): void {
+    this.#tokens.delete(hash);
+    this.bus.publish(EVERYWHERE, { type: "token_ended", hash });
   }
 }
 
-/** The event of a log with a `seq`, if it is still there. */
-function entryAt({ entries, lastSeq }: RoomLog, seq = NaN): Entry | undefined {
-  return entries[entries.length - 1 - (lastSeq - seq)];
+/** One instance of a chat in memory. */
+export class MemoryEngine implements Engine {
+  readonly log: Log;
+  readonly bus: Bus;
+  readonly accounts: AccountStore;
+  readonly roomSettings: RoomSettingsStore;
+  readonly #instance: LocalInstance;
+
+  /** @param store shared by the instances of one chat; each chat has its own */
+  constructor(options: MemoryEngineOptions, store: MemoryStore = new MemoryStore(options)) {
+    const { bus, log } = store;
+    const instance = new LocalInstance({ name: options.newId(), bus, log, settings: store });
+    this.#instance = instance;
+    this.bus = instance;
+    this.log = {
+      ...instance.reads(),
+      append: (room, draft) => instance.attempt(() => log.append(room, draft)),
+      change: (room, change) => instance.attempt(() => log.change(room, change)),
+      whisper: (room, draft) => instance.attempt(() => log.whisper(room, draft)),
+    };
+    this.accounts = {
+      addAccount: (account) => instance.attempt(() => store.addAccount(account)),
+      account: (key) => instance.attempt(() => store.account(key)),
+      addToken: (token) => instance.attempt(() => store.addToken(token)),
+      token: (hash) => instance.attempt(() => store.token(hash)),
+      endToken: (hash) => instance.attempt(() => store.endToken(hash)),
+    };
+    this.roomSettings = {
+      settings: (room) => instance.attempt(() => store.settings(room)),
+      setSettings: (room, settings) => instance.attempt(() => store.setSettings(room, settings)),
+      countOwned: (owner) => instance.attempt(() => store.countOwned(owner)),
+    };
+  }
+
+  open(room: string, wanted: Wanted): Promise<OpenRoom> {
+    return this.#instance.open(room, wanted);
+  }
+
+  close(): Promise<void> {
+    this.#instance.close();
+    return Promise.resolve();
+  }
 }

@@ -1,10 +1,9 @@
 /**
- * The newest of what all rooms said, in SQLite: one row for all that was said in one turn, in
- * however many rooms.
+ * The newest events of all rooms, in SQLite: one row for all events of one turn.
  *
- * A row for each room would be a page of its own for each, and a page is what a write costs. So
- * what is said goes here first, and to its room's blocks (`lib/sqlite_log.ts`) when there is enough
- * of it to fill one.
+ * The cost of a write is the number of pages it touches, and a row for each room would touch a page
+ * for each. So events come here first, and move into their room's blocks (`sqlite_log.ts`) when
+ * they fill one.
  *
  * @module
  */
@@ -13,7 +12,7 @@ import type { DatabaseSync } from "node:sqlite";
 
 /** The table. */
 export const JOURNAL_SCHEMA = `
-  -- What was said in a turn; "start" is the length of all that was written before it.
+  -- The events of a turn. "start" is the length of everything written before it.
   CREATE TABLE journal (
     start INTEGER PRIMARY KEY,
     -- A list of JournalEntry.
@@ -21,7 +20,7 @@ export const JOURNAL_SCHEMA = `
   ) STRICT;
 `;
 
-/** What one room said in a turn: its row, the first `seq`, and what a block has of each event. */
+/** The events of one room in a turn: its row, the first `seq`, and two lists as in a block. */
 export type JournalEntry<Event, Author> = [
   room: number,
   first: number,
@@ -29,25 +28,24 @@ export type JournalEntry<Event, Author> = [
   authors: Author[],
 ];
 
-/** Written to at its end, and dropped from its start. */
+/** A queue of rows: it grows at its end, and is cut at its start. */
 export class SqliteJournal {
   readonly #sql: ReturnType<typeof prepare>;
   #start = 0;
   #end = 0;
-  /** Both, as of the last commit. */
+  /** Both, at the last commit. */
   #committed = { start: 0, end: 0 };
 
-  /** Takes it over as it is in the file. */
   constructor(db: DatabaseSync) {
     this.#sql = prepare(db);
   }
 
-  /** Where its oldest row begins, in UTF-16 units that were ever written to it. */
+  /** The place of its oldest row: the number of UTF-16 units ever written before it. */
   get start(): number {
     return this.#start;
   }
 
-  /** Where the next row will begin. */
+  /** The place of the next row. */
   get end(): number {
     return this.#end;
   }
@@ -71,18 +69,18 @@ export class SqliteJournal {
     this.#start = this.#end;
   }
 
-  /** All that is in it, oldest first. */
+  /** Every entry, oldest first. */
   read<Event, Author>(): JournalEntry<Event, Author>[] {
     const rows = this.#sql.read.all() as { entries: string }[];
     return rows.flatMap(({ entries }) => JSON.parse(entries));
   }
 
-  /** Takes note that the transaction was committed. */
+  /** Accepts the changes of a transaction that was committed. */
   commit(): void {
     this.#committed = { start: this.#start, end: this.#end };
   }
 
-  /** Begins and ends again where it did before the transaction. */
+  /** Undoes the changes of a transaction that was not committed. */
   rollback(): void {
     this.#start = this.#committed.start;
     this.#end = this.#committed.end;

@@ -1,37 +1,26 @@
 /**
  * The logs of rooms, in SQLite: many events in one row, a block.
  *
- * A row for each message would cost more than everything else that is done with it. So a room's
- * events become a row when they fill a page of the file: a block, with their JSON as it goes over the
- * wire, and beside it who wrote them. Until then they are kept at hand, and are in the journal
- * (`lib/sqlite_journal.ts`), which takes what all rooms say in a turn as one row. When it has grown
- * long, the rooms whose events have waited for the longest get their blocks, and it is cut. What it
- * holds when a server starts was said to a server that was killed.
+ * A row for each message would cost more than all other work on it. So a room's events become a row
+ * when they fill a page of the file: a block, which holds their JSON as it goes over the wire, and
+ * their authors. Until then they are in memory, and in the journal (`sqlite_journal.ts`), which
+ * stores the events of all rooms in one turn as one row. When the journal is long, the rooms whose
+ * events have waited longest get their blocks, and the journal is cut. At a start, the journal holds
+ * events only if the last server was killed.
  *
- * Which refs were used is kept in memory and read back from the blocks when a room is first written
- * to: an index of them would be written to in as many places as there are senders.
+ * Refs are kept in memory, and read back from the blocks at a room's first write: an index of refs
+ * would be written to in a different place for each sender.
  *
  * @module
  */
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { nameKey } from "../names.ts";
-import type { ChatEvent, MessageDeletedEvent, MessageUpdatedEvent } from "../protocol/events.ts";
-import {
-  type Change,
-  checkChange,
-  type Draft,
-  type LogEvent,
-  type LogState,
-  type MessageRange,
-  refKey,
-  splitRefKey,
-  toMessageId,
-  toSeq,
-  toTimestamp,
-  withoutText,
-} from "./engine.ts";
-import { Refs } from "./refs.ts";
+import type { ChatEvent, LogEvent } from "../protocol/events.ts";
+import { applyChange, checkChange, isErasure, toLogEvent } from "./changes.ts";
+import type { Change, Draft, LogState, MessageRange } from "./engine.ts";
+import { type Place, toMessageId, toSeq, toTimestamp } from "./places.ts";
+import { refKey, Refs, splitRefKey } from "./refs.ts";
 import { SqliteJournal } from "./sqlite_journal.ts";
 
 /** The tables. */
@@ -46,62 +35,64 @@ export const LOG_SCHEMA = `
   CREATE TABLE blocks (
     room INTEGER NOT NULL,
     first INTEGER NOT NULL,
-    -- A list of LogEvent: a message has its present text.
+    -- A list of LogEvent. Each message has its present text.
     events TEXT NOT NULL,
-    -- For each of them, in a list: [who wrote it, its ref if it has one, the seq of each edit].
+    -- A list with an AuthorEntry for each event.
     authors TEXT NOT NULL,
     PRIMARY KEY (room, first)
   ) STRICT, WITHOUT ROWID;
 `;
 
-/** From which size on, in UTF-16 units, a room's events are a block: it fills a page of the file. */
+/** Minimum UTF-16 units of a block that a turn makes: it fills a page of the file. */
 const MIN_BLOCK_SIZE = 4096;
 
-/** Events in a block at the most, and about how many UTF-16 units: a change reads and writes it all. */
+/** Maximum events of a block, and about its maximum UTF-16 units: a change rewrites the block. */
 const MAX_BLOCK_EVENTS = 128;
 const MAX_BLOCK_SIZE = 64 * 1024;
 
-/** How long the journal may be, in UTF-16 units, and how much is cut off it at a time. */
+/** Maximum length of the journal, and minimum length of a cut, in UTF-16 units. */
 const MAX_JOURNAL_SIZE = 4 * 1024 * 1024;
 const MIN_CUT_SIZE = 256 * 1024;
 
-/** How many blocks are read at a time, until there are as many events as were asked for. */
+/** Maximum blocks that one query reads. */
 const BLOCKS_AT_A_TIME = 16;
 
-/** Rooms whose numbers are kept at hand. */
-const MAX_CACHED_ROOMS = 10_000;
+/** Maximum rooms in memory, besides those that must stay. */
+export const MAX_CACHED_ROOMS = 10_000;
 
-/** Refs that are known of one room at the least, and of all together at the most. */
+/** Minimum refs remembered per room; maximum over all rooms. */
 const MAX_REFS = 10_000;
 const MAX_ALL_REFS = 500_000;
 
-/** How many events a room may have beyond those that are kept, before they are dropped in one go. */
+/** Minimum events that are dropped at once. */
 const MIN_EXCESS = 100;
 
-/** Who wrote an event, under which name and ref if it has one, and the `seq` of each edit of it. */
-type AuthorEntry = [person: string, key?: string | null, edits?: number[]];
+/** The author of an event, its `refKey` if it has one, and the `seq` of each change of it. */
+type AuthorEntry = [person: string, key?: string | null, changes?: number[]];
 
+/** The log of one room. */
 interface RoomLog {
   readonly name: string;
   readonly epoch: string;
   /** Its row; absent until something is written. */
   id: number | undefined;
-  /** The oldest `seq` still kept; one more than `lastSeq` if there is none. */
+  /** The oldest `seq` that is still kept; `lastSeq + 1` if there is none. */
   oldestSeq: number;
   lastSeq: number;
   lastTime: number;
-  /** Absent until somebody uses one. */
+  /** Absent until a message has one. */
   refs: Refs | undefined;
   /** The JSON of the newest events, which are in no block yet. */
   events: string[];
   authors: AuthorEntry[];
+  /** Their length in UTF-16 units. */
   size: number;
-  /** How many of these are in the journal, and where there the first of them stands. */
+  /** The number of these events that are in the journal, and the place of the first one there. */
   journaled: number;
   since: number;
 }
 
-/** A room's log as it was when the transaction began. */
+/** A room's log when the transaction began. */
 interface Before {
   readonly log: Readonly<RoomLog>;
   readonly count: number;
@@ -113,7 +104,7 @@ interface Block {
   readonly authors: AuthorEntry[];
 }
 
-/** An event that was just stored, and its JSON. */
+/** A new event, and its JSON. */
 export interface Logged<E> {
   readonly event: E;
   readonly json: string;
@@ -123,25 +114,25 @@ export interface Logged<E> {
 export interface SqliteLogOptions {
   /** The time in milliseconds since 1970. */
   readonly clock: () => number;
-  /** A new epoch. */
+  /** Makes an epoch. */
   readonly newId: () => string;
-  /** Events kept per room; `Infinity` for all. */
+  /** Minimum events kept per room; `Infinity` for all. */
   readonly keep: number;
-  /** Whether a room's numbers must stay at hand. */
+  /** Whether a room must stay in memory. */
   readonly isInUse: (room: string) => boolean;
 }
 
-/** The logs of all rooms. What changes them is called within a transaction. */
+/** The logs of all rooms. Writes belong into a transaction. */
 export class SqliteLog {
   readonly #options: SqliteLogOptions;
   readonly #sql: ReturnType<typeof prepare>;
   readonly #rooms = new Map<string, RoomLog>();
   readonly #journal: SqliteJournal;
-  /** Rooms with events that are in no block yet; those who have waited for the longest first. */
+  /** Rooms with events that are in no block yet; those that have waited longest first. */
   #open = new Set<RoomLog>();
-  /** What the transaction has changed. */
+  /** Rooms that the transaction has changed. */
   #touched = new Map<RoomLog, Before>();
-  /** How many refs were taken note of since the older ones were last forgotten. */
+  /** Refs added since older ones were last forgotten. */
   #refsAdded = 0;
 
   constructor(db: DatabaseSync, options: SqliteLogOptions) {
@@ -155,12 +146,12 @@ export class SqliteLog {
     return this.#room(name).id;
   }
 
-  /** The row of a room, made if need be. */
+  /** The row of a room, which is inserted if it does not exist. */
   rowOf(name: string): number {
     return this.#rowOf(this.#room(name));
   }
 
-  /** The time of something that happens in a room now: it never goes backwards. */
+  /** The present time in a room: it never goes backwards. */
   timeIn(name: string): string {
     return this.#time(this.#room(name));
   }
@@ -181,59 +172,29 @@ export class SqliteLog {
   }
 
   /**
-   * Changes the text of a message.
+   * Changes a message, and adds the change.
    *
    * @throws {ChatError} `not_found` or `forbidden`
    */
-  edit(name: string, change: Change & { content: string }): Logged<MessageUpdatedEvent> {
+  change(name: string, change: Change): Logged<LogEvent> {
     const room = this.#room(name);
-    const { block, index, event: { username } } = this.#findForChange(room, change);
-    const { id, content, person } = change;
-    const { seq, timestamp } = this.#place(room);
-    const message = block.events[index] as ChatEvent;
-    block.events[index] = { ...message, content, edited: true };
-    const [author, ref = null, edits = []] = block.authors[index]!;
-    block.authors[index] = [author, ref, [...edits, seq]];
-    this.#rewrite(room, block);
-    const type = "message_updated";
-    const event: MessageUpdatedEvent = { type, content, room: name, username, id, seq, timestamp };
-    return { event, json: this.#add(room, event, [person]) };
-  }
-
-  /**
-   * Wipes the text of a message, and of its edits.
-   *
-   * @throws {ChatError} `not_found` or `forbidden`
-   */
-  delete(name: string, change: Change): Logged<MessageDeletedEvent> {
-    const room = this.#room(name);
-    const { block, index, event: { username } } = this.#findForChange(room, change);
-    const [, , edits = []] = block.authors[index]!;
-    block.events[index] = withoutText(block.events[index]!);
-    this.#rewrite(room, block);
-    for (const seq of edits) {
-      const found = this.#find(room, seq);
-      if (found === undefined) continue;
-      found.block.events[found.index] = withoutText(found.event);
-      this.#rewrite(room, found.block);
+    const { block, index, message } = this.#findForChange(room, change);
+    const event = toLogEvent(message, change, this.#place(room));
+    const [author, ref = null, changes = []] = block.authors[index]!;
+    block.authors[index] = [author, ref, [...changes, event.seq]];
+    this.#apply(room, block, index, event);
+    if (isErasure(event)) {
+      for (const seq of changes) {
+        const found = this.#find(room, seq);
+        if (found !== undefined) this.#apply(room, found.block, found.index, event);
+      }
+      // The journal has the text too.
+      this.settle();
     }
-    // The journal has the text too.
-    this.settle();
-    const { seq, timestamp } = this.#place(room);
-    const [id, type] = [change.id, "message_deleted"] as const;
-    const event: MessageDeletedEvent = {
-      type,
-      content: "",
-      room: name,
-      username,
-      id,
-      seq,
-      timestamp,
-    };
     return { event, json: this.#add(room, event, [change.person]) };
   }
 
-  /** Writes all that was appended. To be called before a transaction ends. */
+  /** Writes every new event to the file. Call it at the end of a transaction. */
   write(): void {
     const entries: string[] = [];
     for (const room of this.#touched.keys()) {
@@ -242,8 +203,8 @@ export class SqliteLog {
       if (events.length === journaled) continue;
       if (journaled === 0) room.since = this.#journal.end;
       const place = `${this.#rowOf(room)},${firstOpen(room) + journaled}`;
-      const [news, theirs] = [events.slice(journaled), authors.slice(journaled)];
-      entries.push(`[${place},[${news.join(",")}],${JSON.stringify(theirs)}]`);
+      const [added, addedAuthors] = [events.slice(journaled), authors.slice(journaled)];
+      entries.push(`[${place},[${added.join(",")}],${JSON.stringify(addedAuthors)}]`);
       room.journaled = events.length;
     }
     if (entries.length > 0) this.#journal.write(entries);
@@ -257,13 +218,13 @@ export class SqliteLog {
     if (place - this.#journal.start >= MIN_CUT_SIZE) this.#journal.dropBefore(place);
   }
 
-  /** Puts all that the journal holds into blocks. To be called within a transaction. */
+  /** Moves every event of the journal into a block. */
   settle(): void {
     for (const room of this.#open) this.#close(room);
     this.#journal.clear();
   }
 
-  /** Puts all that the journal of another server holds into blocks, as {@linkcode SqliteLog.settle}. */
+  /** Moves every event of the journal of a killed server into a block. */
   recover(): void {
     const blocks = new Map<number, Block>();
     for (const [room, first, events, authors] of this.#journal.read<LogEvent, AuthorEntry>()) {
@@ -273,7 +234,7 @@ export class SqliteLog {
         block = { first: (newest?.seq ?? 0) + 1, events: [], authors: [] };
         blocks.set(room, block);
       }
-      // Events that a block has are still in the journal if others before them had none.
+      // The journal may still have events of a block, behind older events of other rooms.
       const known = block.first + block.events.length - first;
       block.events.push(...events.slice(Math.max(0, known)));
       block.authors.push(...authors.slice(Math.max(0, known)));
@@ -285,13 +246,13 @@ export class SqliteLog {
     this.#journal.clear();
   }
 
-  /** Takes note that the transaction was committed. */
+  /** Accepts the changes of a transaction that was committed. */
   commit(): void {
     this.#touched = new Map();
     this.#journal.commit();
   }
 
-  /** Forgets what was done in a transaction that was not committed. */
+  /** Undoes the changes of a transaction that was not committed. */
   rollback(): void {
     this.#journal.rollback();
     for (const [room, { log, count }] of this.#touched) {
@@ -310,7 +271,7 @@ export class SqliteLog {
     return { epoch, oldestSeq, lastSeq };
   }
 
-  log(name: string, after: number, limit: number): LogEvent[] {
+  events(name: string, after: number, limit: number): LogEvent[] {
     return take(this.#after(this.#room(name), after), limit);
   }
 
@@ -347,22 +308,23 @@ export class SqliteLog {
         journaled: 0,
         since: 0,
       };
+      // Before the room is there itself, so that it is not one of the forgotten.
+      if (this.#rooms.size >= MAX_CACHED_ROOMS) this.#forgetRooms();
       this.#rooms.set(name, room);
-      if (this.#rooms.size > MAX_CACHED_ROOMS) this.#forgetRooms();
     }
     return room;
   }
 
-  /** Makes place: rooms that are in use keep their numbers at hand. */
+  /** Forgets rooms that are neither in use nor changed since they were last stored in blocks. */
   #forgetRooms(): void {
     for (const [name, room] of this.#rooms) {
       if (this.#rooms.size <= MAX_CACHED_ROOMS / 2) return;
-      if (this.#options.isInUse(name) || this.#open.has(room)) continue;
+      if (this.#options.isInUse(name) || this.#open.has(room) || this.#touched.has(room)) continue;
       this.#rooms.delete(name);
     }
   }
 
-  /** Takes note of how a room's log was before the transaction. */
+  /** Remembers a room's log as it was before the transaction. */
   #touch(room: RoomLog): void {
     if (this.#touched.has(room)) return;
     this.#touched.set(room, { log: { ...room }, count: room.events.length });
@@ -376,7 +338,7 @@ export class SqliteLog {
     return room.id;
   }
 
-  #place(room: RoomLog): { seq: number; timestamp: string } {
+  #place(room: RoomLog): Place {
     this.#touch(room);
     return { seq: ++room.lastSeq, timestamp: this.#time(room) };
   }
@@ -395,7 +357,7 @@ export class SqliteLog {
     return json;
   }
 
-  /** Makes a block of a room's newest events. */
+  /** Moves a room's newest events into a block. */
   #close(room: RoomLog): void {
     const { events, authors } = room;
     if (events.length === 0) return;
@@ -410,8 +372,8 @@ export class SqliteLog {
   }
 
   /**
-   * Drops blocks that a room need not keep, if there are enough of them. The newest block stays: it
-   * says up to where the journal is of no more use.
+   * Drops the blocks that a room need not keep, if they are many. The newest block stays: from it
+   * follows which part of the journal is obsolete.
    */
   #trim(room: RoomLog): void {
     const { lastSeq, oldestSeq } = room;
@@ -424,11 +386,14 @@ export class SqliteLog {
     this.#sql.trim.run(row, start);
   }
 
-  #rewrite(room: RoomLog, { first, events, authors }: Block): void {
+  /** Applies a change to an event of a block. */
+  #apply(room: RoomLog, block: Block, index: number, change: LogEvent): void {
+    const { first, events, authors } = block;
+    events[index] = applyChange(events[index]!, change);
     this.#sql.rewrite.run(JSON.stringify(events), JSON.stringify(authors), room.id!, first);
   }
 
-  /** An event that is in a block. */
+  /** Finds an event that is in a block. */
   #find(room: RoomLog, seq: number): { block: Block; index: number; event: LogEvent } | undefined {
     const row = this.#sql.blockOf.get(room.id ?? null, seq) as BlockRow | undefined;
     if (row === undefined) return undefined;
@@ -440,18 +405,16 @@ export class SqliteLog {
 
   /** @throws {ChatError} `not_found` or `forbidden` */
   #findForChange(room: RoomLog, change: Change) {
-    // Blocks can be changed, and the journal cannot.
+    // A block can be changed, and the journal cannot.
     this.#close(room);
     const seq = toSeq(room.epoch, change.id);
     const found = seq === undefined ? undefined : this.#find(room, seq);
-    const isThere = found?.event.type === "chat";
-    const person = isThere ? found.block.authors[found.index]![0] : "";
-    const isDeleted = isThere && (found.event as ChatEvent).deleted === true;
-    checkChange(isThere ? { person, isDeleted } : undefined, change);
-    return found!;
+    const [person = ""] = found?.block.authors[found.index] ?? [];
+    const message = checkChange(found && { event: found.event, person }, change);
+    return { ...found!, message };
   }
 
-  /** The message that an author sent under a ref before, if it is still there. */
+  /** The message that an author sent under a ref before, if it is still kept. */
   #repeated(room: RoomLog, author: string, ref: string): ChatEvent | undefined {
     const seq = this.#refs(room).get(author, ref);
     if (seq === undefined) return undefined;
@@ -485,7 +448,7 @@ export class SqliteLog {
     this.#refsAdded = 0;
     for (const room of this.#rooms.values()) {
       room.refs?.forgetOlder();
-      // They are read back when they are needed.
+      // The next write reads them back.
       if (room.refs?.isEmpty) room.refs = undefined;
     }
   }
@@ -570,7 +533,7 @@ function isMessage(event: LogEvent): boolean {
   return event.type === "chat" && !event.deleted;
 }
 
-/** The first of some events that are wanted. */
+/** The first `limit` events that are wanted. */
 function take(
   events: Generator<LogEvent>,
   limit: number,

@@ -48,6 +48,9 @@ export interface MessageDeletedEvent extends EventBase {
   readonly timestamp: string;
 }
 
+/** An event that a room's log stores. Each has its own `seq`. */
+export type LogEvent = ChatEvent | MessageUpdatedEvent | MessageDeletedEvent;
+
 /** Somebody came or went: `NAME joined the room`, `NAME left the room`. */
 export interface NoticeEvent extends EventBase {
   readonly type: "user_joined" | "user_left";

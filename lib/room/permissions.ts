@@ -5,7 +5,7 @@
  */
 
 import type { Ban, Engine, RoomSettings } from "../engine/engine.ts";
-import { ChatError, notModerator } from "../errors.ts";
+import { ChatError, notModerator, storeUnavailable } from "../errors.ts";
 import { LOBBY, nameKey, parseName } from "../names.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { RoomChange } from "../protocol/commands.ts";
@@ -17,13 +17,14 @@ const MAX_OWNED_ROOMS = 100;
 /** Most bans of one room: then the oldest is forgotten. */
 const MAX_BANS = 1000;
 
-/** Changes the settings of rooms, one change after the other, so that none is lost. */
+/** Maximum attempts at one change: each fails only because another change came first. */
+const MAX_ATTEMPTS = 20;
+
+/** Changes the settings of rooms. No change is lost, whichever instance makes it. */
 export class Permissions {
   readonly #engine: Engine;
-  /** Resolves when the last change is done. */
-  #last: Promise<unknown> = Promise.resolve();
 
-  /** @param engine where settings are kept; it tells the rooms of every change */
+  /** @param engine stores the settings; the rooms hear every change from it */
   constructor(engine: Engine) {
     this.#engine = engine;
   }
@@ -40,6 +41,7 @@ export class Permissions {
       const owner = await this.#checkChange(room, before, identity);
       const unbanned = new Set(change.unban?.map(nameKey));
       return {
+        ...before,
         owner,
         isPrivate: change.private ?? before.isPrivate,
         members: change.members ? await this.#accountKeys(change.members) : before.members,
@@ -55,17 +57,18 @@ export class Permissions {
     });
   }
 
-  #update(
+  async #update(
     room: string,
     change: (before: RoomSettings) => Promise<RoomSettings>,
   ): Promise<RoomSettings> {
-    const changed = this.#last.then(async () => {
-      const settings = await change(await this.#engine.settings(room));
-      await this.#engine.setSettings(room, settings);
-      return settings;
-    });
-    this.#last = changed.catch(() => {});
-    return changed;
+    const { roomSettings } = this.#engine;
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const settings = await change(await roomSettings.settings(room));
+      if (await roomSettings.setSettings(room, settings)) {
+        return { ...settings, version: settings.version + 1 };
+      }
+    }
+    throw storeUnavailable();
   }
 
   /** Checks that somebody may change a room's settings. Returns whose the room then is. */
@@ -78,7 +81,7 @@ export class Permissions {
       throw new ChatError("forbidden", "The lobby is for everyone.");
     }
     if (owner !== undefined) return owner;
-    if (await this.#engine.countOwned(account.key) >= MAX_OWNED_ROOMS) {
+    if (await this.#engine.roomSettings.countOwned(account.key) >= MAX_OWNED_ROOMS) {
       throw new ChatError("forbidden", `An account may own ${MAX_OWNED_ROOMS} rooms.`);
     }
     return account.key;
@@ -88,7 +91,7 @@ export class Permissions {
   async #accountKeys(names: readonly string[]): Promise<string[]> {
     const keys = names.map((name) => nameKey(parseName("username", name)));
     for (const [i, key] of keys.entries()) {
-      if (await this.#engine.account(key) === undefined) {
+      if (await this.#engine.accounts.account(key) === undefined) {
         throw new ChatError("not_found", `There is no account of the name ${names[i]}.`);
       }
     }

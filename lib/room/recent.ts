@@ -8,8 +8,8 @@
  */
 
 import { EncodedEvent } from "../delivery/batch.ts";
-import { type LogEvent, withoutText } from "../engine/engine.ts";
-import type { ChatEvent } from "../protocol/events.ts";
+import { applyChange } from "../engine/changes.ts";
+import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 
 /** Events that are kept, if they are not longer than this in UTF-16 units. */
 export const TAIL = 128;
@@ -56,23 +56,10 @@ export class RecentEvents {
     if (this.#events.length > TAIL * (1 + SLACK) || this.#size > TAIL_SIZE * (1 + SLACK)) {
       this.#cut();
     }
-    switch (event.type) {
-      case "chat":
-        this.#messages.push({ json });
-        if (this.#messages.length > this.#historySize * (1 + SLACK)) {
-          this.#messages = newest(this.#messages, this.#historySize);
-        }
-        return;
-      case "message_updated": {
-        const { content } = event;
-        return this.#change(
-          event.id,
-          (old) => old.type === "chat" ? { ...old, content, edited: true } : old,
-        );
-      }
-      case "message_deleted":
-        this.#change(event.id, withoutText);
-        this.#messages = this.#messages.filter(({ json }) => !isOf(json, event.id));
+    if (event.type !== "chat") return this.#change(event);
+    this.#messages.push({ json });
+    if (this.#messages.length > this.#historySize * (1 + SLACK)) {
+      this.#messages = newest(this.#messages, this.#historySize);
     }
   }
 
@@ -98,14 +85,18 @@ export class RecentEvents {
     this.#events.splice(0, count);
   }
 
-  #change(id: string, change: (event: LogEvent) => LogEvent): void {
-    const toChanged = (json: string) =>
-      isOf(json, id) ? JSON.stringify(change(JSON.parse(json))) : json;
-    this.#events = this.#events.map(toChanged);
+  #change(change: LogEvent): void {
+    const toChanged = (json: string): LogEvent | undefined =>
+      isOf(json, change.id) ? applyChange(JSON.parse(json), change) : undefined;
+    this.#events = this.#events.map((json) => {
+      const event = toChanged(json);
+      return event === undefined ? json : JSON.stringify(event);
+    });
     this.#size = lengthOf(this.#events);
-    this.#messages = this.#messages.map((message) => {
-      const json = toChanged(message.json);
-      return json === message.json ? message : { json };
+    this.#messages = this.#messages.flatMap((message) => {
+      const event = toChanged(message.json);
+      if (event === undefined) return [message];
+      return event.type === "chat" && event.deleted ? [] : [{ json: JSON.stringify(event) }];
     });
   }
 }

@@ -7,18 +7,19 @@
 
 import type { EncodedEvent } from "../delivery/batch.ts";
 import type { Outbox, Peer } from "../delivery/outbox.ts";
-import {
-  DEFAULT_SETTINGS,
-  type LogEvent,
-  type Presence,
-  type RoomSettings,
-} from "../engine/engine.ts";
+import { DEFAULT_SETTINGS, type Presence, type RoomSettings } from "../engine/engine.ts";
 import { ChatError } from "../errors.ts";
 import type { JoinRequest } from "../http/rooms.ts";
 import { nameKey } from "../names.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { Format } from "../protocol/encode.ts";
-import type { OnlineUsersEvent, PresenceEvent, Role, UserEntry } from "../protocol/events.ts";
+import type {
+  LogEvent,
+  OnlineUsersEvent,
+  PresenceEvent,
+  Role,
+  UserEntry,
+} from "../protocol/events.ts";
 import type { TokenBucket } from "../rate_limit.ts";
 import { RecentEvents } from "./recent.ts";
 

@@ -1,202 +1,52 @@
 /**
- * What every engine must do: whoever does not pass this is not an engine.
+ * The tests that every engine passes.
  *
- * The suite waits for news and never takes it for granted that they come at once, so that an engine
- * may be at the other end of a network.
+ * The suite waits for events and never expects them at once, so that an engine may be at the other
+ * end of a network.
  *
- *     testEngine("MyEngine", () => ({ isLasting: true, open: (options) => …, … }));
+ *     testEngine("MyEngine", () => ({ isLasting: true, isShared: true, open: (options) => …, … }));
  */
 
-import { assert, assertEquals, AssertionError, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import type {
-  Author,
-  Change,
-  Draft,
-  Engine,
-  EngineEvent,
-  EngineOptions,
-  InboxEntry,
-  LogEvent,
-  Presence,
-  PrivateDraft,
-  PrivateMessage,
-  Receipt,
+import {
+  type Author,
+  DEFAULT_SETTINGS,
+  type Engine,
+  type EngineEvent,
+  EVERYWHERE,
+  type OpenRoom,
+  type RoomSettings,
 } from "../../lib/engine/engine.ts";
-import { ChatError, type ErrorCode } from "../../lib/errors.ts";
-import { nameKey } from "../../lib/names.ts";
-import type { ChatEvent } from "../../lib/protocol/events.ts";
-import { Random, seeds } from "./random.ts";
-
-/** A place that engines can be opened on, one after the other. It is gone when it is disposed of. */
-export interface Store extends AsyncDisposable {
-  /** Whether an engine finds what the one before it wrote. */
-  readonly isLasting: boolean;
-  open(options: EngineOptions): Engine | Promise<Engine>;
-  /** Lets the next engine find what is stored by now, whatever the present one still does. */
-  freeze?(): void | Promise<void>;
-}
-
-export type CreateStore = () => Store | Promise<Store>;
-
-/** How long news may take before a test fails, in milliseconds. */
-const PATIENCE_MS = 10_000;
-
-/** What the clock shows when a test begins. */
-const START = Date.parse("2026-01-02T03:04:05.678Z");
-
-const LEASE_MS = 30_000;
-
-/** More events than any test writes. */
-const ALL = 1_000_000;
-
-/** How many events more than it must an engine may keep, whatever it must. */
-const SLACK = 250;
-
-export const ALICE: Author = { username: "alice", person: "guest:a" };
-export const BOB: Author = { username: "bob", person: "guest:b" };
-export const CAROL: Author = { username: "carol", person: "guest:c" };
-
-/** An engine in a test's hands: its clock is the test's, and it can be closed and opened again. */
-export class Lab implements AsyncDisposable {
-  /** What the engine's clock shows. */
-  time = START;
-  engine!: Engine;
-  readonly #store: Store;
-  readonly #options: EngineOptions;
-
-  private constructor(store: Store, options: Partial<EngineOptions>) {
-    this.#store = store;
-    this.#options = {
-      clock: () => this.time,
-      newId: () => crypto.randomUUID(),
-      keep: Infinity,
-      leaseMs: LEASE_MS,
-      ...options,
-    };
-  }
-
-  static async open(create: CreateStore, options: Partial<EngineOptions> = {}): Promise<Lab> {
-    const lab = new Lab(await create(), options);
-    lab.engine = await lab.#store.open(lab.#options);
-    return lab;
-  }
-
-  get isLasting(): boolean {
-    return this.#store.isLasting;
-  }
-
-  /** Ends the engine and opens the next one on the same store. */
-  async reopen(): Promise<void> {
-    await this.engine.close();
-    this.engine = await this.#store.open(this.#options);
-  }
-
-  /** Opens the next engine on what this one leaves behind if it is killed now, if that can be had. */
-  async kill(): Promise<void> {
-    await this.#store.freeze?.();
-    await this.reopen();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.engine.close();
-    await this.#store[Symbol.asyncDispose]();
-  }
-}
-
-/** The news, if the JSON that an engine may hand on with it is the event's. */
-function withoutJson(news: EngineEvent): EngineEvent {
-  if (news.type !== "logged" || news.json === undefined) return news;
-  const { json, ...rest } = news;
-  assertEquals(json, JSON.stringify(news.event));
-  return rest;
-}
-
-/** Keeps what a room is told, and waits for it. */
-export class Listener implements Disposable {
-  readonly news: EngineEvent[] = [];
-  readonly stop: () => void;
-  #wake = () => {};
-
-  constructor(engine: Engine, room: string) {
-    this.stop = engine.subscribe(room, (news) => {
-      this.news.push(withoutJson(news));
-      this.#wake();
-    });
-  }
-
-  /** The logged events so far. */
-  get logged(): LogEvent[] {
-    return this.news.flatMap((news) => news.type === "logged" ? [news.event] : []);
-  }
-
-  /** Waits until so much news has come in all, and returns it. */
-  async count(count: number): Promise<EngineEvent[]> {
-    await this.#until(() => this.news.length >= count, `${count} news`);
-    return this.news;
-  }
-
-  /** Waits until the event with this `seq` has come. */
-  async seq(seq: number): Promise<LogEvent[]> {
-    await this.#until(() => this.logged.some((event) => event.seq >= seq), `seq ${seq}`);
-    return this.logged;
-  }
-
-  async #until(isDone: () => boolean, what: string): Promise<void> {
-    let isLate = false;
-    const timer = setTimeout(() => {
-      isLate = true;
-      this.#wake();
-    }, PATIENCE_MS);
-    while (!isDone() && !isLate) await new Promise<void>((resolve) => this.#wake = resolve);
-    clearTimeout(timer);
-    if (!isDone()) throw new AssertionError(`Waited for ${what}, and had ${this.news.length}.`);
-  }
-
-  [Symbol.dispose](): void {
-    this.stop();
-  }
-}
-
-export function draft(author: Author, content: string, ref?: string): Draft {
-  return { ...author, content, origin: `of ${author.person}`, ...(ref !== undefined && { ref }) };
-}
-
-export function privateDraft(from: Author, to: Author, content: string, ref?: string) {
-  return { ...draft(from, content, ref), to } satisfies PrivateDraft;
-}
-
-export function change(author: Author, id: string): Change {
-  return { ...author, id, origin: `of ${author.person}` };
-}
-
-function presence(author: Author, connection: string, instance = "one"): Presence {
-  return { ...author, connection, instance };
-}
-
-async function assertRefused(run: () => Promise<unknown>, code: ErrorCode): Promise<void> {
-  const error = await assertRejects(run, ChatError);
-  assertEquals(error.code, code);
-}
-
-function contents(events: readonly { content: string }[]): string[] {
-  return events.map(({ content }) => content);
-}
-
-function numbers(events: readonly { seq: number }[]): number[] {
-  return events.map(({ seq }) => seq);
-}
-
-/** 1 to `count`. */
-function upTo(count: number): number[] {
-  return Array.from({ length: count }, (_, i) => i + 1);
-}
-
-/** Says so many things, all at once. */
-async function say(engine: Engine, room: string, count: number, author = ALICE) {
-  const receipts = upTo(count).map((n) => engine.append(room, draft(author, `message ${n}`)));
-  return (await Promise.all(receipts)).map(({ event }) => event);
-}
+import { ChatError } from "../../lib/errors.ts";
+import type { ChatEvent, LogEvent } from "../../lib/protocol/events.ts";
+import {
+  account,
+  ALICE,
+  ALL,
+  assertRefused,
+  BOB,
+  CAROL,
+  change,
+  contents,
+  type CreateStore,
+  deleteMessage,
+  draft,
+  editMessage,
+  isPresenceChange,
+  Lab,
+  LEASE_MS,
+  Listener,
+  numbers,
+  presence,
+  privateDraft,
+  say,
+  SLACK,
+  token,
+  toPresenceChange,
+  upTo,
+} from "./engine_lab.ts";
+import { testAtRandom } from "./engine_model.ts";
 
 /** Runs the suite on one kind of engine. */
 export function testEngine(name: string, create: CreateStore): void {
@@ -207,7 +57,11 @@ export function testEngine(name: string, create: CreateStore): void {
   testChanges(name, create);
   testPrivate(name, create);
   testSubscription(name, create);
+  testOpen(name, create);
   testPresence(name, create);
+  testAccounts(name, create);
+  testRoomSettings(name, create);
+  testInstances(name, create);
   testClosing(name, create);
   testAtRandom(name, create);
 }
@@ -216,7 +70,7 @@ function testAppend(name: string, create: CreateStore): void {
   describe(`${name}: append`, () => {
     it("gives a message its id, number and time, and hands back what is in the log", async () => {
       await using lab = await Lab.open(create);
-      const { event, isDuplicate } = await lab.engine.append("r", draft(ALICE, "hello"));
+      const { event, isDuplicate } = await lab.engine.log.append("r", draft(ALICE, "hello"));
       const { id, ...rest } = event;
       assertEquals(isDuplicate, false);
       assertEquals(rest, {
@@ -228,17 +82,17 @@ function testAppend(name: string, create: CreateStore): void {
         timestamp: "2026-01-02T03:04:05.678Z",
       });
       assert(id.length > 0);
-      assertEquals(await lab.engine.log("r", 0, ALL), [event]);
+      assertEquals(await lab.engine.log.events("r", 0, ALL), [event]);
     });
 
     it("numbers what comes at once in several rooms without a hole, in order of the calls", async () => {
       await using lab = await Lab.open(create);
       const rooms = ["one", "two", "three"];
-      using listener = new Listener(lab.engine, "one");
+      using listener = await Listener.open(lab.engine, "one");
       const receipts = await Promise.all(
         upTo(600).map((n) => {
           const room = rooms[n % 3]!;
-          return lab.engine.append(room, draft(n % 2 === 0 ? ALICE : BOB, `message ${n}`));
+          return lab.engine.log.append(room, draft(n % 2 === 0 ? ALICE : BOB, `message ${n}`));
         }),
       );
       for (const [i, room] of rooms.entries()) {
@@ -248,10 +102,10 @@ function testAppend(name: string, create: CreateStore): void {
           contents(events),
           upTo(600).filter((n) => n % 3 === i).map((n) => `message ${n}`),
         );
-        assertEquals(await lab.engine.log(room, 0, ALL), events);
+        assertEquals(await lab.engine.log.events(room, 0, ALL), events);
       }
       const told = await listener.seq(200);
-      assertEquals(told, await lab.engine.log("one", 0, ALL));
+      assertEquals(told, await lab.engine.log.events("one", 0, ALL));
     });
 
     it("keeps the order of the calls when changes and messages are mixed", async () => {
@@ -259,14 +113,31 @@ function testAppend(name: string, create: CreateStore): void {
       const { engine } = lab;
       const [first, second] = await say(engine, "r", 2);
       const results = await Promise.all([
-        engine.append("r", draft(BOB, "a")),
-        engine.edit("r", { ...change(ALICE, first!.id), content: "b" }),
-        engine.append("r", draft(BOB, "c")),
-        engine.delete("r", change(ALICE, second!.id)),
-        engine.append("r", draft(BOB, "d")),
+        engine.log.append("r", draft(BOB, "a")),
+        editMessage(engine, "r", { ...change(ALICE, first!.id), content: "b" }),
+        engine.log.append("r", draft(BOB, "c")),
+        deleteMessage(engine, "r", change(ALICE, second!.id)),
+        engine.log.append("r", draft(BOB, "d")),
       ]);
       assertEquals(numbers(results.map(({ event }) => event as LogEvent)), [3, 4, 5, 6, 7]);
-      assertEquals(numbers(await engine.log("r", 0, ALL)), upTo(7));
+      assertEquals(numbers(await engine.log.events("r", 0, ALL)), upTo(7));
+    });
+
+    it("numbers what comes at once in more rooms than an engine may have in memory", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      const rooms = upTo(10_001).map((n) => `room ${n}`);
+      // The newest room and the oldest one again, in the same turn.
+      const again = [rooms.at(-1)!, rooms[0]!];
+      const receipts = await Promise.all(
+        [...rooms, ...again].map((room) => engine.log.append(room, draft(ALICE, "hello"))),
+      );
+      assertEquals(numbers(receipts.slice(rooms.length - 1).map(({ event }) => event)), [1, 2, 2]);
+      assertEquals(new Set(receipts.map(({ event }) => event.id)).size, receipts.length);
+      for (const room of again) {
+        assertEquals(numbers(await engine.log.events(room, 0, ALL)), [1, 2]);
+        assertEquals((await engine.log.append(room, draft(ALICE, "on"))).event.seq, 3);
+      }
     });
 
     it("gives ids that are never the same, whatever the room", async () => {
@@ -284,24 +155,29 @@ function testAppend(name: string, create: CreateStore): void {
       const { engine } = lab;
       for (const jump of [0, 1500, -90_000, 1, -1, 120_000, -5]) {
         lab.time += jump;
-        times.push((await engine.append("r", draft(ALICE, "tick"))).event.timestamp);
-        times.push((await engine.whisper("r", privateDraft(ALICE, BOB, "tock"))).event.timestamp);
+        times.push((await engine.log.append("r", draft(ALICE, "tick"))).event.timestamp);
+        times.push(
+          (await engine.log.whisper("r", privateDraft(ALICE, BOB, "tock"))).event.timestamp,
+        );
       }
       for (const time of times) assertMatch(time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
       assertEquals(times, times.toSorted());
       assertEquals(times[2], "2026-01-02T03:04:07.178Z");
       assertEquals(times[4], times[2]);
-      const message = (await engine.log("r", 0, 1))[0]!;
-      const edit = await engine.edit("r", { ...change(ALICE, message.id), content: "tack" });
+      const message = (await engine.log.events("r", 0, 1))[0]!;
+      const edit = await editMessage(engine, "r", {
+        ...change(ALICE, message.id),
+        content: "tack",
+      });
       assert(edit.event.timestamp >= times.at(-1)!);
     });
 
     it("never lets time go backwards in another life either", async () => {
       await using lab = await Lab.open(create);
-      const { event: before } = await lab.engine.append("r", draft(ALICE, "before"));
+      const { event: before } = await lab.engine.log.append("r", draft(ALICE, "before"));
       await lab.reopen();
       lab.time -= 60_000;
-      const { event: after } = await lab.engine.append("r", draft(ALICE, "after"));
+      const { event: after } = await lab.engine.log.append("r", draft(ALICE, "after"));
       if (lab.isLasting) assertEquals(after.timestamp, before.timestamp);
       else assertEquals(after.seq, 1);
     });
@@ -331,24 +207,24 @@ function testAppend(name: string, create: CreateStore): void {
       const room = "räume 👾 'x' \"y\" % _";
       for (const [i, text] of texts.entries()) {
         const to = people[(i + 1) % people.length]!;
-        await lab.engine.append(room, draft(people[i]!, text, text.slice(0, 64)));
-        await lab.engine.whisper(room, privateDraft(people[i]!, to, text, text.slice(0, 64)));
+        await lab.engine.log.append(room, draft(people[i]!, text, text.slice(0, 64)));
+        await lab.engine.log.whisper(room, privateDraft(people[i]!, to, text, text.slice(0, 64)));
       }
       if (lab.isLasting) await lab.reopen();
-      const log = await lab.engine.log(room, 0, ALL);
+      const log = await lab.engine.log.events(room, 0, ALL);
       assertEquals(contents(log), texts);
       assertEquals(log.map(({ username }) => username), people.map(({ username }) => username));
       for (const [i, text] of texts.entries()) {
         const to = people[(i + 1) % people.length]!;
-        const inbox = await lab.engine.inbox(room, to.person, 0, ALL);
+        const inbox = await lab.engine.log.inbox(room, to.person, 0, ALL);
         const message = inbox.map(({ message }) => message).find((one) =>
           one.to.person === to.person
         );
         assertEquals([message?.content, message?.from, message?.to], [text, people[i], to]);
-        const again = await lab.engine.append(room, draft(people[i]!, text, text.slice(0, 64)));
+        const again = await lab.engine.log.append(room, draft(people[i]!, text, text.slice(0, 64)));
         assertEquals([again.isDuplicate, again.event.seq], [true, i + 1]);
       }
-      assertEquals((await lab.engine.log("räume 👾 'x' \"y\" % x", 0, ALL)).length, 0);
+      assertEquals((await lab.engine.log.events("räume 👾 'x' \"y\" % x", 0, ALL)).length, 0);
     });
   });
 
@@ -356,21 +232,21 @@ function testAppend(name: string, create: CreateStore): void {
     it("is one for the life of a numbering, and each room has its own", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      const { epoch } = await engine.state("r");
+      const { epoch } = await engine.log.state("r");
       assert(epoch.length > 0);
       await say(engine, "r", 3);
-      assertEquals(await engine.state("r"), { epoch, oldestSeq: 1, lastSeq: 3 });
-      assert((await engine.state("other")).epoch !== epoch);
+      assertEquals(await engine.log.state("r"), { epoch, oldestSeq: 1, lastSeq: 3 });
+      assert((await engine.log.state("other")).epoch !== epoch);
       await say(engine, "r", 3);
-      assertEquals((await engine.state("r")).epoch, epoch);
+      assertEquals((await engine.log.state("r")).epoch, epoch);
     });
 
     it("is the same exactly if the numbering goes on", async () => {
       await using lab = await Lab.open(create);
       await say(lab.engine, "r", 3);
-      const { epoch } = await lab.engine.state("r");
+      const { epoch } = await lab.engine.log.state("r");
       await lab.reopen();
-      const state = await lab.engine.state("r");
+      const state = await lab.engine.log.state("r");
       const [event] = await say(lab.engine, "r", 1);
       if (lab.isLasting) {
         assertEquals([state.epoch, state.lastSeq, event!.seq], [epoch, 3, 4]);
@@ -387,59 +263,59 @@ function testDedupe(name: string, create: CreateStore): void {
     it("is the first message again, and nobody is told", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      using listener = new Listener(engine, "r");
-      const first = await engine.append("r", draft(ALICE, "once", "ref"));
-      await engine.append("r", draft(BOB, "between"));
+      using listener = await Listener.open(engine, "r");
+      const first = await engine.log.append("r", draft(ALICE, "once", "ref"));
+      await engine.log.append("r", draft(BOB, "between"));
       lab.time += 5000;
-      const again = await engine.append("r", draft(ALICE, "twice", "ref"));
+      const again = await engine.log.append("r", draft(ALICE, "twice", "ref"));
       assertEquals(again, { event: first.event, isDuplicate: true });
-      await engine.append("r", draft(BOB, "last"));
+      await engine.log.append("r", draft(BOB, "last"));
       assertEquals(contents(await listener.seq(3)), ["once", "between", "last"]);
-      assertEquals(contents(await engine.log("r", 0, ALL)), ["once", "between", "last"]);
+      assertEquals(contents(await engine.log.events("r", 0, ALL)), ["once", "between", "last"]);
     });
 
     it("counts for a sender, whatever the case of the name, and for one room", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      const first = await engine.append("r", draft(ALICE, "hello", "ref"));
-      const shouted = await engine.append(
+      const first = await engine.log.append("r", draft(ALICE, "hello", "ref"));
+      const shouted = await engine.log.append(
         "r",
         draft({ ...ALICE, username: "ALICE" }, "hello", "ref"),
       );
       assertEquals([shouted.isDuplicate, shouted.event.id], [true, first.event.id]);
-      const other = await engine.append("r", draft(BOB, "hello", "ref"));
-      const elsewhere = await engine.append("s", draft(ALICE, "hello", "ref"));
-      const otherRef = await engine.append("r", draft(ALICE, "hello", "REF"));
-      const none = await engine.append("r", draft(ALICE, "hello"));
+      const other = await engine.log.append("r", draft(BOB, "hello", "ref"));
+      const elsewhere = await engine.log.append("s", draft(ALICE, "hello", "ref"));
+      const otherRef = await engine.log.append("r", draft(ALICE, "hello", "REF"));
+      const none = await engine.log.append("r", draft(ALICE, "hello"));
       for (const { isDuplicate } of [other, elsewhere, otherRef, none]) {
         assertEquals(isDuplicate, false);
       }
-      assertEquals((await engine.state("r")).lastSeq, 4);
+      assertEquals((await engine.log.state("r")).lastSeq, 4);
     });
 
     it("is one message when all come at once", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      using listener = new Listener(engine, "r");
+      using listener = await Listener.open(engine, "r");
       const receipts = await Promise.all(
-        upTo(20).map((n) => engine.append("r", draft(ALICE, `try ${n}`, "ref"))),
+        upTo(20).map((n) => engine.log.append("r", draft(ALICE, `try ${n}`, "ref"))),
       );
       assertEquals(receipts.map(({ isDuplicate }) => isDuplicate), upTo(20).map((n) => n > 1));
       assertEquals(new Set(receipts.map(({ event }) => event.id)).size, 1);
-      await engine.append("r", draft(ALICE, "last"));
+      await engine.log.append("r", draft(ALICE, "last"));
       assertEquals(contents(await listener.seq(2)), ["try 1", "last"]);
     });
 
     it("is known in another life of the engine, if the message is", async () => {
       await using lab = await Lab.open(create);
-      const { event } = await lab.engine.append("r", draft(ALICE, "hello", "ref"));
-      const { event: note } = await lab.engine.whisper(
+      const { event } = await lab.engine.log.append("r", draft(ALICE, "hello", "ref"));
+      const { event: note } = await lab.engine.log.whisper(
         "r",
         privateDraft(ALICE, BOB, "psst", "ref"),
       );
       await lab.reopen();
-      const again = await lab.engine.append("r", draft(ALICE, "hello", "ref"));
-      const noteAgain = await lab.engine.whisper("r", privateDraft(ALICE, BOB, "psst", "ref"));
+      const again = await lab.engine.log.append("r", draft(ALICE, "hello", "ref"));
+      const noteAgain = await lab.engine.log.whisper("r", privateDraft(ALICE, BOB, "psst", "ref"));
       if (!lab.isLasting) return assertEquals(again.isDuplicate, false);
       assertEquals(again, { event, isDuplicate: true });
       assertEquals(noteAgain, { event: note, isDuplicate: true });
@@ -448,15 +324,15 @@ function testDedupe(name: string, create: CreateStore): void {
     it("shows the message as it is now", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      const { event } = await engine.append("r", draft(ALICE, "first", "ref"));
-      await engine.edit("r", { ...change(ALICE, event.id), content: "second" });
-      const edited = await engine.append("r", draft(ALICE, "first", "ref"));
+      const { event } = await engine.log.append("r", draft(ALICE, "first", "ref"));
+      await editMessage(engine, "r", { ...change(ALICE, event.id), content: "second" });
+      const edited = await engine.log.append("r", draft(ALICE, "first", "ref"));
       assertEquals(edited, {
         event: { ...event, content: "second", edited: true },
         isDuplicate: true,
       });
-      await engine.delete("r", change(ALICE, event.id));
-      const deleted = await engine.append("r", draft(ALICE, "first", "ref"));
+      await deleteMessage(engine, "r", change(ALICE, event.id));
+      const deleted = await engine.log.append("r", draft(ALICE, "first", "ref"));
       assertEquals(deleted, { event: { ...event, content: "", deleted: true }, isDuplicate: true });
     });
   });
@@ -467,15 +343,15 @@ function testReading(name: string, create: CreateStore): void {
     it("of a room nobody wrote to finds nothing", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      const { oldestSeq, lastSeq } = await engine.state("r");
+      const { oldestSeq, lastSeq } = await engine.log.state("r");
       assertEquals([oldestSeq, lastSeq], [1, 0]);
-      assertEquals(await engine.log("r", 0, ALL), []);
-      assertEquals(await engine.messages("r", { limit: 50 }), []);
-      assertEquals(await engine.messages("r", { before: 10, limit: 50 }), []);
-      assertEquals(await engine.messages("r", { after: 0, limit: 50 }), []);
-      assertEquals(await engine.inbox("r", ALICE.person, 0, ALL), []);
-      assertEquals(await engine.inboxSeq("r", ALICE.person), 0);
-      assertEquals(await engine.present("r"), []);
+      assertEquals(await engine.log.events("r", 0, ALL), []);
+      assertEquals(await engine.log.messages("r", { limit: 50 }), []);
+      assertEquals(await engine.log.messages("r", { before: 10, limit: 50 }), []);
+      assertEquals(await engine.log.messages("r", { after: 0, limit: 50 }), []);
+      assertEquals(await engine.log.inbox("r", ALICE.person, 0, ALL), []);
+      assertEquals(await engine.log.inboxSeq("r", ALICE.person), 0);
+      assertEquals(await engine.bus.present("r"), []);
     });
 
     it("of the log takes what follows a number, no more than asked for", async () => {
@@ -483,7 +359,7 @@ function testReading(name: string, create: CreateStore): void {
       const { engine } = lab;
       await say(engine, "r", 30);
       const read = async (after: number, limit: number) =>
-        numbers(await engine.log("r", after, limit));
+        numbers(await engine.log.events("r", after, limit));
       assertEquals(await read(0, 3), [1, 2, 3]);
       assertEquals(await read(27, 3), [28, 29, 30]);
       assertEquals(await read(28, 100), [29, 30]);
@@ -497,11 +373,11 @@ function testReading(name: string, create: CreateStore): void {
       await using lab = await Lab.open(create);
       const { engine } = lab;
       const events = await say(engine, "r", 10);
-      await engine.edit("r", { ...change(ALICE, events[1]!.id), content: "changed" });
-      await engine.delete("r", change(ALICE, events[4]!.id));
+      await editMessage(engine, "r", { ...change(ALICE, events[1]!.id), content: "changed" });
+      await deleteMessage(engine, "r", change(ALICE, events[4]!.id));
       await say(engine, "r", 2);
       const read = async (range: { before?: number; after?: number; limit: number }) =>
-        numbers(await engine.messages("r", range));
+        numbers(await engine.log.messages("r", range));
       assertEquals(await read({ limit: 100 }), [1, 2, 3, 4, 6, 7, 8, 9, 10, 13, 14]);
       assertEquals(await read({ limit: 3 }), [10, 13, 14]);
       assertEquals(await read({ before: 7, limit: 3 }), [3, 4, 6]);
@@ -512,7 +388,7 @@ function testReading(name: string, create: CreateStore): void {
       assertEquals(await read({ after: 0, limit: 2 }), [1, 2]);
       assertEquals(await read({ after: 14, limit: 2 }), []);
       assertEquals(await read({ limit: 0 }), []);
-      const [changed] = await engine.messages("r", { after: 1, limit: 1 });
+      const [changed] = await engine.log.messages("r", { after: 1, limit: 1 });
       assertEquals(changed, { ...events[1]!, content: "changed", edited: true });
     });
   });
@@ -526,7 +402,7 @@ function testRetention(name: string, create: CreateStore): void {
       const { engine } = lab;
       for (let last = 5; last <= 600; last += 5) {
         await say(engine, "r", 5);
-        const { oldestSeq, lastSeq } = await engine.state("r");
+        const { oldestSeq, lastSeq } = await engine.log.state("r");
         const kept = lastSeq - oldestSeq + 1;
         assertEquals(lastSeq, last);
         assert(
@@ -534,29 +410,29 @@ function testRetention(name: string, create: CreateStore): void {
           `${kept} of ${last} are kept.`,
         );
       }
-      const { oldestSeq, lastSeq } = await engine.state("r");
+      const { oldestSeq, lastSeq } = await engine.log.state("r");
       assert(oldestSeq > 1);
       const kept = upTo(lastSeq).slice(oldestSeq - 1);
-      assertEquals(numbers(await engine.log("r", 0, ALL)), kept);
-      assertEquals(numbers(await engine.log("r", oldestSeq - 1, ALL)), kept);
-      assertEquals(numbers(await engine.messages("r", { limit: ALL })), kept);
-      assertEquals(numbers(await engine.messages("r", { after: 0, limit: 1 })), [oldestSeq]);
+      assertEquals(numbers(await engine.log.events("r", 0, ALL)), kept);
+      assertEquals(numbers(await engine.log.events("r", oldestSeq - 1, ALL)), kept);
+      assertEquals(numbers(await engine.log.messages("r", { limit: ALL })), kept);
+      assertEquals(numbers(await engine.log.messages("r", { after: 0, limit: 1 })), [oldestSeq]);
       if (!lab.isLasting) return;
-      const before = await engine.state("r");
+      const before = await engine.log.state("r");
       await lab.reopen();
-      assertEquals(await lab.engine.state("r"), before);
+      assertEquals(await lab.engine.log.state("r"), before);
       assertEquals((await say(lab.engine, "r", 1))[0]!.seq, 601);
     });
 
     it("forgets a ref no sooner than its message", async () => {
       await using lab = await Lab.open(create, { keep: 20 });
       const { engine } = lab;
-      const { event } = await engine.append("r", draft(ALICE, "hello", "ref"));
+      const { event } = await engine.log.append("r", draft(ALICE, "hello", "ref"));
       for (let i = 0; i < 40; i++) {
         await say(engine, "r", 10, BOB);
-        const { oldestSeq, lastSeq } = await engine.state("r");
+        const { oldestSeq, lastSeq } = await engine.log.state("r");
         if (oldestSeq > 1 && i < 39) continue;
-        const again = await engine.append("r", draft(ALICE, "hello", "ref"));
+        const again = await engine.log.append("r", draft(ALICE, "hello", "ref"));
         if (again.isDuplicate) assertEquals([again.event.id, again.event.seq], [event.id, 1]);
         else assertEquals([oldestSeq > 1, again.event.seq], [true, lastSeq + 1]);
       }
@@ -565,7 +441,7 @@ function testRetention(name: string, create: CreateStore): void {
     it("drops nothing when all is to be kept", async () => {
       await using lab = await Lab.open(create, { keep: Infinity });
       await say(lab.engine, "r", 500);
-      const { oldestSeq, lastSeq } = await lab.engine.state("r");
+      const { oldestSeq, lastSeq } = await lab.engine.log.state("r");
       assertEquals([oldestSeq, lastSeq], [1, 500]);
     });
 
@@ -573,14 +449,17 @@ function testRetention(name: string, create: CreateStore): void {
       const keep = 20;
       await using lab = await Lab.open(create, { keep });
       for (const n of upTo(400)) {
-        await lab.engine.whisper("r", privateDraft(ALICE, n % 2 === 0 ? BOB : CAROL, `note ${n}`));
+        await lab.engine.log.whisper(
+          "r",
+          privateDraft(ALICE, n % 2 === 0 ? BOB : CAROL, `note ${n}`),
+        );
       }
       const check = async (person: string, last: number) => {
-        const inbox = await lab.engine.inbox("r", person, 0, ALL);
+        const inbox = await lab.engine.log.inbox("r", person, 0, ALL);
         assert(inbox.length >= keep && inbox.length <= keep + SLACK, `${inbox.length} are kept.`);
         const first = last - inbox.length + 1;
         assertEquals(inbox.map(({ inboxSeq }) => inboxSeq), upTo(last).slice(first - 1));
-        assertEquals(await lab.engine.inboxSeq("r", person), last);
+        assertEquals(await lab.engine.log.inboxSeq("r", person), last);
       };
       await check(ALICE.person, 400);
       await check(BOB.person, 200);
@@ -588,7 +467,7 @@ function testRetention(name: string, create: CreateStore): void {
       // Whatever else a start may do away with, a person's numbers go on.
       lab.time += 365 * 24 * 60 * 60 * 1000;
       await lab.reopen();
-      const { event } = await lab.engine.whisper("r", privateDraft(BOB, ALICE, "a year later"));
+      const { event } = await lab.engine.log.whisper("r", privateDraft(BOB, ALICE, "a year later"));
       assertEquals([event.fromSeq, event.toSeq], [201, 401]);
     });
   });
@@ -599,11 +478,11 @@ function testChanges(name: string, create: CreateStore): void {
     it("has its own place in the log, tells it, and shows in the message from then on", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      using listener = new Listener(engine, "r");
+      using listener = await Listener.open(engine, "r");
       const [first, second] = await say(engine, "r", 2);
       lab.time += 1000;
       const shouting = { ...change(ALICE, first!.id), username: "ALICE", content: "new" };
-      const { event, isDuplicate } = await engine.edit("r", shouting);
+      const { event, isDuplicate } = await editMessage(engine, "r", shouting);
       assertEquals(isDuplicate, false);
       assertEquals(event, {
         type: "message_updated",
@@ -615,13 +494,21 @@ function testChanges(name: string, create: CreateStore): void {
         timestamp: "2026-01-02T03:04:06.678Z",
       });
       const now: ChatEvent = { ...first!, content: "new", edited: true };
-      assertEquals(await engine.log("r", 0, ALL), [now, second!, event]);
-      assertEquals(await engine.messages("r", { limit: 10 }), [now, second!]);
+      assertEquals(await engine.log.events("r", 0, ALL), [now, second!, event]);
+      assertEquals(await engine.log.messages("r", { limit: 10 }), [now, second!]);
       await listener.seq(3);
-      assertEquals(listener.news.at(-1), { type: "logged", event, origin: `of ${ALICE.person}` });
-      const again = await engine.edit("r", { ...change(ALICE, first!.id), content: "newer" });
+      assertEquals(listener.heard.at(-1), { type: "logged", event, origin: `of ${ALICE.person}` });
+      const again = await editMessage(engine, "r", {
+        ...change(ALICE, first!.id),
+        content: "newer",
+      });
       assertEquals(again.event.seq, 4);
-      assertEquals(contents(await engine.log("r", 0, ALL)), ["newer", "message 2", "new", "newer"]);
+      assertEquals(contents(await engine.log.events("r", 0, ALL)), [
+        "newer",
+        "message 2",
+        "new",
+        "newer",
+      ]);
     });
 
     it("is the author's alone, and of a message that is there", async () => {
@@ -629,16 +516,16 @@ function testChanges(name: string, create: CreateStore): void {
       const { engine } = lab;
       const [message] = await say(engine, "r", 1);
       const edit = (author: Author, id: string, room = "r") =>
-        engine.edit(room, { ...change(author, id), content: "forged" });
+        editMessage(engine, room, { ...change(author, id), content: "forged" });
       await assertRefused(() => edit(BOB, message!.id), "forbidden");
       await assertRefused(() => edit({ ...ALICE, person: "guest:x" }, message!.id), "forbidden");
       await assertRefused(() => edit(ALICE, "no such id"), "not_found");
       await assertRefused(() => edit(ALICE, message!.id, "s"), "not_found");
-      await engine.delete("r", change(ALICE, message!.id));
+      await deleteMessage(engine, "r", change(ALICE, message!.id));
       await assertRefused(() => edit(ALICE, message!.id), "not_found");
       await assertRefused(() => edit(BOB, message!.id), "not_found");
-      assertEquals((await engine.state("r")).lastSeq, 2);
-      assertEquals((await engine.append("r", draft(BOB, "next"))).event.seq, 3);
+      assertEquals((await engine.log.state("r")).lastSeq, 2);
+      assertEquals((await engine.log.append("r", draft(BOB, "next"))).event.seq, 3);
     });
   });
 
@@ -646,12 +533,12 @@ function testChanges(name: string, create: CreateStore): void {
     it("leaves the text nowhere, and the place where it stood", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      using listener = new Listener(engine, "r");
-      const { event: message } = await engine.append("r", draft(ALICE, "secret one", "ref"));
-      await engine.append("r", draft(BOB, "answer"));
-      await engine.edit("r", { ...change(ALICE, message.id), content: "secret two" });
-      await engine.edit("r", { ...change(ALICE, message.id), content: "secret three" });
-      const { event, isDuplicate } = await engine.delete("r", change(ALICE, message.id));
+      using listener = await Listener.open(engine, "r");
+      const { event: message } = await engine.log.append("r", draft(ALICE, "secret one", "ref"));
+      await engine.log.append("r", draft(BOB, "answer"));
+      await editMessage(engine, "r", { ...change(ALICE, message.id), content: "secret two" });
+      await editMessage(engine, "r", { ...change(ALICE, message.id), content: "secret three" });
+      const { event, isDuplicate } = await deleteMessage(engine, "r", change(ALICE, message.id));
       assertEquals(isDuplicate, false);
       const { id } = message;
       assertEquals(event, {
@@ -664,7 +551,7 @@ function testChanges(name: string, create: CreateStore): void {
         timestamp: message.timestamp,
       });
       const check = async () => {
-        const log = await lab.engine.log("r", 0, ALL);
+        const log = await lab.engine.log.events("r", 0, ALL);
         assertEquals(log[0], { ...message, content: "", deleted: true });
         assertEquals(log.map(({ type, content }) => `${type}: ${content}`), [
           "chat: ",
@@ -673,14 +560,16 @@ function testChanges(name: string, create: CreateStore): void {
           "message_updated: ",
           "message_deleted: ",
         ]);
-        assertEquals(contents(await lab.engine.messages("r", { limit: 10 })), ["answer"]);
-        assertEquals(contents(await lab.engine.messages("r", { after: 0, limit: 1 })), ["answer"]);
-        const again = await lab.engine.append("r", draft(ALICE, "secret one", "ref"));
+        assertEquals(contents(await lab.engine.log.messages("r", { limit: 10 })), ["answer"]);
+        assertEquals(contents(await lab.engine.log.messages("r", { after: 0, limit: 1 })), [
+          "answer",
+        ]);
+        const again = await lab.engine.log.append("r", draft(ALICE, "secret one", "ref"));
         assertEquals([again.isDuplicate, again.event.content], [true, ""]);
       };
       await check();
       await listener.seq(5);
-      assertEquals(listener.news.at(-1), { type: "logged", event, origin: `of ${ALICE.person}` });
+      assertEquals(listener.heard.at(-1), { type: "logged", event, origin: `of ${ALICE.person}` });
       if (!lab.isLasting) return;
       await lab.reopen();
       await check();
@@ -690,26 +579,27 @@ function testChanges(name: string, create: CreateStore): void {
       await using lab = await Lab.open(create);
       const { engine } = lab;
       const [message] = await say(engine, "r", 1);
-      const remove = (author: Author, id = message!.id) => engine.delete("r", change(author, id));
+      const remove = (author: Author, id = message!.id) =>
+        deleteMessage(engine, "r", change(author, id));
       await assertRefused(() => remove(BOB), "forbidden");
       await assertRefused(() => remove({ ...ALICE, person: "guest:x" }), "forbidden");
       await assertRefused(() => remove(ALICE, "no such id"), "not_found");
       const both = await Promise.allSettled([remove(ALICE), remove(ALICE)]);
       assertEquals(both.map(({ status }) => status), ["fulfilled", "rejected"]);
       await assertRefused(() => remove(ALICE), "not_found");
-      assertEquals((await engine.state("r")).lastSeq, 2);
+      assertEquals((await engine.log.state("r")).lastSeq, 2);
     });
 
     it("does not touch the numbers of what a refused change stood beside", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
       const results = await Promise.allSettled([
-        engine.append("r", draft(ALICE, "one")),
-        engine.delete("r", change(ALICE, "no such id")),
-        engine.append("r", draft(ALICE, "two")),
+        engine.log.append("r", draft(ALICE, "one")),
+        deleteMessage(engine, "r", change(ALICE, "no such id")),
+        engine.log.append("r", draft(ALICE, "two")),
       ]);
       assertEquals(results.map(({ status }) => status), ["fulfilled", "rejected", "fulfilled"]);
-      assertEquals(numbers(await engine.log("r", 0, ALL)), [1, 2]);
+      assertEquals(numbers(await engine.log.events("r", 0, ALL)), [1, 2]);
     });
   });
 }
@@ -720,11 +610,11 @@ function testPrivate(name: string, create: CreateStore): void {
       await using lab = await Lab.open(create);
       const { engine } = lab;
       const sent = await Promise.all([
-        engine.whisper("r", privateDraft(ALICE, BOB, "a to b")),
-        engine.whisper("r", privateDraft(BOB, ALICE, "b to a")),
-        engine.whisper("r", privateDraft(CAROL, ALICE, "c to a")),
-        engine.whisper("r", privateDraft(BOB, CAROL, "b to c")),
-        engine.whisper("s", privateDraft(ALICE, BOB, "elsewhere")),
+        engine.log.whisper("r", privateDraft(ALICE, BOB, "a to b")),
+        engine.log.whisper("r", privateDraft(BOB, ALICE, "b to a")),
+        engine.log.whisper("r", privateDraft(CAROL, ALICE, "c to a")),
+        engine.log.whisper("r", privateDraft(BOB, CAROL, "b to c")),
+        engine.log.whisper("s", privateDraft(ALICE, BOB, "elsewhere")),
       ]);
       const places = sent.map(({ event }) => [event.fromSeq, event.toSeq]);
       assertEquals(places, [[1, 1], [2, 2], [1, 3], [3, 2], [1, 1]]);
@@ -740,7 +630,7 @@ function testPrivate(name: string, create: CreateStore): void {
       });
       const [ab, ba, ca, bc] = sent.map(({ event }) => event);
       const inbox = (author: Author, after = 0, limit = ALL) =>
-        engine.inbox("r", author.person, after, limit);
+        engine.log.inbox("r", author.person, after, limit);
       assertEquals(await inbox(ALICE), [
         { inboxSeq: 1, message: ab! },
         { inboxSeq: 2, message: ba! },
@@ -753,49 +643,49 @@ function testPrivate(name: string, create: CreateStore): void {
       assertEquals(await inbox(ALICE, 0, 1), [{ inboxSeq: 1, message: ab! }]);
       assertEquals(await inbox(ALICE, 3), []);
       assertEquals(await inbox(ALICE, 99), []);
-      assertEquals(await engine.inboxSeq("r", BOB.person), 3);
-      assertEquals(await engine.inboxSeq("s", BOB.person), 1);
+      assertEquals(await engine.log.inboxSeq("r", BOB.person), 3);
+      assertEquals(await engine.log.inboxSeq("s", BOB.person), 1);
     });
 
     it("tells the room's subscribers, and is in nobody else's messages nor in the log", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      using listener = new Listener(engine, "r");
-      const { event: message } = await engine.whisper("r", privateDraft(ALICE, BOB, "psst"));
+      using listener = await Listener.open(engine, "r");
+      const { event: message } = await engine.log.whisper("r", privateDraft(ALICE, BOB, "psst"));
       const [news] = await listener.count(1);
       assertEquals(news, { type: "private", message, origin: `of ${ALICE.person}` });
-      assertEquals(await engine.inbox("r", CAROL.person, 0, ALL), []);
-      assertEquals(await engine.inboxSeq("r", CAROL.person), 0);
-      assertEquals(await engine.log("r", 0, ALL), []);
-      assertEquals(await engine.messages("r", { limit: ALL }), []);
-      assertEquals((await engine.state("r")).lastSeq, 0);
-      assertEquals((await engine.append("r", draft(ALICE, "aloud"))).event.seq, 1);
+      assertEquals(await engine.log.inbox("r", CAROL.person, 0, ALL), []);
+      assertEquals(await engine.log.inboxSeq("r", CAROL.person), 0);
+      assertEquals(await engine.log.events("r", 0, ALL), []);
+      assertEquals(await engine.log.messages("r", { limit: ALL }), []);
+      assertEquals((await engine.log.state("r")).lastSeq, 0);
+      assertEquals((await engine.log.append("r", draft(ALICE, "aloud"))).event.seq, 1);
     });
 
     it("is stored and told once for each ref of its sender", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      using listener = new Listener(engine, "r");
+      using listener = await Listener.open(engine, "r");
       const [first, again] = await Promise.all([
-        engine.whisper("r", privateDraft(ALICE, BOB, "once", "ref")),
-        engine.whisper("r", privateDraft({ ...ALICE, username: "Alice" }, BOB, "twice", "ref")),
+        engine.log.whisper("r", privateDraft(ALICE, BOB, "once", "ref")),
+        engine.log.whisper("r", privateDraft({ ...ALICE, username: "Alice" }, BOB, "twice", "ref")),
       ]);
       assertEquals(first!.isDuplicate, false);
       assertEquals(again, { event: first!.event, isDuplicate: true });
-      const later = await engine.whisper("r", privateDraft(ALICE, CAROL, "thrice", "ref"));
+      const later = await engine.log.whisper("r", privateDraft(ALICE, CAROL, "thrice", "ref"));
       assertEquals(later, { event: first!.event, isDuplicate: true });
       const others = await Promise.all([
-        engine.whisper("r", privateDraft(BOB, ALICE, "other", "ref")),
-        engine.whisper("s", privateDraft(ALICE, BOB, "other", "ref")),
+        engine.log.whisper("r", privateDraft(BOB, ALICE, "other", "ref")),
+        engine.log.whisper("s", privateDraft(ALICE, BOB, "other", "ref")),
       ]);
       assertEquals(others.map(({ isDuplicate }) => isDuplicate), [false, false]);
-      assertEquals((await engine.append("r", draft(ALICE, "aloud", "ref"))).isDuplicate, false);
+      assertEquals((await engine.log.append("r", draft(ALICE, "aloud", "ref"))).isDuplicate, false);
       assertEquals((await listener.count(3)).map(({ type }) => type), [
         "private",
         "private",
         "logged",
       ]);
-      assertEquals(await engine.inboxSeq("r", CAROL.person), 0);
+      assertEquals(await engine.log.inboxSeq("r", CAROL.person), 0);
     });
   });
 }
@@ -805,24 +695,24 @@ function testSubscription(name: string, create: CreateStore): void {
     it("tells all subscribers of a room the same, in order, with where it came from", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      using one = new Listener(engine, "r");
-      using two = new Listener(engine, "r");
-      using elsewhere = new Listener(engine, "s");
+      using one = await Listener.open(engine, "r");
+      using two = await Listener.open(engine, "r");
+      using elsewhere = await Listener.open(engine, "s");
       const events = await say(engine, "r", 50);
-      await engine.append("s", draft(BOB, "elsewhere"));
+      await engine.log.append("s", draft(BOB, "elsewhere"));
       const expected = events.map((event): EngineEvent => {
         return { type: "logged", event, origin: `of ${ALICE.person}` };
       });
       assertEquals(await one.count(50), expected);
       assertEquals(await two.count(50), expected);
       assertEquals(contents(await elsewhere.seq(1)), ["elsewhere"]);
-      assertEquals(elsewhere.news.length, 1);
+      assertEquals(elsewhere.heard.length, 1);
     });
 
     it("says nothing of what was before", async () => {
       await using lab = await Lab.open(create);
       await say(lab.engine, "r", 3);
-      using listener = new Listener(lab.engine, "r");
+      using listener = await Listener.open(lab.engine, "r");
       await say(lab.engine, "r", 1);
       assertEquals(numbers(await listener.seq(4)), [4]);
     });
@@ -831,21 +721,21 @@ function testSubscription(name: string, create: CreateStore): void {
       await using lab = await Lab.open(create);
       const { engine } = lab;
       const reads: Promise<boolean>[] = [];
-      using listener = new Listener(engine, "r");
-      const stop = engine.subscribe("r", (news) => {
+      using listener = await Listener.open(engine, "r");
+      const stop = await engine.bus.subscribe("r", (news) => {
         if (news.type === "logged") {
           const { seq } = news.event;
-          reads.push(engine.log("r", seq - 1, 1).then((log) => log[0]?.seq === seq));
+          reads.push(engine.log.events("r", seq - 1, 1).then((log) => log[0]?.seq === seq));
         }
         if (news.type === "private") {
           const { to, toSeq } = news.message;
           reads.push(
-            engine.inbox("r", to.person, toSeq - 1, 1).then((found) => found.length === 1),
+            engine.log.inbox("r", to.person, toSeq - 1, 1).then((found) => found.length === 1),
           );
         }
       });
       await say(engine, "r", 20);
-      await engine.whisper("r", privateDraft(ALICE, BOB, "psst"));
+      await engine.log.whisper("r", privateDraft(ALICE, BOB, "psst"));
       await listener.count(21);
       assertEquals(await Promise.all(reads), Array(21).fill(true));
       stop();
@@ -855,12 +745,12 @@ function testSubscription(name: string, create: CreateStore): void {
       await using lab = await Lab.open(create);
       const { engine } = lab;
       const seen: EngineEvent[] = [];
-      using before = new Listener(engine, "r");
-      const stop = engine.subscribe("r", (news) => {
+      using before = await Listener.open(engine, "r");
+      const stop = await engine.bus.subscribe("r", (news) => {
         seen.push(news);
         stop();
       });
-      using after = new Listener(engine, "r");
+      using after = await Listener.open(engine, "r");
       await say(engine, "r", 10);
       assertEquals((await before.count(10)).length, 10);
       assertEquals((await after.count(10)).length, 10);
@@ -870,33 +760,183 @@ function testSubscription(name: string, create: CreateStore): void {
     it("says nothing any more once it is ended, however often that is asked", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      const gone = new Listener(engine, "r");
+      const gone = await Listener.open(engine, "r");
       await say(engine, "r", 1);
       await gone.count(1);
       gone.stop();
       gone.stop();
-      using other = new Listener(engine, "r");
+      using other = await Listener.open(engine, "r");
       gone.stop();
       await say(engine, "r", 5);
       await other.seq(6);
-      assertEquals(gone.news.length, 1);
+      assertEquals(gone.heard.length, 1);
     });
   });
 
   describe(`${name}: publish`, () => {
+    it("hands all subscribers one order, though one of them publishes in answer", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      const typing = (username: string): EngineEvent => {
+        return { type: "typing", username, isActive: true, origin: "c" };
+      };
+      const stop = await engine.bus.subscribe("r", (event) => {
+        if (event.type === "typing" && event.username === "alice") {
+          engine.bus.publish("r", typing("bob"));
+          engine.bus.publish("r", typing("carol"));
+        }
+      });
+      using listener = await Listener.open(engine, "r");
+      await engine.bus.publish("r", typing("alice"));
+      assertEquals(await listener.count(3), ["alice", "bob", "carol"].map(typing));
+      stop();
+    });
+
     it("tells the room, and only the room, what is not stored", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      using listener = new Listener(engine, "r");
-      using elsewhere = new Listener(engine, "s");
+      using listener = await Listener.open(engine, "r");
+      using elsewhere = await Listener.open(engine, "s");
       const news: EngineEvent = { type: "typing", username: "alice", isActive: true, origin: "c" };
-      await engine.publish("r", news);
-      await engine.publish("nobody listens here", news);
+      await engine.bus.publish("r", news);
+      await engine.bus.publish("nobody listens here", news);
       assertEquals(await listener.count(1), [news]);
-      assertEquals(await engine.log("r", 0, ALL), []);
-      assertEquals((await engine.state("r")).lastSeq, 0);
+      assertEquals(await engine.log.events("r", 0, ALL), []);
+      assertEquals((await engine.log.state("r")).lastSeq, 0);
       await say(engine, "s", 1);
       assertEquals((await elsewhere.count(1)).map(({ type }) => type), ["logged"]);
+    });
+  });
+}
+
+function testOpen(name: string, create: CreateStore): void {
+  const WANTED = { events: 100, messages: 100 };
+
+  describe(`${name}: open`, () => {
+    it("reads what a room is, no more than asked for", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      const events = await say(engine, "r", 10);
+      await editMessage(engine, "r", { ...change(ALICE, events[8]!.id), content: "changed" });
+      await deleteMessage(engine, "r", change(ALICE, events[9]!.id));
+      await engine.bus.enter("r", presence(ALICE, "a1"));
+      await engine.bus.enter("s", presence(CAROL, "c1"));
+      await engine.bus.enter("r", presence(BOB, "b1"));
+      await engine.roomSettings.setSettings("r", { ...DEFAULT_SETTINGS, isPrivate: true });
+      const room = await engine.open("r", { events: 4, messages: 3 });
+      assertEquals(room.state, await engine.log.state("r"));
+      assertEquals(room.events, await engine.log.events("r", 8, 4));
+      assertEquals(room.messages, await engine.log.messages("r", { limit: 3 }));
+      assertEquals(contents(room.messages), ["message 7", "message 8", "changed"]);
+      assertEquals(room.settings, { ...DEFAULT_SETTINGS, isPrivate: true, version: 1 });
+      assertEquals(room.present, [presence(ALICE, "a1"), presence(BOB, "b1")]);
+      room.close();
+
+      const none = await engine.open("r", { events: 0, messages: 0 });
+      assertEquals([none.events, none.messages, none.state.lastSeq], [[], [], 12]);
+      none.close();
+      const all = await engine.open("r", WANTED);
+      assertEquals([all.events.length, all.messages.length], [12, 9]);
+      all.close();
+    });
+
+    it("reads a room that nobody wrote to", async () => {
+      await using lab = await Lab.open(create);
+      const room = await lab.engine.open("r", WANTED);
+      const { epoch } = await lab.engine.log.state("r");
+      assertEquals(room.state, { epoch, oldestSeq: 1, lastSeq: 0 });
+      assertEquals([room.events, room.messages, room.present], [[], [], []]);
+      assertEquals(room.settings, DEFAULT_SETTINGS);
+      room.close();
+    });
+
+    it("hands over every later event once and in order, those before listen too", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      await say(engine, "r", 3);
+      const room = await engine.open("r", WANTED);
+      await say(engine, "r", 2);
+      const position = await engine.bus.enter("r", presence(ALICE, "a1"));
+      using listener = Listener.to(room);
+      await say(engine, "r", 2);
+      engine.bus.leave("r", "a1");
+      const events = await listener.count(6);
+      assertEquals(numbers(room.events), [1, 2, 3]);
+      assertEquals(numbers(listener.logged), [4, 5, 6, 7]);
+      const types = events.map(({ type }) => type);
+      assertEquals(types, ["logged", "logged", "entered", "logged", "logged", "left"]);
+      assert(room.position < position);
+      assertEquals(events.filter(isPresenceChange)[0]!.position, position);
+    });
+
+    it("misses and repeats nothing, whenever it is called", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      const opening: Promise<OpenRoom>[] = [];
+      const open = () => void opening.push(engine.open("r", WANTED));
+      // In the middle of a turn's events too.
+      const stop = await engine.bus.subscribe("r", open);
+      open();
+      const said = say(engine, "r", 10);
+      const entering = upTo(5).map((n) => engine.bus.enter("r", presence(ALICE, `a${n}`)));
+      open();
+      await Promise.all([said, ...entering]);
+      engine.bus.leave("r", "a2");
+      await say(engine, "r", 5);
+      stop();
+      await say(engine, "r", 1);
+      const present = await engine.bus.present("r");
+      assertEquals(present.length, 4);
+      for (const room of await Promise.all(opening)) {
+        using listener = Listener.to(room);
+        if (room.state.lastSeq < 16) await listener.seq(16);
+        assertEquals(room.state.lastSeq, room.events.length);
+        assertEquals([...numbers(room.events), ...numbers(listener.logged)], upTo(16));
+        const known = new Map(room.present.map((one) => [one.connection, one]));
+        let { position } = room;
+        for (const event of listener.heard.filter(isPresenceChange)) {
+          assert(event.position > position, "A change of presence is repeated.");
+          position = event.position;
+          const { connection } = event.presence;
+          if (event.type === "entered") known.set(connection, event.presence);
+          else known.delete(connection);
+        }
+        assertEquals([...known.values()], present);
+      }
+    });
+
+    it("keeps the order when a subscriber publishes while it hears the first events", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      const room = await engine.open("r", WANTED);
+      await say(engine, "r", 3);
+      using listener = await Listener.open(engine, "r");
+      const heard: string[] = [];
+      room.listen((event) => {
+        heard.push(event.type);
+        if (heard.length > 1) return;
+        engine.bus.publish("r", { type: "typing", username: "a", isActive: true, origin: "c" });
+      });
+      await listener.count(1);
+      await say(engine, "r", 1);
+      await listener.count(2);
+      assertEquals(heard, ["logged", "logged", "logged", "typing", "logged"]);
+      room.close();
+    });
+
+    it("ends with close, however often that is called, before listen and after", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      const [early, late] = [await engine.open("r", WANTED), await engine.open("r", WANTED)];
+      using listener = await Listener.open(engine, "r");
+      const gone = Listener.to(late);
+      await say(engine, "r", 1);
+      await Promise.all([listener.count(1), gone.count(1)]);
+      for (const room of [early, late, early, late]) room.close();
+      const never = Listener.to(early);
+      await say(engine, "r", 2);
+      await listener.count(3);
+      assertEquals([gone.heard.length, never.heard.length], [1, 0]);
     });
   });
 }
@@ -909,50 +949,50 @@ function testPresence(name: string, create: CreateStore): void {
     it("is told when it begins and ends, and can be asked for", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      using listener = new Listener(engine, "r");
-      await engine.enter("r", first);
-      await engine.enter("r", bob);
-      assertEquals(await engine.present("r"), [first, bob]);
-      assertEquals(await engine.present("s"), []);
-      await engine.leave("r", "a1");
-      assertEquals(await engine.present("r"), [bob]);
-      assertEquals(await listener.count(3), [
-        { type: "entered", presence: first },
-        { type: "entered", presence: bob },
-        { type: "left", presence: first },
+      using listener = await Listener.open(engine, "r");
+      await engine.bus.enter("r", first);
+      await engine.bus.enter("r", bob);
+      assertEquals(await engine.bus.present("r"), [first, bob]);
+      assertEquals(await engine.bus.present("s"), []);
+      engine.bus.leave("r", "a1");
+      assertEquals(await engine.bus.present("r"), [bob]);
+      assertEquals((await listener.count(3)).map(toPresenceChange), [
+        ["entered", first],
+        ["entered", bob],
+        ["left", first],
       ]);
     });
 
     it("has every connection of a person, and ends with the last one of them", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      await engine.enter("r", first);
-      await engine.enter("r", second);
-      assertEquals(await engine.present("r"), [first, second]);
-      await engine.leave("r", "a1");
-      assertEquals(await engine.present("r"), [second]);
+      await engine.bus.enter("r", first);
+      await engine.bus.enter("r", second);
+      assertEquals(await engine.bus.present("r"), [first, second]);
+      engine.bus.leave("r", "a1");
+      assertEquals(await engine.bus.present("r"), [second]);
       const stranger = presence({ ...ALICE, person: "guest:x" }, "x1");
-      await assertRefused(() => engine.enter("r", stranger), "name_in_use");
-      await engine.leave("r", "a2");
-      await engine.enter("r", stranger);
-      assertEquals(await engine.present("r"), [stranger]);
+      await assertRefused(() => engine.bus.enter("r", stranger), "name_in_use");
+      engine.bus.leave("r", "a2");
+      await engine.bus.enter("r", stranger);
+      assertEquals(await engine.bus.present("r"), [stranger]);
     });
 
     it("gives a name to one person, whatever its case, and tells nobody who is refused", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      using listener = new Listener(engine, "r");
-      await engine.enter("r", first);
+      using listener = await Listener.open(engine, "r");
+      await engine.bus.enter("r", first);
       const names = ["alice", "ALICE", "Alice", "ａｌｉｃｅ"];
       for (const [i, username] of names.entries()) {
         const stranger = presence({ username, person: "guest:x" }, `x${i}`);
-        await assertRefused(() => engine.enter("r", stranger), "name_in_use");
-        await engine.leave("r", `x${i}`);
+        await assertRefused(() => engine.bus.enter("r", stranger), "name_in_use");
+        engine.bus.leave("r", `x${i}`);
       }
-      await engine.enter("s", presence({ ...ALICE, person: "guest:x" }, "x9"));
+      await engine.bus.enter("s", presence({ ...ALICE, person: "guest:x" }, "x9"));
       const shouting = presence({ ...ALICE, username: "ALICE" }, "a2");
-      await engine.enter("r", shouting);
-      assertEquals(await engine.present("r"), [first, shouting]);
+      await engine.bus.enter("r", shouting);
+      assertEquals(await engine.bus.present("r"), [first, shouting]);
       assertEquals((await listener.count(2)).map(({ type }) => type), ["entered", "entered"]);
     });
 
@@ -960,8 +1000,8 @@ function testPresence(name: string, create: CreateStore): void {
       await using lab = await Lab.open(create);
       const { engine } = lab;
       const results = await Promise.allSettled([
-        engine.enter("r", first),
-        engine.enter("r", presence({ ...ALICE, person: "guest:x" }, "x1")),
+        engine.bus.enter("r", first),
+        engine.bus.enter("r", presence({ ...ALICE, person: "guest:x" }, "x1")),
       ]);
       assertEquals(results.map(({ status }) => status), ["fulfilled", "rejected"]);
     });
@@ -969,60 +1009,308 @@ function testPresence(name: string, create: CreateStore): void {
     it("ends once, however often it is left", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      using listener = new Listener(engine, "r");
-      await engine.enter("r", first);
-      await engine.enter("r", second);
-      await engine.leave("r", "a1");
-      await engine.leave("r", "a1");
-      await engine.leave("r", "nobody");
-      await engine.leave("s", "a2");
-      assertEquals(await engine.present("r"), [second]);
-      await engine.enter("r", bob);
+      using listener = await Listener.open(engine, "r");
+      await engine.bus.enter("r", first);
+      await engine.bus.enter("r", second);
+      engine.bus.leave("r", "a1");
+      engine.bus.leave("r", "a1");
+      engine.bus.leave("r", "nobody");
+      engine.bus.leave("s", "a2");
+      assertEquals(await engine.bus.present("r"), [second]);
+      await engine.bus.enter("r", bob);
       const types = (await listener.count(4)).map(({ type }) => type);
       assertEquals(types, ["entered", "entered", "left", "entered"]);
     });
 
-    it("lasts as long as its instance says that it is alive", async () => {
+    it("tells its position, which is that of the event heard and grows with every change", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      using listener = new Listener(engine, "r");
-      const lost = [presence(ALICE, "a1", "dead"), presence(ALICE, "a2", "dead")];
-      const lostElsewhere = presence(CAROL, "c1", "dead");
-      const alive = presence(BOB, "b1", "alive");
-      for (const one of [...lost, alive]) await engine.enter("r", one);
-      await engine.enter("s", lostElsewhere);
-      await engine.renew("dead");
-      for (let i = 0; i < 3; i++) {
-        lab.time += LEASE_MS - 1000;
-        await engine.renew("alive");
-        await engine.renew("dead");
+      using listener = await Listener.open(engine, "r");
+      const entered: number[] = [];
+      // The room is empty in between.
+      for (let i = 0; i < 2; i++) {
+        entered.push(await engine.bus.enter("r", first));
+        entered.push(await engine.bus.enter("r", bob));
+        engine.bus.leave("r", "a1");
+        engine.bus.leave("r", "b1");
       }
-      assertEquals((await engine.present("r")).length, 3);
-      lab.time += LEASE_MS - 1000;
-      await engine.renew("alive");
-      assertEquals((await engine.present("r")).length, 3);
-      lab.time += 2000;
-      await engine.renew("alive");
-      await engine.renew("alive");
-      assertEquals(await engine.present("r"), [alive]);
-      assertEquals(await engine.present("s"), []);
-      await engine.enter("r", presence({ ...ALICE, person: "guest:x" }, "x1", "alive"));
-      const left = (await listener.count(6)).filter(({ type }) => type === "left");
-      assertEquals(left, lost.map((presence) => ({ type: "left", presence })));
-      await engine.leave("r", "a1");
-      lab.time += LEASE_MS - 1000;
-      await engine.renew("alive");
-      assertEquals((await engine.present("r")).length, 2);
-      assertEquals(listener.news.length, 6);
+      const changes = (await listener.count(8)).filter(isPresenceChange);
+      const positions = changes.map(({ position }) => position);
+      assertEquals(positions, [...new Set(positions)].toSorted((a, b) => a - b));
+      const heard = changes.filter(({ type }) => type === "entered");
+      assertEquals(entered, heard.map(({ position }) => position));
+    });
+
+    it("does not end with a lease that its own instance renews too late", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      await engine.bus.enter("r", first);
+      lab.time += 10 * LEASE_MS;
+      await engine.bus.renew();
+      assertEquals(await engine.bus.present("r"), [first]);
     });
 
     it("is no part of another life of the engine", async () => {
       await using lab = await Lab.open(create);
-      await lab.engine.enter("r", first);
-      await lab.engine.leave("r", first.connection);
+      await lab.engine.bus.enter("r", first);
+      lab.engine.bus.leave("r", first.connection);
       await lab.reopen();
-      assertEquals(await lab.engine.present("r"), []);
-      await lab.engine.enter("r", presence({ ...ALICE, person: "guest:x" }, "x1"));
+      assertEquals(await lab.engine.bus.present("r"), []);
+      await lab.engine.bus.enter("r", presence({ ...ALICE, person: "guest:x" }, "x1"));
+    });
+  });
+}
+
+function testAccounts(name: string, create: CreateStore): void {
+  describe(`${name}: an account`, () => {
+    it("is added once for each key, which everyone hears", async () => {
+      await using lab = await Lab.open(create);
+      const { accounts } = lab.engine;
+      using listener = await Listener.open(lab.engine, EVERYWHERE);
+      assertEquals(await accounts.account("alice"), undefined);
+      const added = await Promise.all([
+        accounts.addAccount(account("alice")),
+        accounts.addAccount({ ...account("alice"), passwordHash: "another" }),
+        accounts.addAccount(account("bob")),
+      ]);
+      assertEquals(added, [true, false, true]);
+      assertEquals(await listener.count(2), [
+        { type: "registered", key: "alice" },
+        { type: "registered", key: "bob" },
+      ]);
+      if (lab.isLasting) await lab.reopen();
+      const found = await lab.engine.accounts.account("alice");
+      assertEquals(found, account("alice"));
+      assertEquals(await lab.engine.accounts.addAccount(account("alice")), false);
+    });
+  });
+
+  describe(`${name}: a token`, () => {
+    it("is found until it ends, which everyone hears", async () => {
+      await using lab = await Lab.open(create);
+      using listener = await Listener.open(lab.engine, EVERYWHERE);
+      const [one, two] = [token("one", lab.time + 1000), token("two", lab.time + 2000)];
+      const { accounts } = lab.engine;
+      for (const each of [one, two]) await accounts.addToken(each);
+      assertEquals(await accounts.token("one"), one);
+      assertEquals(await accounts.token("three"), undefined);
+      await accounts.endToken("one");
+      assertEquals(await listener.count(1), [{ type: "token_ended", hash: "one" }]);
+      if (lab.isLasting) await lab.reopen();
+      assertEquals(await lab.engine.accounts.token("one"), undefined);
+      assertEquals(await lab.engine.accounts.token("two"), two);
+    });
+
+    it("is dropped when it has expired and another one is added, and not before", async () => {
+      await using lab = await Lab.open(create);
+      const { accounts } = lab.engine;
+      const now = lab.time + 1000;
+      const known = async () => {
+        const found = await Promise.all(["a", "b", "c", "d"].map((hash) => accounts.token(hash)));
+        return found.flatMap((each) => each?.hash ?? []).join("");
+      };
+      await accounts.addToken(token("a", now - 1));
+      await accounts.addToken(token("b", now));
+      await accounts.addToken(token("c", now + 1));
+      assertEquals(await known(), "abc");
+      lab.time = now;
+      assertEquals(await known(), "abc");
+      await accounts.addToken(token("d", now + 1000));
+      assertEquals(await known(), "cd");
+    });
+  });
+}
+
+function testRoomSettings(name: string, create: CreateStore): void {
+  const bans = [{ key: "carol", person: "guest:c" }];
+
+  describe(`${name}: a room's settings`, () => {
+    it("are stored, counted for their owner, and heard by the room", async () => {
+      await using lab = await Lab.open(create);
+      const { roomSettings } = lab.engine;
+      using listener = await Listener.open(lab.engine, "r");
+      assertEquals(await roomSettings.settings("r"), DEFAULT_SETTINGS);
+      const wanted = { owner: "alice", isPrivate: true, members: ["bob"], bans, version: 0 };
+      assert(await roomSettings.setSettings("r", wanted));
+      const stored: RoomSettings = { ...wanted, version: 1 };
+      assertEquals(await roomSettings.settings("s"), DEFAULT_SETTINGS);
+      assertEquals(await listener.count(1), [{ type: "settings", settings: stored }]);
+      assert(await roomSettings.setSettings("s", { ...DEFAULT_SETTINGS, owner: "alice" }));
+      assertEquals(await roomSettings.countOwned("alice"), 2);
+      assertEquals(await roomSettings.countOwned("bob"), 0);
+      if (lab.isLasting) await lab.reopen();
+      const next = lab.engine.roomSettings;
+      assertEquals(await next.settings("r"), stored);
+      const free = { ...stored, owner: undefined, members: [] };
+      assert(await next.setSettings("r", free));
+      assertEquals(await next.settings("r"), { ...free, version: 2 });
+      assertEquals(await next.countOwned("alice"), 1);
+    });
+
+    it("change for one of two who change the same version at once", async () => {
+      await using lab = await Lab.open(create);
+      const { roomSettings } = lab.engine;
+      using listener = await Listener.open(lab.engine, "r");
+      const before = await roomSettings.settings("r");
+      const [first, second] = [{ ...before, bans }, { ...before, isPrivate: true }];
+      const results = await Promise.all([
+        roomSettings.setSettings("r", first),
+        roomSettings.setSettings("r", second),
+      ]);
+      assertEquals(results, [true, false]);
+      const stored = { ...first, version: 1 };
+      assertEquals(await roomSettings.settings("r"), stored);
+      assertEquals(await roomSettings.setSettings("r", second), false);
+      assertEquals(await roomSettings.setSettings("r", { ...second, version: 2 }), false);
+      assert(await roomSettings.setSettings("r", { ...stored, isPrivate: true }));
+      assertEquals(await listener.count(2), [
+        { type: "settings", settings: stored },
+        { type: "settings", settings: { ...stored, isPrivate: true, version: 2 } },
+      ]);
+    });
+  });
+}
+
+/** Tests of several instances of one chat, on the stores that can be shared. */
+function testInstances(name: string, create: CreateStore): void {
+  type Test = (one: Engine, two: Engine, lab: Lab) => Promise<void>;
+  /** A test with two engines on one store. */
+  const itShares = (title: string, test: Test) =>
+    it(title, async () => {
+      await using lab = await Lab.open(create);
+      if (lab.isShared) await test(lab.engine, await lab.openAnother(), lab);
+    });
+
+  describe(`${name}: two instances`, () => {
+    itShares("have one log, and hear each other's events in one order", async (one, two) => {
+      using ones = await Listener.open(one, "r");
+      using twos = await Listener.open(two, "r");
+      const [first] = await say(one, "r", 1);
+      await editMessage(two, "r", { ...change(ALICE, first!.id), content: "new" });
+      await Promise.all(upTo(20).map((n) => say(n % 2 === 0 ? one : two, "r", 3)));
+      await one.log.whisper("r", privateDraft(ALICE, BOB, "psst"));
+      await two.bus.publish("r", { type: "kicked", key: "carol", reason: undefined });
+      assertEquals(await ones.count(64), await twos.count(64));
+      assertEquals(numbers(ones.logged), upTo(62));
+      assertEquals(await one.log.events("r", 0, ALL), await two.log.events("r", 0, ALL));
+      assertEquals(await one.log.state("r"), await two.log.state("r"));
+      assertEquals((await two.log.inbox("r", BOB.person, 0, ALL)).length, 1);
+    });
+
+    itShares("recognize a ref that the other one stored", async (one, two) => {
+      const { event } = await one.log.append("r", draft(ALICE, "once", "ref"));
+      const again = await two.log.append("r", draft(ALICE, "twice", "ref"));
+      assertEquals(again, { event, isDuplicate: true });
+    });
+
+    itShares("have one list of presences, and one person for each name", async (one, two) => {
+      const [alice, bob] = [presence(ALICE, "a1"), presence(BOB, "b1")];
+      using listener = await Listener.open(two, "r");
+      const positions = [await one.bus.enter("r", alice), await two.bus.enter("r", bob)];
+      assert(positions[0]! < positions[1]!);
+      assertEquals(await one.bus.present("r"), [alice, bob]);
+      assertEquals(await two.bus.present("r"), [alice, bob]);
+      const stranger = presence({ ...ALICE, person: "guest:x" }, "x1");
+      await assertRefused(() => two.bus.enter("r", stranger), "name_in_use");
+      // An instance ends its own presences only.
+      two.bus.leave("r", "a1");
+      assertEquals(await two.bus.present("r"), [alice, bob]);
+      one.bus.leave("r", "a1");
+      const changes = (await listener.count(3)).filter(isPresenceChange);
+      assertEquals(changes.map(({ position }) => position).slice(0, 2), positions);
+      await two.bus.enter("r", stranger);
+    });
+
+    itShares("change a room's settings one after the other", async (one, two) => {
+      using listener = await Listener.open(one, "r");
+      const before = await one.roomSettings.settings("r");
+      const results = await Promise.all([
+        one.roomSettings.setSettings("r", { ...before, isPrivate: true }),
+        two.roomSettings.setSettings("r", { ...before, owner: "alice" }),
+      ]);
+      assertEquals(results.toSorted(), [false, true]);
+      const stored = await one.roomSettings.settings("r");
+      assertEquals(await two.roomSettings.settings("r"), stored);
+      assertEquals(await listener.count(1), [{ type: "settings", settings: stored }]);
+    });
+
+    itShares("have the same accounts and tokens", async (one, two, lab) => {
+      using listener = await Listener.open(one, EVERYWHERE);
+      assert(await one.accounts.addAccount(account("alice")));
+      assertEquals(await two.accounts.addAccount(account("alice")), false);
+      await one.accounts.addToken(token("one", lab.time + 1000));
+      await two.accounts.endToken("one");
+      assertEquals(await one.accounts.token("one"), undefined);
+      assertEquals(await listener.count(2), [
+        { type: "registered", key: "alice" },
+        { type: "token_ended", hash: "one" },
+      ]);
+    });
+
+    itShares("go on alone when one of them closes, which ends its presences", async (one, two) => {
+      using ones = await Listener.open(one, "r");
+      using twos = await Listener.open(two, "r");
+      const [alice, bob] = [presence(ALICE, "a1"), presence(BOB, "b1")];
+      await one.bus.enter("r", alice);
+      await two.bus.enter("r", bob);
+      await ones.count(2);
+      await one.close();
+      assertEquals((await twos.count(3)).map(toPresenceChange).at(-1), ["left", alice]);
+      assertEquals(await two.bus.present("r"), [bob]);
+      await assertRefused(() => one.log.append("r", draft(ALICE, "late")), "unavailable");
+      assertEquals(numbers(await say(two, "r", 1)), [1]);
+      await twos.seq(1);
+      await two.bus.enter("r", presence({ ...ALICE, person: "guest:x" }, "x1"));
+      assertEquals(ones.heard.length, 2);
+    });
+  });
+
+  describe(`${name}: presence`, () => {
+    itShares("lasts as long as its instance says that it is alive", async (alive, dead, lab) => {
+      using listener = await Listener.open(alive, "r");
+      const lost = [presence(ALICE, "a1"), presence(ALICE, "a2")];
+      const lostElsewhere = presence(CAROL, "c1");
+      const staying = presence(BOB, "b1");
+      for (const one of lost) await dead.bus.enter("r", one);
+      await alive.bus.enter("r", staying);
+      await dead.bus.enter("s", lostElsewhere);
+      await dead.bus.renew();
+      for (let i = 0; i < 3; i++) {
+        lab.time += LEASE_MS - 1000;
+        await alive.bus.renew();
+        await dead.bus.renew();
+      }
+      assertEquals((await alive.bus.present("r")).length, 3);
+      lab.time += LEASE_MS - 1000;
+      await alive.bus.renew();
+      assertEquals((await alive.bus.present("r")).length, 3);
+      lab.time += 2000;
+      await alive.bus.renew();
+      await alive.bus.renew();
+      assertEquals(await alive.bus.present("r"), [staying]);
+      assertEquals(await alive.bus.present("s"), []);
+      await alive.bus.enter("r", presence({ ...ALICE, person: "guest:x" }, "x1"));
+      const left = (await listener.count(6)).filter(({ type }) => type === "left");
+      assertEquals(left.map(toPresenceChange), lost.map((presence) => ["left", presence]));
+      dead.bus.leave("r", "a1");
+      lab.time += LEASE_MS - 1000;
+      await alive.bus.renew();
+      assertEquals((await alive.bus.present("r")).length, 2);
+      assertEquals(listener.heard.length, 6);
+    });
+
+    itShares("can be entered again by an instance that renews too late", async (one, two, lab) => {
+      const alice = presence(ALICE, "a1");
+      await one.bus.enter("r", alice);
+      using listener = await Listener.open(one, "r");
+      lab.time += LEASE_MS + 1;
+      await two.bus.renew();
+      assertEquals((await listener.count(1)).map(toPresenceChange), [["left", alice]]);
+      await one.bus.renew();
+      await one.bus.enter("r", alice);
+      lab.time += LEASE_MS;
+      await two.bus.renew();
+      assertEquals(await two.bus.present("r"), [alice]);
     });
   });
 }
@@ -1033,7 +1321,7 @@ function testClosing(name: string, create: CreateStore): void {
       await using lab = await Lab.open(create);
       const { engine } = lab;
       const [message] = await say(engine, "r", 1);
-      await engine.enter("r", presence(ALICE, "a1"));
+      await engine.bus.enter("r", presence(ALICE, "a1"));
       await engine.close();
       await engine.close();
       const typing: EngineEvent = {
@@ -1043,21 +1331,31 @@ function testClosing(name: string, create: CreateStore): void {
         origin: "c",
       };
       const calls: Record<string, () => Promise<unknown>> = {
-        append: () => engine.append("r", draft(ALICE, "late")),
-        edit: () => engine.edit("r", { ...change(ALICE, message!.id), content: "late" }),
-        delete: () => engine.delete("r", change(ALICE, message!.id)),
-        whisper: () => engine.whisper("r", privateDraft(ALICE, BOB, "late")),
-        state: () => engine.state("r"),
-        log: () => engine.log("r", 0, 1),
-        messages: () => engine.messages("r", { limit: 1 }),
-        inbox: () => engine.inbox("r", ALICE.person, 0, 1),
-        inboxSeq: () => engine.inboxSeq("r", ALICE.person),
-        publish: () => engine.publish("r", typing),
-        enter: () => engine.enter("r", presence(BOB, "b1")),
-        leave: () => engine.leave("r", "a1"),
-        present: () => engine.present("r"),
-        renew: () => engine.renew("one"),
+        append: () => engine.log.append("r", draft(ALICE, "late")),
+        edit: () => editMessage(engine, "r", { ...change(ALICE, message!.id), content: "late" }),
+        delete: () => deleteMessage(engine, "r", change(ALICE, message!.id)),
+        whisper: () => engine.log.whisper("r", privateDraft(ALICE, BOB, "late")),
+        state: () => engine.log.state("r"),
+        events: () => engine.log.events("r", 0, 1),
+        messages: () => engine.log.messages("r", { limit: 1 }),
+        inbox: () => engine.log.inbox("r", ALICE.person, 0, 1),
+        inboxSeq: () => engine.log.inboxSeq("r", ALICE.person),
+        publish: () => engine.bus.publish("r", typing),
+        enter: () => engine.bus.enter("r", presence(BOB, "b1")),
+        subscribe: () => engine.bus.subscribe("r", () => {}),
+        present: () => engine.bus.present("r"),
+        renew: () => engine.bus.renew(),
+        open: () => engine.open("r", { events: 1, messages: 1 }),
+        addAccount: () => engine.accounts.addAccount(account("late")),
+        account: () => engine.accounts.account("late"),
+        addToken: () => engine.accounts.addToken(token("late", Infinity)),
+        token: () => engine.accounts.token("late"),
+        endToken: () => engine.accounts.endToken("late"),
+        settings: () => engine.roomSettings.settings("r"),
+        setSettings: () => engine.roomSettings.setSettings("r", DEFAULT_SETTINGS),
+        countOwned: () => engine.roomSettings.countOwned("late"),
       };
+      engine.bus.leave("r", "a1");
       const answers: string[] = [];
       for (const [call, run] of Object.entries(calls)) {
         const answer = await run().then(() => "done", (error) => (error as ChatError).code);
@@ -1069,8 +1367,8 @@ function testClosing(name: string, create: CreateStore): void {
     it("rejects what is not stored by then, and what is stored is there afterwards", async () => {
       await using lab = await Lab.open(create);
       await say(lab.engine, "r", 3);
-      using listener = new Listener(lab.engine, "r");
-      const late = upTo(10).map((n) => lab.engine.append("r", draft(ALICE, `late ${n}`)));
+      using listener = await Listener.open(lab.engine, "r");
+      const late = upTo(10).map((n) => lab.engine.log.append("r", draft(ALICE, `late ${n}`)));
       const results = Promise.allSettled(late);
       await lab.engine.close();
       const stored: LogEvent[] = [];
@@ -1081,318 +1379,7 @@ function testClosing(name: string, create: CreateStore): void {
       assertEquals(listener.logged.slice(0, stored.length), stored);
       if (!lab.isLasting) return;
       await lab.reopen();
-      assertEquals(await lab.engine.log("r", 3, ALL), stored);
+      assertEquals(await lab.engine.log.events("r", 3, ALL), stored);
     });
-  });
-}
-
-/** What a room should hold, as simply as can be. */
-class RoomModel {
-  /** All that is kept, as it is now. */
-  events: LogEvent[] = [];
-  lastSeq = 0;
-  oldestSeq = 1;
-  /** Authors by message. */
-  readonly persons = new Map<string, string>();
-  /** Messages by sender and ref. */
-  readonly refs = new Map<string, string>();
-  readonly inboxes = new Map<string, InboxEntry[]>();
-  readonly privateRefs = new Map<string, PrivateMessage>();
-  /** What the room was told since the engine was opened. */
-  told: EngineEvent[] = [];
-
-  message(id: string | undefined): ChatEvent | undefined {
-    return this.events.find((event): event is ChatEvent =>
-      event.type === "chat" && event.id === id
-    );
-  }
-
-  inbox(person: string): InboxEntry[] {
-    const inbox = this.inboxes.get(person) ?? [];
-    this.inboxes.set(person, inbox);
-    return inbox;
-  }
-
-  /** Drops what the engine was free to drop. */
-  trim(oldestSeq: number): void {
-    this.oldestSeq = oldestSeq;
-    this.events = this.events.filter(({ seq }) => seq >= oldestSeq);
-  }
-}
-
-const MODEL_KEEP = 30;
-
-const STEPS = {
-  append: 30,
-  appendWithRef: 12,
-  repeat: 12,
-  edit: 12,
-  delete: 8,
-  whisper: 10,
-  repeatWhisper: 5,
-  atOnce: 5,
-  jump: 10,
-  reopen: 2,
-  kill: 2,
-};
-
-/** An engine and a model of it, which must never differ. */
-class Comparison {
-  readonly #lab: Lab;
-  readonly #random: Random;
-  readonly #rooms = new Map(["red", "green", "blue"].map((name) => [name, new RoomModel()]));
-  readonly #people = [ALICE, { ...ALICE, username: "Alice" }, BOB, CAROL];
-  #listeners = new Map<string, Listener>();
-  #refs = 0;
-  #texts = 0;
-
-  constructor(lab: Lab, random: Random) {
-    this.#lab = lab;
-    this.#random = random;
-    this.#listen();
-  }
-
-  async run(steps: number): Promise<void> {
-    for (let i = 0; i < steps; i++) {
-      const room = this.#random.pick([...this.#rooms.keys()]);
-      await this.#step(room, this.#rooms.get(room)!);
-      await this.#compare(room);
-    }
-    for (const room of this.#rooms.keys()) await this.#compare(room);
-    for (const listener of this.#listeners.values()) listener.stop();
-  }
-
-  async #step(room: string, model: RoomModel): Promise<void> {
-    const random = this.#random;
-    const author = random.pick(this.#people);
-    switch (random.weighted(STEPS)) {
-      case "append":
-        return await this.#append(room, model, draft(author, this.#text()));
-      case "appendWithRef":
-        return await this.#append(room, model, draft(author, this.#text(), `ref ${++this.#refs}`));
-      case "repeat":
-        if (model.refs.size === 0) return;
-        return await this.#repeat(room, model, random.pick([...model.refs.keys()]));
-      case "edit":
-        return await this.#change(room, model, author, this.#text());
-      case "delete":
-        return await this.#change(room, model, author, undefined);
-      case "whisper": {
-        const to = random.pick(this.#people.filter(({ person }) => person !== author.person));
-        const ref = random.percent(50) ? `ref ${++this.#refs}` : undefined;
-        return await this.#whisper(room, model, privateDraft(author, to, this.#text(), ref));
-      }
-      case "repeatWhisper":
-        if (model.privateRefs.size === 0) return;
-        return await this.#repeatWhisper(room, model, random.pick([...model.privateRefs.keys()]));
-      case "atOnce": {
-        const drafts = upTo(random.between(2, 40)).map(() => draft(author, this.#text()));
-        const receipts = await Promise.all(drafts.map((one) => this.#lab.engine.append(room, one)));
-        for (const [i, receipt] of receipts.entries()) {
-          this.#added(room, model, drafts[i]!, receipt);
-        }
-        return;
-      }
-      case "jump":
-        this.#lab.time += random.between(-5000, 8000);
-        return;
-      case "reopen":
-        return await this.#restart(() => this.#lab.reopen());
-      case "kill":
-        return await this.#restart(() => this.#lab.kill());
-    }
-  }
-
-  async #restart(restart: () => Promise<void>): Promise<void> {
-    if (!this.#lab.isLasting) return;
-    for (const name of this.#rooms.keys()) await this.#compareNews(name);
-    await restart();
-    this.#listen();
-  }
-
-  #listen(): void {
-    for (const listener of this.#listeners.values()) listener.stop();
-    for (const [room, model] of this.#rooms) {
-      this.#listeners.set(room, new Listener(this.#lab.engine, room));
-      model.told = [];
-    }
-  }
-
-  #text(): string {
-    return `text ${++this.#texts}`;
-  }
-
-  /** Takes note of an event that must be the log's next. */
-  #next(model: RoomModel, event: LogEvent, origin: string): void {
-    assertEquals(event.seq, ++model.lastSeq);
-    const now = new Date(this.#lab.time).toISOString();
-    const last = model.events.at(-1)?.timestamp ?? now;
-    assert(event.timestamp >= now && event.timestamp >= last, "Time goes backwards.");
-    model.events.push(event);
-    model.told.push({ type: "logged", event, origin });
-  }
-
-  async #append(room: string, model: RoomModel, one: Draft): Promise<void> {
-    this.#added(room, model, one, await this.#lab.engine.append(room, one));
-  }
-
-  #added(room: string, model: RoomModel, one: Draft, receipt: Receipt<ChatEvent>): void {
-    const { event, isDuplicate } = receipt;
-    assertEquals(isDuplicate, false);
-    const { id, seq, timestamp } = event;
-    const { content, username, person, ref } = one;
-    assertEquals(event, { type: "chat", content, room, username, id, seq, timestamp });
-    assert(!model.persons.has(id), "An id was given twice.");
-    model.persons.set(id, person);
-    if (ref !== undefined) model.refs.set(`${nameKey(username)}/${ref}`, id);
-    this.#next(model, event, one.origin);
-  }
-
-  async #repeat(room: string, model: RoomModel, key: string): Promise<void> {
-    const [username, ref] = key.split("/") as [string, string];
-    const author = this.#people.find((one) => nameKey(one.username) === username)!;
-    const one = draft(author, this.#text(), ref);
-    const message = model.message(model.refs.get(key));
-    const receipt = await this.#lab.engine.append(room, one);
-    if (message !== undefined) return assertEquals(receipt, { event: message, isDuplicate: true });
-    // Its message is no longer kept: it may be known or not, but not be a third thing.
-    if (receipt.isDuplicate) return assertEquals(receipt.event.id, model.refs.get(key)!);
-    this.#added(room, model, one, receipt);
-  }
-
-  async #change(room: string, model: RoomModel, author: Author, content?: string): Promise<void> {
-    const { engine } = this.#lab;
-    const random = this.#random;
-    const ids = [...model.persons.keys(), "no such id"];
-    // Mostly one of the newest, so that many are changed more than once, and mostly one's own.
-    const id = (random.percent(80) ? ids.at(-1 - random.below(8)) : undefined) ?? random.pick(ids);
-    const own = this.#people.find(({ person }) => person === model.persons.get(id));
-    const wish = change(random.percent(70) ? own ?? author : author, id);
-    const message = model.message(id);
-    const run = () => {
-      if (content === undefined) return engine.delete(room, wish);
-      return engine.edit(room, { ...wish, content });
-    };
-    if (message === undefined || message.deleted) return await assertRefused(run, "not_found");
-    if (model.persons.get(id) !== wish.person) return await assertRefused(run, "forbidden");
-    const { event } = await run();
-    const { type, username, seq, timestamp } = event;
-    const base = { room, username: message.username, id, seq, timestamp };
-    assertEquals(username, message.username);
-    if (content === undefined) {
-      assertEquals(event, { type: "message_deleted", content: "", ...base });
-      model.events = model.events.map((one) => this.#withoutText(one, id));
-    } else {
-      assertEquals([type, event.content], ["message_updated", content]);
-      const at = model.events.indexOf(message);
-      model.events[at] = { ...message, content, edited: true };
-    }
-    this.#next(model, event, wish.origin);
-  }
-
-  #withoutText(event: LogEvent, id: string): LogEvent {
-    if (event.id !== id) return event;
-    if (event.type !== "chat") return { ...event, content: "" };
-    const { edited: _, ...rest } = event;
-    return { ...rest, content: "", deleted: true };
-  }
-
-  async #whisper(
-    room: string,
-    model: RoomModel,
-    one: PrivateDraft & { to: Author },
-  ): Promise<void> {
-    const { event, isDuplicate } = await this.#lab.engine.whisper(room, one);
-    assertEquals(isDuplicate, false);
-    const { id, timestamp } = event;
-    const { content, username, person, to, ref, origin } = one;
-    const [mine, theirs] = [model.inbox(person), model.inbox(to.person)];
-    const message: PrivateMessage = {
-      id,
-      content,
-      timestamp,
-      from: { username, person },
-      to,
-      fromSeq: (mine.at(-1)?.inboxSeq ?? 0) + 1,
-      toSeq: (theirs.at(-1)?.inboxSeq ?? 0) + 1,
-    };
-    assertEquals(event, message);
-    mine.push({ inboxSeq: message.fromSeq, message });
-    theirs.push({ inboxSeq: message.toSeq, message });
-    if (ref !== undefined) model.privateRefs.set(`${person}/${nameKey(username)}/${ref}`, message);
-    model.told.push({ type: "private", message, origin });
-  }
-
-  async #repeatWhisper(room: string, model: RoomModel, key: string): Promise<void> {
-    const [person, username, ref] = key.split("/") as [string, string, string];
-    const first = model.privateRefs.get(key)!;
-    const one = privateDraft({ person, username }, first.to, this.#text(), ref);
-    const oldest = (await this.#lab.engine.inbox(room, person, 0, 1))[0]!.inboxSeq;
-    // What is no longer kept may be forgotten.
-    if (first.fromSeq < oldest) return;
-    const receipt = await this.#lab.engine.whisper(room, one);
-    assertEquals(receipt, { event: first, isDuplicate: true });
-  }
-
-  /** Looks at all of a room that can be seen from outside. */
-  async #compare(room: string): Promise<void> {
-    const model = this.#rooms.get(room)!;
-    const { engine } = this.#lab;
-    const { oldestSeq, lastSeq } = await engine.state(room);
-    assertEquals(lastSeq, model.lastSeq);
-    assert(oldestSeq >= model.oldestSeq, "What was dropped came back.");
-    const kept = lastSeq - oldestSeq + 1;
-    assert(kept >= Math.min(lastSeq, MODEL_KEEP), `${kept} of ${lastSeq} events are kept.`);
-    assert(kept <= MODEL_KEEP + SLACK, `${kept} events are kept.`);
-    model.trim(oldestSeq);
-    assertEquals(await engine.log(room, 0, ALL), model.events);
-
-    const limit = this.#random.between(0, 60);
-    const seq = this.#random.between(Math.max(0, oldestSeq - 5), lastSeq + 5);
-    const after = model.events.filter((event) => event.seq > seq);
-    assertEquals(
-      await engine.log(room, Math.max(seq, oldestSeq - 1), limit),
-      after.slice(0, limit),
-    );
-    const messages = model.events.filter((event): event is ChatEvent =>
-      event.type === "chat" && !event.deleted
-    );
-    const [older, newer] = [
-      messages.filter((event) => event.seq < seq),
-      messages.filter((event) => event.seq > seq),
-    ];
-    const newest = (events: ChatEvent[]) => events.slice(Math.max(0, events.length - limit));
-    assertEquals(await engine.messages(room, { limit }), newest(messages));
-    assertEquals(await engine.messages(room, { before: seq, limit }), newest(older));
-    assertEquals(await engine.messages(room, { after: seq, limit }), newer.slice(0, limit));
-
-    for (const { person } of [ALICE, BOB, CAROL]) await this.#compareInbox(room, model, person);
-    await this.#compareNews(room);
-  }
-
-  async #compareInbox(room: string, model: RoomModel, person: string): Promise<void> {
-    const { engine } = this.#lab;
-    const expected = model.inbox(person);
-    const last = expected.at(-1)?.inboxSeq ?? 0;
-    const found = await engine.inbox(room, person, 0, ALL);
-    assertEquals(await engine.inboxSeq(room, person), last);
-    assert(found.length >= Math.min(last, MODEL_KEEP) && found.length <= MODEL_KEEP + SLACK);
-    assertEquals(found, expected.slice(expected.length - found.length));
-  }
-
-  async #compareNews(room: string): Promise<void> {
-    const { told } = this.#rooms.get(room)!;
-    assertEquals(await this.#listeners.get(room)!.count(told.length), told);
-  }
-}
-
-function testAtRandom(name: string, create: CreateStore): void {
-  describe(`${name}: whatever is done to it`, () => {
-    for (const seed of seeds(3)) {
-      it(`does what the model does (SEED=${seed})`, async () => {
-        await using lab = await Lab.open(create, { keep: MODEL_KEEP });
-        await new Comparison(lab, new Random(seed)).run(400);
-      });
-    }
   });
 }

@@ -1,10 +1,11 @@
 /** A hub with fake peers, whose clock and whose turns of the event loop a test moves by hand. */
 
 import { setImmediate } from "node:timers";
-import { Hub, type HubLimits, type HubOptions } from "../../hub.ts";
+import { Hub, type HubLimits } from "../../hub.ts";
 import type { Peer } from "../../lib/delivery/outbox.ts";
-import type { Engine, EngineOptions } from "../../lib/engine/engine.ts";
+import type { Engine, EngineOptions, Log } from "../../lib/engine/engine.ts";
 import { MemoryEngine } from "../../lib/engine/memory.ts";
+import type { SqliteEngineOptions } from "../../lib/engine/sqlite.ts";
 import { createLogger } from "../../lib/logger.ts";
 import type { Identity } from "../../lib/people/accounts.ts";
 import type { Event } from "../../lib/protocol/events.ts";
@@ -64,13 +65,13 @@ export interface FakeHubOptions {
   /** Where the ids begin. @default 0 */
   firstId?: number;
   /** @default a {@linkcode MemoryEngine} */
-  open?: (options: EngineOptions & Pick<HubOptions, "defer">) => Engine;
+  open?: (options: EngineOptions & Pick<SqliteEngineOptions, "atCommit">) => Engine;
 }
 
 /** A hub whose clock and whose turns of the event loop the test moves by hand. */
 export function createHub(
   limits: Partial<HubLimits> = {},
-  changed: Partial<Engine> = {},
+  changed: { readonly log?: Partial<Log> } = {},
   { keep = 1000, firstId = 0, open = (options) => new MemoryEngine(options) }: FakeHubOptions = {},
 ) {
   let time = 0;
@@ -81,7 +82,8 @@ export function createHub(
   const newId = () => String(++id);
   const clock = () => time;
   const defer = (callback: () => void) => void deferred.push(callback);
-  const engine = Object.assign(open({ clock, newId, keep, leaseMs: 30_000, defer }), changed);
+  const engine = open({ clock, newId, keep, leaseMs: 30_000, atCommit: defer });
+  Object.assign(engine.log, changed.log);
   const hub = new Hub({
     engine,
     limits: {

@@ -1,0 +1,186 @@
+/**
+ * One instance of a chat that lives in one process: the part that is the same for every engine
+ * without a network.
+ *
+ * @module
+ */
+
+import { restarting } from "../errors.ts";
+import type { ChatEvent, LogEvent } from "../protocol/events.ts";
+import type {
+  Bus,
+  EngineEvent,
+  InboxEntry,
+  Log,
+  LogState,
+  MessageRange,
+  OpenRoom,
+  Presence,
+  RoomSettings,
+  Subscriber,
+  Wanted,
+} from "./engine.ts";
+import type { LocalBus } from "./local_bus.ts";
+
+/** The reading half of a {@linkcode Log}, without waiting. */
+export interface LogReader {
+  state(room: string): LogState;
+  events(room: string, after: number, limit: number): LogEvent[];
+  messages(room: string, range: MessageRange): ChatEvent[];
+  inbox(room: string, person: string, after: number, limit: number): InboxEntry[];
+  inboxSeq(room: string, person: string): number;
+}
+
+/** Reads the settings of a room, without waiting. */
+export interface SettingsReader {
+  settings(room: string): RoomSettings;
+}
+
+/** What {@linkcode LocalInstance} needs. */
+export interface LocalInstanceOptions {
+  /** Names the instance on the bus. Unique for ever. */
+  readonly name: string;
+  readonly bus: LocalBus;
+  readonly log: LogReader;
+  readonly settings: SettingsReader;
+}
+
+/** One instance's subscriptions, presences and open rooms, until it closes. */
+export class LocalInstance implements Bus {
+  readonly #options: LocalInstanceOptions;
+  /** Functions that each end one subscription. */
+  readonly #subscriptions = new Set<() => void>();
+  #isClosed = false;
+
+  constructor(options: LocalInstanceOptions) {
+    this.#options = options;
+  }
+
+  /** Whether the instance has ended. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Acts at once. An error is a rejection, and so is every call after the end. */
+  attempt<T>(act: () => T): Promise<T> {
+    if (this.#isClosed) return Promise.reject(restarting());
+    try {
+      return Promise.resolve(act());
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  subscribe(room: string, subscriber: Subscriber): Promise<() => void> {
+    return this.attempt(() => this.#subscribe(room, subscriber));
+  }
+
+  publish(room: string, event: EngineEvent): Promise<void> {
+    return this.attempt(() => this.#options.bus.publish(room, event));
+  }
+
+  enter(room: string, presence: Presence): Promise<number> {
+    const { bus, name } = this.#options;
+    return this.attempt(() => bus.enter(name, room, presence));
+  }
+
+  leave(room: string, connection: string): void {
+    const { bus, name } = this.#options;
+    if (!this.#isClosed) bus.leave(name, room, connection);
+  }
+
+  present(room: string): Promise<Presence[]> {
+    return this.attempt(() => this.#options.bus.present(room));
+  }
+
+  renew(): Promise<void> {
+    return this.attempt(() => this.#options.bus.renew(this.#options.name));
+  }
+
+  /** The reading half of the instance's {@linkcode Log}. */
+  reads(): Pick<Log, keyof LogReader> {
+    const { log } = this.#options;
+    return {
+      state: (room) => this.attempt(() => log.state(room)),
+      events: (room, after, limit) => this.attempt(() => log.events(room, after, limit)),
+      messages: (room, range) => this.attempt(() => log.messages(room, range)),
+      inbox: (room, person, after, limit) =>
+        this.attempt(() => log.inbox(room, person, after, limit)),
+      inboxSeq: (room, person) => this.attempt(() => log.inboxSeq(room, person)),
+    };
+  }
+
+  /** Opens a room, as `Engine.open` says. */
+  async open(room: string, wanted: Wanted): Promise<OpenRoom> {
+    // A subscriber may call this while other events of its turn are stored, but not heard yet. When
+    // a microtask runs, all of them have been heard.
+    await undefined;
+    return await this.attempt(() => this.#open(room, wanted));
+  }
+
+  /** Ends the subscriptions and presences of the instance. Every later call is rejected. */
+  close(): void {
+    this.#isClosed = true;
+    for (const end of this.#subscriptions) end();
+    this.#options.bus.end(this.#options.name);
+  }
+
+  #open(room: string, wanted: Wanted): OpenRoom {
+    const { bus, log, settings } = this.#options;
+    const early = new EarlyEvents();
+    // A room with a subscriber keeps its numbers, so this comes first.
+    const end = this.#subscribe(room, (event) => early.hear(event));
+    try {
+      const state = log.state(room);
+      const after = Math.max(0, state.lastSeq - wanted.events);
+      return {
+        state,
+        events: log.events(room, after, wanted.events),
+        messages: log.messages(room, { limit: wanted.messages }),
+        settings: settings.settings(room),
+        present: bus.present(room),
+        position: bus.position,
+        listen: (subscriber) => early.handOver(subscriber),
+        close: () => {
+          end();
+          early.drop();
+        },
+      };
+    } catch (error) {
+      end();
+      throw error;
+    }
+  }
+
+  #subscribe(room: string, subscriber: Subscriber): () => void {
+    // The bus knows a subscriber by its identity, and one may subscribe twice.
+    const stop = this.#options.bus.subscribe(room, (event) => subscriber(event));
+    const end = () => {
+      this.#subscriptions.delete(end);
+      stop();
+    };
+    this.#subscriptions.add(end);
+    return end;
+  }
+}
+
+/** Keeps the events of a room until a subscriber takes them over. */
+class EarlyEvents {
+  #events: EngineEvent[] = [];
+  #subscriber: Subscriber | undefined;
+
+  hear(event: EngineEvent): void {
+    if (this.#subscriber === undefined) this.#events.push(event);
+    else this.#subscriber(event);
+  }
+
+  handOver(subscriber: Subscriber): void {
+    // An event that comes meanwhile queues behind the others.
+    while (this.#events.length > 0) subscriber(this.#events.shift()!);
+    this.#subscriber = subscriber;
+  }
+
+  drop(): void {
+    this.#events = [];
+  }
+}

@@ -1,0 +1,314 @@
+/**
+ * The logs of all rooms, in memory. Their size is bounded.
+ *
+ * @module
+ */
+
+import { nobodyWithName } from "../errors.ts";
+import { nameKey } from "../names.ts";
+import type { ChatEvent, LogEvent } from "../protocol/events.ts";
+import { applyChange, checkChange, isErasure, toLogEvent } from "./changes.ts";
+import type {
+  Change,
+  Draft,
+  EngineOptions,
+  InboxEntry,
+  LogState,
+  MessageRange,
+  PrivateDraft,
+  PrivateMessage,
+  Receipt,
+} from "./engine.ts";
+import type { LocalBus } from "./local_bus.ts";
+import type { LogReader } from "./local_instance.ts";
+import { type Place, toMessageId, toSeq, toTimestamp } from "./places.ts";
+import { refKey, Refs } from "./refs.ts";
+
+/** An event, and the facts that only the log knows about it. */
+interface Entry {
+  event: LogEvent;
+  /** The person who caused the event. */
+  readonly person: string;
+  /** The `seq` of each change of this message. */
+  changes: number[] | undefined;
+}
+
+/** The log of one room. */
+interface RoomLog {
+  readonly epoch: string;
+  /** Without a hole, up to `lastSeq`. */
+  readonly entries: Entry[];
+  lastSeq: number;
+  lastTime: number;
+  readonly refs: Refs;
+  /** By person. */
+  readonly inboxes: Map<string, Inbox>;
+  /** UTF-16 units of everything here. */
+  size: number;
+}
+
+/** The private messages of one person in one room. */
+interface Inbox {
+  readonly entries: InboxEntry[];
+  lastSeq: number;
+  /** The messages that the person sent, by `refKey`. */
+  readonly refs: Map<string, PrivateMessage>;
+}
+
+/** What {@linkcode MemoryLog} needs. */
+export interface MemoryLogOptions extends Pick<EngineOptions, "clock" | "newId" | "keep"> {
+  /**
+   * Maximum UTF-16 units kept in all rooms together. Beyond it, the rooms without a new message for
+   * the longest time lose their oldest events. @default 33554432
+   */
+  readonly maxSize?: number;
+}
+
+/** About what a room, an inbox or an event takes besides its text, in UTF-16 units. */
+const ENTRY_SIZE = 200;
+
+/** The logs of all rooms. A write is published before it returns. */
+export class MemoryLog implements LogReader {
+  readonly #options: MemoryLogOptions;
+  readonly #bus: LocalBus;
+  /** Least recently written first. */
+  readonly #logs = new Map<string, RoomLog>();
+  #size = 0;
+
+  constructor(options: MemoryLogOptions, bus: LocalBus) {
+    this.#options = options;
+    this.#bus = bus;
+  }
+
+  /** Adds a message, or finds the one that it repeats. */
+  append(room: string, draft: Draft): Receipt<ChatEvent> {
+    const log = this.#toWrite(room);
+    const { content, username, person, ref, origin } = draft;
+    const author = nameKey(username);
+    const first = ref === undefined ? undefined : entryAt(log, log.refs.get(author, ref));
+    if (first !== undefined) return { event: first.event as ChatEvent, isDuplicate: true };
+    const { seq, timestamp } = this.#place(log);
+    const id = toMessageId(log.epoch, seq);
+    const event: ChatEvent = { type: "chat", content, room, username, id, seq, timestamp };
+    this.#add(log, { event, person, changes: undefined });
+    if (ref !== undefined) log.refs.add(author, ref, seq);
+    this.#bus.publish(room, { type: "logged", event, origin });
+    return { event, isDuplicate: false };
+  }
+
+  /**
+   * Changes a message, and adds the change.
+   *
+   * @throws {ChatError} `not_found` or `forbidden`
+   */
+  change(room: string, change: Change): Receipt<LogEvent> {
+    const log = this.#toWrite(room);
+    const entry = entryAt(log, toSeq(log.epoch, change.id));
+    const message = checkChange(entry, change);
+    const { changes = [] } = entry!;
+    const event = toLogEvent(message, change, this.#place(log));
+    this.#add(log, { event, person: change.person, changes: undefined });
+    // To make room for the change, the log may have dropped what it alters.
+    for (const seq of isErasure(event) ? [message.seq, ...changes] : [message.seq]) {
+      this.#apply(log, entryAt(log, seq), event);
+    }
+    entry!.changes = [...changes, event.seq];
+    this.#bus.publish(room, { type: "logged", event, origin: change.origin });
+    return { event, isDuplicate: false };
+  }
+
+  /**
+   * Adds a private message for its two people, or finds the one that it repeats.
+   *
+   * @throws {ChatError} `not_found`
+   */
+  whisper(room: string, draft: PrivateDraft): Receipt<PrivateMessage> {
+    const log = this.#toWrite(room);
+    const { content, username, person, to, origin } = draft;
+    const from = this.#inboxOf(log, person);
+    const key = draft.ref === undefined ? undefined : refKey(nameKey(username), draft.ref);
+    const first = key === undefined ? undefined : from.refs.get(key);
+    if (first !== undefined) return { event: first, isDuplicate: true };
+    if (to === undefined) throw nobodyWithName();
+    const receiver = this.#inboxOf(log, to.person);
+    const message: PrivateMessage = {
+      id: this.#options.newId(),
+      content,
+      timestamp: this.#time(log),
+      from: { username, person },
+      to,
+      fromSeq: ++from.lastSeq,
+      toSeq: ++receiver.lastSeq,
+    };
+    this.#addPrivate(log, from, { inboxSeq: message.fromSeq, message });
+    this.#addPrivate(log, receiver, { inboxSeq: message.toSeq, message });
+    if (key !== undefined) from.refs.set(key, message);
+    this.#bus.publish(room, { type: "private", message, origin });
+    return { event: message, isDuplicate: false };
+  }
+
+  state(room: string): LogState {
+    const { epoch, entries, lastSeq } = this.#log(room);
+    return { epoch, oldestSeq: lastSeq - entries.length + 1, lastSeq };
+  }
+
+  events(room: string, after: number, limit: number): LogEvent[] {
+    const { entries, lastSeq } = this.#log(room);
+    const start = Math.max(0, after - (lastSeq - entries.length));
+    return entries.slice(start, start + limit).map(({ event }) => event);
+  }
+
+  messages(room: string, { before = Infinity, after, limit }: MessageRange): ChatEvent[] {
+    const { entries, lastSeq } = this.#log(room);
+    const indexOf = (seq: number) => seq - (lastSeq - entries.length + 1);
+    const first = Math.max(0, indexOf((after ?? 0) + 1));
+    const end = Math.min(entries.length, indexOf(before));
+    if (after !== undefined) return takeMessages(entries, first, end, 1, limit);
+    return takeMessages(entries, end - 1, first - 1, -1, limit).reverse();
+  }
+
+  inbox(room: string, person: string, after: number, limit: number): InboxEntry[] {
+    const entries = this.#log(room).inboxes.get(person)?.entries ?? [];
+    return entries.filter(({ inboxSeq }) => inboxSeq > after).slice(0, limit);
+  }
+
+  inboxSeq(room: string, person: string): number {
+    return this.#log(room).inboxes.get(person)?.lastSeq ?? 0;
+  }
+
+  /** The log of a room that is about to be written to. */
+  #toWrite(room: string): RoomLog {
+    const log = this.#log(room);
+    this.#logs.delete(room);
+    this.#logs.set(room, log);
+    return log;
+  }
+
+  /** The log of a room. Its epoch begins with the first call. */
+  #log(room: string): RoomLog {
+    let log = this.#logs.get(room);
+    if (log === undefined) {
+      log = {
+        epoch: this.#options.newId(),
+        entries: [],
+        lastSeq: 0,
+        lastTime: 0,
+        refs: new Refs(this.#options.keep),
+        inboxes: new Map(),
+        size: 0,
+      };
+      this.#logs.set(room, log);
+      this.#grow(log, ENTRY_SIZE);
+    }
+    return log;
+  }
+
+  #inboxOf(log: RoomLog, person: string): Inbox {
+    let inbox = log.inboxes.get(person);
+    if (inbox === undefined) {
+      inbox = { entries: [], lastSeq: 0, refs: new Map() };
+      log.inboxes.set(person, inbox);
+      this.#grow(log, ENTRY_SIZE);
+    }
+    return inbox;
+  }
+
+  /** The next place in a log, for an event that is added at once. */
+  #place(log: RoomLog): Place {
+    return { seq: log.lastSeq + 1, timestamp: this.#time(log) };
+  }
+
+  #time(log: RoomLog): string {
+    log.lastTime = Math.max(log.lastTime, this.#options.clock());
+    return toTimestamp(log.lastTime);
+  }
+
+  /** Adds an event, and drops what need not be kept. */
+  #add(log: RoomLog, entry: Entry): void {
+    this.#grow(log, ENTRY_SIZE + entry.event.content.length);
+    log.entries.push(entry);
+    log.lastSeq = entry.event.seq;
+    // Dropped in batches: an array that loses its first entry moves all others.
+    const { keep } = this.#options;
+    const { length } = log.entries;
+    if (length > keep + Math.max(16, keep / 8)) this.#trim(log, length - keep);
+  }
+
+  #addPrivate(log: RoomLog, inbox: Inbox, entry: InboxEntry): void {
+    this.#grow(log, ENTRY_SIZE + entry.message.content.length);
+    inbox.entries.push(entry);
+    if (inbox.entries.length > this.#options.keep) this.#trimInbox(log, inbox, 1);
+  }
+
+  #apply(log: RoomLog, entry: Entry | undefined, change: LogEvent): void {
+    if (entry === undefined) return;
+    const event = applyChange(entry.event, change);
+    this.#count(log, event.content.length - entry.event.content.length);
+    entry.event = event;
+  }
+
+  #trim(log: RoomLog, count: number): void {
+    for (const { event } of log.entries.splice(0, count)) {
+      this.#count(log, -ENTRY_SIZE - event.content.length);
+    }
+  }
+
+  #trimInbox(log: RoomLog, inbox: Inbox, count: number): void {
+    const gone = new Set(inbox.entries.splice(0, count).map(({ message }) => message));
+    for (const [key, message] of inbox.refs) if (gone.has(message)) inbox.refs.delete(key);
+    for (const { content } of gone) this.#count(log, -ENTRY_SIZE - content.length);
+  }
+
+  /** Counts what is about to be added, and drops as much of the oldest as the bound demands. */
+  #grow(log: RoomLog, size: number): void {
+    this.#count(log, size);
+    const { maxSize = 32 * 1024 * 1024 } = this.#options;
+    // Only now: the first key of a map that rooms have moved in is slow to find.
+    if (this.#size <= maxSize) return;
+    for (const [room, other] of this.#logs) {
+      if (this.#size <= maxSize) return;
+      if (other === log) continue;
+      this.#forgetHalf(other);
+      if (other.entries.length === 0 && !this.#bus.hasSubscribers(room)) {
+        this.#size -= other.size;
+        this.#logs.delete(room);
+      }
+    }
+    if (this.#size > maxSize) this.#forgetHalf(log);
+  }
+
+  /** Drops the older half of what a room holds. */
+  #forgetHalf(log: RoomLog): void {
+    this.#trim(log, Math.ceil(log.entries.length / 2));
+    log.refs.forgetBefore(log.lastSeq - log.entries.length + 1);
+    for (const inbox of log.inboxes.values()) {
+      this.#trimInbox(log, inbox, Math.ceil(inbox.entries.length / 2));
+    }
+  }
+
+  #count(log: RoomLog, size: number): void {
+    log.size += size;
+    this.#size += size;
+  }
+}
+
+/** The entry of a log with a `seq`, if it is still kept. */
+function entryAt({ entries, lastSeq }: RoomLog, seq = NaN): Entry | undefined {
+  return entries[entries.length - 1 - (lastSeq - seq)];
+}
+
+/** Up to `limit` messages that are not deleted, from one index towards another, which is left out. */
+function takeMessages(
+  entries: readonly Entry[],
+  from: number,
+  end: number,
+  step: 1 | -1,
+  limit: number,
+): ChatEvent[] {
+  const taken: ChatEvent[] = [];
+  for (let i = from; step * (end - i) > 0 && taken.length < limit; i += step) {
+    const { event } = entries[i]!;
+    if (event.type === "chat" && !event.deleted) taken.push(event);
+  }
+  return taken;
+}

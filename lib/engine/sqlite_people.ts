@@ -1,0 +1,127 @@
+/**
+ * Accounts, tokens and room settings, in SQLite.
+ *
+ * @module
+ */
+
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { Account, Token } from "../people/accounts.ts";
+import { DEFAULT_SETTINGS, type RoomSettings } from "./engine.ts";
+
+/** The tables. */
+export const PEOPLE_SCHEMA = `
+  CREATE TABLE accounts (
+    key TEXT PRIMARY KEY,
+    username TEXT NOT NULL,
+    password_hash TEXT NOT NULL
+  ) STRICT;
+
+  CREATE TABLE sessions (
+    hash TEXT PRIMARY KEY,
+    account TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX sessions_expiry ON sessions (expires_at);
+
+  CREATE TABLE settings (
+    room TEXT PRIMARY KEY,
+    owner TEXT,
+    -- RoomSettings, as JSON.
+    value TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX settings_owner ON settings (owner);
+`;
+
+/** Accounts and tokens. Writes belong into a transaction. */
+export class SqliteAccounts {
+  readonly #sql: ReturnType<typeof prepareAccounts>;
+
+  constructor(db: DatabaseSync) {
+    this.#sql = prepareAccounts(db);
+  }
+
+  /** Adds an account. False if there is one with this key. */
+  addAccount({ key, username, passwordHash }: Account): boolean {
+    return this.#sql.addAccount.run(key, username, passwordHash).changes !== 0;
+  }
+
+  /** The account with this key. */
+  account(key: string): Account | undefined {
+    const row = this.#sql.account.get(key) as Record<string, string> | undefined;
+    return row && { key, username: row.username!, passwordHash: row.password_hash! };
+  }
+
+  /** Adds a token, and drops the tokens that have expired by `now`. */
+  addToken({ hash, account, expiresAt }: Token, now: number): void {
+    this.#sql.dropExpired.run(now);
+    this.#sql.addToken.run(hash, account, expiresAt);
+  }
+
+  /** The token with this hash, expired or not. */
+  token(hash: string): Token | undefined {
+    const row = this.#sql.token.get(hash) as { account: string; expires_at: number } | undefined;
+    return row && { hash, account: row.account, expiresAt: row.expires_at };
+  }
+
+  /** Ends a token. */
+  endToken(hash: string): void {
+    this.#sql.endToken.run(hash);
+  }
+}
+
+/** The settings of rooms. Writes belong into a transaction. */
+export class SqliteSettings {
+  readonly #sql: ReturnType<typeof prepareSettings>;
+
+  constructor(db: DatabaseSync) {
+    this.#sql = prepareSettings(db);
+  }
+
+  /** The settings of a room; {@linkcode DEFAULT_SETTINGS} if nobody has changed them. */
+  settings(room: string): RoomSettings {
+    const row = this.#sql.settings.get(room) as { value: string } | undefined;
+    if (row === undefined) return DEFAULT_SETTINGS;
+    // The first release stored no version.
+    return { owner: undefined, version: 1, ...JSON.parse(row.value) };
+  }
+
+  /**
+   * Stores the next version of settings.
+   *
+   * @returns what is stored, or `undefined`, with nothing changed, if another change came first
+   */
+  setSettings(room: string, settings: RoomSettings): RoomSettings | undefined {
+    if (this.settings(room).version !== settings.version) return undefined;
+    const stored = { ...settings, version: settings.version + 1 };
+    this.#sql.setSettings.run(room, stored.owner ?? null, JSON.stringify(stored));
+    return stored;
+  }
+
+  /** The number of rooms that an account owns. */
+  countOwned(owner: string): number {
+    return (this.#sql.countOwned.get(owner) as { count: number }).count;
+  }
+}
+
+function prepareAccounts(db: DatabaseSync) {
+  const sql = (text: string): StatementSync => db.prepare(text);
+  return {
+    addAccount: sql(
+      "INSERT OR IGNORE INTO accounts (key, username, password_hash) VALUES (?, ?, ?)",
+    ),
+    account: sql("SELECT username, password_hash FROM accounts WHERE key = ?"),
+    addToken: sql("INSERT INTO sessions (hash, account, expires_at) VALUES (?, ?, ?)"),
+    token: sql("SELECT account, expires_at FROM sessions WHERE hash = ?"),
+    endToken: sql("DELETE FROM sessions WHERE hash = ?"),
+    dropExpired: sql("DELETE FROM sessions WHERE expires_at <= ?"),
+  };
+}
+
+function prepareSettings(db: DatabaseSync) {
+  const sql = (text: string): StatementSync => db.prepare(text);
+  return {
+    settings: sql("SELECT value FROM settings WHERE room = ?"),
+    setSettings: sql("INSERT OR REPLACE INTO settings (room, owner, value) VALUES (?, ?, ?)"),
+    countOwned: sql("SELECT count(*) AS count FROM settings WHERE owner = ?"),
+  };
+}
