@@ -7,7 +7,7 @@
  */
 
 import { setImmediate } from "node:timers";
-import { Hub, type HubOptions } from "./hub.ts";
+import { Hub } from "./hub.ts";
 import { type Config, ConfigError, readConfig } from "./lib/config.ts";
 import type { Engine } from "./lib/engine/engine.ts";
 import { MemoryEngine } from "./lib/engine/memory.ts";
@@ -17,18 +17,10 @@ import { Listener, type ListenerOptions } from "./lib/http/listener.ts";
 import { createLogger, type Logger } from "./lib/logger.ts";
 import { Accounts } from "./lib/people/accounts.ts";
 import { Passwords } from "./lib/people/passwords.ts";
-import {
-  createIds,
-  createTimers,
-  endOnSignal,
-  fail,
-  keepBuffersSmall,
-  surviveErrors,
-  within,
-} from "./lib/process.ts";
+import { endOnSignal, fail, keepBuffersSmall, surviveErrors } from "./lib/process.ts";
 import { CLOSE } from "./lib/protocol/codes.ts";
 import { RateLimiter } from "./lib/rate_limit.ts";
-import { createDefer } from "./lib/time.ts";
+import { createIds, Timers, Turn, within } from "./lib/time.ts";
 
 /** How long until the next sweep, in milliseconds. */
 const SWEEP_MS = 1000;
@@ -67,21 +59,22 @@ export interface Server {
 export async function start(config: Config, logger: Logger): Promise<Server> {
   const clock = () => performance.now();
   const newId = createIds();
-  const timers = createTimers();
+  const timers = new Timers();
   const { after } = timers;
+  const turn = new Turn(setImmediate);
 
-  const defer = createDefer(setImmediate);
-  const engine = await openEngine(config, { newId, defer });
+  const engine = await openEngine(config, newId, turn);
   const hub = new Hub({
     engine,
     limits: config.limits,
-    log: logger,
+    logger,
     clock,
     date: Date.now,
     newId,
-    defer,
+    turn,
     after,
   });
+  await hub.ready;
   const accounts = new Accounts({
     store: engine.accounts,
     // At least one thread stays free for everything else.
@@ -118,7 +111,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     logger.info("draining", { connections: connections.size });
     await within(CLOSE_WAIT_MS, hub.drain().then(() => connections.closeAll(CLOSE.restart)));
     await within(SHUTDOWN_WAIT_MS, listener.close());
-    timers.clear();
+    timers.cancelAll();
     await engine.close();
     logger.info("stopped", { connections: connections.size });
   };
@@ -128,13 +121,15 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
 /** Opens the store that the configuration names. A driver is loaded only when it is used. */
 async function openEngine(
   { database, historyKeep: keep }: Config,
-  { newId, defer }: Pick<HubOptions, "newId" | "defer">,
+  newId: () => string,
+  turn: Turn,
 ): Promise<Engine> {
   const options = { clock: Date.now, newId, keep, leaseMs: LEASE_MS };
   if (database.kind === "memory") return new MemoryEngine(options);
   const { SqliteEngine } = await import("./lib/engine/sqlite.ts");
   try {
-    return new SqliteEngine({ ...options, path: database.path, atCommit: defer });
+    const atCommit = (callback: () => void) => turn.commit(callback);
+    return new SqliteEngine({ ...options, path: database.path, atCommit });
   } catch (error) {
     throw new StartError(`open the database ${database.path}`, error);
   }

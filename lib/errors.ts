@@ -29,7 +29,7 @@ export interface ChatErrorOptions {
 
 /** An expected error, safe to show to a client. Every other error is logged and never sent. */
 export class ChatError extends Error {
-  override name = "ChatError";
+  override readonly name: string = "ChatError";
   /** The reason, for programs. */
   readonly code: ErrorCode;
   /** The `ref` of the refused command, if it had a valid one. */

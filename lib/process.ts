@@ -1,43 +1,10 @@
 /**
- * What a server needs of its process: ids, timers, and an end that no stray error and no signal
- * brings too early.
+ * What the server asks of its process: that no stray error ends it, and that a signal ends it well.
  *
  * @module
  */
 
-import { randomBytes } from "node:crypto";
 import { errorFields, type Logger } from "./logger.ts";
-
-/** Makes ids that are unique for ever: 96 random bits of this process, and a count. */
-export function createIds(): () => string {
-  const process = randomBytes(12).toString("base64url");
-  let count = 0;
-  return () => `${process}-${(++count).toString(36)}`;
-}
-
-/** Makes timers, all of which `clear` stops. */
-export function createTimers() {
-  const timers = new Set<ReturnType<typeof setTimeout>>();
-  const after = (ms: number, callback: () => void) => {
-    const timer = setTimeout(() => {
-      timers.delete(timer);
-      callback();
-    }, ms);
-    timers.add(timer);
-  };
-  return { after, clear: () => timers.forEach((timer) => clearTimeout(timer)) };
-}
-
-/** Waits for a promise, but no longer than `ms` milliseconds. */
-export async function within(ms: number, promise: Promise<unknown>): Promise<void> {
-  const { promise: timeout, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  try {
-    await Promise.race([promise, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
 
 /**
  * Keeps the runtime from holding, for each connection and for good, a buffer as large as the largest

@@ -1,60 +1,100 @@
 /**
- * The end of a turn of the event loop: when what came in during the turn is stored, and then told.
+ * Time: the two phases at the end of a turn, one timer for many, and ids that are unique for ever.
  *
  * @module
  */
 
+import { randomBytes } from "node:crypto";
+
 /**
- * Makes a way to put something off to the end of the present turn.
+ * The end of a turn of the event loop, in two phases.
  *
- * What is put off by something that was put off itself (the delivery, by the commit) is done in the
- * same turn, when those have been told who waited for it; and what that puts off, in the next turn.
- * So a message needs one turn of the event loop and not two, and its answer is delivered with it.
+ * First everything that came in during the turn is committed. Then, once every promise that the
+ * commit settled has been answered, everything is delivered. So one turn is one transaction and one
+ * frame for each member, and an ack leaves in the same frame as its message.
  *
- * @param atEnd calls back when the present turn ends
+ * It relies on Node's rule that microtasks run to their end between two `setImmediate` callbacks.
  */
-export function createDefer(
-  atEnd: (callback: () => void) => void,
-): (callback: () => void) => void {
-  let putOff: (() => void)[] | undefined;
-  const run = (callback: () => void) => {
-    const next: (() => void)[] = putOff = [];
+export class Turn {
+  readonly #atEnd: (callback: () => void) => void;
+  #commits: (() => void)[] = [];
+  #deliveries: (() => void)[] = [];
+  /** Whether the coming end of a turn still has its commit phase before it. */
+  #isCommitAhead = false;
+  /** How many delivery phases are ahead. */
+  #deliveriesAhead = 0;
+
+  /** @param atEnd calls back when the present turn ends, in order of the calls: `setImmediate` */
+  constructor(atEnd: (callback: () => void) => void) {
+    this.#atEnd = atEnd;
+  }
+
+  /** Runs a callback in the next commit phase. */
+  commit(callback: () => void): void {
+    this.#commits.push(callback);
+    if (!this.#isCommitAhead) this.#schedule();
+  }
+
+  /** Runs a callback in the next delivery phase. */
+  deliver(callback: () => void): void {
+    this.#deliveries.push(callback);
+    if (this.#deliveriesAhead === 0) this.#schedule();
+  }
+
+  #schedule(): void {
+    this.#isCommitAhead = true;
+    this.#deliveriesAhead++;
+    this.#atEnd(() => {
+      this.#isCommitAhead = false;
+      const commits = this.#commits;
+      this.#commits = [];
+      runAll(commits);
+    });
+    this.#atEnd(() => {
+      this.#deliveriesAhead--;
+      const deliveries = this.#deliveries;
+      this.#deliveries = [];
+      runAll(deliveries);
+    });
+  }
+}
+
+/** Runs every callback, though one throws; then throws what the first of those threw. */
+function runAll(callbacks: readonly (() => void)[]): void {
+  for (const [i, callback] of callbacks.entries()) {
     try {
       callback();
-    } finally {
-      putOff = undefined;
-      // Behind the reactions to what was resolved just now.
-      for (const one of next) queueMicrotask(one);
+    } catch (error) {
+      runAll(callbacks.slice(i + 1));
+      throw error;
     }
-  };
-  return (callback) => {
-    if (putOff === undefined) atEnd(() => run(callback));
-    else putOff.push(callback);
-  };
+  }
 }
 
-/** What {@linkcode Alarm} needs. */
+/** Calls back once, after this many milliseconds. */
+export type After = (ms: number, callback: () => void) => void;
+
+/** What an {@linkcode Alarm} needs. */
 export interface AlarmOptions {
-  /** The time in milliseconds. */
+  /** The time in milliseconds. It never goes backwards. */
   readonly clock: () => number;
-  /** Calls back once, after so many milliseconds. */
-  readonly after: (ms: number, callback: () => void) => void;
+  readonly after: After;
 }
 
-/** Rings when the earliest of those who wait is due. */
+/** One timer for many that wait: a timer for each would cost more than most of what they wait for. */
 export class Alarm {
   readonly #options: AlarmOptions;
   readonly #ring: () => void;
   /** When the timer goes off, in milliseconds. */
   #due = Infinity;
 
-  /** @param ring sees who is due, and calls {@linkcode Alarm.set} for the rest; it may ring early */
+  /** @param ring handles whatever is due and calls {@linkcode Alarm.set} for the rest; it may ring early */
   constructor(options: AlarmOptions, ring: () => void) {
     this.#options = options;
     this.#ring = ring;
   }
 
-  /** Sees to it that it rings when somebody is due. */
+  /** Rings at this time or before it. */
   set(due: number): void {
     if (due >= this.#due) return;
     this.#due = due;
@@ -63,4 +103,42 @@ export class Alarm {
       this.#ring();
     });
   }
+}
+
+/** Timers that can all be cancelled at once, so that none outlives the server. */
+export class Timers {
+  readonly #running = new Set<ReturnType<typeof setTimeout>>();
+
+  /** Calls back once, after this many milliseconds, unless everything is cancelled before. */
+  readonly after: After = (ms, callback) => {
+    const timer = setTimeout(() => {
+      this.#running.delete(timer);
+      callback();
+    }, ms);
+    this.#running.add(timer);
+  };
+
+  /** Cancels every timer that is running. */
+  cancelAll(): void {
+    for (const timer of this.#running) clearTimeout(timer);
+    this.#running.clear();
+  }
+}
+
+/** Waits for a promise, but no longer than `ms` milliseconds. */
+export async function within(ms: number, promise: Promise<unknown>): Promise<void> {
+  const { promise: timeout, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  try {
+    await Promise.race([promise, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Makes ids that are unique for ever: 96 random bits of this process, and a count. */
+export function createIds(): () => string {
+  const process = randomBytes(12).toString("base64url");
+  let count = 0;
+  return () => `${process}-${(++count).toString(36)}`;
 }

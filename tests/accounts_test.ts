@@ -420,16 +420,16 @@ describe("What happens while somebody is joining", () => {
       await gate.promise;
       return await open(room, wanted);
     };
-    const defer = (callback: () => void) => void setTimeout(callback);
+    const turn = { deliver: (callback: () => void) => void setTimeout(callback) };
     const after = () => {};
     const hub = new Hub({
       engine,
       limits,
-      log: logger,
+      logger,
       clock,
       date: Date.now,
       newId,
-      defer,
+      turn,
       after,
     });
     const passwords = new Passwords(1);

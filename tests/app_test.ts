@@ -19,8 +19,8 @@ function createTestApp(env: Record<string, string> = {}) {
   const clock = () => 0;
   const newId = () => crypto.randomUUID();
   const engine = new MemoryEngine({ clock, newId, keep: 50, leaseMs: 30_000 });
-  const later = { defer: () => {}, after: () => {} };
-  const hub = new Hub({ engine, limits, log: logger, clock, date: clock, newId, ...later });
+  const later = { turn: { deliver: () => {} }, after: () => {} };
+  const hub = new Hub({ engine, limits, logger, clock, date: clock, newId, ...later });
   const passwords = new Passwords(1);
   const accounts = new Accounts({
     store: engine.accounts,

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { type Closable, type ConnectionLimits, Connections } from "../lib/http/connections.ts";
 import { ChatError } from "../lib/errors.ts";
+import { type Closable, type ConnectionLimits, Connections } from "../lib/http/connections.ts";
 
 /** Connections without limits but these. */
 function createConnections(limits: Partial<ConnectionLimits> = {}): Connections {

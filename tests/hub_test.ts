@@ -1,10 +1,11 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { EMPTY_ROOM_MS, Hub, type HubLimits, TYPING_MS } from "../hub.ts";
+import { EMPTY_ROOM_MS, Hub, type HubLimits } from "../hub.ts";
 import type { EngineOptions } from "../lib/engine/engine.ts";
 import { MemoryEngine, MemoryStore } from "../lib/engine/memory.ts";
 import { ChatError } from "../lib/errors.ts";
 import type { Member } from "../lib/room/room.ts";
+import { TYPING_MS } from "../lib/room/roster.ts";
 import { createHub, FakePeer, guest } from "./support/fake_hub.ts";
 
 describe("Hub.join", () => {

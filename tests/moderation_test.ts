@@ -11,7 +11,7 @@ import { V1Client } from "./support/v1_client.ts";
 
 const ONLY_MODERATORS = "Only the room's owner or an admin may do this.";
 const PRIVATE = "This room is private. Ask its owner to let you in.";
-const BANNED = "You may not come into this room.";
+const BANNED = "You are banned from this room.";
 
 let server: TestServer;
 /** Tokens by name: an admin, and three like everybody else. */
@@ -123,7 +123,7 @@ describe("kick", () => {
     const room = await newOwnRoom();
     await using olga = await join(room, "olga");
     await using root = await join(room, "root");
-    const sentence = "The room's owner and you yourself cannot be removed.";
+    const sentence = "You cannot remove yourself or the owner.";
     for (const [who, username] of [[root, "olga"], [olga, "OLGA"], [root, "root"]] as const) {
       for (const ban of [false, true]) {
         assertError(await who.ask({ type: "kick", username, ban }), "forbidden", sentence);

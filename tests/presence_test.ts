@@ -4,7 +4,7 @@ import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import type { Format } from "../lib/protocol/encode.ts";
 import type { Event, PresenceEvent } from "../lib/protocol/events.ts";
-import { CROWD } from "../lib/room/room.ts";
+import { CROWD } from "../lib/room/roster.ts";
 import { createHub } from "./support/fake_hub.ts";
 
 const V1 = { format: "v1" } as const;

@@ -1,13 +1,12 @@
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { createIds, createTimers, within } from "../lib/process.ts";
 
 const MODULE = new URL("../lib/process.ts", import.meta.url).href;
 const LOGGER = new URL("../lib/logger.ts", import.meta.url).href;
 
 /** Starts a program that has all of the module's functions, and a logger. */
 function spawn(program: string, env: Record<string, string> = {}): Deno.ChildProcess {
-  const functions = "createTimers, endOnSignal, fail, keepBuffersSmall, surviveErrors, within";
+  const functions = "endOnSignal, fail, keepBuffersSmall, surviveErrors";
   const code = `
     import { ${functions} } from "${MODULE}";
     import { createLogger } from "${LOGGER}";
@@ -50,78 +49,6 @@ async function signal(
   const { code } = await child.status;
   return { code, lines };
 }
-
-describe("createIds", () => {
-  it("makes ids that are never the same, in one process and in two", () => {
-    const [first, second] = [createIds(), createIds()];
-    const ids = [...Array(100)].flatMap(() => [first(), second()]);
-    assertEquals(new Set(ids).size, 200);
-    for (const id of ids) assertMatch(id, /^[A-Za-z0-9_-]{16}-[0-9a-z]+$/);
-  });
-
-  it("makes ids short enough to name in a command", () => {
-    const newId = createIds();
-    for (let i = 0; i < 100_000; i++) newId();
-    assert(newId().length <= 24);
-  });
-});
-
-describe("createTimers", () => {
-  it("makes timers that ring once, after their time", async () => {
-    const { after } = createTimers();
-    const start = performance.now();
-    let rings = 0;
-    await new Promise<void>((resolve) =>
-      after(20, () => {
-        rings++;
-        resolve();
-      })
-    );
-    assert(performance.now() - start >= 19);
-    assertEquals(rings, 1);
-  });
-
-  it("clears those that have not rung", async () => {
-    const { after, clear } = createTimers();
-    let rings = 0;
-    for (const ms of [1, 5, 100_000]) after(ms, () => rings++);
-    clear();
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    assertEquals(rings, 0);
-  });
-});
-
-describe("within", () => {
-  it("waits for what comes in time", async () => {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    let isOver = false;
-    const waiting = within(100_000, promise).then(() => isOver = true);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    assertEquals(isOver, false);
-    resolve();
-    await waiting;
-  });
-
-  it("waits no longer than its time for what never comes", async () => {
-    const start = performance.now();
-    await within(20, new Promise(() => {}));
-    const took = performance.now() - start;
-    assert(took >= 19 && took < 5000, `${took}`);
-  });
-
-  it("fails as what it waits for fails", async () => {
-    await assertRejects(() => within(100_000, Promise.reject(new Error("no"))), Error, "no");
-  });
-
-  it("leaves no timer behind, which would keep the process alive", async () => {
-    const start = performance.now();
-    const { code } = await run(`
-      await within(20_000, Promise.resolve());
-      await within(20_000, Promise.reject(new Error("no"))).catch(() => {});`);
-    assertEquals(code, 0);
-    assert(performance.now() - start < 15_000);
-  });
-});
 
 describe("keepBuffersSmall", () => {
   const PROGRAM = 'keepBuffersSmall(); console.log(Deno.env.get("DENO_USE_WRITEV"));';

@@ -6,8 +6,8 @@ import { SqliteEngine } from "../lib/engine/sqlite.ts";
 import type { JoinRequest, Resume } from "../lib/http/rooms.ts";
 import { createSecret } from "../lib/people/secrets.ts";
 import { SUBPROTOCOL } from "../lib/protocol/encode.ts";
-import type { Event, WelcomeEvent } from "../lib/protocol/events.ts";
-import { TAIL } from "../lib/room/recent.ts";
+import type { ChatEvent, Event, LogEvent, WelcomeEvent } from "../lib/protocol/events.ts";
+import { MAX_RECENT_EVENTS as MAX, RecentEvents } from "../lib/room/recent.ts";
 import type { Member } from "../lib/room/room.ts";
 import { createHub, type FakeHubOptions, FakePeer, guest } from "./support/fake_hub.ts";
 import { Random, seeds } from "./support/random.ts";
@@ -207,7 +207,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       return { fake, steady, epoch, session: createSecret() };
     };
 
-    for (const missed of [0, 1, 63, 64, 65, TAIL - 1, TAIL, TAIL + 1, 2 * TAIL, 500]) {
+    for (const missed of [0, 1, 63, 64, 65, MAX - 1, MAX, MAX + 1, 2 * MAX, 500]) {
       it(`brings ${missed} missed events once and in order, then live ones`, async () => {
         const { fake, epoch, session } = await setUp(600);
         const after = 600 - missed;
@@ -274,7 +274,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
     });
 
     it("shows what was changed meanwhile as it is now, and never a deleted text", async () => {
-      for (const between of [0, 2 * TAIL]) {
+      for (const between of [0, 2 * MAX]) {
         const { fake, steady, epoch, session } = await setUp(10);
         const author = { username: "a", person: "p", origin: "" };
         const append = async (content: string) => {
@@ -307,7 +307,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
     });
 
     it("has no gap and no repeat, in whatever moment something is said meanwhile", async () => {
-      for (const missed of [3, TAIL + 40]) {
+      for (const missed of [3, MAX + 40]) {
         for (let moment = 0; moment < 40; moment++) {
           const { fake, epoch, session } = await setUp(200);
           const request: JoinRequest = {
@@ -934,4 +934,102 @@ describe("A client that is cut 100 times while three others talk", () => {
       }
     });
   }
+});
+
+const RECENT = { room: "r", username: "alice", timestamp: "2026-01-02T03:04:05.678Z" };
+
+function recentChat(seq: number, content = `text ${seq}`): ChatEvent {
+  return { type: "chat", content, ...RECENT, id: `e-${seq}`, seq };
+}
+
+function add(recent: RecentEvents, ...events: LogEvent[]): void {
+  for (const event of events) recent.add(event, JSON.stringify(event));
+}
+
+function chats(from: number, to: number, content?: string): ChatEvent[] {
+  return Array.from({ length: to - from + 1 }, (_, i) => recentChat(from + i, content));
+}
+
+/** The newest events, this many of them, or `undefined` if one of them is not at hand. */
+const last = (recent: RecentEvents, count: number) => recent.after(recent.lastSeq - count);
+
+const seqs = (recent: RecentEvents, count: number) =>
+  last(recent, count)?.map(({ event }) => (event as LogEvent).seq);
+
+describe("RecentEvents", () => {
+  it("has the newest events, at least as many as it must and not many more", () => {
+    const recent = new RecentEvents(10, 5, chats(1, 5));
+    for (let seq = 6; seq <= 1000; seq++) {
+      add(recent, recentChat(seq));
+      const count = Math.min(seq, MAX);
+      assertEquals(seqs(recent, count)?.at(0), seq - count + 1);
+      assertEquals(seqs(recent, count)?.at(-1), seq);
+      assertEquals(last(recent, MAX * 2), undefined);
+    }
+    assertEquals(last(recent, 0), []);
+  });
+
+  it("has fewer if they are long", () => {
+    const recent = new RecentEvents(10);
+    for (let seq = 1; seq <= 500; seq++) {
+      add(recent, recentChat(seq, "x".repeat(4000)));
+      const most = [...Array(MAX).keys()].findLast((count) => last(recent, count) !== undefined)!;
+      assert(most >= Math.min(seq, 15) && most <= 21, `${most} of ${seq}`);
+      assertEquals(seqs(recent, most)?.at(-1), seq);
+    }
+    add(recent, recentChat(501, "x".repeat(100_000)));
+    assertEquals(last(recent, 1), undefined);
+    add(recent, recentChat(502));
+    assertEquals(seqs(recent, 1), [502]);
+  });
+
+  it("gives the newest messages to those who join, as history", () => {
+    const recent = new RecentEvents(3, 2, [], [recentChat(1), recentChat(2)]);
+    const history = () => recent.history().map(({ event }) => event);
+    const again = (seq: number) => ({ ...recentChat(seq), history: true }) as const;
+    assertEquals(history(), [again(1), again(2)]);
+    add(recent, recentChat(3), recentChat(4));
+    assertEquals(history(), [again(2), again(3), again(4)]);
+    assertEquals(new RecentEvents(0, 0, [], []).history(), []);
+    const none = new RecentEvents(0);
+    add(none, recentChat(1), recentChat(2));
+    assertEquals(none.history(), []);
+  });
+
+  it("has messages as they are now", () => {
+    const recent = new RecentEvents(10);
+    // A text that looks like the id of another message is a text.
+    const quoted = recentChat(3, '"id":"e-1"');
+    add(recent, recentChat(1), recentChat(2), quoted);
+    const edit = { ...RECENT, type: "message_updated", content: "new", id: "e-1", seq: 4 } as const;
+    add(recent, edit);
+    const edited = { ...recentChat(1), content: "new", edited: true } as const;
+    const events = () => last(recent, 4)?.map(({ event }) => event);
+    assertEquals(events(), [edited, recentChat(2), quoted, edit]);
+    assertEquals(recent.history().map(({ event }) => (event as ChatEvent).content), [
+      "new",
+      "text 2",
+      '"id":"e-1"',
+    ]);
+
+    const wiped = { ...RECENT, type: "message_deleted", content: "", id: "e-1", seq: 5 } as const;
+    add(recent, wiped);
+    const deleted = { ...recentChat(1), content: "", deleted: true } as const;
+    assertEquals(last(recent, 5)?.map(({ event }) => event), [
+      deleted,
+      recentChat(2),
+      quoted,
+      { ...edit, content: "" },
+      wiped,
+    ]);
+    assertEquals(recent.history().map(({ event }) => (event as ChatEvent).id), ["e-2", "e-3"]);
+    for (
+      const { event, text } of last(recent, 5)!.map((one) => ({
+        event: one.event,
+        text: one.text("v1"),
+      }))
+    ) {
+      assertEquals(JSON.parse(text!), event);
+    }
+  });
 });

@@ -1,60 +1,194 @@
-import { assertEquals } from "@std/assert";
+/** Everything in lib/time.ts. */
+
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { setImmediate } from "node:timers";
-import { createDefer } from "../lib/time.ts";
+import { Alarm, createIds, Timers, Turn, within } from "../lib/time.ts";
 
-describe("createDefer", () => {
-  it("puts off to the end of the turn, and from there to behind those who waited", async () => {
-    const defer = createDefer(setImmediate);
+const nextTurn = () => new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)));
+
+describe("Turn", () => {
+  it("commits first, then delivers, when every promise that the commit settled is answered", async () => {
+    const turn = new Turn(setImmediate);
     const order: string[] = [];
     const stored = Promise.withResolvers<void>();
-    const done = Promise.withResolvers<void>();
-    stored.promise.then(() => order.push("who waited is told"));
-    defer(() => {
-      order.push("stored");
-      defer(() => {
-        order.push("delivered");
-        defer(() => {
-          order.push("next turn");
-          done.resolve();
-        });
-        setImmediate(() => order.push("another of the next turn"));
-      });
+    const answer = async () => {
+      await stored.promise;
+      for (let i = 0; i < 10; i++) await null;
+      order.push("answered");
+    };
+    answer();
+    turn.deliver(() => order.push("delivered"));
+    turn.commit(() => {
+      order.push("committed");
+      turn.deliver(() => order.push("delivered what the commit brought"));
       stored.resolve();
     });
     queueMicrotask(() => order.push("this turn"));
-    await done.promise;
+    await nextTurn();
     assertEquals(order, [
       "this turn",
-      "stored",
-      "who waited is told",
+      "committed",
+      "answered",
       "delivered",
-      "next turn",
+      "delivered what the commit brought",
     ]);
-    await new Promise((resolve) => setImmediate(resolve));
-    assertEquals(order.at(-1), "another of the next turn");
   });
 
-  it("does what was put off, whatever else fails", async () => {
+  it("leaves to the next turn what comes while it commits or delivers, and loses none of it", async () => {
+    const turn = new Turn(setImmediate);
+    const order: string[] = [];
+    turn.commit(() => {
+      order.push("commit 1");
+      turn.commit(() => {
+        order.push("commit 2");
+        turn.deliver(() => order.push("deliver 2"));
+      });
+    });
+    turn.deliver(() => {
+      order.push("deliver 1");
+      turn.deliver(() => order.push("deliver again"));
+      setImmediate(() => setImmediate(() => order.push("later")));
+    });
+    await nextTurn();
+    await nextTurn();
+    assertEquals(order, [
+      "commit 1",
+      "deliver 1",
+      "commit 2",
+      "deliver again",
+      "deliver 2",
+      "later",
+    ]);
+  });
+
+  it("asks for one end of a turn, however much there is to do", () => {
+    const ends: (() => void)[] = [];
+    const turn = new Turn((callback) => ends.push(callback));
+    for (let i = 0; i < 5; i++) {
+      turn.commit(() => {});
+      turn.deliver(() => {});
+    }
+    assertEquals(ends.length, 2);
+    for (const end of ends.splice(0)) end();
+    turn.deliver(() => {});
+    turn.commit(() => {});
+    assertEquals(ends.length, 2);
+  });
+
+  it("runs everything, whatever else fails", () => {
+    const ends: (() => void)[] = [];
+    const turn = new Turn((callback) => ends.push(callback));
+    const done: string[] = [];
+    const fail = () => {
+      throw "a failure";
+    };
+    turn.commit(fail);
+    turn.commit(() => done.push("commit"));
+    turn.deliver(fail);
+    turn.deliver(() => done.push("deliver"));
     const failures: unknown[] = [];
-    const defer = createDefer((callback) =>
-      void setImmediate(() => {
-        try {
-          callback();
-        } catch (error) {
-          failures.push(error);
-        }
+    for (const end of ends.splice(0)) {
+      try {
+        end();
+      } catch (failure) {
+        failures.push(failure);
+      }
+    }
+    assertEquals([failures, done], [["a failure", "a failure"], ["commit", "deliver"]]);
+    turn.deliver(() => done.push("next turn"));
+    for (const end of ends) end();
+    assertEquals(done.at(-1), "next turn");
+  });
+});
+
+describe("Alarm", () => {
+  it("rings once for many, no later than the earliest is due, and again when it is set again", () => {
+    let now = 100;
+    const timers: { ms: number; callback: () => void }[] = [];
+    const rings: number[] = [];
+    const after = (ms: number, callback: () => void) => void timers.push({ ms, callback });
+    const alarm = new Alarm({ clock: () => now, after }, () => rings.push(now));
+    for (const due of [150, 160, 150, 155]) alarm.set(due);
+    assertEquals(timers.map(({ ms }) => ms), [50]);
+    alarm.set(120);
+    assertEquals(timers.map(({ ms }) => ms), [50, 20]);
+    now = 120;
+    timers[1]!.callback();
+    assertEquals(rings, [120]);
+    alarm.set(150);
+    assertEquals(timers.map(({ ms }) => ms), [50, 20, 30]);
+    now = 150;
+    timers[0]!.callback();
+    alarm.set(140);
+    assertEquals(timers.at(-1)!.ms, 0);
+  });
+});
+
+describe("createIds", () => {
+  it("makes ids that are never the same, in one process and in two", () => {
+    const [first, second] = [createIds(), createIds()];
+    const ids = [...Array(100)].flatMap(() => [first(), second()]);
+    assertEquals(new Set(ids).size, 200);
+    for (const id of ids) assertMatch(id, /^[A-Za-z0-9_-]{16}-[0-9a-z]+$/);
+  });
+
+  it("makes ids short enough to name in a command", () => {
+    const newId = createIds();
+    for (let i = 0; i < 100_000; i++) newId();
+    assert(newId().length <= 24);
+  });
+});
+
+describe("Timers", () => {
+  it("ring once, after their time", async () => {
+    const { after } = new Timers();
+    const start = performance.now();
+    let rings = 0;
+    await new Promise<void>((resolve) =>
+      after(20, () => {
+        rings++;
+        resolve();
       })
     );
+    assert(performance.now() - start >= 19);
+    assertEquals(rings, 1);
+  });
+
+  it("cancel those that have not rung", async () => {
+    const timers = new Timers();
+    let rings = 0;
+    for (const ms of [1, 5, 100_000]) timers.after(ms, () => rings++);
+    timers.cancelAll();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assertEquals(rings, 0);
+  });
+});
+
+describe("within", () => {
+  it("waits for what comes in time", async () => {
     const { promise, resolve } = Promise.withResolvers<void>();
-    defer(() => {
-      defer(resolve);
-      throw "a failure";
-    });
-    await promise;
-    assertEquals(failures, ["a failure"]);
-    const again = Promise.withResolvers<void>();
-    defer(again.resolve);
-    await again.promise;
+    let isOver = false;
+    const waiting = within(100_000, promise).then(() => isOver = true);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    assertEquals(isOver, false);
+    resolve();
+    await waiting;
+  });
+
+  it("waits no longer than its time for what never comes", async () => {
+    const start = performance.now();
+    await within(20, new Promise(() => {}));
+    const took = performance.now() - start;
+    assert(took >= 19 && took < 5000, `${took}`);
+  });
+
+  it("fails as what it waits for fails", async () => {
+    await assertRejects(() => within(100_000, Promise.reject(new Error("no"))), Error, "no");
+  });
+
+  it("leaves no timer behind", async () => {
+    await within(100_000, Promise.resolve());
+    await within(100_000, Promise.reject(new Error("no"))).catch(() => {});
   });
 });

@@ -26,11 +26,11 @@ async function fill(members: number, format: "v1" | "json") {
       writeWaitMs: Infinity,
       messageRate: { perSecond: Infinity, burst: Infinity },
     },
-    log: createLogger({ level: "error" }),
+    logger: createLogger({ level: "error" }),
     clock,
     date: Date.now,
     newId,
-    defer: setImmediate,
+    turn: { deliver: setImmediate },
     // What is due later is due now: no run waits for the time.
     after: (_ms, callback) => void setImmediate(callback),
   });

@@ -1,5 +1,5 @@
 /**
- * Events on their way out, written once for everyone who is sent them.
+ * Events on their way out, encoded once in each format that a subscriber needs.
  *
  * @module
  */
@@ -7,39 +7,46 @@
 import { encode, extendFrames, type Format, frameEvents } from "../protocol/encode.ts";
 import type { Event } from "../protocol/events.ts";
 
-/** An event on its way out. It is written once in each format that somebody needs. */
+/** What an {@linkcode EncodedEvent} may be given besides its event. */
+export interface EncodedEventOptions {
+  /** The event as JSON, if it is at hand. */
+  readonly json?: string | undefined;
+  /** The id of the connection that the event came from. */
+  readonly origin?: string;
+  /** Whether only plain clients receive it. @default false */
+  readonly isForPlainOnly?: boolean;
+}
+
+/** An event and its texts. */
 export class EncodedEvent {
   readonly event: Event;
-  /** The connection it came from, which may want no echo. */
+  /** The id of the connection that the event came from, which may want no echo. */
   readonly origin: string | undefined;
-  readonly #forPlainOnly: boolean;
-  /** What is written so far; `null` where the format does not carry it. */
+  readonly #isForPlainOnly: boolean;
+  /** The texts so far; `null` where the format does not carry the event. */
   readonly #texts: Partial<Record<Format, string | null>> = {};
 
-  constructor(event: Event, { json, origin, forPlainOnly = false }: {
-    /** The event as JSON, if it is at hand. */
-    json?: string | undefined;
-    origin?: string;
-    /** Whether `chat.v1` members are not sent it. @default false */
-    forPlainOnly?: boolean;
-  } = {}) {
+  constructor(
+    event: Event,
+    { json, origin, isForPlainOnly = false }: EncodedEventOptions = {},
+  ) {
     this.event = event;
     this.origin = origin;
-    this.#forPlainOnly = forPlainOnly;
+    this.#isForPlainOnly = isForPlainOnly;
     if (json !== undefined) this.#texts.v1 = json;
   }
 
-  /** The event's text, or `undefined` if the format does not carry it. */
+  /** The event's text, or `undefined` if the format does not carry the event. */
   text(format: Format): string | undefined {
-    if (format === "v1" && this.#forPlainOnly) return undefined;
-    // Messages, which are most of it, are the same JSON for all who are sent JSON.
+    if (format === "v1" && this.#isForPlainOnly) return undefined;
+    // Messages are most of all events, and their JSON is the same in both formats.
     const key = format === "json" && this.event.type === "chat" ? "v1" : format;
     const text = this.#texts[key] ??= encode(this.event, format) ?? null;
     return text ?? undefined;
   }
 }
 
-/** What happened in a room in one turn: put into frames once in each format that somebody needs. */
+/** What an audience is sent in one delivery, framed once in each format. */
 export class Batch {
   readonly events: readonly EncodedEvent[];
   readonly #frames: Partial<Record<Format, readonly string[]>> = {};
@@ -48,21 +55,22 @@ export class Batch {
     this.events = events;
   }
 
-  /** How long it is in `chat.v1`, if anybody was sent it so, in UTF-16 units. */
+  /** The length of its `chat.v1` frames in UTF-16 units; 0 if no subscriber needed them. */
   get size(): number {
     return this.#frames.v1?.reduce((sum, { length }) => sum + length, 0) ?? 0;
   }
 
-  /** All of it, and at its end what one member alone is sent. */
-  frames(format: Format, own: readonly EncodedEvent[] = []): readonly string[] {
+  /** The frames of all its events, followed by events for one subscriber only. */
+  frames(format: Format, direct: readonly EncodedEvent[] = []): readonly string[] {
     const frames = this.#frames[format] ??= toFrames(this.events, format);
-    const texts = toTexts(own, format);
+    if (direct.length === 0) return frames;
+    const texts = toTexts(direct, format);
     if (texts.length === 0) return frames;
     return format === "v1" ? extendFrames(frames, texts) : [...frames, ...texts];
   }
 }
 
-/** Events as frames: several in one for `chat.v1`, one each for plain clients. */
+/** The frames of some events: several events a frame for `chat.v1`, one each for plain clients. */
 export function toFrames(events: readonly EncodedEvent[], format: Format): string[] {
   const texts = toTexts(events, format);
   return format === "v1" ? frameEvents(texts) : texts;

@@ -1,139 +1,142 @@
 /**
- * From what happened to what is sent: once a turn, and to each member only what is new to it.
+ * The fan-out of one room: which event goes to whom, once a turn.
  *
- * What happens in a room during a turn of the event loop is put down in `audience.pending`; what
- * one member alone is told, in `member.aside`, with its place in between. At the turn's end each
- * member is sent both in order. Nobody is sent anything before, so a member that leaves, or is
- * removed because it is too slow, never disturbs a delivery that is under way.
- *
- * When that is, for a large room in which much is said, is the matter of `pace.ts`.
+ * Everything that a room's members receive goes through its {@linkcode Fanout}. Events collect during
+ * a turn of the event loop; at its end every subscriber receives its part of them, in order, in one
+ * frame if it speaks `chat.v1`. A large room is split into audiences, which rest as `pace.ts` says.
  *
  * @module
  */
 
 import type { Event } from "../protocol/events.ts";
-import type { Audience, Member, Room } from "../room/room.ts";
-import { Batch, EncodedEvent, toFrames } from "./batch.ts";
-import type { Peer } from "./outbox.ts";
-import { type Delivered, Pace, type PaceOptions } from "./pace.ts";
+import { Audience, type Delivered, type Subscriber } from "./audience.ts";
+import { EncodedEvent } from "./batch.ts";
+import { MAX_PAUSE_MS, restTogether, type Schedule } from "./pace.ts";
 
-/** What {@linkcode Delivery} needs. */
-export interface DeliveryOptions extends Omit<PaceOptions, "deliver"> {
-  /** Is told of a member that cannot keep up. */
-  readonly onTooSlow: (member: Member) => void;
-}
+/** Maximum subscribers of an audience; a larger one is split. */
+const MAX_AUDIENCE = 400;
 
-/** Delivers what happens to those it concerns. */
-export class Delivery {
-  readonly #options: DeliveryOptions;
-  readonly #pace: Pace;
+/** Minimum subscribers that receive the same frame for a room to rest. */
+const MIN_RESTING_SUBSCRIBERS = 50;
 
-  /** Delivers nothing until something is told. */
-  constructor(options: DeliveryOptions) {
-    this.#options = options;
-    this.#pace = new Pace({ ...options, deliver: (audience) => this.deliver(audience) });
+/** The subscribers of one room, and everything that is pending for them. */
+export class Fanout {
+  readonly #schedule: Schedule;
+  /** There is always one. New subscribers join the last. */
+  readonly #audiences: Audience[] = [new Audience()];
+  /** How many deliveries are leaving that a rest will follow. */
+  #leaving = 0;
+  /** Whether it will deliver at the end of this turn. */
+  #isDue = false;
+
+  constructor(schedule: Schedule) {
+    this.#schedule = schedule;
   }
 
-  /** Puts down what all members of a room are to be sent. */
-  tell(room: Room, news: EncodedEvent | Event): void {
-    const outgoing = news instanceof EncodedEvent ? news : new EncodedEvent(news);
-    for (const audience of room.audiences) {
-      audience.pending.push(outgoing);
-      this.#pace.schedule(audience);
-    }
+  /** Adds a subscriber. It receives `first`, then what it was told alone so far, then every event. */
+  add(subscriber: Subscriber, first: readonly EncodedEvent[] = []): void {
+    this.#audiences.at(-1)!.add(subscriber, first);
+    this.#arm();
   }
 
-  /** Puts down what one member alone is to be sent, after all that has happened so far. */
-  tellAside(member: Member, news: EncodedEvent | Event): void {
-    const { audience } = member;
-    const at = audience.pending.length;
-    if (member.aside.length === 0) audience.told.push(member);
-    member.aside.push({ at, news: news instanceof EncodedEvent ? news : new EncodedEvent(news) });
-    this.#pace.schedule(audience);
+  /** Removes a subscriber: nothing more is sent to it. A repeat does nothing. */
+  remove(subscriber: Subscriber): void {
+    const { audience } = subscriber;
+    if (audience === undefined) return;
+    audience.remove(subscriber);
+    if (audience.size > 0 || this.#audiences.length === 1) return;
+    this.#audiences.splice(this.#audiences.indexOf(audience), 1);
   }
 
-  /** Lets a member see what happens from now on. */
-  goLive(member: Member): void {
-    const { audience } = member;
-    const at = audience.pending.length;
-    member.isLive = true;
-    member.since = at;
-    for (const aside of member.aside) aside.at = at;
-    if (member.aside.length === 0) return;
-    audience.told.push(member);
-    this.#pace.schedule(audience);
+  /** Tells everyone something. */
+  tell(event: Event | EncodedEvent): void {
+    const encoded = toEncoded(event);
+    for (const audience of this.#audiences) audience.push(encoded);
+    this.#arm();
   }
 
-  /** Sends a member something before the end of the turn. */
-  sendNow(member: Member, news: readonly EncodedEvent[]): void {
-    const now = this.#options.clock();
-    for (const frame of toFrames(news, member.format)) member.outbox.send(frame, now);
+  /** Tells one subscriber something, after everything so far. One that is not added yet keeps it. */
+  tellOne(subscriber: Subscriber, event: Event | EncodedEvent): void {
+    const { audience } = subscriber;
+    if (audience === undefined) return void subscriber.hold(toEncoded(event));
+    audience.pushDirect(subscriber, toEncoded(event));
+    this.#arm();
   }
 
-  /** Delivers in all rooms what was put down, resting or not. */
+  /** Sends one subscriber everything so far, then a last event, and removes it. */
+  tellLast(subscriber: Subscriber, event: Event | EncodedEvent): void {
+    const { now } = this.#schedule;
+    subscriber.audience?.deliverLast(subscriber, now);
+    if (!subscriber.isOverdue(now)) subscriber.send([toEncoded(event)], now);
+    this.remove(subscriber);
+  }
+
+  /** Delivers to every audience that does not rest. @param now the time in milliseconds */
+  deliver(now: number): void {
+    this.#deliver(now, (audience) => this.#isReady(audience, now));
+  }
+
+  /** Delivers everything, resting or not. */
   flush(): void {
-    this.#pace.flush();
+    this.#deliver(this.#schedule.now, () => true);
+  }
+
+  #deliver(now: number, isReady: (audience: Audience) => boolean): void {
+    this.#isDue = false;
+    const ready = this.#audiences.filter((audience) => audience.isPending && isReady(audience));
+    const delivered = ready.map((audience) => audience.deliver(now));
+    const large = delivered.filter((one) => this.#isLarge(one));
+    for (const one of delivered) one.pace.wait(large.includes(one));
+    for (const audience of ready) this.#splitIfLarge(audience);
+    for (const { tooSlow } of delivered) for (const subscriber of tooSlow) subscriber.onTooSlow();
+    if (large.length > 0) this.#restAfter(large, now);
+    this.#arm();
+  }
+
+  #isLarge({ batch, count }: Delivered): boolean {
+    return batch.events.length > 1 && count * this.#audiences.length >= MIN_RESTING_SUBSCRIBERS;
+  }
+
+  #splitIfLarge(audience: Audience): void {
+    if (audience.size > MAX_AUDIENCE) this.#audiences.unshift(audience.split());
+  }
+
+  #isReady({ pace: { restsUntil } }: Audience, now: number): boolean {
+    return restsUntil === 0 || (this.#leaving === 0 && restsUntil <= now);
+  }
+
+  /** Schedules the next delivery, if anything is pending. */
+  #arm(): void {
+    if (this.#isDue) return;
+    let next = Infinity;
+    for (const { isPending, pace: { restsUntil } } of this.#audiences) {
+      if (isPending) next = Math.min(next, restsUntil);
+    }
+    // While a delivery is leaving, those that rest wait for it: its end arms them again.
+    if (next > 0 && (next === Infinity || this.#leaving > 0)) return;
+    if (next > 0 && next > this.#schedule.now) return this.#schedule.at(next, this);
+    this.#isDue = true;
+    this.#schedule.atTurnEnd(this);
   }
 
   /**
-   * Delivers to one audience what was put down.
-   *
-   * @returns what became of it
+   * Waits until the frames of a delivery have left, which takes a few turns, and lets its audiences
+   * rest from then on.
    */
-  deliver(audience: Audience): Delivered {
-    const batch = new Batch(audience.pending);
-    // One who is sent something alone must not cost a look at all the others.
-    const receivers = batch.events.length > 0 ? audience.members : audience.told;
-    audience.pending = [];
-    const now = this.#options.clock();
-    const tooSlow: Member[] = [];
-    let count = 0;
-    let last: Peer | undefined;
-    for (const member of receivers) {
-      if (!member.isLive || member.isGone) continue;
-      if (!send(member, batch, now)) tooSlow.push(member);
-      member.since = 0;
-      if (member.aside.length > 0) member.aside = [];
-      if (member.format !== "v1") continue;
-      count++;
-      if (!member.outbox.wasBehind) last = member.peer;
-    }
-    audience.told = [];
-    audience.room.splitIfLarge(audience);
-    for (const member of tooSlow) this.#options.onTooSlow(member);
-    const gatheredMs = now - audience.deliveredAt;
-    if (batch.events.length > 0) audience.deliveredAt = now;
-    return { audience, batch, gatheredMs, count, last };
+  #restAfter(delivered: readonly Delivered[], start: number): void {
+    this.#leaving++;
+    this.#schedule.poll(() => {
+      const end = this.#schedule.now;
+      const hasLeft = delivered.every(({ last }) => last === undefined || last.hasDrained);
+      if (!hasLeft && end - start < MAX_PAUSE_MS) return false;
+      this.#leaving--;
+      restTogether(delivered, this.#audiences.map(({ pace }) => pace), start, end);
+      this.deliver(end);
+      return true;
+    });
   }
 }
 
-/** Sends a member what is new to it. False if it cannot keep up. */
-function send(member: Member, batch: Batch, now: number): boolean {
-  const { outbox, format, aside } = member;
-  if (outbox.isOverdue(now)) return false;
-  const { wasBehind } = outbox;
-  // Most are sent what all are sent, and after it the acks for what they said themselves.
-  const isAlike = member.since === 0 && member.echo &&
-    (aside.length === 0 || aside[0]!.at === batch.events.length);
-  const frames = isAlike
-    ? batch.frames(format, aside.map(({ news }) => news))
-    : toFrames(ownNews(member, batch.events), format);
-  for (const frame of frames) {
-    outbox.send(frame, now);
-    if (wasBehind && outbox.isOverfull()) return false;
-  }
-  return true;
-}
-
-/** What one member is sent of what happened: what it alone is sent stands in its place. */
-function ownNews(member: Member, events: readonly EncodedEvent[]): EncodedEvent[] {
-  const { aside, since, echo, id } = member;
-  const news: EncodedEvent[] = [];
-  let next = 0;
-  for (let at = since; at <= events.length; at++) {
-    while (next < aside.length && aside[next]!.at <= at) news.push(aside[next++]!.news);
-    const event = events[at];
-    if (event !== undefined && (echo || event.origin !== id)) news.push(event);
-  }
-  return news;
+function toEncoded(event: Event | EncodedEvent): EncodedEvent {
+  return event instanceof EncodedEvent ? event : new EncodedEvent(event);
 }

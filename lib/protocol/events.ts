@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ErrorCode } from "../errors.ts";
+import type { ChatError, ErrorCode } from "../errors.ts";
 
 /** What every event has. */
 interface EventBase {
@@ -47,9 +47,6 @@ export interface MessageDeletedEvent extends EventBase {
   readonly seq: number;
   readonly timestamp: string;
 }
-
-/** An event that a room's log stores. Each has its own `seq`. */
-export type LogEvent = ChatEvent | MessageUpdatedEvent | MessageDeletedEvent;
 
 /** Somebody came or went: `NAME joined the room`, `NAME left the room`. */
 export interface NoticeEvent extends EventBase {
@@ -177,6 +174,9 @@ export interface ErrorEvent extends EventBase {
   readonly ref?: string;
 }
 
+/** What a room's log holds. Each has its own `seq`. */
+export type LogEvent = ChatEvent | MessageUpdatedEvent | MessageDeletedEvent;
+
 /** Anything the server sends. */
 export type Event =
   | ChatEvent
@@ -192,3 +192,20 @@ export type Event =
   | DmEvent
   | PongEvent
   | ErrorEvent;
+
+/** What every event has besides its type. Most have no content and are about nobody. */
+export function envelope(room: string, content = "", username = ""): EventBase {
+  return { content, room, username };
+}
+
+/** Says why something is refused. */
+export function errorEvent(room: string, error: ChatError): ErrorEvent {
+  const { message, code, ref, retryAfter } = error;
+  return {
+    type: "error",
+    ...envelope(room, message),
+    code,
+    ...(retryAfter !== undefined && { retry_after: retryAfter }),
+    ...(ref !== undefined && { ref }),
+  };
+}

@@ -1,98 +1,158 @@
 /**
- * Who came and who went: told at once in a small room, gathered in a crowd.
+ * Announcements of joins and leaves: at once in a small room, gathered in a crowd.
  *
- * In a room of many each notice would go to many, and there are as many notices as people: what they
- * cost grows with the square. So above {@linkcode CROWD} users they are gathered for a while, longer
- * the larger the room is, and then told in one event.
+ * Every member receives a notice of every other, so their cost grows with the square of the room.
+ * Above {@linkcode CROWD} users they are gathered for a while, longer in a larger room, and announced
+ * in one event.
  *
  * @module
  */
 
 import { EncodedEvent } from "../delivery/batch.ts";
-import type { Delivery } from "../delivery/delivery.ts";
-import type { Event } from "../protocol/events.ts";
+import { nameKey } from "../names.ts";
+import {
+  envelope,
+  type Event,
+  type OnlineUsersEvent,
+  type PresenceEvent,
+} from "../protocol/events.ts";
 import { Alarm, type AlarmOptions } from "../time.ts";
-import { CROWD, type Room } from "./room.ts";
+import type { Room } from "./room.ts";
+import { CROWD } from "./roster.ts";
 
-/** For how long the notices of a crowd are gathered: so much for each user, and no less. */
+/** How long a crowd's notices are gathered: this long for each user, and at least the minimum. */
 const GATHER_MS_PER_USER = 1 / 10;
 const MIN_GATHER_MS = 50;
 
-/** What {@linkcode JoinNotices} needs. */
-export interface JoinNoticesOptions extends AlarmOptions {
-  readonly delivery: Delivery;
+/** Maximum names in each list of a `presence`. */
+const MAX_PRESENCE_NAMES = 50;
+
+type Change = "joined" | "left";
+
+/** The joins and leaves that a room has not announced yet. */
+class Gathered {
+  /** When they are announced, in milliseconds. */
+  readonly due: number;
+  /** By `nameKey`. */
+  readonly #changes = new Map<string, { readonly username: string; readonly change: Change }>();
+
+  constructor(due: number) {
+    this.due = due;
+  }
+
+  get isEmpty(): boolean {
+    return this.#changes.size === 0;
+  }
+
+  /** Adds a change. A join and a leave of one person cancel out. */
+  add(username: string, change: Change): void {
+    const key = nameKey(username);
+    const before = this.#changes.get(key);
+    if (before !== undefined && before.change !== change) this.#changes.delete(key);
+    else this.#changes.set(key, { username, change });
+  }
+
+  toEvent(room: Room): PresenceEvent {
+    const names = (wanted: Change) =>
+      [...this.#changes.values()].filter(({ change }) => change === wanted)
+        .map(({ username }) => username);
+    return presence(room, names("joined"), names("left"));
+  }
 }
 
-/** Tells rooms who came and who went. */
+/** Announces joins and leaves in every room. */
 export class JoinNotices {
-  readonly #options: JoinNoticesOptions;
-  /** Rooms whose next `presence` is gathered. */
-  readonly #gathering = new Set<Room>();
+  readonly #options: AlarmOptions;
+  /** Rooms with joins and leaves that are not announced yet. */
+  readonly #gathered = new Map<Room, Gathered>();
   readonly #alarm: Alarm;
 
-  /** Tells nothing until somebody comes or goes. */
-  constructor(options: JoinNoticesOptions) {
+  constructor(options: AlarmOptions) {
     this.#options = options;
-    this.#alarm = new Alarm(options, () => this.#tellGathered());
+    this.#alarm = new Alarm(options, () => this.#announceDue());
   }
 
-  /** Tells a room that somebody came, who is among its users already. */
+  /** Announces a user who is on the room's roster now. */
   joined(room: Room, username: string): void {
-    room.change(username, "joined");
-    this.#tell(room, () => joinNotices(room, username));
+    this.#announce(room, username, "joined");
   }
 
-  /** Tells a room that somebody went, who is no longer among its users. */
+  /** Announces that a user is no longer on the room's roster. */
   left(room: Room, username: string): void {
-    room.change(username, "left");
-    this.#tell(room, () => leaveNotices(room, username));
+    this.#announce(room, username, "left");
   }
 
-  /** Tells a room that is given up nothing more. */
+  /** Announces nothing more in a room. */
   forget(room: Room): void {
-    this.#gathering.delete(room);
+    this.#gathered.delete(room);
   }
 
-  #tell(room: Room, toNotices: () => readonly Event[]): void {
-    if (room.users.size > CROWD) return this.#gather(room);
-    for (const event of [...toNotices(), room.takePresence()]) {
-      this.#options.delivery.tell(room, event);
-    }
+  #announce(room: Room, username: string, change: Change): void {
+    const gathered = this.#gathered.get(room) ?? this.#begin(room);
+    gathered.add(username, change);
+    if (room.roster.size > CROWD) return;
+    this.#gathered.delete(room);
+    const notices = change === "joined"
+      ? joinNotices(room, username)
+      : leaveNotices(room, username);
+    for (const event of [...notices, gathered.toEvent(room)]) room.fanout.tell(event);
   }
 
-  #gather(room: Room): void {
-    if (room.presenceDue !== undefined) return;
-    const ms = Math.max(MIN_GATHER_MS, room.users.size * GATHER_MS_PER_USER);
-    room.presenceDue = this.#options.clock() + ms;
-    this.#gathering.add(room);
-    this.#alarm.set(room.presenceDue);
+  #begin(room: Room): Gathered {
+    const ms = Math.max(MIN_GATHER_MS, room.roster.size * GATHER_MS_PER_USER);
+    const gathered = new Gathered(this.#options.clock() + ms);
+    this.#gathered.set(room, gathered);
+    if (room.roster.size > CROWD) this.#alarm.set(gathered.due);
+    return gathered;
   }
 
-  #tellGathered(): void {
-    const { clock, delivery } = this.#options;
-    const now = clock();
-    for (const room of this.#gathering) {
-      if (room.presenceDue !== undefined && room.presenceDue > now) {
-        this.#alarm.set(room.presenceDue);
+  #announceDue(): void {
+    const now = this.#options.clock();
+    for (const [room, gathered] of this.#gathered) {
+      if (gathered.due > now) {
+        this.#alarm.set(gathered.due);
         continue;
       }
-      this.#gathering.delete(room);
-      room.presenceDue = undefined;
-      if (room.changes.size === 0) continue;
-      delivery.tell(room, room.takePresence());
-      delivery.tell(room, new EncodedEvent(room.onlineUsers(), { forPlainOnly: true }));
+      this.#gathered.delete(room);
+      if (gathered.isEmpty) continue;
+      room.fanout.tell(gathered.toEvent(room));
+      room.fanout.tell(new EncodedEvent(onlineUsers(room), { isForPlainOnly: true }));
     }
   }
 }
 
-/** What a small room is told of somebody who came, before the `presence`. */
-export function joinNotices(room: Room, username: string): Event[] {
-  const content = `${username} joined the room`;
-  return [room.onlineUsers(), { type: "user_joined", content, room: room.name, username }];
+/** Lists who is in a room: at most {@linkcode CROWD} names, and the number of users. */
+export function onlineUsers({ name, roster }: Room): OnlineUsersEvent {
+  const users = roster.entries();
+  const content = users.map(({ username }) => username).join(",");
+  return { type: "online_users", ...envelope(name, content), users, online: roster.size };
 }
 
-/** What a small room is told of somebody who left, before the `presence`. */
+/** Says which users joined and left; of each at most {@linkcode MAX_PRESENCE_NAMES} by name. */
+export function presence(
+  { name, roster }: Room,
+  joined: readonly string[],
+  left: readonly string[],
+): PresenceEvent {
+  return {
+    type: "presence",
+    ...envelope(name),
+    joined: joined.slice(0, MAX_PRESENCE_NAMES),
+    joined_count: joined.length,
+    left: left.slice(0, MAX_PRESENCE_NAMES),
+    left_count: left.length,
+    online: roster.size,
+  };
+}
+
+/** What a small room is sent when a user joins, before the `presence`. */
+export function joinNotices(room: Room, username: string): Event[] {
+  const content = `${username} joined the room`;
+  return [onlineUsers(room), { type: "user_joined", ...envelope(room.name, content, username) }];
+}
+
+/** What a small room is sent when a user leaves, before the `presence`. */
 function leaveNotices(room: Room, username: string): Event[] {
   const content = `${username} left the room`;
-  return [{ type: "user_left", content, room: room.name, username }, room.onlineUsers()];
+  return [{ type: "user_left", ...envelope(room.name, content, username) }, onlineUsers(room)];
 }

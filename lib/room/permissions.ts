@@ -1,5 +1,5 @@
 /**
- * Who may be in a room and who decides that: how a room's settings are changed.
+ * Who may be in a room, who moderates it, and how its settings change.
  *
  * @module
  */
@@ -9,59 +9,96 @@ import { ChatError, notModerator, storeUnavailable } from "../errors.ts";
 import { LOBBY, nameKey, parseName } from "../names.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { RoomChange } from "../protocol/commands.ts";
-import { roleIn } from "./room.ts";
+import type { Role } from "../protocol/events.ts";
 
-/** Most rooms that one account may own. */
+/** Maximum rooms that one account may own. */
 const MAX_OWNED_ROOMS = 100;
 
-/** Most bans of one room: then the oldest is forgotten. */
+/** Maximum bans of one room; beyond it the oldest is lifted. */
 const MAX_BANS = 1000;
 
 /** Maximum attempts at one change: each fails only because another change came first. */
 const MAX_ATTEMPTS = 20;
 
-/** Changes the settings of rooms. No change is lost, whichever instance makes it. */
-export class Permissions {
-  readonly #engine: Engine;
+/** What somebody may do in a room with these settings. */
+export function roleIn({ owner }: RoomSettings, { account }: Identity): Role {
+  if (account === undefined) return "member";
+  if (account.isAdmin) return "admin";
+  return account.key === owner ? "owner" : "member";
+}
 
-  /** @param engine stores the settings; the rooms hear every change from it */
-  constructor(engine: Engine) {
-    this.#engine = engine;
+/** Why somebody may not be in a room with these settings, if so. */
+export function whyForbidden(
+  settings: RoomSettings,
+  identity: Identity,
+  username: string | undefined,
+): ChatError | undefined {
+  if (roleIn(settings, identity) !== "member") return undefined;
+  if (isBanned(settings, identity, username)) {
+    return new ChatError("forbidden", "You are banned from this room.");
+  }
+  if (settings.isPrivate && !isListed(settings, identity)) {
+    return new ChatError("forbidden", "This room is private. Ask its owner to let you in.");
+  }
+  return undefined;
+}
+
+function isBanned({ bans }: RoomSettings, { person }: Identity, username?: string): boolean {
+  if (bans.length === 0) return false;
+  const key = username === undefined ? undefined : nameKey(username);
+  return bans.some((ban) => ban.person === person || ban.key === key);
+}
+
+function isListed({ members }: RoomSettings, { account }: Identity): boolean {
+  return account !== undefined && members.includes(account.key);
+}
+
+/** What {@linkcode Permissions} needs of the engine, which tells the rooms of every change. */
+export type PermissionsStore = Pick<Engine, "roomSettings" | "accounts">;
+
+/** Changes the settings of rooms, by compare-and-set: of two changes at once, both count. */
+export class Permissions {
+  readonly #store: PermissionsStore;
+
+  constructor(store: PermissionsStore) {
+    this.#store = store;
   }
 
   /**
-   * Changes a room's settings, for its owner or an admin. A room that nobody owns belongs from then
-   * on to who changes them.
+   * Changes a room's settings, on behalf of its owner or an admin. Whoever changes the settings of a
+   * room without an owner becomes its owner.
    *
-   * @throws {ChatError} `forbidden`, or `not_found` if a member has no account
-   * @throws {NameError} if a member's name can be none
+   * @throws {ChatError} `forbidden`, `not_found` if a member has no account, `bad_request` if a
+   *   member's name breaks a rule, or `unavailable`
    */
-  change(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
-    return this.#update(room, async (before) => {
-      const owner = await this.#checkChange(room, before, identity);
-      const unbanned = new Set(change.unban?.map(nameKey));
-      return {
-        ...before,
-        owner,
-        isPrivate: change.private ?? before.isPrivate,
-        members: change.members ? await this.#accountKeys(change.members) : before.members,
-        bans: before.bans.filter(({ key }) => !unbanned.has(key)),
-      };
-    });
+  async change(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
+    const unbanned = new Set(change.unban?.map(nameKey));
+    return await this.#update(room, async (before) => ({
+      ...before,
+      owner: await this.#checkChange(room, before, identity),
+      isPrivate: change.private ?? before.isPrivate,
+      members: change.members ? await this.#accountKeys(change.members) : before.members,
+      bans: before.bans.filter(({ key }) => !unbanned.has(key)),
+    }));
   }
 
-  /** Keeps somebody out of a room. */
-  ban(room: string, ban: Ban): Promise<RoomSettings> {
-    return this.#update(room, (before) => {
-      return Promise.resolve({ ...before, bans: [...before.bans, ban].slice(-MAX_BANS) });
-    });
+  /**
+   * Bans somebody from a room.
+   *
+   * @throws {ChatError} `unavailable`
+   */
+  async ban(room: string, ban: Ban): Promise<RoomSettings> {
+    return await this.#update(
+      room,
+      (before) => ({ ...before, bans: [...before.bans, ban].slice(-MAX_BANS) }),
+    );
   }
 
   async #update(
     room: string,
-    change: (before: RoomSettings) => Promise<RoomSettings>,
+    change: (before: RoomSettings) => RoomSettings | Promise<RoomSettings>,
   ): Promise<RoomSettings> {
-    const { roomSettings } = this.#engine;
+    const { roomSettings } = this.#store;
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const settings = await change(await roomSettings.settings(room));
       if (await roomSettings.setSettings(room, settings)) {
@@ -71,7 +108,7 @@ export class Permissions {
     throw storeUnavailable();
   }
 
-  /** Checks that somebody may change a room's settings. Returns whose the room then is. */
+  /** Checks that somebody may change a room's settings. Returns the room's owner after the change. */
   async #checkChange(room: string, settings: RoomSettings, identity: Identity): Promise<string> {
     const { account } = identity;
     const { owner } = settings;
@@ -81,17 +118,17 @@ export class Permissions {
       throw new ChatError("forbidden", "The lobby is for everyone.");
     }
     if (owner !== undefined) return owner;
-    if (await this.#engine.roomSettings.countOwned(account.key) >= MAX_OWNED_ROOMS) {
+    if (await this.#store.roomSettings.countOwned(account.key) >= MAX_OWNED_ROOMS) {
       throw new ChatError("forbidden", `An account may own ${MAX_OWNED_ROOMS} rooms.`);
     }
     return account.key;
   }
 
-  /** The keys of accounts with these names. */
+  /** The keys of the accounts with these names. */
   async #accountKeys(names: readonly string[]): Promise<string[]> {
     const keys = names.map((name) => nameKey(parseName("username", name)));
     for (const [i, key] of keys.entries()) {
-      if (await this.#engine.accounts.account(key) === undefined) {
+      if (await this.#store.accounts.account(key) === undefined) {
         throw new ChatError("not_found", `There is no account of the name ${names[i]}.`);
       }
     }

@@ -1,8 +1,8 @@
 /**
- * The newest of what a room said, at hand for those who join and those who come back.
+ * The newest events of a room's log, at hand for new members and for those that resume.
  *
- * It is kept as text, and only so much of it: a room is one of thousands, and as objects it would
- * be several times as large.
+ * They are kept as JSON, and only a bounded amount of it: a room is one of thousands, and as objects
+ * its events would take several times the memory.
  *
  * @module
  */
@@ -11,99 +11,129 @@ import { EncodedEvent } from "../delivery/batch.ts";
 import { applyChange } from "../engine/changes.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 
-/** Events that are kept, if they are not longer than this in UTF-16 units. */
-export const TAIL = 128;
-const TAIL_SIZE = 64 * 1024;
+/** Maximum events that are kept. */
+export const MAX_RECENT_EVENTS = 128;
 
-/** What may be kept beyond that, so that it need not be cut each time: a part of it. */
+/** Maximum UTF-16 units that are kept. */
+const MAX_RECENT_SIZE = 64 * 1024;
+
+/** How far the maxima may be exceeded before the oldest are dropped, as a part of them. */
 const SLACK = 1 / 4;
 
 interface Message {
   readonly json: string;
-  /** As those are sent it who come later; made for the first of them. */
-  again?: EncodedEvent;
+  /** The message as part of the history, encoded for the first new member. */
+  encoded?: EncodedEvent;
 }
 
-/** The newest events of one room's log, and the newest messages. */
+/** The newest events of one room's log, and its newest messages. */
 export class RecentEvents {
   readonly #historySize: number;
-  /** Without a hole, up to the newest of the log; as JSON. */
+  /** As JSON, without a hole, up to `#lastSeq`. */
   #events: string[];
+  /** UTF-16 units of `#events`. */
   #size: number;
+  #lastSeq: number;
   /** Those that are not deleted. */
   #messages: Message[];
 
   /**
    * @param historySize how many messages are kept
-   * @param events the newest of the log, without a hole, oldest first
+   * @param lastSeq the `seq` of the newest event of the log
+   * @param events the newest of the log, oldest first; what a hole separates from `lastSeq` is ignored
    * @param messages the newest that are not deleted, oldest first
    */
   constructor(
     historySize: number,
+    lastSeq = 0,
     events: readonly LogEvent[] = [],
     messages: readonly ChatEvent[] = [],
   ) {
     this.#historySize = historySize;
-    this.#events = events.map((event) => JSON.stringify(event));
+    this.#lastSeq = lastSeq;
+    this.#events = withoutHole(events, lastSeq).map((event) => JSON.stringify(event));
     this.#size = lengthOf(this.#events);
     this.#messages = messages.map((event) => ({ json: JSON.stringify(event) }));
   }
 
-  /** Adds the next event of the log. */
+  /** The `seq` of the newest event of the log. */
+  get lastSeq(): number {
+    return this.#lastSeq;
+  }
+
+  /** Adds the next event of the log. @param json the event as JSON */
   add(event: LogEvent, json: string): void {
+    this.#lastSeq = event.seq;
     this.#events.push(json);
     this.#size += json.length;
-    if (this.#events.length > TAIL * (1 + SLACK) || this.#size > TAIL_SIZE * (1 + SLACK)) {
-      this.#cut();
-    }
-    if (event.type !== "chat") return this.#change(event);
+    const isOverfull = this.#events.length > MAX_RECENT_EVENTS * (1 + SLACK) ||
+      this.#size > MAX_RECENT_SIZE * (1 + SLACK);
+    if (isOverfull) this.#cut();
+    if (event.type === "chat") this.#addMessage(json);
+    else this.#apply(event);
+  }
+
+  /** The newest messages, as part of the history of a new member. */
+  history(): EncodedEvent[] {
+    return newest(this.#messages, this.#historySize).map((message) =>
+      message.encoded ??= new EncodedEvent({ ...JSON.parse(message.json), history: true })
+    );
+  }
+
+  /** Every event after a `seq`, oldest first, or `undefined` if one of them is not at hand. */
+  after(seq: number): EncodedEvent[] | undefined {
+    const count = this.#lastSeq - seq;
+    if (count > this.#events.length) return undefined;
+    return newest(this.#events, count).map((json) => new EncodedEvent(JSON.parse(json), { json }));
+  }
+
+  #addMessage(json: string): void {
     this.#messages.push({ json });
     if (this.#messages.length > this.#historySize * (1 + SLACK)) {
       this.#messages = newest(this.#messages, this.#historySize);
     }
   }
 
-  /** The newest messages, as those are sent them who join. */
-  history(): EncodedEvent[] {
-    return newest(this.#messages, this.#historySize).map((message) =>
-      message.again ??= new EncodedEvent({ ...JSON.parse(message.json), history: true })
-    );
-  }
-
-  /** The newest events, so many of them, or `undefined` if so many are not here. */
-  last(count: number): EncodedEvent[] | undefined {
-    if (count > this.#events.length) return undefined;
-    return newest(this.#events, count).map((json) => new EncodedEvent(JSON.parse(json), { json }));
-  }
-
-  /** Drops the oldest events. */
-  #cut(): void {
-    this.#events = newest(this.#events, TAIL);
-    this.#size = lengthOf(this.#events);
-    let count = 0;
-    while (this.#size > TAIL_SIZE) this.#size -= this.#events[count++]!.length;
-    this.#events.splice(0, count);
-  }
-
-  #change(change: LogEvent): void {
-    const toChanged = (json: string): LogEvent | undefined =>
-      isOf(json, change.id) ? applyChange(JSON.parse(json), change) : undefined;
-    this.#events = this.#events.map((json) => {
-      const event = toChanged(json);
+  /** Applies an edit or a deletion to the earlier events. */
+  #apply(change: LogEvent): void {
+    const changed = (json: string): LogEvent | undefined => {
+      // Quotation marks inside a text are escaped, so only the field itself matches.
+      return json.includes(`"id":"${change.id}"`)
+        ? applyChange(JSON.parse(json), change)
+        : undefined;
+    };
+    const last = this.#events.length - 1;
+    this.#events = this.#events.map((json, i) => {
+      const event = i < last ? changed(json) : undefined;
       return event === undefined ? json : JSON.stringify(event);
     });
     this.#size = lengthOf(this.#events);
     this.#messages = this.#messages.flatMap((message) => {
-      const event = toChanged(message.json);
+      const event = changed(message.json);
       if (event === undefined) return [message];
-      return event.type === "chat" && event.deleted ? [] : [{ json: JSON.stringify(event) }];
+      return isMessage(event) ? [{ json: JSON.stringify(event) }] : [];
     });
+  }
+
+  /** Drops the oldest events. */
+  #cut(): void {
+    this.#events = newest(this.#events, MAX_RECENT_EVENTS);
+    this.#size = lengthOf(this.#events);
+    let count = 0;
+    while (this.#size > MAX_RECENT_SIZE) this.#size -= this.#events[count++]!.length;
+    this.#events.splice(0, count);
   }
 }
 
-/** Whether an event is about a message. In a text of somebody's the quotation marks are escaped. */
-function isOf(json: string, id: string): boolean {
-  return json.includes(`"id":"${id}"`);
+function isMessage(event: LogEvent): boolean {
+  return event.type === "chat" && !event.deleted;
+}
+
+/** The events that lead to `lastSeq` without a hole. */
+function withoutHole(events: readonly LogEvent[], lastSeq: number): readonly LogEvent[] {
+  let start = events.length;
+  while (start > 0 && events[start - 1]!.seq === lastSeq - (events.length - start)) start--;
+  return events.slice(start);
 }
 
 function lengthOf(texts: readonly string[]): number {

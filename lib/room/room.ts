@@ -1,306 +1,301 @@
 /**
- * What this process knows of one room: who is in it, what was said last, what is to be delivered.
- * State and questions to it; what is done with it is the hub's.
+ * A room that this instance has open, and its members: one for each connection.
+ *
+ * It knows what is so and who is there. What happens in it is the hub's to handle.
  *
  * @module
  */
 
+import { Subscriber } from "../delivery/audience.ts";
 import type { EncodedEvent } from "../delivery/batch.ts";
-import type { Outbox, Peer } from "../delivery/outbox.ts";
-import { DEFAULT_SETTINGS, type Presence, type RoomSettings } from "../engine/engine.ts";
-import { ChatError } from "../errors.ts";
-import type { JoinRequest } from "../http/rooms.ts";
-import { nameKey } from "../names.ts";
+import { Fanout } from "../delivery/delivery.ts";
+import type { OutboxLimits, Peer } from "../delivery/outbox.ts";
+import type { Schedule } from "../delivery/pace.ts";
+import type { OpenRoom, Presence, RoomSettings } from "../engine/engine.ts";
+import type { ChatError } from "../errors.ts";
+import type { JoinedMember, JoinRequest } from "../http/rooms.ts";
 import type { Identity } from "../people/accounts.ts";
+import type { CloseReason } from "../protocol/codes.ts";
 import type { Format } from "../protocol/encode.ts";
-import type {
-  LogEvent,
-  OnlineUsersEvent,
-  PresenceEvent,
-  Role,
-  UserEntry,
-} from "../protocol/events.ts";
-import type { TokenBucket } from "../rate_limit.ts";
+import type { LogEvent } from "../protocol/events.ts";
+import { type Rate, TokenBucket } from "../rate_limit.ts";
+import { whyForbidden } from "./permissions.ts";
 import { RecentEvents } from "./recent.ts";
+import { Roster, Typists } from "./roster.ts";
 
-export type { JoinRequest };
+/** A member is disconnected after this many rate-limited frames in a row. */
+const MAX_REFUSALS = 100;
 
-/** Up to how many users a room tells everyone of each who comes and goes, as it happens. */
-export const CROWD = 100;
+/** A member's life. */
+type Life =
+  /** It is sent what it missed; private messages to it wait, each with its `inbox_seq`. */
+  | { readonly state: "catching up"; readonly queued: QueuedMessage[] }
+  /** It receives everything as it happens. */
+  | { readonly state: "live" }
+  /** It receives nothing more. */
+  | { readonly state: "gone" };
 
-/** Most members of an audience before it is split. */
-const MAX_AUDIENCE = 400;
+interface QueuedMessage {
+  readonly event: EncodedEvent;
+  readonly inboxSeq: number;
+}
 
-/** Most names in a `presence`. */
-const PRESENCE_NAMES = 50;
-
-/** One connection in one room. Made by {@linkcode Hub.join}, opaque to everyone else. */
-export class Member {
-  /** Names this connection, here and in the engine. */
+/** What a {@linkcode Member} needs. */
+export interface MemberOptions {
+  /** Unique for ever. */
   readonly id: string;
   readonly peer: Peer;
   readonly room: Room;
   readonly request: JoinRequest;
-  /** The name it goes by; absent in the raw relay. */
-  readonly username: string | undefined;
-  readonly format: Format;
-  readonly echo: boolean;
-  /** Who is behind it. */
-  readonly identity: Identity;
-  readonly outbox: Outbox;
-  /** How often it may still ask for something. */
-  readonly allowance: TokenBucket;
-  /** Commands that were refused one after the other because it asked too often. */
-  refusals = 0;
-  /** Whether it is sent what happens. Not yet, while it is being told what it missed. */
-  isLive = false;
-  /** With whom it is sent what happens. */
-  audience: Audience;
-  /** What stands before this place in `audience.pending` happened before it came. */
-  since = 0;
-  /** What it alone is sent, each before place `at` of `audience.pending`. */
-  aside: { at: number; news: EncodedEvent }[] = [];
-  /** Private messages that came before it was live. */
-  held: EncodedEvent[] = [];
-  isGone = false;
+  readonly limits: OutboxLimits & { readonly messageRate: Rate };
+  /** The time of joining, in milliseconds. */
+  readonly now: number;
+  /** Called when the peer cannot keep up. */
+  readonly onTooSlow: (member: Member) => void;
+}
 
-  /** Use {@linkcode Hub.join}. */
-  constructor(
-    id: string,
-    peer: Peer,
-    room: Room,
-    request: JoinRequest,
-    { outbox, allowance }: { outbox: Outbox; allowance: TokenBucket },
-  ) {
+/** One connection in one room. */
+export class Member implements JoinedMember {
+  /** Names this connection, here and in the engine. */
+  readonly id: string;
+  readonly room: Room;
+  readonly request: JoinRequest;
+  readonly subscriber: Subscriber;
+  readonly #peer: Peer;
+  readonly #allowance: TokenBucket;
+  /** How many of its frames in a row were refused as too many. */
+  #refusals = 0;
+  #life: Life = { state: "catching up", queued: [] };
+
+  constructor({ id, peer, room, request, limits, now, onTooSlow }: MemberOptions) {
     this.id = id;
-    this.peer = peer;
     this.room = room;
-    this.audience = room.audiences.at(-1)!;
     this.request = request;
-    this.username = request.username;
-    this.format = request.format ?? "json";
-    this.echo = request.echo ?? true;
-    this.identity = request.identity;
-    this.outbox = outbox;
-    this.allowance = allowance;
+    this.#peer = peer;
+    this.#allowance = new TokenBucket(limits.messageRate, now);
+    this.subscriber = new Subscriber({
+      id,
+      peer,
+      format: this.format,
+      echo: request.echo ?? true,
+      limits,
+      onTooSlow: () => onTooSlow(this),
+    });
   }
 
-  /** Who is behind it, for the engine: the same for all connections of one person. */
+  /** Its name; absent in the raw relay. */
+  get username(): string | undefined {
+    return this.request.username;
+  }
+
+  get identity(): Identity {
+    return this.request.identity;
+  }
+
+  /** The same for every connection of one person; never sent to anyone. */
   get person(): string {
     return this.identity.person;
   }
 
-  /** Whether it may have missed something that it is to be told first. */
+  get format(): Format {
+    return this.request.format ?? "json";
+  }
+
+  get isGone(): boolean {
+    return this.#life.state === "gone";
+  }
+
+  /** Whether it may have missed something and can resume. */
   get isReturning(): boolean {
     const { identity, resume } = this.request;
     return this.format === "v1" && (identity.isProven || resume !== undefined);
   }
-}
 
-/** Somebody in a room, through one connection or several. */
-export interface User {
-  readonly username: string;
-  readonly person: string;
-  readonly connections: Set<string>;
-}
+  /** Whether everything it was sent has left for the network. */
+  get hasDrained(): boolean {
+    return this.subscriber.hasDrained;
+  }
 
-/** Members of one room that are delivered to together: all of a small room, a part of a large one. */
-export class Audience {
-  readonly room: Room;
-  readonly members = new Set<Member>();
-  /** What happened since the last delivery. */
-  pending: EncodedEvent[] = [];
-  /** Members that are sent something alone. */
-  told: Member[] = [];
   /**
-   * Until when nothing is delivered, so that more goes into one frame, in milliseconds; `Infinity`
-   * while a delivery is leaving.
+   * Counts one frame against its allowance.
+   *
+   * @param now the time in milliseconds
+   * @returns 0 if the frame is allowed, else the seconds until one is
    */
-  restsUntil = 0;
-  /** When the last delivery to everyone began, in milliseconds. */
-  deliveredAt = -Infinity;
-  /** How long a delivery to everyone takes, in milliseconds; 0 if that has not been measured. */
-  tookMs = 0;
-
-  constructor(room: Room) {
-    this.room = room;
+  takeToken(now: number): number {
+    // Only a pause ends a run of refusals: one token among many refusals does not.
+    if (this.#allowance.isFull(now)) this.#refusals = 0;
+    const seconds = this.#allowance.take(now);
+    if (seconds > 0) this.#refusals++;
+    return seconds;
   }
 
-  /** Takes note how long a delivery took. A hiccup must not count for more than twice the usual. */
-  noteDelivery(ms: number): void {
-    this.tookMs = this.tookMs === 0 ? ms : Math.min(ms, 2 * this.tookMs);
+  /** Whether it keeps sending though its frames are refused. */
+  get isFlooding(): boolean {
+    return this.#refusals > MAX_REFUSALS;
   }
 
-  /** Makes a new one of half of its members. To be called when nothing is pending. */
-  split(): Audience {
-    const half = new Audience(this.room);
-    half.deliveredAt = this.deliveredAt;
-    let left = this.members.size >> 1;
-    for (const member of this.members) {
-      if (left-- === 0) break;
-      this.members.delete(member);
-      half.members.add(member);
-      member.audience = half;
-    }
-    return half;
+  /** Tells it of a private message: at once, or when it has caught up. */
+  tellPrivate(event: EncodedEvent, inboxSeq: number): void {
+    if (this.#life.state === "catching up") this.#life.queued.push({ event, inboxSeq });
+    else this.room.fanout.tellOne(this.subscriber, event);
+  }
+
+  /** The queued private messages with a greater `inbox_seq`. */
+  queuedAfter(inboxSeq: number): EncodedEvent[] {
+    if (this.#life.state !== "catching up") return [];
+    return this.#life.queued.filter((queued) => queued.inboxSeq > inboxSeq)
+      .map(({ event }) => event);
+  }
+
+  /** Sends it `first`, and from then on everything as it happens. Call it once. */
+  goLive(first: readonly EncodedEvent[]): void {
+    this.#life = { state: "live" };
+    this.room.fanout.add(this.subscriber, first);
+  }
+
+  /** Ends it. True the first time. */
+  end(): boolean {
+    if (this.isGone) return false;
+    this.#life = { state: "gone" };
+    return true;
+  }
+
+  /** Asks the peer to close. Nothing waits until it has. */
+  close({ code, reason }: CloseReason): void {
+    this.#peer.close(code, reason);
   }
 }
 
-/** A room that somebody is in, or is on the way into. */
+/** What a {@linkcode Room} needs. */
+export interface RoomOptions {
+  /** How many messages a new member receives. */
+  readonly historySize: number;
+  readonly schedule: Schedule;
+  /** The time in milliseconds. */
+  readonly now: number;
+}
+
+/** A room that this instance has open. */
 export class Room {
   readonly name: string;
-  /** The connections of this process, by id. */
-  readonly members = new Map<string, Member>();
-  /** Everyone who is present, by `nameKey`, in order of joining. */
-  readonly users = new Map<string, User>();
-  /** Who may come in, and who decides that. */
-  settings: RoomSettings = DEFAULT_SETTINGS;
-  epoch = "";
-  lastSeq = 0;
-  /** The newest of the log, up to `lastSeq`. */
-  tail = new RecentEvents(0);
-  /** All members, in parts that are delivered to at times of their own. There is always one. */
-  readonly audiences: Audience[] = [new Audience(this)];
-  /** How many deliveries are leaving after which an audience will rest. */
-  leaving = 0;
-  /** Who came and went since the last `presence`. */
-  readonly changes = new Map<string, { username: string; type: "joined" | "left" }>();
-  /** When the next `presence` of a crowd is due, in milliseconds. */
-  presenceDue: number | undefined;
-  /** Who of this process types, and until when, in milliseconds; by `nameKey`. */
-  readonly typing = new Map<string, { username: string; until: number }>();
-  /** When it was last empty, in milliseconds. */
-  emptySince: number;
-  /** Resolves when the room has been read from the engine. */
-  ready: Promise<void> = Promise.resolve();
-  /** Ends the subscription to the engine. */
-  unsubscribe: () => void = () => {};
+  /** Names the life of the room's numbers. */
+  readonly epoch: string;
+  readonly fanout: Fanout;
+  readonly roster = new Roster();
+  readonly typists = new Typists();
+  readonly recent: RecentEvents;
+  readonly #opened: OpenRoom;
+  /** The connections of this instance, by id. */
+  readonly #members = new Map<string, Member>();
+  #settings: RoomSettings;
+  /** The newest change of presence that the roster includes. */
+  #position: number;
+  /** What to do when the roster has reached a position. */
+  #waiting: { readonly position: number; readonly callback: () => void }[] = [];
+  /** When it was last empty, or expected somebody, in milliseconds. */
+  #emptySince: number;
 
-  constructor(name: string, now: number) {
+  constructor(name: string, opened: OpenRoom, { historySize, schedule, now }: RoomOptions) {
+    const { state, events, messages, settings, present, position } = opened;
     this.name = name;
-    this.emptySince = now;
+    this.epoch = state.epoch;
+    this.fanout = new Fanout(schedule);
+    this.recent = new RecentEvents(historySize, state.lastSeq, events, messages);
+    this.#opened = opened;
+    this.#settings = settings;
+    this.#position = position;
+    this.#emptySince = now;
+    for (const presence of present) this.roster.add(presence);
   }
 
-  /** Takes a member in. */
-  seat(member: Member): void {
-    this.members.set(member.id, member);
-    member.audience.members.add(member);
+  get members(): ReadonlyMap<string, Member> {
+    return this.#members;
   }
 
-  /** Takes a member out. */
-  unseat(member: Member): void {
-    const { audience } = member;
-    this.members.delete(member.id);
-    audience.members.delete(member);
-    if (audience.members.size > 0 || this.audiences.length === 1) return;
-    this.audiences.splice(this.audiences.indexOf(audience), 1);
+  /** Who may come in, and who decides that. */
+  get settings(): RoomSettings {
+    return this.#settings;
   }
 
-  /** Splits an audience that is too large. To be called when nothing is pending in it. */
-  splitIfLarge(audience: Audience): void {
-    // New members come to the last one.
-    if (audience.members.size > MAX_AUDIENCE) this.audiences.unshift(audience.split());
+  /** The `seq` of the newest event of the log. */
+  get lastSeq(): number {
+    return this.recent.lastSeq;
   }
 
-  /** Why somebody may not be in the room, if so. */
-  reasonToRefuse({ identity, username }: JoinRequest): ChatError | undefined {
-    if (isBanned(this.settings, identity, username)) {
-      return new ChatError("forbidden", "You may not come into this room.");
-    }
-    if (!isAdmitted(this.settings, identity)) {
-      return new ChatError("forbidden", "This room is private. Ask its owner to let you in.");
-    }
-    return undefined;
+  /** Adds a member; {@linkcode Member.goLive} adds it to the fan-out. */
+  add(member: Member): void {
+    this.#members.set(member.id, member);
   }
 
-  /** The users and how many connections each has; at most 100. */
-  userEntries(): UserEntry[] {
-    const entries: UserEntry[] = [];
-    for (const { username, connections } of this.users.values()) {
-      if (entries.length === CROWD) break;
-      entries.push({ username, connections: connections.size });
-    }
-    return entries;
+  /** Removes a member. Nothing more is sent to it. @param now the time in milliseconds */
+  remove(member: Member, now: number): void {
+    this.#members.delete(member.id);
+    this.fanout.remove(member.subscriber);
+    if (this.#members.size === 0) this.#emptySince = now;
   }
 
-  onlineUsers(): OnlineUsersEvent {
-    const users = this.userEntries();
-    const content = users.map(({ username }) => username).join(",");
-    const base = { type: "online_users", content, room: this.name, username: "" } as const;
-    return { ...base, users, online: this.users.size };
+  /** Keeps an empty room open for a member on its way in. @param now the time in milliseconds */
+  expect(now: number): void {
+    this.#emptySince = now;
   }
 
-  /** Takes note of who came or went, for the next `presence`. Coming and going is nothing. */
-  change(username: string, type: "joined" | "left"): void {
-    const key = nameKey(username);
-    const before = this.changes.get(key);
-    if (before !== undefined && before.type !== type) this.changes.delete(key);
-    else this.changes.set(key, { username, type });
+  /** How long no member has been here or expected, in milliseconds; 0 while there is one. */
+  emptyMs(now: number): number {
+    return this.#members.size === 0 ? now - this.#emptySince : 0;
   }
 
-  /** Who came and went since the last call. */
-  takePresence(): PresenceEvent {
-    const changes = [...this.changes.values()];
-    this.changes.clear();
-    this.presenceDue = undefined;
-    const names = (type: "joined" | "left") =>
-      changes.filter((change) => change.type === type).map(({ username }) => username);
-    const [joined, left] = [names("joined"), names("left")];
-    return {
-      type: "presence",
-      content: "",
-      room: this.name,
-      username: "",
-      joined: joined.slice(0, PRESENCE_NAMES),
-      joined_count: joined.length,
-      left: left.slice(0, PRESENCE_NAMES),
-      left_count: left.length,
-      online: this.users.size,
-    };
+  /** @throws {ChatError} `name_in_use` or `forbidden` if this may not join now */
+  check({ username, identity }: JoinRequest): void {
+    if (username !== undefined) this.roster.checkName(username, identity.person);
+    const refusal = this.refusalOf(identity, username);
+    if (refusal !== undefined) throw refusal;
   }
 
-  /** Keeps the next event of the log at hand. */
-  remember(event: LogEvent, json: string): void {
-    this.lastSeq = event.seq;
-    this.tail.add(event, json);
+  /** Why somebody may not be here, if so: a ban, or a private room. */
+  refusalOf(identity: Identity, username: string | undefined): ChatError | undefined {
+    return whyForbidden(this.#settings, identity, username);
   }
 
-  /** Adds a connection to its user. True if the user was not there before. */
-  add({ username, person, connection }: Presence): boolean {
-    const key = nameKey(username);
-    const user = this.users.get(key);
-    if (user === undefined) {
-      this.users.set(key, { username, person, connections: new Set([connection]) });
-      return true;
-    }
-    user.connections.add(connection);
-    return false;
+  /** Records the next event of the log. @param json the event as JSON */
+  record(event: LogEvent, json: string): void {
+    this.recent.add(event, json);
   }
 
-  /** Takes a connection from its user. True if it was the user's last one. */
-  remove({ username, connection }: Presence): boolean {
-    const key = nameKey(username);
-    const user = this.users.get(key);
-    if (user === undefined || !user.connections.delete(connection)) return false;
-    return user.connections.size === 0 && this.users.delete(key);
+  /** Records that a connection entered. True if its user was not present before. */
+  entered(presence: Presence, position: number): boolean {
+    const isNew = this.roster.add(presence);
+    this.#position = position;
+    return isNew;
   }
-}
 
-/** What somebody may do in a room with these settings. */
-export function roleIn({ owner }: RoomSettings, { account }: Identity): Role {
-  if (account === undefined) return "member";
-  if (account.isAdmin) return "admin";
-  return account.key === owner ? "owner" : "member";
-}
+  /** Records that a connection left. True if its user is no longer present. */
+  left(presence: Presence, position: number): boolean {
+    const isLast = this.roster.remove(presence);
+    this.#position = position;
+    return isLast;
+  }
 
-/** Whether a room with these settings lets somebody in, as far as it is private. */
-function isAdmitted(settings: RoomSettings, identity: Identity): boolean {
-  if (!settings.isPrivate || roleIn(settings, identity) !== "member") return true;
-  return identity.account !== undefined && settings.members.includes(identity.account.key);
-}
+  changeSettings(settings: RoomSettings): void {
+    this.#settings = settings;
+  }
 
-function isBanned(settings: RoomSettings, identity: Identity, username?: string): boolean {
-  if (settings.bans.length === 0 || roleIn(settings, identity) !== "member") return false;
-  const key = username === undefined ? undefined : nameKey(username);
-  return settings.bans.some((ban) => ban.person === identity.person || ban.key === key);
+  /** Calls back once the roster includes this position: now, or from {@linkcode Room.callWaiting}. */
+  whenAt(position: number, callback: () => void): void {
+    if (position <= this.#position) callback();
+    else this.#waiting.push({ position, callback });
+  }
+
+  /** Calls those back whose position the roster has reached. */
+  callWaiting(): void {
+    if (this.#waiting.length === 0) return;
+    const reached = this.#waiting.filter(({ position }) => position <= this.#position);
+    this.#waiting = this.#waiting.filter(({ position }) => position > this.#position);
+    for (const { callback } of reached) callback();
+  }
+
+  /** Hears nothing more of the room. */
+  close(): void {
+    this.#opened.close();
+  }
 }

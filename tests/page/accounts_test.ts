@@ -200,7 +200,7 @@ describePage("page, for accounts", (stage) => {
     await ada.getByRole("button", { name: "Remove", exact: true }).click();
     await bob.locator("#join-reason", { hasText: "You were removed from this room." }).waitFor();
     await bob.getByRole("button", { name: "Join", exact: true }).click();
-    await bob.locator("#join-reason", { hasText: "You may not come into this room." }).waitFor();
+    await bob.locator("#join-reason", { hasText: "You are banned from this room." }).waitFor();
     await ada.getByRole("button", { name: "More" }).click();
     await ada.getByRole("button", { name: "Room settings" }).click();
     await ada.getByRole("checkbox", { name: "bob" }).check();

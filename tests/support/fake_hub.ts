@@ -6,10 +6,10 @@ import type { Peer } from "../../lib/delivery/outbox.ts";
 import type { Engine, EngineOptions, Log } from "../../lib/engine/engine.ts";
 import { MemoryEngine } from "../../lib/engine/memory.ts";
 import type { SqliteEngineOptions } from "../../lib/engine/sqlite.ts";
+import type { JoinRequest } from "../../lib/http/rooms.ts";
 import { createLogger } from "../../lib/logger.ts";
 import type { Identity } from "../../lib/people/accounts.ts";
 import type { Event } from "../../lib/protocol/events.ts";
-import type { JoinRequest } from "../../lib/room/room.ts";
 
 /** A connection that takes what it is sent, unless it is stalled: then everything waits. */
 export class FakePeer implements Peer {
@@ -76,13 +76,14 @@ export function createHub(
 ) {
   let time = 0;
   let id = firstId;
-  let deferred: (() => void)[] = [];
+  const commits: (() => void)[] = [];
+  const deliveries: (() => void)[] = [];
   let timers: { due: number; callback: () => void }[] = [];
   const log: string[] = [];
   const newId = () => String(++id);
   const clock = () => time;
-  const defer = (callback: () => void) => void deferred.push(callback);
-  const engine = open({ clock, newId, keep, leaseMs: 30_000, atCommit: defer });
+  const atCommit = (callback: () => void) => void commits.push(callback);
+  const engine = open({ clock, newId, keep, leaseMs: 30_000, atCommit });
   Object.assign(engine.log, changed.log);
   const hub = new Hub({
     engine,
@@ -97,10 +98,10 @@ export function createHub(
       messageRate: { perSecond: Infinity, burst: Infinity },
       ...limits,
     },
-    log: createLogger({ level: "debug", write: (line) => log.push(line) }),
+    logger: createLogger({ level: "debug", write: (line) => log.push(line) }),
     clock,
     date: clock,
-    defer,
+    turn: { deliver: (callback) => void deliveries.push(callback) },
     after: (ms, callback) => timers.push({ due: time + ms, callback }),
     newId,
   });
@@ -111,11 +112,12 @@ export function createHub(
     await hub.admit(full);
     return { peer, member: hub.join(peer, full) };
   };
+  const commit = () => commits.splice(0).forEach((callback) => callback());
+  const deliver = () => deliveries.splice(0).forEach((callback) => callback());
   /** Ends the turn of the event loop. */
   const turn = () => {
-    const callbacks = deferred;
-    deferred = [];
-    for (const callback of callbacks) callback();
+    commit();
+    deliver();
   };
   return {
     hub,
@@ -126,9 +128,11 @@ export function createHub(
     /** Ends turns until nothing waits for an answer or for the end of a turn. */
     async settle() {
       do {
-        turn();
+        commit();
         await new Promise((resolve) => setImmediate(resolve));
-      } while (deferred.length > 0);
+        deliver();
+        await new Promise((resolve) => setImmediate(resolve));
+      } while (commits.length + deliveries.length > 0);
     },
     /** Lets time pass. */
     pass(ms: number) {
@@ -139,7 +143,7 @@ export function createHub(
     },
     /** Callbacks that wait for the end of the turn. */
     get waiting() {
-      return deferred.length;
+      return commits.length + deliveries.length;
     },
   };
 }

@@ -1,0 +1,235 @@
+/**
+ * Subscribers, and audiences of them: what is pending, and who receives which part of it.
+ *
+ * Events collect in an audience until it is delivered to. Nothing is sent before that, so a
+ * subscriber that is removed, or evicted because it is too slow, never disturbs a delivery.
+ *
+ * @module
+ */
+
+import type { Format } from "../protocol/encode.ts";
+import { Batch, type EncodedEvent, toFrames } from "./batch.ts";
+import { Outbox, type OutboxLimits, type Peer } from "./outbox.ts";
+import { Pace } from "./pace.ts";
+
+/** What a {@linkcode Subscriber} needs. */
+export interface SubscriberOptions {
+  /** The id of its connection. Events with this origin are its own. */
+  readonly id: string;
+  readonly peer: Peer;
+  readonly format: Format;
+  /** Whether it receives its own messages. */
+  readonly echo: boolean;
+  readonly limits: OutboxLimits;
+  /** Called after a delivery that it could not keep up with. */
+  readonly onTooSlow: () => void;
+}
+
+/** An event for one subscriber only. */
+interface Direct {
+  readonly event: EncodedEvent;
+  /** Index of the pending event before which it is sent. */
+  readonly at: number;
+}
+
+/** One connection as the delivery sees it. */
+export class Subscriber {
+  readonly format: Format;
+  readonly onTooSlow: () => void;
+  readonly #id: string;
+  readonly #peer: Peer;
+  readonly #echo: boolean;
+  readonly #outbox: Outbox;
+  /** Where it belongs; absent until it is live, and again once it is removed. */
+  #audience: Audience | undefined;
+  /** Index of the first pending event that it receives. */
+  #from = 0;
+  /** Events for it only. Those from before it is live wait here. */
+  #direct: Direct[] = [];
+
+  constructor({ id, peer, format, echo, limits, onTooSlow }: SubscriberOptions) {
+    this.format = format;
+    this.onTooSlow = onTooSlow;
+    this.#id = id;
+    this.#peer = peer;
+    this.#echo = echo;
+    this.#outbox = new Outbox(peer, limits);
+  }
+
+  /** The audience it is delivered to with, while it is live. */
+  get audience(): Audience | undefined {
+    return this.#audience;
+  }
+
+  /** Whether everything it was sent has left for the network. */
+  get hasDrained(): boolean {
+    return this.#peer.bufferedAmount === 0;
+  }
+
+  /** Whether something was still waiting for the network when the last delivery began. */
+  get wasBehind(): boolean {
+    return this.#outbox.wasBehind;
+  }
+
+  /** Whether it cannot keep up. @param now the time in milliseconds */
+  isOverdue(now: number): boolean {
+    return this.#outbox.isOverdue(now);
+  }
+
+  /** Sends it events at once, before anything pending. @param now the time in milliseconds */
+  send(events: readonly EncodedEvent[], now: number): void {
+    for (const frame of toFrames(events, this.format)) this.#outbox.send(frame, now);
+  }
+
+  /** Holds an event for it until pending event `at` is next. True if it held none before. */
+  hold(event: EncodedEvent, at = 0): boolean {
+    return this.#direct.push({ event, at }) === 1;
+  }
+
+  /** Begins with pending event `from`, preceded by some events for it only, then by those held. */
+  start(audience: Audience, from: number, first: readonly EncodedEvent[]): void {
+    const held = this.#direct.map(({ event }) => event);
+    this.#direct = [...first, ...held].map((event) => ({ event, at: from }));
+    this.#audience = audience;
+    this.#from = from;
+  }
+
+  /** Belongs to another audience from now on, or to none. Nothing may be pending for it. */
+  moveTo(audience: Audience | undefined): void {
+    this.#audience = audience;
+  }
+
+  /** Sends it its part of a batch. False if it cannot keep up. @param now the time in milliseconds */
+  deliver(batch: Batch, now: number): boolean {
+    const direct = this.#direct;
+    const from = this.#from;
+    this.#from = 0;
+    if (direct.length > 0) this.#direct = [];
+    if (this.#outbox.isOverdue(now)) return false;
+    const { wasBehind } = this.#outbox;
+    // Most receive what everyone receives, and after it the acks of what they said themselves.
+    const isAlike = from === 0 && this.#echo &&
+      (direct.length === 0 || direct[0]!.at === batch.events.length);
+    const frames = isAlike
+      ? batch.frames(this.format, direct.map(({ event }) => event))
+      : toFrames(this.#select(batch.events, from, direct), this.format);
+    for (const frame of frames) {
+      this.#outbox.send(frame, now);
+      if (wasBehind && this.#outbox.isOverfull()) return false;
+    }
+    return true;
+  }
+
+  /** Its part of some events, with the events for it only in their places. */
+  #select(
+    events: readonly EncodedEvent[],
+    from: number,
+    direct: readonly Direct[],
+  ): EncodedEvent[] {
+    const selected: EncodedEvent[] = [];
+    let next = 0;
+    for (let at = from; at <= events.length; at++) {
+      while (next < direct.length && direct[next]!.at <= at) selected.push(direct[next++]!.event);
+      const event = events[at];
+      if (event !== undefined && (this.#echo || event.origin !== this.#id)) selected.push(event);
+    }
+    return selected;
+  }
+}
+
+/** What one delivery came to. */
+export interface Delivered {
+  readonly pace: Pace;
+  readonly batch: Batch;
+  /** How long the batch was gathered, in milliseconds. */
+  readonly gatheredMs: number;
+  /** How many subscribers received it in `chat.v1`. */
+  readonly count: number;
+  /** The last of them that keeps up: when its frames have left, so have the others'. */
+  readonly last: Subscriber | undefined;
+  readonly tooSlow: readonly Subscriber[];
+}
+
+/** Subscribers that are delivered to together: all of a small room, a part of a large one. */
+export class Audience {
+  readonly pace: Pace;
+  readonly #subscribers = new Set<Subscriber>();
+  /** What everyone receives at the next delivery. */
+  #pending: EncodedEvent[] = [];
+  /** Subscribers that hold an event for themselves only. */
+  #withDirect: Subscriber[] = [];
+
+  constructor(pace: Pace = new Pace()) {
+    this.pace = pace;
+  }
+
+  get size(): number {
+    return this.#subscribers.size;
+  }
+
+  get isPending(): boolean {
+    return this.#pending.length > 0 || this.#withDirect.length > 0;
+  }
+
+  /** Adds a subscriber. It receives `first`, then every event from now on. */
+  add(subscriber: Subscriber, first: readonly EncodedEvent[]): void {
+    this.#subscribers.add(subscriber);
+    subscriber.start(this, this.#pending.length, first);
+    this.#withDirect.push(subscriber);
+  }
+
+  remove(subscriber: Subscriber): void {
+    this.#subscribers.delete(subscriber);
+    subscriber.moveTo(undefined);
+  }
+
+  /** Adds an event for everyone. */
+  push(event: EncodedEvent): void {
+    this.#pending.push(event);
+  }
+
+  /** Adds an event for one subscriber only, after everything that is pending. */
+  pushDirect(subscriber: Subscriber, event: EncodedEvent): void {
+    if (subscriber.hold(event, this.#pending.length)) this.#withDirect.push(subscriber);
+  }
+
+  /** Delivers to one subscriber ahead of everyone else: its last delivery before it is removed. */
+  deliverLast(subscriber: Subscriber, now: number): void {
+    subscriber.deliver(new Batch(this.#pending), now);
+  }
+
+  /** Delivers everything that is pending. @param now the time in milliseconds */
+  deliver(now: number): Delivered {
+    const batch = new Batch(this.#pending);
+    const isForAll = batch.events.length > 0;
+    // An event for one subscriber must not cost a look at every other.
+    const receivers = isForAll ? this.#subscribers : this.#withDirect;
+    this.#pending = [];
+    this.#withDirect = [];
+    const tooSlow: Subscriber[] = [];
+    let count = 0;
+    let last: Subscriber | undefined;
+    for (const subscriber of receivers) {
+      if (subscriber.audience !== this) continue;
+      if (!subscriber.deliver(batch, now)) tooSlow.push(subscriber);
+      if (subscriber.format !== "v1") continue;
+      count++;
+      if (!subscriber.wasBehind) last = subscriber;
+    }
+    const gatheredMs = this.pace.gather(now, isForAll);
+    return { pace: this.pace, batch, gatheredMs, count, last, tooSlow };
+  }
+
+  /** Moves half of the subscribers to a new audience. Nothing may be pending. */
+  split(): Audience {
+    const half = new Audience(this.pace.split());
+    let left = this.#subscribers.size >> 1;
+    for (const subscriber of this.#subscribers) {
+      if (left-- === 0) break;
+      this.#subscribers.delete(subscriber);
+      half.#subscribers.add(subscriber);
+      subscriber.moveTo(half);
+    }
+    return half;
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * What members may ask of a room: one function a command.
+ *
+ * Each does what the command asks and returns the answer for its sender, if there is one. Everything
+ * that others see of it comes back from the engine as an event.
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import type { Author, Engine, Receipt } from "../engine/engine.ts";
+import { badRequest, ChatError, nobodyWithName, notModerator } from "../errors.ts";
+import { errorFields, type Logger } from "../logger.ts";
+import { ANONYMOUS, nameKey } from "../names.ts";
+import { accountPerson } from "../people/accounts.ts";
+import type {
+  ChatCommand,
+  Command,
+  DeleteCommand,
+  DmCommand,
+  EditCommand,
+  HistoryCommand,
+  KickCommand,
+  PingCommand,
+  RoomCommand,
+  TypingCommand,
+} from "../protocol/commands.ts";
+import {
+  type AckEvent,
+  type ChatEvent,
+  envelope,
+  type Event,
+  type HistoryEvent,
+  type LogEvent,
+  type PongEvent,
+} from "../protocol/events.ts";
+import { type Permissions, roleIn } from "./permissions.ts";
+import type { Member, Room } from "./room.ts";
+
+/** Maximum UTF-8 bytes of texts in a page of messages; a single message may be longer. */
+const MAX_PAGE_BYTES = 32 * 1024;
+
+/** What actions need. */
+export interface ActionContext {
+  readonly engine: Pick<Engine, "log" | "bus">;
+  readonly permissions: Permissions;
+  readonly logger: Logger;
+  /** The time in milliseconds. */
+  readonly clock: () => number;
+}
+
+/** The answer to a command: at once, later, or none. */
+type Answer = Event | undefined | Promise<Event | undefined>;
+
+type Action<C extends Command> = (context: ActionContext, member: Member, command: C) => Answer;
+
+/** The action of each command. */
+const ACTIONS: { readonly [T in Command["type"]]: Action<Extract<Command, { type: T }>> } = {
+  chat,
+  edit,
+  delete: remove,
+  dm,
+  history,
+  typing,
+  ping,
+  kick,
+  room: changeRoom,
+};
+
+/**
+ * Does what a command asks.
+ *
+ * @returns the answer for its sender
+ * @throws {ChatError} or rejects with it, if the command is refused
+ */
+export function perform(context: ActionContext, member: Member, command: Command): Answer {
+  const action = ACTIONS[command.type] as Action<Command>;
+  return action(context, member, command);
+}
+
+function chat(context: ActionContext, member: Member, { content, ref }: ChatCommand): Answer {
+  stopTyping(context, member);
+  const { room, id: origin } = member;
+  const draft = { ...authorOf(member), origin, content, ref };
+  return context.engine.log.append(room.name, draft)
+    .then((receipt) => toMessageAck(room, ref, receipt));
+}
+
+function edit(
+  { engine }: ActionContext,
+  member: Member,
+  { id, content, ref }: EditCommand,
+): Answer {
+  const { room, id: origin } = member;
+  const change = { ...authorOf(member), type: "edit", origin, id, content } as const;
+  return engine.log.change(room.name, change).then((receipt) => toMessageAck(room, ref, receipt));
+}
+
+function remove({ engine }: ActionContext, member: Member, { id, ref }: DeleteCommand): Answer {
+  const { room, identity, id: origin } = member;
+  const isModerator = roleIn(room.settings, identity) !== "member";
+  const change = { ...authorOf(member), type: "delete", origin, id, isModerator } as const;
+  return engine.log.change(room.name, change).then((receipt) => toMessageAck(room, ref, receipt));
+}
+
+async function dm(
+  { engine }: ActionContext,
+  member: Member,
+  { to, content, ref }: DmCommand,
+): Promise<Event | undefined> {
+  const { room, person, id: origin } = member;
+  const receiver = room.roster.user(to);
+  if (receiver?.person === person) {
+    throw badRequest("A private message goes to somebody else.");
+  }
+  const draft = { ...authorOf(member), origin, content, ref, to: receiver };
+  const { event, isDuplicate } = await engine.log.whisper(room.name, draft);
+  const { id, fromSeq: inbox_seq, timestamp } = event;
+  return toAck(room, ref, { id, inbox_seq, timestamp }, isDuplicate);
+}
+
+async function history(
+  { engine }: ActionContext,
+  { room }: Member,
+  { before, after, limit, ref }: HistoryCommand,
+): Promise<HistoryEvent> {
+  const found = await engine.log.messages(room.name, { before, after, limit: limit + 1 });
+  return {
+    type: "history",
+    ...envelope(room.name),
+    epoch: room.epoch,
+    ...cutPage(found, limit, after !== undefined),
+    ...(ref !== undefined && { ref }),
+  };
+}
+
+function typing(context: ActionContext, member: Member, { active }: TypingCommand): undefined {
+  if (active) startTyping(context, member);
+  else stopTyping(context, member);
+}
+
+function ping(_context: ActionContext, { room }: Member, { ref }: PingCommand): PongEvent {
+  return { type: "pong", ...envelope(room.name), ...(ref !== undefined && { ref }) };
+}
+
+async function kick(
+  { engine, permissions }: ActionContext,
+  { room, identity }: Member,
+  { username, reason, ban, ref }: KickCommand,
+): Promise<Event | undefined> {
+  if (roleIn(room.settings, identity) === "member") throw notModerator();
+  const user = room.roster.user(username);
+  if (user === undefined) throw nobodyWithName();
+  const { owner } = room.settings;
+  if (
+    user.person === identity.person || (owner !== undefined && user.person === accountPerson(owner))
+  ) {
+    throw new ChatError("forbidden", "You cannot remove yourself or the owner.");
+  }
+  const key = nameKey(username);
+  await engine.bus.publish(room.name, { type: "kicked", key, reason });
+  if (ban) await permissions.ban(room.name, { key, person: user.person });
+  return toAck(room, ref);
+}
+
+async function changeRoom(
+  { permissions }: ActionContext,
+  { room, identity }: Member,
+  command: RoomCommand,
+): Promise<Event | undefined> {
+  await permissions.change(room.name, identity, command);
+  return toAck(room, command.ref);
+}
+
+function startTyping(context: ActionContext, { room, username, id }: Member): void {
+  if (username === undefined) return;
+  if (!room.typists.start(username, context.clock())) return;
+  publishTyping(context, room, username, true, id);
+}
+
+/** Stops a member's typing, if it types, and tells the room. */
+export function stopTyping(context: ActionContext, { room, username, id }: Member): void {
+  if (username === undefined || !room.typists.stop(username)) return;
+  publishTyping(context, room, username, false, id);
+}
+
+/** Stops everyone's typing who has not said so again in time, and tells the room. */
+export function expireTyping(context: ActionContext, room: Room, now: number): void {
+  for (const username of room.typists.expire(now)) {
+    publishTyping(context, room, username, false, "");
+  }
+}
+
+function publishTyping(
+  { engine, logger }: ActionContext,
+  room: Room,
+  username: string,
+  isActive: boolean,
+  origin: string,
+): void {
+  engine.bus.publish(room.name, { type: "typing", username, isActive, origin }).catch((error) =>
+    logger.error("typing cannot be published", errorFields(error))
+  );
+}
+
+function authorOf({ username = ANONYMOUS, person }: Member): Author {
+  return { username, person };
+}
+
+function toMessageAck(room: Room, ref: string | undefined, receipt: Receipt<LogEvent>) {
+  const { event: { id, seq, timestamp }, isDuplicate } = receipt;
+  return toAck(room, ref, { id, seq, timestamp }, isDuplicate);
+}
+
+/** The answer to a command that asks for one by its `ref`. */
+function toAck(
+  room: Room,
+  ref: string | undefined,
+  fields: Pick<AckEvent, "id" | "seq" | "inbox_seq" | "timestamp"> = {},
+  isDuplicate = false,
+): AckEvent | undefined {
+  if (ref === undefined) return undefined;
+  const duplicate = isDuplicate ? { duplicate: true } as const : {};
+  return { type: "ack", ...envelope(room.name), ref, ...fields, ...duplicate };
+}
+
+/** Cuts a page to the messages that were asked for and that fit one frame, nearest first. */
+function cutPage(found: readonly ChatEvent[], limit: number, isForward: boolean) {
+  const nearest = isForward ? found : found.toReversed();
+  let count = 0;
+  let bytes = 0;
+  for (const { content } of nearest) {
+    bytes += Buffer.byteLength(content);
+    if (count === limit || (count > 0 && bytes > MAX_PAGE_BYTES)) break;
+    count++;
+  }
+  const messages = nearest.slice(0, count);
+  if (!isForward) messages.reverse();
+  return { messages, more: count < found.length };
+}

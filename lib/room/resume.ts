@@ -1,0 +1,181 @@
+/**
+ * The start of a membership: the welcome, then what the member missed or the room's newest messages.
+ *
+ * A new member goes live at once. A `chat.v1` member that comes back first receives every event it
+ * missed, once and in order, in pages as large as a slow reader can take; or it learns from
+ * `recovered: false` that this is not possible.
+ *
+ * @module
+ */
+
+import { EncodedEvent } from "../delivery/batch.ts";
+import type { InboxEntry, Log, LogState, PrivateMessage } from "../engine/engine.ts";
+import type { SizeLimits } from "../protocol/commands.ts";
+import { type DmEvent, envelope, type WelcomeEvent } from "../protocol/events.ts";
+import type { After } from "../time.ts";
+import { joinNotices, onlineUsers, presence } from "./notices.ts";
+import { roleIn } from "./permissions.ts";
+import type { Member } from "./room.ts";
+import { CROWD } from "./roster.ts";
+
+/** How many missed events are read and sent at a time. */
+const PAGE_EVENTS = 64;
+
+/** How long until it is looked again whether a reader has taken its page, in milliseconds. */
+const PAGE_POLL_MS = 20;
+
+/** Maximum private messages that a member which comes back receives. */
+const MAX_MISSED_PRIVATE = 1000;
+
+/** What a welcome needs. */
+export interface WelcomeOptions {
+  readonly log: Log;
+  readonly limits: SizeLimits & { readonly historySize: number };
+  /** Sends a member events ahead of everything pending. */
+  readonly send: (member: Member, events: readonly EncodedEvent[]) => void;
+  readonly after: After;
+}
+
+/** The private messages that a member missed. */
+interface MissedMessages {
+  readonly entries: readonly InboxEntry[];
+  /** The `inbox_seq` of the newest one, or of the newest that is stored. */
+  readonly lastSeq: number;
+  /** Whether no message is missing between the resume position and `lastSeq`. */
+  readonly isWhole: boolean;
+}
+
+/** Welcomes a member that the roster includes, and makes it live. */
+export async function welcome(member: Member, options: WelcomeOptions): Promise<void> {
+  if (member.isReturning) return await welcomeBack(member, options);
+  const greeting = member.format === "v1" ? [toWelcome(member, options, false, 0)] : [];
+  member.goLive([...greeting, ...ownNotices(member), ...member.room.recent.history()]);
+}
+
+async function welcomeBack(member: Member, options: WelcomeOptions): Promise<void> {
+  const { room, request: { resume } } = member;
+  const state = await options.log.state(room.name);
+  const missed = await readMissedPrivate(member, state.epoch, options);
+  if (member.isGone) return;
+  const recovered = missed.isWhole && isWithin(state, resume);
+  let unsent = [toWelcome(member, options, recovered, missed.lastSeq), ...ownNotices(member)];
+  let events = recovered ? room.recent.after(resume!.after) : room.recent.history();
+  for (let seq = resume?.after ?? 0; events === undefined;) {
+    seq = await sendPage(member, unsent, seq, options);
+    if (member.isGone) return;
+    // Users joined and left while the page was sent.
+    unsent = [new EncodedEvent(onlineUsers(room))];
+    // Nothing is awaited from this look at the room until the member is live.
+    events = room.recent.after(seq);
+  }
+  const messages = missed.entries.map(({ message, inboxSeq }) => {
+    const event = toDm(room.name, message, inboxSeq);
+    return new EncodedEvent(recovered ? event : { ...event, history: true });
+  });
+  member.goLive([...unsent, ...events, ...messages, ...member.queuedAfter(missed.lastSeq)]);
+}
+
+/** Whether a log still has every event after the resume position. */
+function isWithin({ epoch, oldestSeq, lastSeq }: LogState, resume: Member["request"]["resume"]) {
+  return resume !== undefined && resume.epoch === epoch &&
+    resume.after <= lastSeq && resume.after >= oldestSeq - 1;
+}
+
+/**
+ * Sends a member the next page of what it missed, and waits until it has taken it.
+ *
+ * @param first the events that precede the page
+ * @param after the `seq` up to which it has received the log
+ * @returns the `seq` up to which it has received the log now
+ */
+async function sendPage(
+  member: Member,
+  first: readonly EncodedEvent[],
+  after: number,
+  options: WelcomeOptions,
+): Promise<number> {
+  const page = await options.log.events(member.room.name, after, PAGE_EVENTS);
+  if (member.isGone) return after;
+  if (page[0]?.seq !== after + 1) throw new Error("The log was cut while it was read.");
+  options.send(member, [...first, ...page.map((event) => new EncodedEvent(event))]);
+  await hasTakenPage(member, options);
+  return page.at(-1)!.seq;
+}
+
+/** Waits until everything a member was sent has left. The sweep evicts one that reads nothing. */
+async function hasTakenPage(member: Member, { after }: WelcomeOptions): Promise<void> {
+  while (!member.isGone && !member.hasDrained) {
+    await new Promise<void>((resolve) => after(PAGE_POLL_MS, resolve));
+  }
+}
+
+async function readMissedPrivate(
+  { room, person, request: { resume } }: Member,
+  epoch: string,
+  { log, limits: { historySize } }: WelcomeOptions,
+): Promise<MissedMessages> {
+  const last = await log.inboxSeq(room.name, person);
+  const position = resume === undefined ? 0 : resume.inbox ?? last;
+  // A number of another epoch, or one that was never given, says nothing.
+  const isKnown = resume !== undefined && resume.epoch === epoch && position <= last;
+  const isWanted = resume === undefined || resume.inbox !== undefined;
+  const after = isKnown
+    ? Math.max(position, last - MAX_MISSED_PRIVATE)
+    : isWanted
+    ? Math.max(0, last - historySize)
+    : last;
+  const entries = await log.inbox(room.name, person, after, MAX_MISSED_PRIVATE);
+  const isWhole = isKnown && entries.length >= last - position;
+  return { entries, lastSeq: entries.at(-1)?.inboxSeq ?? last, isWhole };
+}
+
+/** The notices of a member's own join, as everyone in a small room receives them. */
+function ownNotices({ id, room, username = "" }: Member): EncodedEvent[] {
+  const isNews = room.roster.size <= CROWD && room.roster.isFirst({ username, connection: id });
+  if (!isNews) return [];
+  const notices = [...joinNotices(room, username), presence(room, [username], [])];
+  return notices.map((event) => new EncodedEvent(event));
+}
+
+function toWelcome(
+  { room, identity, username = "" }: Member,
+  { limits: { maxMessageBytes, maxFrameBytes } }: WelcomeOptions,
+  recovered: boolean,
+  inboxSeq: number,
+): EncodedEvent {
+  const event: WelcomeEvent = {
+    type: "welcome",
+    ...envelope(room.name, "", username),
+    session: identity.secret ?? "",
+    role: roleIn(room.settings, identity),
+    private: room.settings.isPrivate,
+    epoch: room.epoch,
+    seq: room.lastSeq,
+    inbox_seq: inboxSeq,
+    recovered,
+    users: room.roster.entries(),
+    online: room.roster.size,
+    limits: {
+      max_message_bytes: orNull(maxMessageBytes),
+      max_frame_bytes: orNull(maxFrameBytes),
+    },
+  };
+  return new EncodedEvent(event);
+}
+
+function orNull(limit: number): number | null {
+  return limit === Infinity ? null : limit;
+}
+
+/** A private message as one of its two people receives it. */
+export function toDm(room: string, message: PrivateMessage, inboxSeq: number): DmEvent {
+  const { id, content, from, to, timestamp } = message;
+  return {
+    type: "dm",
+    ...envelope(room, content, from.username),
+    to: to.username,
+    id,
+    inbox_seq: inboxSeq,
+    timestamp,
+  };
+}
