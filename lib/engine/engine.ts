@@ -279,7 +279,10 @@ export type EngineEvent =
 /** Pseudo-room for server-wide events: registrations and ended tokens. No room has this name. */
 export const EVERYWHERE = "";
 
-/** Hears every event of one room; logged events come in order of `seq`. */
+/**
+ * Hears every event of one room; logged events come in order of `seq`. It must not throw: that would
+ * keep the event from the subscribers behind it.
+ */
 export type Subscriber = (event: EngineEvent) => void;
 
 /** The extent of a log. */

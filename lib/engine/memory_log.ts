@@ -228,7 +228,7 @@ export class MemoryLog implements LogReader {
     this.#grow(log, ENTRY_SIZE + entry.event.content.length);
     log.entries.push(entry);
     log.lastSeq = entry.event.seq;
-    // Dropped in batches: an array that loses its first entry moves all others.
+    // Dropped in batches: to lose its first entry, an array moves all the rest.
     const { keep } = this.#options;
     const { length } = log.entries;
     if (length > keep + Math.max(16, keep / 8)) this.#trim(log, length - keep);

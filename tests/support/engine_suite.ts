@@ -1197,6 +1197,21 @@ function testInstances(name: string, create: CreateStore): void {
       assertEquals((await two.log.inbox("r", BOB.person, 0, ALL)).length, 1);
     });
 
+    itShares("each hand a subscriber its events, though it is the same one", async (one, two) => {
+      const heard: EngineEvent[] = [];
+      const subscriber = (event: EngineEvent) => void heard.push(event);
+      await one.bus.subscribe("r", subscriber);
+      const stop = await two.bus.subscribe("r", subscriber);
+      using listener = await Listener.open(two, "r");
+      await say(one, "r", 1);
+      await listener.seq(1);
+      await one.close();
+      await say(two, "r", 1);
+      await listener.seq(2);
+      assertEquals(heard.length, 3);
+      stop();
+    });
+
     itShares("recognize a ref that the other one stored", async (one, two) => {
       const { event } = await one.log.append("r", draft(ALICE, "once", "ref"));
       const again = await two.log.append("r", draft(ALICE, "twice", "ref"));
