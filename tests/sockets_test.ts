@@ -206,13 +206,15 @@ describe("A socket", () => {
       };
       const url = `${server.ws}/ws/r?username=bob${query}`;
       const client = await Client.connect(url, protocols);
+      client.send("hello");
       const text = await client.nextText();
       assert(text.startsWith(frame), text);
       assertEquals((await client.closed).code, 4009);
       const { path, address, reason } = await server.logged("refused");
       assertEquals([path, address, reason], ["/ws/r", "127.0.0.1", nameInUse().message]);
       while (server.connections.size > 0) await pause();
-      assertEquals(server.hub.left, []);
+      assertEquals([server.hub.received, server.hub.left], [[], []]);
+      assertEquals(server.log.map(({ msg }) => msg), ["refused"]);
     }
   });
 
