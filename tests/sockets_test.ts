@@ -52,7 +52,8 @@ describe("A request to join", () => {
     const what = protocols.length > 0 ? ` with ${protocols}` : "";
     it(`${path}${what} asks the hub for ${JSON.stringify(wish)}`, async () => {
       await using server = serveFakeApp();
-      await using _client = await Client.connect(server.ws + path, protocols);
+      await using client = await Client.connect(server.ws + path, protocols);
+      assertEquals(client.socket.protocol, protocols.length > 0 ? "chat.v1" : "");
       await server.logged("joined");
       const [request] = server.hub.admitted;
       const { identity, ...rest } = request!;
@@ -128,13 +129,15 @@ describe("A request to join", () => {
   });
 
   it("of a foreign page, or one too many, is refused before the token is read", async () => {
-    await using server = serveFakeApp({ JOIN_RATE_PER_ADDRESS: "1" });
-    server.store.failure = new Error("The store was asked.");
-    const path = `/ws/r?username=bob&token=${createSecret()}`;
-    assertEquals((await knock(server, path, { Origin: "https://evil.example" })).status, 403);
-    // The refusal of the foreign page took nothing from the allowance of the address.
-    for (let i = 0; i < 5; i++) assertEquals((await knock(server, path)).status, 500);
-    assertEquals((await knock(server, path)).status, 429);
+    for (const route of ["/ws/r?username=bob&", "/ws?", "/echo?"]) {
+      await using server = serveFakeApp({ JOIN_RATE_PER_ADDRESS: "1" });
+      server.store.failure = new Error("The store was asked.");
+      const path = `${route}token=${createSecret()}`;
+      assertEquals((await knock(server, path, { Origin: "https://evil.example" })).status, 403);
+      // The refusal of the foreign page took nothing from the allowance of the address.
+      for (let i = 0; i < 5; i++) assertEquals((await knock(server, path)).status, 500);
+      assertEquals((await knock(server, path)).status, 429);
+    }
   });
 });
 
@@ -203,13 +206,15 @@ describe("A socket", () => {
       };
       const url = `${server.ws}/ws/r?username=bob${query}`;
       const client = await Client.connect(url, protocols);
+      client.send("hello");
       const text = await client.nextText();
       assert(text.startsWith(frame), text);
       assertEquals((await client.closed).code, 4009);
       const { path, address, reason } = await server.logged("refused");
       assertEquals([path, address, reason], ["/ws/r", "127.0.0.1", nameInUse().message]);
       while (server.connections.size > 0) await pause();
-      assertEquals(server.hub.left, []);
+      assertEquals([server.hub.received, server.hub.left], [[], []]);
+      assertEquals(server.log.map(({ msg }) => msg), ["refused"]);
     }
   });
 
