@@ -219,12 +219,17 @@ export class Hub implements Rooms {
 
   #awaitAnswer(member: Member, ref: string | undefined, answer: Promise<Event | undefined>): void {
     this.#unanswered++;
-    answer.then(
-      (event) => this.#answer(member, event),
-      (error) => this.#refuse(member, this.#toRefusal(error).withRef(ref)),
-    ).finally(() => {
-      if (--this.#unanswered === 0) this.#onAllAnswered();
+    answer.then((event) => {
+      this.#answer(member, event);
+      this.#settle();
+    }, (error) => {
+      this.#refuse(member, this.#toRefusal(error).withRef(ref));
+      this.#settle();
     });
+  }
+
+  #settle(): void {
+    if (--this.#unanswered === 0) this.#onAllAnswered();
   }
 
   #answer(member: Member, event: Event | undefined): void {

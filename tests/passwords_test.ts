@@ -149,7 +149,10 @@ describe("Accounts.register", () => {
     const busy = Array.from({ length: 33 }, () => passwords.check(PASSWORD, known));
     const refusal = async (name: string) =>
       (await assertRejects(() => accounts.register(name, PASSWORD), ChatError)).code;
-    assertEquals(await Promise.all([refusal("ALICE"), refusal("bob")]), ["name_in_use", "unavailable"]);
+    assertEquals(await Promise.all([refusal("ALICE"), refusal("bob")]), [
+      "name_in_use",
+      "unavailable",
+    ]);
     await Promise.all(busy);
     assertEquals(await accounts.register("bob", PASSWORD), "bob");
   });

@@ -111,7 +111,7 @@ export class Subscriber {
     const isAlike = from === 0 && this.#echo &&
       (direct.length === 0 || direct[0]!.at === batch.events.length);
     const frames = isAlike
-      ? batch.frames(this.format, direct.map(({ event }) => event))
+      ? batch.frames(this.format, direct)
       : toFrames(this.#select(batch.events, from, direct), this.format);
     for (const frame of frames) {
       this.#outbox.send(frame, now);
@@ -139,7 +139,7 @@ export class Subscriber {
 
 /** What one delivery came to. */
 export interface Delivered {
-  readonly pace: Pace;
+  readonly audience: Audience;
   readonly batch: Batch;
   /** How long the batch was gathered, in milliseconds. */
   readonly gatheredMs: number;
@@ -217,7 +217,7 @@ export class Audience {
       if (!subscriber.wasBehind) last = subscriber;
     }
     const gatheredMs = this.pace.gather(now, isForAll);
-    return { pace: this.pace, batch, gatheredMs, count, last, tooSlow };
+    return { audience: this, batch, gatheredMs, count, last, tooSlow };
   }
 
   /** Moves half of the subscribers to a new audience. Nothing may be pending. */

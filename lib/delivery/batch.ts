@@ -61,10 +61,13 @@ export class Batch {
   }
 
   /** The frames of all its events, followed by events for one subscriber only. */
-  frames(format: Format, direct: readonly EncodedEvent[] = []): readonly string[] {
+  frames(
+    format: Format,
+    direct: readonly { readonly event: EncodedEvent }[] = [],
+  ): readonly string[] {
     const frames = this.#frames[format] ??= toFrames(this.events, format);
     if (direct.length === 0) return frames;
-    const texts = toTexts(direct, format);
+    const texts = toTexts(direct.map(({ event }) => event), format);
     if (texts.length === 0) return frames;
     return format === "v1" ? extendFrames(frames, texts) : [...frames, ...texts];
   }

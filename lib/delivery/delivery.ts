@@ -73,21 +73,26 @@ export class Fanout {
 
   /** Delivers to every audience that does not rest. @param now the time in milliseconds */
   deliver(now: number): void {
-    this.#deliver(now, (audience) => this.#isReady(audience, now));
+    this.#deliver(now, false);
   }
 
   /** Delivers everything, resting or not. */
   flush(): void {
-    this.#deliver(this.#schedule.now, () => true);
+    this.#deliver(this.#schedule.now, true);
   }
 
-  #deliver(now: number, isReady: (audience: Audience) => boolean): void {
+  #deliver(now: number, isForced: boolean): void {
     this.#isDue = false;
-    const ready = this.#audiences.filter((audience) => audience.isPending && isReady(audience));
-    const delivered = ready.map((audience) => audience.deliver(now));
+    const delivered: Delivered[] = [];
+    for (const audience of this.#audiences) {
+      if (!audience.isPending || !(isForced || this.#isReady(audience, now))) continue;
+      delivered.push(audience.deliver(now));
+    }
     const large = delivered.filter((one) => this.#isLarge(one));
-    for (const one of delivered) one.pace.wait(large.includes(one));
-    for (const audience of ready) this.#splitIfLarge(audience);
+    for (const one of delivered) {
+      one.audience.pace.wait(large.includes(one));
+      if (one.audience.size > MAX_AUDIENCE) this.#audiences.unshift(one.audience.split());
+    }
     for (const { tooSlow } of delivered) for (const subscriber of tooSlow) subscriber.onTooSlow();
     if (large.length > 0) this.#restAfter(large, now);
     this.#arm();
@@ -95,10 +100,6 @@ export class Fanout {
 
   #isLarge({ batch, count }: Delivered): boolean {
     return batch.events.length > 1 && count * this.#audiences.length >= MIN_RESTING_SUBSCRIBERS;
-  }
-
-  #splitIfLarge(audience: Audience): void {
-    if (audience.size > MAX_AUDIENCE) this.#audiences.unshift(audience.split());
   }
 
   #isReady({ pace: { restsUntil } }: Audience, now: number): boolean {

@@ -78,7 +78,7 @@ export class Pace {
 
 /** A delivery that has left, to one audience. */
 interface Delivered {
-  readonly pace: Pace;
+  readonly audience: { readonly pace: Pace };
   readonly batch: Batch;
   readonly gatheredMs: number;
 }
@@ -96,14 +96,14 @@ export function restTogether(
   end: number,
 ): void {
   const tookMs = end - start;
-  for (const { pace } of delivered) pace.record(tookMs / delivered.length);
+  for (const { audience } of delivered) audience.pace.record(tookMs / delivered.length);
   const roomMs = paces.reduce((sum, pace) => sum + pace.tookMs, 0);
   const othersMs = Math.max(0, roomMs - tookMs);
   for (const [index, one] of delivered.entries()) {
     const pauseMs = Math.min(MAX_PAUSE_MS, pauseFactor(one, roomMs) * roomMs);
     // Audiences that were delivered to together take turns from now on.
     const ahead = (delivered.length - 1 - index) / paces.length;
-    one.pace.rest(end, (pauseMs + othersMs) * (1 - ahead));
+    one.audience.pace.rest(end, (pauseMs + othersMs) * (1 - ahead));
   }
 }
 
@@ -166,12 +166,14 @@ export class Schedule {
   #deliverDue(): void {
     const due = this.#due;
     this.#due = new Set();
-    for (const one of due) one.deliver(this.now);
+    const { now } = this;
+    for (const one of due) one.deliver(now);
   }
 
   #wake(): void {
     const resting = this.#resting;
     this.#resting = new Set();
-    for (const one of resting) one.deliver(this.now);
+    const { now } = this;
+    for (const one of resting) one.deliver(now);
   }
 }

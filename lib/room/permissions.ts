@@ -33,6 +33,8 @@ export function whyForbidden(
   identity: Identity,
   username: string | undefined,
 ): ChatError | undefined {
+  // Most rooms forbid nothing, and every command asks.
+  if (!settings.isPrivate && settings.bans.length === 0) return undefined;
   if (roleIn(settings, identity) !== "member") return undefined;
   if (isBanned(settings, identity, username)) {
     return new ChatError("forbidden", "You are banned from this room.");
@@ -44,7 +46,6 @@ export function whyForbidden(
 }
 
 function isBanned({ bans }: RoomSettings, { person }: Identity, username?: string): boolean {
-  if (bans.length === 0) return false;
   const key = username === undefined ? undefined : nameKey(username);
   return bans.some((ban) => ban.person === person || ban.key === key);
 }
