@@ -42,11 +42,11 @@ import { decode, peekRef, type RoomChange, type SizeLimits } from "./lib/protoco
 import { envelope, errorEvent, type Event, type LogEvent } from "./lib/protocol/events.ts";
 import type { Rate } from "./lib/rate_limit.ts";
 import { type ActionContext, expireTyping, perform, stopTyping } from "./lib/room/actions.ts";
+import { Directory } from "./lib/room/directory.ts";
 import { JoinNotices } from "./lib/room/notices.ts";
 import { Permissions } from "./lib/room/permissions.ts";
-import { MAX_RECENT_EVENTS } from "./lib/room/recent.ts";
 import { toDm, welcome, type WelcomeOptions } from "./lib/room/resume.ts";
-import { Member, Room } from "./lib/room/room.ts";
+import { Member, type Room } from "./lib/room/room.ts";
 import type { After, Turn } from "./lib/time.ts";
 
 /** Every bound the hub keeps. */
@@ -89,13 +89,11 @@ export class Hub implements Rooms {
   /** Resolves when events that concern no single room are heard. Nobody joins before. */
   readonly ready: Promise<unknown>;
   readonly #options: HubOptions;
-  readonly #schedule: Schedule;
   readonly #notices: JoinNotices;
   readonly #permissions: Permissions;
   readonly #actions: ActionContext;
   readonly #welcome: WelcomeOptions;
-  readonly #rooms = new Map<string, Room>();
-  readonly #opening = new Map<string, Promise<Room>>();
+  readonly #rooms: Directory;
   /** How many commands the engine has not answered yet. */
   #unanswered = 0;
   #onAllAnswered: () => void = () => {};
@@ -108,7 +106,11 @@ export class Hub implements Rooms {
   constructor(options: HubOptions) {
     const { engine, limits, after } = options;
     this.#options = options;
-    this.#schedule = new Schedule(options);
+    this.#rooms = new Directory({
+      ...options,
+      schedule: new Schedule(options),
+      onEvent: (room, event) => this.#onRoomEvent(room, event),
+    });
     this.#notices = new JoinNotices(options);
     this.#permissions = new Permissions(engine);
     this.#actions = { ...options, permissions: this.#permissions };
@@ -130,11 +132,8 @@ export class Hub implements Rooms {
    */
   check(request: JoinRequest): void {
     if (this.#isDraining) throw restarting();
-    const room = this.#rooms.get(request.room);
-    const hasPlace = room !== undefined || this.#opening.has(request.room) || !this.#isFull ||
-      this.#emptyRoom() !== undefined;
-    if (!hasPlace) throw new ChatError("full", "There are too many rooms. Try again later.");
-    room?.check(request);
+    this.#rooms.checkPlace(request.room);
+    this.#rooms.get(request.room)?.check(request);
   }
 
   /**
@@ -145,7 +144,7 @@ export class Hub implements Rooms {
   async admit(request: JoinRequest): Promise<void> {
     this.check(request);
     await this.ready;
-    const room = this.#rooms.get(request.room) ?? await this.#open(request.room);
+    const room = await this.#rooms.open(request.room);
     room.expect(this.#options.clock());
     this.check(request);
   }
@@ -353,7 +352,7 @@ export class Hub implements Rooms {
   #onHole(room: Room, seq: number): void {
     this.#options.logger.error("room missed events", { room: room.name, after: room.lastSeq, seq });
     for (const member of room.members.values()) this.dismiss(member, CLOSE.internal);
-    this.#close(room);
+    this.#rooms.close(room);
   }
 
   #onPrivate(room: Room, message: PrivateMessage, origin: string): void {
@@ -378,7 +377,7 @@ export class Hub implements Rooms {
 
   /** Handles an event that concerns no single room. */
   #onServerEvent(event: EngineEvent): void {
-    for (const room of this.#rooms.values()) {
+    for (const room of this.#rooms) {
       for (const member of room.members.values()) {
         const { identity: { account }, username } = member;
         if (event.type === "token_ended" && account?.tokenHash === event.hash) {
@@ -392,51 +391,6 @@ export class Hub implements Rooms {
     }
   }
 
-  // Rooms
-
-  get #isFull(): boolean {
-    return this.#rooms.size + this.#opening.size >= this.#options.limits.maxRooms;
-  }
-
-  /** An open room without members: kept for a member on its way in, but not at the cost of others. */
-  #emptyRoom(): Room | undefined {
-    for (const room of this.#rooms.values()) if (room.members.size === 0) return room;
-    return undefined;
-  }
-
-  #open(name: string): Promise<Room> {
-    let opening = this.#opening.get(name);
-    if (opening === undefined) {
-      const empty = this.#isFull ? this.#emptyRoom() : undefined;
-      if (empty !== undefined) this.#close(empty);
-      opening = this.#load(name).finally(() => this.#opening.delete(name));
-      this.#opening.set(name, opening);
-    }
-    return opening;
-  }
-
-  async #load(name: string): Promise<Room> {
-    const { engine, limits: { historySize }, clock, logger } = this.#options;
-    try {
-      const wanted = { events: MAX_RECENT_EVENTS, messages: historySize };
-      const opened = await engine.open(name, wanted);
-      const room = new Room(name, opened, { historySize, schedule: this.#schedule, now: clock() });
-      this.#rooms.set(name, room);
-      opened.listen((event) => this.#onRoomEvent(room, event));
-      return room;
-    } catch (error) {
-      logger.error("room cannot be loaded", { room: name, ...errorFields(error) });
-      throw new ChatError("unavailable", "The room cannot be loaded now. Try again later.");
-    }
-  }
-
-  #close(room: Room): void {
-    room.close();
-    this.#notices.forget(room);
-    // Another room may have been opened under its name since.
-    if (this.#rooms.get(room.name) === room) this.#rooms.delete(room.name);
-  }
-
   // Sweep and drain
 
   /**
@@ -447,13 +401,13 @@ export class Hub implements Rooms {
     const { clock, engine, logger } = this.#options;
     const now = clock();
     engine.bus.renew().catch((error) => logger.error("no renewal", errorFields(error)));
-    for (const room of this.#rooms.values()) {
+    for (const room of this.#rooms) {
       for (const member of room.members.values()) {
         if (member.subscriber.isOverdue(now)) this.#evict(member);
         else if (this.#hasExpired(member.identity)) this.#expel(member, sessionEnded());
       }
       expireTyping(this.#actions, room, now);
-      if (room.emptyMs(now) >= EMPTY_ROOM_MS) this.#close(room);
+      if (room.emptyMs(now) >= EMPTY_ROOM_MS) this.#rooms.close(room);
     }
   }
 
@@ -473,10 +427,10 @@ export class Hub implements Rooms {
       const allAnswered = new Promise<void>((resolve) => this.#onAllAnswered = resolve);
       await Promise.race([allAnswered, this.#sleep(MAX_ANSWER_WAIT_MS)]);
     }
-    for (const room of this.#rooms.values()) {
+    for (const room of this.#rooms) {
       room.fanout.flush();
       // Nobody is left to announce these leaves to.
-      this.#close(room);
+      this.#rooms.close(room);
       for (const member of room.members.values()) this.dismiss(member, CLOSE.restart);
     }
   }

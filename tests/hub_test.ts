@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { EMPTY_ROOM_MS, Hub, type HubLimits } from "../hub.ts";
-import type { EngineOptions } from "../lib/engine/engine.ts";
+import type { EngineOptions, Subscriber } from "../lib/engine/engine.ts";
 import { MemoryEngine, MemoryStore } from "../lib/engine/memory.ts";
 import { ChatError } from "../lib/errors.ts";
 import type { Member } from "../lib/room/room.ts";
@@ -713,5 +713,222 @@ describe("Two hubs on one store", () => {
     const left = alice.peer.events().filter(({ type }) => type === "user_left");
     assertEquals(left.map(({ username }) => username), ["bob"]);
     await two.settle();
+  });
+});
+
+/** An engine whose events reach the hub only when the test hands them over. */
+function lateEngine(options: EngineOptions) {
+  const engine = new MemoryEngine(options);
+  const late: (() => void)[] = [];
+  const open = engine.open.bind(engine);
+  engine.open = async (room, wanted) => {
+    const opened = await open(room, wanted);
+    const listen = (subscriber: Subscriber) =>
+      opened.listen((event) => late.push(() => subscriber(event)));
+    return { ...opened, listen };
+  };
+  return { engine, handOver: (count = Infinity) => late.splice(0, count).forEach((one) => one()) };
+}
+
+describe("A member on an engine far away", () => {
+  const setUp = () => {
+    let late!: ReturnType<typeof lateEngine>;
+    const open = (options: EngineOptions) => (late = lateEngine(options)).engine;
+    return { ...createHub({}, {}, { open }), handOver: (count?: number) => late.handOver(count) };
+  };
+
+  it("goes live when the room has heard of its entering, and misses and repeats nothing", async () => {
+    const { engine, join, turn, handOver } = setUp();
+    const say = (content: string) =>
+      engine.log.append("r", { content, username: "bob", person: "p", origin: "elsewhere" });
+    await say("1");
+    const { peer } = await join("alice");
+    await say("2");
+    turn();
+    assertEquals(peer.read(), []);
+    // Of what is under way, the entering comes first.
+    handOver(1);
+    await say("3");
+    turn();
+    assertEquals(peer.read(), [
+      "online_users: alice",
+      "user_joined: alice joined the room",
+      "chat again: 1",
+    ]);
+    handOver();
+    turn();
+    assertEquals(peer.read(), ["chat: 2", "chat: 3"]);
+  });
+
+  it("that leaves before is never made live", async () => {
+    const { hub, join, turn, handOver } = setUp();
+    const { peer, member } = await join("alice");
+    hub.leave(member);
+    handOver();
+    turn();
+    assertEquals(peer.read(), []);
+  });
+
+  it("that waits for one position is not made live by an earlier one", async () => {
+    const { join, turn, handOver } = setUp();
+    const alice = await join("alice");
+    const bob = await join("bob");
+    handOver(1);
+    turn();
+    assertEquals(alice.peer.read().length, 2);
+    assertEquals(bob.peer.read(), []);
+    handOver(1);
+    turn();
+    assertEquals(bob.peer.read(), ["online_users: alice,bob", "user_joined: bob joined the room"]);
+  });
+});
+
+describe("A room that misses an event", () => {
+  it("closes its members with 1011, so that they come back, and is opened anew", async () => {
+    const { hub, engine, join, log, turn } = createHub();
+    const alice = await join("alice", { format: "v1" });
+    hub.receive(alice.member, '{"type":"chat","content":"one"}');
+    await Promise.resolve();
+    const { event } = await engine.log.append("elsewhere", {
+      content: "lost",
+      username: "bob",
+      person: "p",
+      origin: "",
+    });
+    const skipping = { ...event, room: "r", seq: 3 };
+    await engine.bus.publish("r", { type: "logged", event: skipping, origin: "" });
+    turn();
+    assertEquals(alice.peer.closed, 1011);
+    assert(!JSON.stringify(alice.peer.events()).includes("lost"));
+    assertEquals(log.filter((line) => line.includes("room missed events")).length, 1);
+    const back = await join("alice", { format: "v1" });
+    hub.receive(back.member, '{"type":"chat","content":"two"}');
+    turn();
+    const logged = back.peer.events().filter(({ type }) => type === "chat");
+    assertEquals(logged.map(({ content }) => content), ["one", "two"]);
+  });
+
+  it("takes an event that it has heard already for no news", async () => {
+    const { hub, engine, join, turn } = createHub();
+    const { peer, member } = await join("alice");
+    hub.receive(member, "one");
+    turn();
+    const [event] = await engine.log.events("r", 0, 1);
+    await engine.bus.publish("r", { type: "logged", event: event!, origin: "" });
+    turn();
+    assertEquals(peer.read().slice(2), ["chat: one"]);
+    assertEquals(peer.closed, undefined);
+  });
+});
+
+describe("A room that is opened again", () => {
+  it("knows what happened on another instance: names, bans, messages and edits", async () => {
+    let store: MemoryStore | undefined;
+    const open = (options: EngineOptions) =>
+      new MemoryEngine(options, store ??= new MemoryStore(options));
+    const one = createHub({}, {}, { open });
+    const two = createHub({}, {}, { open, firstId: 1_000_000 });
+    two.hub.leave((await two.join("early")).member);
+    two.pass(EMPTY_ROOM_MS);
+    two.hub.sweep();
+
+    const alice = await one.join("alice", { format: "v1" });
+    one.hub.receive(alice.member, '{"type":"chat","content":"first"}');
+    one.hub.receive(alice.member, '{"type":"chat","content":"second"}');
+    const [, second] = await one.engine.log.events("r", 0, 10);
+    const edit = { type: "edit", id: second!.id, content: "better" };
+    one.hub.receive(alice.member, JSON.stringify(edit));
+    const ban = { key: "mallory", person: "guest:m" };
+    const settings = await one.engine.roomSettings.settings("r");
+    await one.engine.roomSettings.setSettings("r", { ...settings, bans: [ban] });
+
+    const taken = await assertRejects(() => two.join("Alice"), ChatError);
+    assertEquals(taken.code, "name_in_use");
+    const banned = await assertRejects(() => two.join("mallory"), ChatError);
+    assertEquals(banned.code, "forbidden");
+    const bob = await two.join("bob", { format: "v1" });
+    two.turn();
+    const events = bob.peer.events();
+    const welcome = events[0]!;
+    assert(welcome.type === "welcome");
+    assertEquals([welcome.seq, welcome.online], [3, 2]);
+    const chats = events.filter(({ type }) => type === "chat");
+    assertEquals(chats.map(({ content }) => content), ["first", "better"]);
+  });
+});
+
+describe("A crowd", () => {
+  it("sends no notices of its own join to a member, new or returning", async () => {
+    const { join, turn } = createHub();
+    for (let i = 0; i < 100; i++) await join(`user ${i}`);
+    const types = ({ peer }: { peer: FakePeer }) => peer.events().map(({ type }) => type);
+    const isProven = guest("back", true);
+    const returning = await join("back", { format: "v1", identity: isProven });
+    for (let i = 0; i < 5; i++) await null;
+    const fresh = await join("new", { format: "v1" });
+    turn();
+    assertEquals(types(returning), ["welcome"]);
+    assertEquals(types(fresh), ["welcome"]);
+  });
+});
+
+describe("A member that catches up", () => {
+  it("receives its errors after the welcome and what it missed, in the same order", async () => {
+    const read = Promise.withResolvers<void>();
+    const { hub, engine, join, settle } = createHub();
+    const state = engine.log.state;
+    engine.log.state = async (room) => {
+      await read.promise;
+      return await state(room);
+    };
+    const { peer, member } = await join("alice", { format: "v1", identity: guest("a", true) });
+    hub.receive(member, '{"type":"fly","ref":"1"}');
+    hub.receive(member, '{"type":"ping","ref":"2"}');
+    await settle();
+    assertEquals(peer.events(), []);
+    read.resolve();
+    await settle();
+    const refs = peer.events().map((event) => "ref" in event ? event.ref : event.type);
+    assertEquals(refs, ["welcome", "online_users", "user_joined", "presence", "1", "2"]);
+  });
+});
+
+describe("An ack", () => {
+  it("says duplicate for a repeat, and only then", async () => {
+    const { hub, join, settle } = createHub();
+    const { peer, member } = await join("alice", { format: "v1" });
+    const say = async () => {
+      hub.receive(member, '{"type":"chat","content":"hi","ref":"1"}');
+      await settle();
+      return peer.events().find(({ type }) => type === "ack");
+    };
+    const first = await say();
+    assertEquals([first !== undefined, first && "duplicate" in first], [true, false]);
+    const again = await say();
+    assertEquals(again && "duplicate" in again && again.duplicate, true);
+  });
+});
+
+describe("Hub.drain, on an engine that does not answer", () => {
+  it("hears nobody any more, and still closes everyone with 1012, after a second", async () => {
+    const { hub, join, turn, pass, settle } = createHub({}, {
+      log: { append: () => new Promise(() => {}) },
+    });
+    const { peer, member } = await join("alice", { format: "v1" });
+    turn();
+    peer.events();
+    hub.receive(member, '{"type":"chat","content":"never stored"}');
+    pass(1000);
+    const drained = hub.drain();
+    for (let i = 0; i < 4; i++) await settle();
+    hub.receive(member, '{"type":"ping"}');
+    await settle();
+    assertEquals([peer.events(), peer.closed], [[], undefined]);
+    pass(999);
+    await settle();
+    assertEquals(peer.closed, undefined);
+    pass(1);
+    await drained;
+    assertEquals(peer.closed, 1012);
   });
 });

@@ -82,11 +82,6 @@ export class JoinNotices {
     this.#announce(room, username, "left");
   }
 
-  /** Announces nothing more in a room. */
-  forget(room: Room): void {
-    this.#gathered.delete(room);
-  }
-
   #announce(room: Room, username: string, change: Change): void {
     const gathered = this.#gathered.get(room) ?? this.#begin(room);
     gathered.add(username, change);

@@ -1,0 +1,106 @@
+/**
+ * The rooms that this instance has open.
+ *
+ * @module
+ */
+
+import type { Schedule } from "../delivery/pace.ts";
+import type { Engine, EngineEvent } from "../engine/engine.ts";
+import { ChatError } from "../errors.ts";
+import { errorFields, type Logger } from "../logger.ts";
+import { MAX_RECENT_EVENTS } from "./recent.ts";
+import { Room } from "./room.ts";
+
+/** What a {@linkcode Directory} needs. */
+export interface DirectoryOptions {
+  readonly engine: Pick<Engine, "open">;
+  readonly schedule: Schedule;
+  readonly limits: {
+    /** Rooms open at a time; `Infinity` for no limit. */
+    readonly maxRooms: number;
+    /** Messages that a new member receives. */
+    readonly historySize: number;
+  };
+  readonly logger: Logger;
+  /** The time in milliseconds. */
+  readonly clock: () => number;
+  /** Handles every event of an open room. */
+  readonly onEvent: (room: Room, event: EngineEvent) => void;
+}
+
+/** Opens rooms, each once, and keeps them until they are closed. */
+export class Directory {
+  readonly #options: DirectoryOptions;
+  readonly #rooms = new Map<string, Room>();
+  readonly #opening = new Map<string, Promise<Room>>();
+
+  constructor(options: DirectoryOptions) {
+    this.#options = options;
+  }
+
+  /** Every open room. */
+  [Symbol.iterator](): Iterator<Room> {
+    return this.#rooms.values();
+  }
+
+  /** The open room with this name. */
+  get(name: string): Room | undefined {
+    return this.#rooms.get(name);
+  }
+
+  /** @throws {ChatError} `full` if a room with this name is not open and cannot be opened */
+  checkPlace(name: string): void {
+    if (this.#rooms.has(name) || this.#opening.has(name)) return;
+    if (!this.#isFull || this.#emptyRoom() !== undefined) return;
+    throw new ChatError("full", "There are too many rooms. Try again later.");
+  }
+
+  /**
+   * The room with this name, opened if need be.
+   *
+   * @throws {ChatError} `unavailable` if the engine fails
+   */
+  async open(name: string): Promise<Room> {
+    const room = this.#rooms.get(name);
+    if (room !== undefined) return room;
+    let opening = this.#opening.get(name);
+    if (opening === undefined) {
+      const empty = this.#isFull ? this.#emptyRoom() : undefined;
+      if (empty !== undefined) this.close(empty);
+      opening = this.#load(name).finally(() => this.#opening.delete(name));
+      this.#opening.set(name, opening);
+    }
+    return await opening;
+  }
+
+  /** Closes a room: nothing more is heard of it. */
+  close(room: Room): void {
+    room.close();
+    // Another room may have been opened under its name since.
+    if (this.#rooms.get(room.name) === room) this.#rooms.delete(room.name);
+  }
+
+  get #isFull(): boolean {
+    return this.#rooms.size + this.#opening.size >= this.#options.limits.maxRooms;
+  }
+
+  /** A room without members: kept for a member on its way in, but not at the cost of another room. */
+  #emptyRoom(): Room | undefined {
+    return this.#rooms.values().find((room) => room.members.size === 0);
+  }
+
+  async #load(name: string): Promise<Room> {
+    const { engine, schedule, limits: { historySize }, clock, logger, onEvent } = this.#options;
+    try {
+      const wanted = { events: MAX_RECENT_EVENTS, messages: historySize };
+      const opened = await engine.open(name, wanted);
+      const room = new Room(name, opened, { historySize, schedule, now: clock() });
+      this.#rooms.set(name, room);
+      opened.listen((event) => onEvent(room, event));
+      return room;
+    } catch (error) {
+      logger.error("room cannot be loaded", { room: name, ...errorFields(error) });
+      throw new ChatError("unavailable", "The room cannot be loaded now. Try again later.");
+    }
+  }
+}
