@@ -1,5 +1,5 @@
 /**
- * The heart: who joins a room, what happens in it, and who leaves.
+ * The heart: members join rooms, send commands, receive events, and leave.
  *
  * The way of a message, in one direction:
  *
@@ -126,7 +126,7 @@ export class Hub implements Rooms {
   // Join
 
   /**
-   * Checks whether somebody may join now.
+   * Checks that a join would be accepted now.
    *
    * @throws {ChatError} `name_in_use`, `forbidden`, `full` or `unavailable`
    */
@@ -236,7 +236,7 @@ export class Hub implements Rooms {
   }
 
   /**
-   * Changes who may come into a room, and expels members who no longer may.
+   * Changes the settings of a room, and expels the members that it no longer admits.
    *
    * @throws {ChatError} `forbidden`, `not_found`, `bad_request` or `unavailable`
    */
@@ -413,7 +413,7 @@ export class Hub implements Rooms {
 
   /**
    * Stops accepting joins, lets commands in flight finish, delivers what was accepted, and closes
-   * every member with 1012. Takes half a second, and at most one more if the engine does not answer.
+   * every member with 1012. Takes half a second, and up to one more if the engine does not answer.
    */
   async drain(): Promise<void> {
     this.#isDraining = true;

@@ -40,7 +40,7 @@ export class Subscriber {
   readonly #peer: Peer;
   readonly #echo: boolean;
   readonly #outbox: Outbox;
-  /** Where it belongs; absent until it is live, and again once it is removed. */
+  /** The audience it is delivered to with; absent before it is live and after it is removed. */
   #audience: Audience | undefined;
   /** Index of the first pending event that it receives. */
   #from = 0;
@@ -56,7 +56,7 @@ export class Subscriber {
     this.#outbox = new Outbox(peer, limits);
   }
 
-  /** The audience it is delivered to with, while it is live. */
+  /** The audience it is delivered to with; absent before it is live and after it is removed. */
   get audience(): Audience | undefined {
     return this.#audience;
   }
@@ -107,7 +107,7 @@ export class Subscriber {
     if (direct.length > 0) this.#direct = [];
     if (this.#outbox.isOverdue(now)) return false;
     const { wasBehind } = this.#outbox;
-    // Most receive what everyone receives, and after it the acks of what they said themselves.
+    // Most subscribers receive what everyone receives, followed by the acks of their own messages.
     const isAlike = from === 0 && this.#echo &&
       (direct.length === 0 || direct[0]!.at === batch.events.length);
     const frames = isAlike
@@ -137,7 +137,7 @@ export class Subscriber {
   }
 }
 
-/** What one delivery came to. */
+/** The result of one delivery. */
 export interface Delivered {
   readonly audience: Audience;
   readonly batch: Batch;
@@ -145,7 +145,7 @@ export interface Delivered {
   readonly gatheredMs: number;
   /** How many subscribers received it in `chat.v1`. */
   readonly count: number;
-  /** The last of them that keeps up: when its frames have left, so have the others'. */
+  /** The last of these that keeps up: once its frames have left, all have. */
   readonly last: Subscriber | undefined;
   readonly tooSlow: readonly Subscriber[];
 }

@@ -7,9 +7,9 @@
  * @module
  */
 
-/** One connection as this server needs it. A `WebSocket` is one as it is. */
+/** A connection as this server needs it. Every `WebSocket` is one. */
 export interface Peer {
-  /** Bytes given to `send` that have not left for the network yet. */
+  /** Bytes that were sent and have not left for the network yet. */
   readonly bufferedAmount: number;
   send(data: string | ArrayBuffer): void;
   close(code?: number, reason?: string): void;
@@ -17,15 +17,15 @@ export interface Peer {
 
 /** How far behind a peer may fall. */
 export interface OutboxLimits {
-  /** Most frames that may wait; `Infinity` for no limit. */
+  /** Maximum frames that wait; `Infinity` for no limit. */
   readonly sendQueueFrames: number;
-  /** Most bytes that may wait; `Infinity` for no limit. */
+  /** Maximum bytes that wait; `Infinity` for no limit. */
   readonly sendQueueBytes: number;
-  /** Longest time in which nothing at all leaves, in milliseconds; `Infinity` for no limit. */
+  /** Maximum time in which nothing leaves, in milliseconds; `Infinity` for no limit. */
   readonly writeWaitMs: number;
 }
 
-/** Sends to one {@linkcode Peer} and measures what has not left yet. */
+/** Sends to one {@linkcode Peer}, and measures how far behind it is. */
 export class Outbox {
   readonly #peer: Peer;
   readonly #limits: OutboxLimits;
@@ -44,7 +44,7 @@ export class Outbox {
   }
 
   /**
-   * Sends one frame. Never throws: a peer that is going away has its own close event.
+   * Sends one frame. Never throws: a peer that goes away announces it by its close event.
    *
    * @param now the time in milliseconds
    */
@@ -66,7 +66,7 @@ export class Outbox {
    * Whether the peer cannot keep up: too much waits, or nothing has left for too long.
    *
    * Ask before the frames of a turn are sent, not between them: nothing leaves during a turn, so
-   * what waits then is what the network did not take in earlier turns.
+   * only before do the waiting frames tell what the network did not take in earlier turns.
    *
    * @param now the time in milliseconds
    */
@@ -77,7 +77,7 @@ export class Outbox {
       (this.#waiting.length > 0 && now - this.#progressAt >= this.#limits.writeWaitMs);
   }
 
-  /** Whether more waits than may: the guard for sending several frames to a peer that is behind. */
+  /** Whether a maximum is exceeded: the guard between frames for a peer that is behind. */
   isOverfull(): boolean {
     return this.#waiting.length > this.#limits.sendQueueFrames ||
       this.#bytes > this.#limits.sendQueueBytes;

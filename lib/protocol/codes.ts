@@ -1,22 +1,22 @@
 /**
- * Every way in which the server closes a connection, and which error ends in which.
+ * Close codes: every reason for which the server closes a connection, in one table.
  *
  * @module
  */
 
 import type { ErrorCode } from "../errors.ts";
 
-/** One way in which a connection ends. */
+/** A reason to close a connection. */
 export interface CloseReason {
   /** RFC 6455, section 7.4, or 4000 to 4999 for our own. */
   readonly code: number;
   /** At most 123 bytes of UTF-8 (RFC 6455, section 5.5). */
   readonly reason: string;
-  /** Whether a client should connect again by itself. */
+  /** Whether a client should reconnect without asking its user. */
   readonly reconnect: boolean;
 }
 
-/** Every way in which the server closes a connection. */
+/** Every reason for which the server closes a connection. */
 export const CLOSE = {
   restart: { code: 1012, reason: "server is restarting", reconnect: true },
   binary: { code: 1003, reason: "binary frames are not accepted", reconnect: false },
@@ -31,7 +31,7 @@ export const CLOSE = {
   rateLimit: { code: 4029, reason: "too much at once, come back later", reconnect: true },
 } as const satisfies Record<string, CloseReason>;
 
-/** The close that goes with an error that ends a connection. */
+/** The close code of an error that ends its connection. */
 export const ERROR_CLOSE = {
   bad_request: CLOSE.policy,
   too_big: CLOSE.tooBig,

@@ -1,5 +1,5 @@
 /**
- * What clients ask for: every command, and how a frame is read.
+ * Commands, from clients to the server: the type of each, and the reader of frames.
  *
  * @module
  */
@@ -7,25 +7,25 @@
 import { badRequest, ChatError } from "../errors.ts";
 import { type Format, isLongerThan } from "./encode.ts";
 
-/** The client's own id of a command: it comes back with whatever answers the command. */
+/** What every command may carry. */
 interface CommandBase {
-  /** 1 to 64 characters. */
+  /** The client's own id of the command, returned with the answer; 1 to 64 characters. */
   readonly ref?: string;
 }
 
-/** Says something to the room. */
+/** Sends a message to the room. */
 export interface ChatCommand extends CommandBase {
   readonly type: "chat";
   readonly content: string;
 }
 
-/** Says that one types, or no longer does. It ends by itself after 5 seconds. */
+/** Starts or stops typing. Typing that is not renewed stops after 5 seconds. */
 export interface TypingCommand extends CommandBase {
   readonly type: "typing";
   readonly active: boolean;
 }
 
-/** Says something to one person in the room. */
+/** Sends a private message to one person in the room. */
 export interface DmCommand extends CommandBase {
   readonly type: "dm";
   readonly to: string;
@@ -46,7 +46,7 @@ export interface PingCommand extends CommandBase {
   readonly type: "ping";
 }
 
-/** Gives one's own message another text. */
+/** Replaces the text of the sender's own message. */
 export interface EditCommand extends CommandBase {
   readonly type: "edit";
   readonly id: string;
@@ -59,31 +59,31 @@ export interface DeleteCommand extends CommandBase {
   readonly id: string;
 }
 
-/** Removes somebody from the room, for good with `ban`. For its owner and for admins. */
+/** Removes a user from the room, for good with `ban`. For the room's owner and for admins. */
 export interface KickCommand extends CommandBase {
   readonly type: "kick";
   readonly username: string;
-  /** What the one who is removed is told; at most 200 characters. */
+  /** Shown to the removed user; at most 200 characters. */
   readonly reason?: string;
   readonly ban?: boolean;
 }
 
-/** Changes the room's settings, those that are named. For its owner and for admins. */
+/** Changes those of the room's settings that it names. For the room's owner and for admins. */
 export interface RoomCommand extends CommandBase, RoomChange {
   readonly type: "room";
 }
 
-/** New settings of a room; what is absent stays. */
+/** New settings of a room; an absent one stays as it is. */
 export interface RoomChange {
-  /** Whether only members may come in. */
+  /** Whether the room admits only its members. */
   readonly private?: boolean;
-  /** The accounts that may; at most 200 names. */
+  /** The names of their accounts; at most 200. */
   readonly members?: readonly string[];
-  /** Names that are no longer banned. */
+  /** Names to unban; at most 200. */
   readonly unban?: readonly string[];
 }
 
-/** Anything a client may ask for. */
+/** Any command. */
 export type Command =
   | ChatCommand
   | TypingCommand
@@ -95,28 +95,28 @@ export type Command =
   | KickCommand
   | RoomCommand;
 
-/** How large what a client sends may be. */
+/** How large frames and messages may be. */
 export interface SizeLimits {
-  /** UTF-8 bytes of one message's content; `Infinity` for no limit. */
+  /** Maximum UTF-8 bytes of the content of one message; `Infinity` for no limit. */
   readonly maxMessageBytes: number;
-  /** UTF-8 bytes of one whole frame; `Infinity` for no limit. */
+  /** Maximum UTF-8 bytes of one frame; `Infinity` for no limit. */
   readonly maxFrameBytes: number;
 }
 
-/** Longest `ref` and `id`, in UTF-16 units. */
+/** Maximum length of a `ref` or an `id`, in UTF-16 units. */
 export const MAX_REF_LENGTH = 64;
 
-/** Most messages that one `history` command may ask for. */
+/** Maximum messages in the answer to one `history` command. */
 export const MAX_PAGE = 100;
 
-/** How many it gets that names no number. */
+/** Messages in the answer to a `history` command that names no limit. */
 const DEFAULT_PAGE = 50;
 
 /**
  * Reads one text frame.
  *
- * A JSON object whose `type` is a string is a command. For plain clients any other text is a
- * message, and in the raw format every text is: whoever relays text can tell of no command.
+ * A JSON object whose `type` is a string is a command. Any other text of a plain client is a message,
+ * and so is every text in the raw format, which has no commands.
  *
  * @throws {ChatError} `too_big`, or `bad_request` with what is wrong
  */
@@ -130,12 +130,12 @@ export function decode(text: string, format: Format, limits: SizeLimits): Comman
   return { type: "chat", content: readContent(text, limits) };
 }
 
-/** The `ref` that a frame seems to have, without reading the frame: for one that is refused as it is. */
+/** Best guess at the `ref` of a frame that is refused unparsed. */
 export function peekRef(text: string): string | undefined {
   return /"ref"\s*:\s*"([^"\\]{1,64})"/.exec(text)?.[1];
 }
 
-/** The JSON object that a frame holds, if it is one with a `type`. */
+/** The JSON object in a frame, if it has a `type`. */
 function parseCommandObject(text: string): Record<string, unknown> | undefined {
   if (!/^\s*\{/.test(text)) return undefined;
   let value: unknown;
@@ -189,10 +189,10 @@ function readFields(object: Record<string, unknown>, limits: SizeLimits): Comman
   }
 }
 
-/** Longest reason for a kick, in UTF-16 units. */
+/** Maximum length of the reason for a kick, in UTF-16 units. */
 const MAX_REASON_LENGTH = 200;
 
-/** Most names in a list of a room's settings. */
+/** Maximum names in a list of a room's settings. */
 export const MAX_LISTED_NAMES = 200;
 
 function readKick({ username, reason, ban }: Record<string, unknown>) {

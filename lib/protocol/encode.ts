@@ -1,5 +1,6 @@
 /**
- * How events are written: as JSON, as lines for people, as bare texts; and several in one frame.
+ * The encoding of events: as JSON, as lines for people, as bare texts; several `chat.v1` events
+ * share a frame.
  *
  * @module
  */
@@ -8,12 +9,12 @@ import { Buffer } from "node:buffer";
 import type { Event } from "./events.ts";
 
 /**
- * How a connection wants its events: `v1` is `chat.v1`, the whole protocol; the others are for plain
- * clients, as JSON objects, as lines for people, or as bare message texts.
+ * The format of a connection: `v1` is `chat.v1`, the whole protocol; plain clients receive JSON
+ * objects, lines for people (`text`), or bare message texts (`raw`).
  */
 export type Format = "v1" | "json" | "text" | "raw";
 
-/** The subprotocol that serious clients ask for. */
+/** The name of the subprotocol `chat.v1`. */
 export const SUBPROTOCOL = "chat.v1";
 
 /**
@@ -41,19 +42,23 @@ export function encode(event: Event, format: Format): string | undefined {
 }
 
 /**
- * Whether plain clients are sent an event: the four that they know, what they asked for with a
- * command, and what somebody tells them alone.
+ * Whether plain clients receive an event: the four types that they know, answers to their commands,
+ * and private messages.
  */
 function isForPlainClients(event: Event): boolean {
   switch (event.type) {
-    case "presence":
-    case "typing":
-    case "welcome":
-    case "message_updated":
-    case "message_deleted":
-      return false;
-    default:
+    case "chat":
+    case "user_joined":
+    case "user_left":
+    case "online_users":
+    case "error":
+    case "ack":
+    case "history":
+    case "pong":
+    case "dm":
       return true;
+    default:
+      return false;
   }
 }
 
@@ -80,17 +85,17 @@ function encodeLine(event: Event): string | undefined {
   }
 }
 
-/** Sets further lines in, so that nobody can write a line in another's name. */
+/** Indents every further line, so that no text contains a line that looks like another person's. */
 function setIn(content: string): string {
   return content.replace(/\r\n?|\n/g, "\n  ");
 }
 
-/** Most bytes of a `chat.v1` frame with several events. */
+/** Maximum bytes of a `chat.v1` frame with several events. */
 const MAX_BATCH_BYTES = 64 * 1024;
 
 /**
- * Puts the texts of `chat.v1` events into as few frames as may be: a single event stands alone,
- * several are an array, and no array is longer than 64 KiB.
+ * Puts the texts of `chat.v1` events into as few frames as possible: a single event stands alone,
+ * several form an array, and no array is longer than 64 KiB.
  */
 export function frameEvents(texts: readonly string[]): string[] {
   if (texts.length === 1) return [texts[0]!];
@@ -110,7 +115,7 @@ export function frameEvents(texts: readonly string[]): string[] {
   return frames;
 }
 
-/** The same frames with more events at their end. The last frame may be one that others are sent. */
+/** Appends events to frames. The frames themselves stay as they are: others receive them too. */
 export function extendFrames(frames: readonly string[], texts: readonly string[]): string[] {
   const last = frames.at(-1);
   if (last === undefined) return frameEvents(texts);
@@ -124,7 +129,7 @@ function frameOf(texts: readonly string[], start: number, end: number): string {
   return end - start === 1 ? texts[start]! : `[${texts.slice(start, end).join(",")}]`;
 }
 
-/** Whether a text has more UTF-8 bytes than `limit`. A unit of UTF-16 is one to three of them. */
+/** Whether a text has more UTF-8 bytes than `limit`. A UTF-16 unit takes one to three bytes. */
 export function isLongerThan(text: string, limit: number): boolean {
   if (text.length * 3 <= limit) return false;
   return text.length > limit || Buffer.byteLength(text) > limit;

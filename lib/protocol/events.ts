@@ -1,5 +1,5 @@
 /**
- * What the server sends: every event, as it goes over the wire.
+ * Events, from the server to clients: the type of each, and makers of what they share.
  *
  * @module
  */
@@ -8,27 +8,27 @@ import type { ChatError, ErrorCode } from "../errors.ts";
 
 /** What every event has. */
 interface EventBase {
-  /** A text; empty where an event has none. */
+  /** A text; empty if the event has none. */
   readonly content: string;
   readonly room: string;
-  /** Whom the event is about; empty where it is about nobody. */
+  /** The user that the event is about; empty if it is about none. */
   readonly username: string;
 }
 
-/** A message, as everyone in the room sees it. */
+/** A message in the room. */
 export interface ChatEvent extends EventBase {
   readonly type: "chat";
   /** Unique for ever. */
   readonly id: string;
-  /** Whole number from 1, without holes: the room's one order. */
+  /** Whole number from 1, without holes: the one order of the room. */
   readonly seq: number;
   /** RFC 3339, UTC, milliseconds; never goes backwards within a room. */
   readonly timestamp: string;
-  /** Its text is not the first one. */
+  /** Its author has edited it. */
   readonly edited?: true;
-  /** Its text is gone. Only who resumes is sent such a message, so that no `seq` is missing. */
+  /** It is deleted and has no text. Only a client that resumes receives it, so that no `seq` is missing. */
   readonly deleted?: true;
-  /** It was said before this member came. */
+  /** It is older than this membership. */
   readonly history?: true;
 }
 
@@ -48,64 +48,64 @@ export interface MessageDeletedEvent extends EventBase {
   readonly timestamp: string;
 }
 
-/** Somebody came or went: `NAME joined the room`, `NAME left the room`. */
+/** A user joined or left: `NAME joined the room`, `NAME left the room`. */
 export interface NoticeEvent extends EventBase {
   readonly type: "user_joined" | "user_left";
 }
 
-/** One user and how many connections it has. */
+/** One user, and the number of its connections. */
 export interface UserEntry {
   readonly username: string;
   readonly connections: number;
 }
 
-/** Who is in the room: `content` has the names, joined by a comma (which no name may have). */
+/** The users in the room: `content` is their names, joined by commas (no name contains one). */
 export interface OnlineUsersEvent extends EventBase {
   readonly type: "online_users";
   /** The same names, in the same order; at most 100. */
   readonly users: readonly UserEntry[];
-  /** How many users there are in all. */
+  /** The number of all users. */
   readonly online: number;
 }
 
-/** Who came and went since the last one. */
+/** The users that joined and left since the last `presence`. */
 export interface PresenceEvent extends EventBase {
   readonly type: "presence";
   /** At most 50 names. */
   readonly joined: readonly string[];
-  /** How many came, named or not. */
+  /** The number of users that joined, named or not. */
   readonly joined_count: number;
   /** At most 50 names. */
   readonly left: readonly string[];
-  /** How many went, named or not. */
+  /** The number of users that left, named or not. */
   readonly left_count: number;
-  /** How many users there are now. */
+  /** The number of users now. */
   readonly online: number;
 }
 
-/** What somebody may do in a room: what an owner may, and an admin, or what all may. */
+/** A person's rights in a room. Owners and admins moderate. */
 export type Role = "owner" | "admin" | "member";
 
-/** The first event: who you are, where, and from which number on. */
+/** The first event: your name, the room, and its newest number. */
 export interface WelcomeEvent extends EventBase {
   readonly type: "welcome";
-  /** A guest's secret: with it a further connection proves to be the same person. Else empty. */
+  /** A guest's secret: another connection proves with it to be the same person. Empty for an account. */
   readonly session: string;
-  /** What you may do here. */
+  /** Your rights here. */
   readonly role: Role;
-  /** Whether only its members may come in. */
+  /** Whether the room admits only its members. */
   readonly private: boolean;
-  /** Names the life of the numbering. */
+  /** Names one life of the numbering. */
   readonly epoch: string;
   /** The room's newest `seq`. */
   readonly seq: number;
   /** The newest `inbox_seq` of your private messages here. */
   readonly inbox_seq: number;
-  /** Whether all that was missed since the asked `seq` follows. */
+  /** Whether every event after the requested `seq` follows. */
   readonly recovered: boolean;
-  /** Who is in the room; at most 100. */
+  /** The users in the room; at most 100. */
   readonly users: readonly UserEntry[];
-  /** How many users there are in all. */
+  /** The number of all users. */
   readonly online: number;
   readonly limits: {
     /** UTF-8 bytes of a message; `null` for no limit. */
@@ -115,18 +115,18 @@ export interface WelcomeEvent extends EventBase {
   };
 }
 
-/** A command was carried out: what was sent is stored. */
+/** A command is done: what it sent is stored. */
 export interface AckEvent extends EventBase {
   readonly type: "ack";
   readonly ref: string;
-  /** The message's; absent where the command was about none. */
+  /** The id of the message; absent if the command is about none. */
   readonly id?: string;
   /** Its number in the room; absent for a private message. */
   readonly seq?: number;
   /** Its number among your private messages; only for one. */
   readonly inbox_seq?: number;
   readonly timestamp?: string;
-  /** It had been sent before under this `ref`: these are the first one's numbers. */
+  /** An earlier message has this `ref`: the numbers are that one's. */
   readonly duplicate?: true;
 }
 
@@ -137,17 +137,17 @@ export interface HistoryEvent extends EventBase {
   readonly epoch: string;
   /** Oldest first. */
   readonly messages: readonly ChatEvent[];
-  /** Whether there are more in the direction that was asked for. */
+  /** Whether there are more messages in the requested direction. */
   readonly more: boolean;
 }
 
-/** Somebody types, or no longer does. */
+/** A user starts or stops typing. */
 export interface TypingEvent extends EventBase {
   readonly type: "typing";
   readonly active: boolean;
 }
 
-/** A private message: `username` wrote it to `to`. */
+/** A private message from `username` to `to`. */
 export interface DmEvent extends EventBase {
   readonly type: "dm";
   readonly to: string;
@@ -155,7 +155,7 @@ export interface DmEvent extends EventBase {
   /** Its number among your private messages in this room. */
   readonly inbox_seq: number;
   readonly timestamp: string;
-  /** It was said before this member came. */
+  /** It is older than this membership. */
   readonly history?: true;
 }
 
@@ -165,19 +165,19 @@ export interface PongEvent extends EventBase {
   readonly ref?: string;
 }
 
-/** The server refuses something. `content` is a sentence that says what to do. */
+/** A refusal. `content` is a sentence that says what to do. */
 export interface ErrorEvent extends EventBase {
   readonly type: "error";
   readonly code: ErrorCode;
-  /** Seconds until it may be tried again, where that is known. */
+  /** Seconds until a retry may succeed, if known. */
   readonly retry_after?: number;
   readonly ref?: string;
 }
 
-/** What a room's log holds. Each has its own `seq`. */
+/** An event of a room's log. Each has its own `seq`. */
 export type LogEvent = ChatEvent | MessageUpdatedEvent | MessageDeletedEvent;
 
-/** Anything the server sends. */
+/** Any event. */
 export type Event =
   | ChatEvent
   | MessageUpdatedEvent
@@ -193,12 +193,12 @@ export type Event =
   | PongEvent
   | ErrorEvent;
 
-/** What every event has besides its type. Most have no content and are about nobody. */
+/** The fields that every event has besides its type. */
 export function envelope(room: string, content = "", username = ""): EventBase {
   return { content, room, username };
 }
 
-/** Says why something is refused. */
+/** Makes the event that shows a refusal to a client. */
 export function errorEvent(room: string, error: ChatError): ErrorEvent {
   const { message, code, ref, retryAfter } = error;
   return {

@@ -2,7 +2,7 @@
  * What members may ask of a room: one function a command.
  *
  * Each does what the command asks and returns the answer for its sender, if there is one. Everything
- * that others see of it comes back from the engine as an event.
+ * that the room sees of it comes back from the engine as an event.
  *
  * @module
  */
@@ -184,7 +184,7 @@ export function stopTyping(context: ActionContext, { room, username, id }: Membe
   publishTyping(context, room, username, false, id);
 }
 
-/** Stops everyone's typing who has not said so again in time, and tells the room. */
+/** Stops the typing of every user that did not renew it in time, and tells the room. */
 export function expireTyping(context: ActionContext, room: Room, now: number): void {
   for (const username of room.typists.expire(now)) {
     publishTyping(context, room, username, false, "");

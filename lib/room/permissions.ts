@@ -20,14 +20,14 @@ const MAX_BANS = 1000;
 /** Maximum attempts at one change: each fails only because another change came first. */
 const MAX_ATTEMPTS = 20;
 
-/** What somebody may do in a room with these settings. */
+/** A person's rights in a room with these settings. */
 export function roleIn({ owner }: RoomSettings, { account }: Identity): Role {
   if (account === undefined) return "member";
   if (account.isAdmin) return "admin";
   return account.key === owner ? "owner" : "member";
 }
 
-/** Why somebody may not be in a room with these settings, if so. */
+/** The refusal of a person whom these settings ban or do not admit, if they do. */
 export function whyForbidden(
   settings: RoomSettings,
   identity: Identity,

@@ -21,7 +21,7 @@ import { CROWD } from "./roster.ts";
 /** How many missed events are read and sent at a time. */
 const PAGE_EVENTS = 64;
 
-/** How long until it is looked again whether a reader has taken its page, in milliseconds. */
+/** How long until the next look whether a reader has taken its page, in milliseconds. */
 const PAGE_POLL_MS = 20;
 
 /** Maximum private messages that a member which comes back receives. */
@@ -116,7 +116,7 @@ async function readMissedPrivate(
 ): Promise<MissedMessages> {
   const last = await log.inboxSeq(room.name, person);
   const position = resume === undefined ? 0 : resume.inbox ?? last;
-  // A number of another epoch, or one that was never given, says nothing.
+  // A number of another epoch, or one that was never given, means nothing.
   const isKnown = resume !== undefined && resume.epoch === epoch && position <= last;
   const isWanted = resume === undefined || resume.inbox !== undefined;
   const after = isKnown

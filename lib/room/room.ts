@@ -1,7 +1,7 @@
 /**
  * A room that this instance has open, and its members: one for each connection.
  *
- * It knows what is so and who is there. What happens in it is the hub's to handle.
+ * They hold state and answer questions about it. The hub decides what happens.
  *
  * @module
  */
@@ -193,7 +193,7 @@ export class Room {
   #position: number;
   /** What to do when the roster has reached a position. */
   #waiting: { readonly position: number; readonly callback: () => void }[] = [];
-  /** When it was last empty, or expected somebody, in milliseconds. */
+  /** When it last became empty or expected a member, in milliseconds. */
   #emptySince: number;
 
   constructor(name: string, opened: OpenRoom, { historySize, schedule, now }: RoomOptions) {
@@ -213,7 +213,7 @@ export class Room {
     return this.#members;
   }
 
-  /** Who may come in, and who decides that. */
+  /** The owner of the room, and the people it admits. */
   get settings(): RoomSettings {
     return this.#settings;
   }
@@ -252,7 +252,7 @@ export class Room {
     if (refusal !== undefined) throw refusal;
   }
 
-  /** Why somebody may not be here, if so: a ban, or a private room. */
+  /** The refusal of a person who is banned or not admitted; `undefined` for everyone else. */
   refusalOf(identity: Identity, username: string | undefined): ChatError | undefined {
     return whyForbidden(this.#settings, identity, username);
   }

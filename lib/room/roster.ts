@@ -12,7 +12,7 @@ import type { UserEntry } from "../protocol/events.ts";
 /** Rooms of up to this many users announce each join and leave at once, and list everyone. */
 export const CROWD = 100;
 
-/** Somebody in a room, through one connection or several. */
+/** A person in a room, through one connection or several. */
 export interface User {
   readonly username: string;
   readonly person: string;
@@ -77,7 +77,7 @@ export class Roster {
   }
 }
 
-/** How long a user types who does not say so again, in milliseconds. */
+/** How long a user counts as typing without renewing it, in milliseconds. */
 export const TYPING_MS = 5000;
 
 /** Which users are typing, through connections of this instance. */
@@ -85,7 +85,7 @@ export class Typists {
   /** By `nameKey`; `until` is a time in milliseconds. */
   readonly #typing = new Map<string, { readonly username: string; readonly until: number }>();
 
-  /** Records that a user types. True if it did not before. @param now the time in milliseconds */
+  /** Records that a user types. True if it is news. @param now the time in milliseconds */
   start(username: string, now: number): boolean {
     const key = nameKey(username);
     const isNew = !this.#typing.has(key);
@@ -93,12 +93,12 @@ export class Typists {
     return isNew;
   }
 
-  /** Records that a user does not type. True if it did before. */
+  /** Records that a user does not type. True if it is news. */
   stop(username: string): boolean {
     return this.#typing.delete(nameKey(username));
   }
 
-  /** Stops whoever has not said so again in time, and returns their names. */
+  /** Stops every user that did not renew its typing in time, and returns their names. */
   expire(now: number): string[] {
     const expired = [...this.#typing.values()].filter(({ until }) => until <= now);
     for (const { username } of expired) this.stop(username);
