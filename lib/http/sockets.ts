@@ -19,6 +19,7 @@ import type { Accounts } from "../people/accounts.ts";
 import { CLOSE, type CloseReason, ERROR_CLOSE } from "../protocol/codes.ts";
 import type { SizeLimits } from "../protocol/commands.ts";
 import { encode, SUBPROTOCOL } from "../protocol/encode.ts";
+import { errorEvent } from "../protocol/events.ts";
 import { type Rate, type RateLimiter, TokenBucket } from "../rate_limit.ts";
 import { addressOf, checkOrigin, limitAddress, type TrustSettings } from "./addresses.ts";
 import type { Connections, Holder } from "./connections.ts";
@@ -258,10 +259,10 @@ function openRoom(
 function refuseRoom(
   socket: WebSocket,
   { room, format = "json" }: JoinRequest,
-  { code, message: content }: ChatError,
+  error: ChatError,
 ): void {
-  socket.send(encode({ type: "error", content, room, username: "", code }, format)!);
-  close(socket, ERROR_CLOSE[code]);
+  socket.send(encode(errorEvent(room, error), format)!);
+  close(socket, ERROR_CLOSE[error.code]);
 }
 
 /** The socket of a member. */
