@@ -98,6 +98,13 @@ describe("A secret", () => {
     }
   });
 
+  it("has nothing in front of it and nothing behind", () => {
+    for (const more of ["A", "!", "\n", " "]) {
+      assert(!isSecret(more + createSecret()), more);
+      assert(!isSecret(createSecret() + more), more);
+    }
+  });
+
   it("cannot be told from its hash, and has always the same one", () => {
     const secret = createSecret();
     assertEquals(hashSecret(secret), hashSecret(secret));
@@ -143,7 +150,9 @@ describe("Accounts.register", () => {
     const busy = Array.from({ length: 33 }, () => passwords.check(PASSWORD, known));
     const refusal = async (name: string) =>
       (await assertRejects(() => accounts.register(name, PASSWORD), ChatError)).code;
-    assertEquals([await refusal("ALICE"), await refusal("bob")], ["name_in_use", "unavailable"]);
+    // Both in this turn of the event loop, in which no thread can finish.
+    const refusals = await Promise.all([refusal("ALICE"), refusal("bob")]);
+    assertEquals(refusals, ["name_in_use", "unavailable"]);
     await Promise.all(busy);
     assertEquals(await accounts.register("bob", PASSWORD), "bob");
   });
