@@ -126,37 +126,25 @@ export class Hub implements Rooms {
   // Join
 
   /**
-   * Checks that a join would be accepted now.
+   * Prepares a join: opens the room, and keeps it open for {@linkcode EMPTY_ROOM_MS}.
    *
    * @throws {ChatError} `name_in_use`, `forbidden`, `full` or `unavailable`
    */
-  check(request: JoinRequest): void {
-    if (this.#isDraining) throw restarting();
-    this.#rooms.checkPlace(request.room);
-    this.#rooms.get(request.room)?.check(request);
-  }
-
-  /**
-   * Prepares a join: opens the room, and keeps it open for {@linkcode EMPTY_ROOM_MS}.
-   *
-   * @throws {ChatError} as {@linkcode Hub.check} does
-   */
   async admit(request: JoinRequest): Promise<void> {
-    this.check(request);
+    this.#check(request);
     await this.ready;
     const room = await this.#rooms.open(request.room);
     room.expect(this.#options.clock());
-    this.check(request);
+    this.#check(request);
   }
 
   /**
    * Makes a peer a member. It goes live when the room has heard of its entering.
    *
-   * @throws {ChatError} as {@linkcode Hub.check} does, or `unavailable` if {@linkcode Hub.admit} was
-   *   not awaited shortly before
+   * @throws {ChatError} as {@linkcode Hub.admit} does, which must have been awaited shortly before
    */
   join(peer: Peer, request: JoinRequest): Member {
-    this.check(request);
+    this.#check(request);
     const room = this.#rooms.get(request.room);
     if (room === undefined) {
       throw new ChatError("unavailable", "Joining took too long. Try again.");
@@ -170,6 +158,13 @@ export class Hub implements Rooms {
     if (member.username === undefined) member.goLive([]);
     else this.#enter(member, member.username);
     return member;
+  }
+
+  /** @throws {ChatError} if a join is not possible now */
+  #check(request: JoinRequest): void {
+    if (this.#isDraining) throw restarting();
+    this.#rooms.checkPlace(request.room);
+    this.#rooms.get(request.room)?.check(request);
   }
 
   #enter(member: Member, username: string): void {

@@ -20,8 +20,8 @@ export type Logger = Readonly<Record<LogLevel, (message: string, fields?: LogFie
 
 /** What {@linkcode createLogger} needs. */
 export interface LoggerOptions {
-  /** The logger leaves out lines below this level. The tests' fake hub names one below all: `debug`. */
-  readonly level: LogLevel | "debug";
+  /** The logger leaves out lines below this level. */
+  readonly level: LogLevel;
   /** The time in milliseconds. @default Date.now */
   readonly clock?: () => number;
   /** Takes one finished line. @default console.log */
@@ -32,7 +32,7 @@ export interface LoggerOptions {
 export function createLogger(options: LoggerOptions): Logger {
   // deno-lint-ignore no-console
   const { level, clock = Date.now, write = console.log } = options;
-  const lowest = LOG_LEVELS.findIndex((name) => name === level);
+  const lowest = LOG_LEVELS.indexOf(level);
   const at = (name: LogLevel) => {
     if (LOG_LEVELS.indexOf(name) < lowest) return () => {};
     return (msg: string, fields?: LogFields) => {

@@ -106,7 +106,24 @@ describe("GET /api/session", () => {
     assertEquals([good.body.username, good.headers.get("set-cookie")], ["Alice", null]);
     const ended = await session(NOW);
     assertEquals([ended.status, ended.body.username], [200, null]);
-    assertStringIncludes(ended.headers.get("set-cookie")!, "hubbub_session=; Max-Age=0; Path=/");
+    assertEquals(ended.headers.get("set-cookie"), "hubbub_session=; Max-Age=0; Path=/");
+  });
+
+  it("reads a token after the word Bearer alone, and else sees a guest", async () => {
+    const { signIn, ask } = createTestApp();
+    const token = signIn("alice");
+    const CASES: [authorization: string, username: string | null][] = [
+      [`Bearer ${token}`, "alice"],
+      [`bearer  ${token}`, "alice"],
+      [`XBearer ${token}`, null],
+      [`Bearer ${token} more`, null],
+      [`Bearer${token}`, null],
+      [`Basic ${token}`, null],
+    ];
+    for (const [authorization, username] of CASES) {
+      const { body, headers } = await ask("/api/session", { headers: { authorization } });
+      assertEquals([body.username, headers.get("set-cookie")], [username, null], authorization);
+    }
   });
 
   it("says who is an admin", async () => {
@@ -181,6 +198,11 @@ describe("A body", () => {
     };
     for (const type of ["application/json", "Application/JSON", "application/json ; charset=x"]) {
       assertEquals(await status(type), 401, type);
+    }
+    for (const body of ["", "{", "[]", "null", "1", '"x"', "[{}]"]) {
+      const headers = { "content-type": "application/json" };
+      const answer = await ask("/api/login", { method: "POST", body, headers });
+      assertEquals(answer.body, { error: "The body must be a JSON object." }, body);
     }
     for (const type of ["text/plain", "application/jsonp", "x-application/json", "text/json"]) {
       assertEquals(await status(type), 400, type);

@@ -71,6 +71,45 @@ describe("GET /", () => {
     assertStringIncludes((await response.text()).toLowerCase(), "<!doctype html>");
   });
 
+  it("may load what is its own and nothing else, and is framed by nobody", async () => {
+    const { app } = createTestApp();
+    const response = await app.request("/", { headers: { accept: "text/html" } });
+    await response.body?.cancel();
+    const policy = response.headers.get("content-security-policy")!.split("; ").sort();
+    assertEquals(policy, [
+      "base-uri 'none'",
+      "connect-src 'self'",
+      "default-src 'none'",
+      "form-action 'self'",
+      "frame-ancestors 'none'",
+      "img-src 'self' data:",
+      "script-src 'self'",
+      "style-src 'self'",
+    ]);
+    // Only the proxy that speaks https can promise this one.
+    assertEquals(response.headers.get("strict-transport-security"), null);
+  });
+
+  it("differs by Accept, and says so to caches", async () => {
+    const { app } = createTestApp();
+    for (const accept of ["text/html", "*/*"]) {
+      const response = await app.request("/", { headers: { accept } });
+      await response.body?.cancel();
+      assertEquals(response.headers.get("vary"), "accept");
+    }
+  });
+
+  it("gives a guest a cookie that is Secure on https", async () => {
+    const { app } = createTestApp();
+    for (const scheme of ["https", "http"]) {
+      const url = `${scheme}://chat.example/`;
+      const response = await app.request(url, { headers: { accept: "text/html" } });
+      await response.body?.cancel();
+      const isSecure = response.headers.get("set-cookie")!.includes("; Secure");
+      assertEquals(isSecure, scheme === "https");
+    }
+  });
+
   it("is a line of text for others", async () => {
     const { app } = createTestApp();
     for (const accept of [undefined, "*/*", "application/json"]) {

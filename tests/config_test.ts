@@ -151,6 +151,7 @@ describe("readConfig", () => {
     ["HISTORY_SIZE", "99999999999999999999", "HISTORY_SIZE must be"],
     ["DATABASE_URL", "chat.db", 'DATABASE_URL must be memory: or sqlite:PATH, not "chat.db:…".'],
     ["DATABASE_URL", "sqlite:", "DATABASE_URL must be memory: or sqlite:PATH"],
+    ["DATABASE_URL", "xsqlite:chat.db", "DATABASE_URL must be memory: or sqlite:PATH"],
     ["DATABASE_URL", "mysql://root:secret@host", 'not "mysql:…".'],
     ["GUESTS", "maybe", 'GUESTS must be one of on, off, 1, 0, true, false, not "maybe".'],
     ["TRUST_PROXY", "2", "TRUST_PROXY must be one of"],

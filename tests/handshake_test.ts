@@ -47,6 +47,8 @@ describe("checkHandshake", () => {
     ["a key of 15 bytes", handshake({ "sec-websocket-key": `${"A".repeat(20)}=` }), 400],
     ["a key of 17 bytes", handshake({ "sec-websocket-key": `${"A".repeat(23)}=` }), 400],
     ["a key with stray bits", handshake({ "sec-websocket-key": `${"A".repeat(21)}B==` }), 400],
+    ["a key and more", handshake({ "sec-websocket-key": `${"A".repeat(22)}==A` }), 400],
+    ["a key behind more", handshake({ "sec-websocket-key": `!${"A".repeat(22)}==` }), 400],
     ["a subprotocol", handshake({ "sec-websocket-protocol": "chat.v1" }), 400],
     ["an empty subprotocol", handshake({ "sec-websocket-protocol": "" }), 400, "chat.v1"],
     ["another", handshake({ "sec-websocket-protocol": "mqtt" }), 400, "chat.v1"],

@@ -20,6 +20,8 @@ const GOOD: [name: string, why: string][] = [
   ["a".repeat(32), "32 letters"],
   ["🦊".repeat(32), "32 emoji, 64 units of UTF-16"],
   [".hidden", "a dot in front"],
+  ["etc...", "dots at the end"],
+  ["q\u{0323}\u{0324}\u{0325}\u{0326}", "four marks on one letter"],
 ];
 
 const BAD: [name: string, rule: string, why: string][] = [
@@ -49,6 +51,10 @@ const BAD: [name: string, rule: string, why: string][] = [
   ["a\u{00ad}b", "invisible or direction characters", "a soft hyphen"],
   ["\u{3164}", "invisible or direction characters", "a Hangul filler"],
   ["a\u{fe0f}b", "invisible or direction characters", "a variation selector behind a letter"],
+  ["a\u{fe0e}b", "invisible or direction characters", "the other selector behind a letter"],
+  ["a\u{061c}b", "invisible or direction characters", "an Arabic letter mark"],
+  ["a\u{bd}b", "may only have", "a fraction"],
+  ["a\u{2167}b", "may only have", "a Roman numeral of one character"],
   ["a\u{e0041}b", "invisible or direction characters", "a tag character"],
   ["a\u{0378}b", "unassigned or surrogate", "an unassigned code point"],
   ["a\u{ffff}b", "unassigned or surrogate", "a noncharacter"],
@@ -82,6 +88,21 @@ describe("parseName", () => {
     assertEquals(parseName("username", "e\u0301".repeat(32)), "é".repeat(32));
   });
 
+  it("takes a name however far its characters are decomposed", () => {
+    // Four code points for one, and three.
+    for (const letter of ["\u1f82", "\u0390"]) {
+      assertEquals(parseName("username", letter.normalize("NFD").repeat(32)), letter.repeat(32));
+    }
+  });
+
+  it("refuses a hopeless length before it normalises, which would take seconds", () => {
+    const start = performance.now();
+    const marks = "a" + "\u0301\u0323".repeat(100_000);
+    assertThrows(() => parseName("username", marks), NameError, "1 to 32 characters");
+    const took = performance.now() - start;
+    assert(took < 300, `It took ${Math.round(took)} ms.`);
+  });
+
   it("lets a room have 64 characters and says what is wrong with a room", () => {
     assertEquals(parseName("room", "r".repeat(64)), "r".repeat(64));
     assertThrows(() => parseName("room", "r".repeat(65)), NameError, "The room must be 1 to 64");
@@ -94,6 +115,9 @@ describe("nameKey", () => {
     for (const twin of ["ALICE", "Alice", "ａｌｉｃｅ", "ⓐlice"]) {
       assertEquals(nameKey(twin), nameKey("alice"), twin);
     }
+    // A letter whose plain form has another case, and two ways to spell one letter in capitals.
+    assertEquals(nameKey("\u1d2clice"), nameKey("alice"));
+    assertEquals(nameKey("\u03aa\u0301x"), nameKey("\u0390x"));
     assertEquals(nameKey("STRASSE"), nameKey("straße"));
     assertEquals(nameKey("ΣΊΣΥΦΟΣ"), nameKey("Σίσυφος"));
   });

@@ -98,6 +98,13 @@ describe("A secret", () => {
     }
   });
 
+  it("has nothing in front of it and nothing behind", () => {
+    for (const more of ["A", "!", "\n", " "]) {
+      assert(!isSecret(more + createSecret()), more);
+      assert(!isSecret(createSecret() + more), more);
+    }
+  });
+
   it("cannot be told from its hash, and has always the same one", () => {
     const secret = createSecret();
     assertEquals(hashSecret(secret), hashSecret(secret));

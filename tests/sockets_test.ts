@@ -8,7 +8,7 @@ import { createSecret, hashSecret } from "../lib/people/secrets.ts";
 import { Client } from "./support/client.ts";
 import { serveFakeApp } from "./support/fake_app.ts";
 import { knock, Visitor } from "./support/people.ts";
-import { OPCODE } from "./support/raw.ts";
+import { frame, OPCODE, RawClient } from "./support/raw.ts";
 
 const V1 = ["chat.v1"];
 
@@ -110,6 +110,16 @@ describe("A request to join", () => {
     for (const way of ways) await knock(server, `/ws/r?${way}`);
     const proofs = server.hub.admitted.map(({ identity }) => identity.isProven);
     assertEquals(proofs, [true, true, false]);
+  });
+
+  it("of a guest with two secrets is of the one in the query, which a program chose", async () => {
+    await using server = serveFakeApp();
+    const [shown, cookie] = [createSecret(), createSecret()];
+    const headers = { Cookie: `hubbub_guest=${cookie}` };
+    await knock(server, `/ws/r?username=bob&session=${shown}`, headers);
+    await knock(server, "/ws/r?username=bob", headers);
+    const secrets = server.hub.admitted.map(({ identity }) => identity.secret);
+    assertEquals(secrets, [shown, cookie]);
   });
 
   it("with the name of another account is refused before the hub sees it", async () => {
@@ -237,6 +247,20 @@ describe("A socket", () => {
     };
     const { status, error } = await knock(server, "/ws/r?username=bob");
     assertEquals([status, error, server.hub.joined], [403, "No.", []]);
+  });
+});
+
+describe("/echo", () => {
+  it("closes for a client that sends and does not read, before much waits for it", async () => {
+    await using server = serveFakeApp({ SEND_QUEUE_BYTES: "100000", MESSAGE_RATE: "0" });
+    using client = await RawClient.open(server.port, "/echo");
+    const count = 2000;
+    const sent = frame("x".repeat(16_000));
+    for (let i = 0; i < count && server.connections.size > 0; i++) await client.write(sent);
+    const echoed = (await client.readFrames()).filter(({ opcode }) => opcode === OPCODE.text);
+    assert(echoed.length < count, `${echoed.length} frames were echoed.`);
+    client.close();
+    while (server.connections.size > 0) await pause();
   });
 });
 

@@ -55,18 +55,16 @@ export interface RoomAccess {
 
 /** The hub as HTTP needs it. */
 export interface Rooms {
-  /** @throws {ChatError} if the request cannot be granted now */
-  check(request: JoinRequest): void;
   /**
-   * Loads the room and keeps it for the join that follows.
+   * Opens the room, and keeps it open for the join that follows.
    *
-   * @throws {ChatError} as {@linkcode Rooms.check} does
+   * @throws {ChatError} if the hub would refuse the join now
    */
   admit(request: JoinRequest): Promise<void>;
   /**
    * Makes a peer a member.
    *
-   * @throws {ChatError} as {@linkcode Rooms.check} does
+   * @throws {ChatError} if the hub refuses the join
    */
   join(peer: Peer, request: JoinRequest): JoinedMember;
   /** Handles one text frame of a member. */

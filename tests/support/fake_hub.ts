@@ -98,7 +98,7 @@ export function createHub(
       messageRate: { perSecond: Infinity, burst: Infinity },
       ...limits,
     },
-    logger: createLogger({ level: "debug", write: (line) => log.push(line) }),
+    logger: createLogger({ level: "info", write: (line) => log.push(line) }),
     clock,
     date: clock,
     turn: { deliver: (callback) => void deliveries.push(callback) },
