@@ -1,7 +1,15 @@
-/** How the real process starts and ends. */
+/** How the real process starts and ends, and how its listener recovers. */
 
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { type HttpServer, Listener } from "../lib/http/listener.ts";
+import { createLogger } from "../lib/logger.ts";
 import { Client } from "./support/client.ts";
 import { ServerProcess } from "./support/process.ts";
 import { OPCODE, RawClient } from "./support/raw.ts";
@@ -111,5 +119,264 @@ describe("A server that cannot start", () => {
     assertEquals(code, 1);
     assertStringIncludes(stderr, `Cannot listen on 127.0.0.1:${taken.addr.port}: `);
     assert(!stderr.includes("    at "), stderr);
+  });
+});
+
+const HOST = "192.0.2.1";
+
+/** The port that the system gives when asked for any. */
+const FREE_PORT = 4321;
+
+/** A listener, the servers it has opened, and everything that it waits for. */
+function createListener(port = 0) {
+  const opened: { hostname: string | undefined; port: number | undefined }[] = [];
+  const handlers: Deno.ServeHandler[] = [];
+  const fail: ((error: Error) => void)[] = [];
+  const closed: number[] = [];
+  const timers: { ms: number; callback: () => void }[] = [];
+  const log: Record<string, unknown>[] = [];
+  let refusals = 0;
+  const serve = (
+    { hostname, port }: Deno.ServeTcpOptions,
+    handler: Deno.ServeHandler,
+  ): HttpServer => {
+    opened.push({ hostname, port });
+    handlers.push(handler);
+    if (refusals > 0) {
+      refusals--;
+      throw new Error("Address already in use");
+    }
+    const { promise: finished, reject } = Promise.withResolvers<void>();
+    const index = fail.push(reject) - 1;
+    const addr = { transport: "tcp", hostname: HOST, port: port || FREE_PORT } as const;
+    const shutdown = () => Promise.resolve(void closed.push(index));
+    return { addr, finished, shutdown };
+  };
+  const logger = createLogger({ level: "info", write: (line) => log.push(JSON.parse(line)) });
+  const after = (ms: number, callback: () => void) => void timers.push({ ms, callback });
+  const handler = () => new Response("hello");
+  const open = () => new Listener({ host: HOST, port }, handler, { logger, after, serve });
+  return {
+    open,
+    opened,
+    handler,
+    handlers,
+    closed,
+    timers,
+    /** The newest server gives up. */
+    async fail(message: string) {
+      fail.at(-1)!(new Error(message));
+      await Promise.resolve().then(() => {});
+    },
+    /** The next attempts to listen fail. */
+    refuse: (times: number) => refusals = times,
+    /** Lets the time of every timer come. */
+    wake: () => timers.splice(0).forEach(({ callback }) => callback()),
+    /** The errors in the log. */
+    get errors() {
+      return log.map(({ level, msg, error }) => [level, msg, error]);
+    },
+  };
+}
+
+const TOO_MANY = ["error", "listener failed", "Error: Too many open files"];
+const IN_USE = ["error", "listener failed", "Error: Address already in use"];
+
+describe("A Listener", () => {
+  it("listens on its address, and knows its port", () => {
+    const { open, opened, handler, handlers, timers, errors } = createListener();
+    assertEquals(open().port, FREE_PORT);
+    assertEquals(opened, [{ hostname: HOST, port: 0 }]);
+    assertEquals(handlers, [handler]);
+    assertEquals([timers, errors], [[], []]);
+  });
+
+  it("throws if it cannot listen in the first place, and does not try again", () => {
+    const test = createListener();
+    test.refuse(1);
+    assertThrows(test.open, Error, "Address already in use");
+    assertEquals([test.timers, test.errors], [[], []]);
+  });
+
+  it("whose server fails logs the error, and listens again on the same port", async () => {
+    const test = createListener();
+    const { port } = test.open();
+    await test.fail("Too many open files");
+    assertEquals(test.errors, [TOO_MANY]);
+    assertEquals([test.opened.length, test.timers.map(({ ms }) => ms)], [1, [200]]);
+    test.wake();
+    assertEquals(test.opened.at(-1), { hostname: HOST, port });
+    assertEquals([test.opened.length, test.handlers.at(-1)], [2, test.handler]);
+  });
+
+  it("does so however often it fails", async () => {
+    const test = createListener();
+    test.open();
+    for (let count = 1; count <= 3; count++) {
+      await test.fail("Too many open files");
+      test.wake();
+      assertEquals([test.opened.length, test.errors.length], [count + 1, count]);
+    }
+  });
+
+  it("that cannot listen again logs that too, and tries until it can", async () => {
+    const test = createListener();
+    test.open();
+    await test.fail("Too many open files");
+    test.refuse(2);
+    for (let count = 2; count <= 4; count++) {
+      test.wake();
+      assertEquals(test.opened.length, count);
+    }
+    assertEquals(test.errors, [TOO_MANY, IN_USE, IN_USE]);
+    assertEquals(test.timers, []);
+    // The one it has opened in the end counts like the first.
+    await test.fail("Too many open files");
+    assertEquals([test.errors.length, test.timers.length], [4, 1]);
+  });
+
+  it("that is closed while it waits does not listen again", async () => {
+    const test = createListener();
+    const listener = test.open();
+    await test.fail("Too many open files");
+    await listener.close();
+    test.wake();
+    assertEquals([test.opened.length, test.timers.length], [1, 0]);
+  });
+
+  it("that is closed before its server ends does nothing more", async () => {
+    const test = createListener();
+    await test.open().close();
+    await test.fail("Interrupted");
+    assertEquals([test.errors, test.timers, test.opened.length], [[], [], 1]);
+  });
+
+  it("closes the server that listens now", async () => {
+    const test = createListener();
+    const listener = test.open();
+    await test.fail("Too many open files");
+    test.wake();
+    await listener.close();
+    assertEquals(test.closed, [1]);
+  });
+
+  it("answers requests with the runtime's own server, until it is closed", async () => {
+    const logger = createLogger({ level: "info", write: () => {} });
+    const handler = () => new Response("hello");
+    const options = { logger, after: () => {} };
+    const listener = new Listener({ host: "127.0.0.1", port: 0 }, handler, options);
+    const url = `http://127.0.0.1:${listener.port}`;
+    assertEquals(await (await fetch(url)).text(), "hello");
+    await listener.close();
+    await assertRejects(() => fetch(url), TypeError);
+  });
+});
+
+const MODULE = new URL("../lib/process.ts", import.meta.url).href;
+const LOGGER = new URL("../lib/logger.ts", import.meta.url).href;
+
+/** Starts a program that has all of the module's functions, and a logger. */
+function spawn(program: string, env: Record<string, string> = {}): Deno.ChildProcess {
+  const functions = "endOnSignal, fail, keepBuffersSmall, surviveErrors";
+  const code = `
+    import { ${functions} } from "${MODULE}";
+    import { createLogger } from "${LOGGER}";
+    const logger = createLogger({ level: "info", clock: () => 0 });
+    ${program}`;
+  return new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--no-lock", code],
+    env: { ...env, NO_COLOR: "1" },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
+
+/** Runs such a program to its end. */
+async function run(program: string, env: Record<string, string> = {}) {
+  const { code, stdout, stderr } = await spawn(program, env).output();
+  const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes).trim();
+  return { code, out: decode(stdout), err: decode(stderr) };
+}
+
+/**
+ * Runs such a program, and sends it signals when it has written a line.
+ *
+ * @returns the code it ended with, and every line it wrote
+ */
+async function signal(
+  program: string,
+  signals: Record<string, Deno.Signal[]>,
+): Promise<{ code: number; lines: string[] }> {
+  const child = spawn(program);
+  const lines: string[] = [];
+  for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+    for (const line of text.trim().split("\n")) {
+      lines.push(line);
+      for (const one of signals[line] ?? []) child.kill(one);
+    }
+  }
+  await child.stderr.cancel();
+  const { code } = await child.status;
+  return { code, lines };
+}
+
+describe("keepBuffersSmall", () => {
+  const PROGRAM = 'keepBuffersSmall(); console.log(Deno.env.get("DENO_USE_WRITEV"));';
+
+  it("sets the variable of the runtime, unless it is set already", async () => {
+    assertEquals((await run(PROGRAM)).out, "1");
+    assertEquals((await run(PROGRAM, { DENO_USE_WRITEV: "0" })).out, "0");
+  });
+});
+
+describe("surviveErrors", () => {
+  it("logs what nobody caught, and the process lives on", async () => {
+    const { code, out, err } = await run(`
+      surviveErrors(logger);
+      setTimeout(() => { throw new Error("thrown"); });
+      Promise.reject("rejected");
+      setTimeout(() => console.log("alive"), 50);`);
+    assertEquals([code, err], [0, ""]);
+    const lines = out.split("\n");
+    assertEquals(lines.pop(), "alive");
+    const logged = lines.map((line) => JSON.parse(line));
+    assertEquals(logged.map(({ level, msg, error }) => [level, msg, error]).sort(), [
+      ["error", "error", "Error: thrown"],
+      ["error", "unhandledrejection", "rejected"],
+    ]);
+  });
+});
+
+describe("endOnSignal", () => {
+  const program = (ms: number) => `
+    endOnSignal(async () => {
+      console.log("stopping");
+      await new Promise((resolve) => setTimeout(resolve, ${ms}));
+      console.log("stopped");
+    });
+    setInterval(() => {}, 1000);
+    console.log("started");`;
+
+  for (const first of ["SIGINT", "SIGTERM"] as const) {
+    it(`ends the process with 0 at ${first}, when all is stopped`, async () => {
+      const { code, lines } = await signal(program(50), { started: [first] });
+      assertEquals([code, lines], [0, ["started", "stopping", "stopped"]]);
+    });
+  }
+
+  it("stops once, however many signals come", async () => {
+    const { code, lines } = await signal(program(500), {
+      started: ["SIGINT"],
+      stopping: ["SIGINT", "SIGTERM"],
+    });
+    assertEquals([code, lines], [0, ["started", "stopping", "stopped"]]);
+  });
+});
+
+describe("fail", () => {
+  it("ends the process with 1 and a sentence for the person who started it", async () => {
+    const { code, out, err } = await run('fail("It cannot be."); console.log("never");');
+    assertEquals([code, out, err], [1, "", "It cannot be."]);
   });
 });

@@ -1,13 +1,17 @@
-/** Who may do what in a room: owners, admins, members, and everybody else. */
-
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
+import { DEFAULT_SETTINGS, type EngineOptions } from "../lib/engine/engine.ts";
+import { MemoryEngine, MemoryStore } from "../lib/engine/memory.ts";
+import { ChatError } from "../lib/errors.ts";
 import type { ChatEvent, ErrorEvent, Event } from "../lib/protocol/events.ts";
+import { Permissions } from "../lib/room/permissions.ts";
 import { Client } from "./support/client.ts";
 import { account, createHub } from "./support/fake_hub.ts";
 import { type Answer, call, knock, signIn, signUp, soon } from "./support/people.ts";
 import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
+
+/** Who may do what in a room: owners, admins, members, and everybody else. */
 
 const ONLY_MODERATORS = "Only the room's owner or an admin may do this.";
 const PRIVATE = "This room is private. Ask its owner to let you in.";
@@ -469,5 +473,55 @@ describe("A session that ends by itself", () => {
       "user_left: alice left the room",
       "online_users: bob",
     ]);
+  });
+});
+
+const OPTIONS: EngineOptions = {
+  clock: Date.now,
+  newId: () => crypto.randomUUID(),
+  keep: 10,
+  leaseMs: 30_000,
+};
+
+const X = { key: "x", person: "guest:x" };
+const Y = { key: "y", person: "guest:y" };
+
+describe("Permissions", () => {
+  it("of two instances keep both of two bans that are made at once", async () => {
+    const store = new MemoryStore(OPTIONS);
+    const [one, two] = [new MemoryEngine(OPTIONS, store), new MemoryEngine(OPTIONS, store)];
+    const answers = await Promise.all([
+      new Permissions(one).ban("r", X),
+      new Permissions(two).ban("r", Y),
+    ]);
+    const settings = await one.roomSettings.settings("r");
+    assertEquals(settings, { ...DEFAULT_SETTINGS, bans: [X, Y], version: 2 });
+    assertEquals(answers.map(({ version }) => version), [1, 2]);
+  });
+
+  it("keep a ban that is made while the owner changes the room", async () => {
+    const store = new MemoryStore(OPTIONS);
+    const [one, two] = [new MemoryEngine(OPTIONS, store), new MemoryEngine(OPTIONS, store)];
+    const owner = account("alice", { isAdmin: true });
+    await Promise.all([
+      new Permissions(one).change("r", owner, { private: true }),
+      new Permissions(two).ban("r", X),
+    ]);
+    assertEquals(await two.roomSettings.settings("r"), {
+      owner: "alice",
+      isPrivate: true,
+      members: [],
+      bans: [X],
+      version: 2,
+    });
+  });
+
+  it("are unavailable when other changes come first without end", async () => {
+    const engine = new MemoryEngine(OPTIONS);
+    let attempts = 0;
+    engine.roomSettings.setSettings = () => Promise.resolve(++attempts < 0);
+    const error = await assertRejects(() => new Permissions(engine).ban("r", X), ChatError);
+    assertEquals(error.code, "unavailable");
+    assertEquals(attempts, 20);
   });
 });
