@@ -1,3 +1,5 @@
+/** Accounts, tokens, guests and the API, as a client sees them: over HTTP and WebSockets. */
+
 import {
   assert,
   assertEquals,
@@ -34,8 +36,6 @@ import {
 } from "./support/people.ts";
 import { startServer, TEST_ENV, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
-
-/** Accounts, tokens, guests and the API, as a client sees them: over HTTP and WebSockets. */
 
 /** What a secret looks like. */
 const SECRET = /^[A-Za-z0-9_-]{43}$/;

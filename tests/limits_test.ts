@@ -1,3 +1,5 @@
+/** Every limit, at its place and with its own error; and which pages may speak to the server. */
+
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { ChatError } from "../lib/errors.ts";
@@ -8,8 +10,6 @@ import { call, knock, login, register, signUp, soon, Visitor } from "./support/p
 import { concat, frame, handshake, RawClient } from "./support/raw.ts";
 import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
-
-/** Every limit, at its place and with its own error; and which pages may speak to the server. */
 
 /** Runs a test on a server with these settings. Nothing unexpected may be in its log. */
 async function on(

@@ -1,3 +1,5 @@
+/** Who may do what in a room: owners, admins, members, and everybody else. */
+
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
 import { DEFAULT_SETTINGS, type EngineOptions } from "../lib/engine/engine.ts";
@@ -10,8 +12,6 @@ import { account, createHub } from "./support/fake_hub.ts";
 import { type Answer, call, knock, signIn, signUp, soon } from "./support/people.ts";
 import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
-
-/** Who may do what in a room: owners, admins, members, and everybody else. */
 
 const ONLY_MODERATORS = "Only the room's owner or an admin may do this.";
 const PRIVATE = "This room is private. Ask its owner to let you in.";
