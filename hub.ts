@@ -110,6 +110,7 @@ export class Hub implements Rooms {
       ...options,
       schedule: new Schedule(options),
       onEvent: (room, event) => this.#onRoomEvent(room, event),
+      onTooSlow: (member) => this.#evict(member),
     });
     this.#notices = new JoinNotices(options);
     this.#permissions = new Permissions(engine);
@@ -150,9 +151,7 @@ export class Hub implements Rooms {
       throw new ChatError("unavailable", "Joining took too long. Try again.");
     }
     const { limits, newId, clock } = this.#options;
-    const [id, now] = [newId(), clock()];
-    const onTooSlow = (member: Member) => this.#evict(member);
-    const member = new Member({ id, peer, room, request, limits, now, onTooSlow });
+    const member = new Member({ id: newId(), peer, room, request, limits, now: clock() });
     room.add(member);
     // The raw relay carries messages from now on and nothing else.
     if (member.username === undefined) member.goLive([]);

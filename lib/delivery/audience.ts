@@ -21,8 +21,6 @@ export interface SubscriberOptions {
   /** Whether it receives its own messages. */
   readonly echo: boolean;
   readonly limits: OutboxLimits;
-  /** Called after a delivery that it could not keep up with. */
-  readonly onTooSlow: () => void;
 }
 
 /** An event for one subscriber only. */
@@ -34,9 +32,9 @@ interface Direct {
 
 /** One connection as the delivery sees it. */
 export class Subscriber {
+  /** The id of its connection. */
+  readonly id: string;
   readonly format: Format;
-  readonly onTooSlow: () => void;
-  readonly #id: string;
   readonly #peer: Peer;
   readonly #echo: boolean;
   readonly #outbox: Outbox;
@@ -47,10 +45,9 @@ export class Subscriber {
   /** Events for it only. Those from before it is live wait here. */
   #direct: Direct[] = [];
 
-  constructor({ id, peer, format, echo, limits, onTooSlow }: SubscriberOptions) {
+  constructor({ id, peer, format, echo, limits }: SubscriberOptions) {
+    this.id = id;
     this.format = format;
-    this.onTooSlow = onTooSlow;
-    this.#id = id;
     this.#peer = peer;
     this.#echo = echo;
     this.#outbox = new Outbox(peer, limits);
@@ -131,7 +128,7 @@ export class Subscriber {
     for (let at = from; at <= events.length; at++) {
       while (next < direct.length && direct[next]!.at <= at) selected.push(direct[next++]!.event);
       const event = events[at];
-      if (event !== undefined && (this.#echo || event.origin !== this.#id)) selected.push(event);
+      if (event !== undefined && (this.#echo || event.origin !== this.id)) selected.push(event);
     }
     return selected;
   }

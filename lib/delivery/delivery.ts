@@ -19,9 +19,17 @@ const MAX_AUDIENCE = 400;
 /** Minimum subscribers that receive the same frame for a room to rest. */
 const MIN_RESTING_SUBSCRIBERS = 50;
 
+/** What a {@linkcode Fanout} needs. */
+export interface FanoutOptions {
+  readonly schedule: Schedule;
+  /** Called after a delivery that a subscriber could not keep up with, with the subscriber's id. */
+  readonly onTooSlow: (id: string) => void;
+}
+
 /** The subscribers of one room, and everything that is pending for them. */
 export class Fanout {
   readonly #schedule: Schedule;
+  readonly #onTooSlow: (id: string) => void;
   /** There is always one. New subscribers join the last. */
   readonly #audiences: Audience[] = [new Audience()];
   /** How many deliveries are leaving that a rest will follow. */
@@ -29,8 +37,9 @@ export class Fanout {
   /** Whether it will deliver at the end of this turn. */
   #isDue = false;
 
-  constructor(schedule: Schedule) {
+  constructor({ schedule, onTooSlow }: FanoutOptions) {
     this.#schedule = schedule;
+    this.#onTooSlow = onTooSlow;
   }
 
   /** Adds a subscriber. It receives `first`, then what it was told alone so far, then every event. */
@@ -93,7 +102,7 @@ export class Fanout {
       one.audience.pace.wait(large.includes(one));
       if (one.audience.size > MAX_AUDIENCE) this.#audiences.unshift(one.audience.split());
     }
-    for (const { tooSlow } of delivered) for (const subscriber of tooSlow) subscriber.onTooSlow();
+    for (const { tooSlow } of delivered) for (const { id } of tooSlow) this.#onTooSlow(id);
     if (large.length > 0) this.#restAfter(large, now);
     this.#arm();
   }

@@ -9,7 +9,7 @@ import type { Engine, EngineEvent } from "../engine/engine.ts";
 import { ChatError } from "../errors.ts";
 import { errorFields, type Logger } from "../logger.ts";
 import { MAX_RECENT_EVENTS } from "./recent.ts";
-import { Room } from "./room.ts";
+import { type Member, Room } from "./room.ts";
 
 /** What a {@linkcode Directory} needs. */
 export interface DirectoryOptions {
@@ -26,6 +26,8 @@ export interface DirectoryOptions {
   readonly clock: () => number;
   /** Handles every event of an open room. */
   readonly onEvent: (room: Room, event: EngineEvent) => void;
+  /** Handles a member that cannot keep up. */
+  readonly onTooSlow: (member: Member) => void;
 }
 
 /** Opens rooms, each once, and keeps them until they are closed. */
@@ -90,11 +92,12 @@ export class Directory {
   }
 
   async #load(name: string): Promise<Room> {
-    const { engine, schedule, limits: { historySize }, clock, logger, onEvent } = this.#options;
+    const { engine, schedule, limits: { historySize }, clock, logger } = this.#options;
+    const { onEvent, onTooSlow } = this.#options;
     try {
       const wanted = { events: MAX_RECENT_EVENTS, messages: historySize };
       const opened = await engine.open(name, wanted);
-      const room = new Room(name, opened, { historySize, schedule, now: clock() });
+      const room = new Room(name, opened, { historySize, schedule, now: clock(), onTooSlow });
       this.#rooms.set(name, room);
       opened.listen((event) => onEvent(room, event));
       return room;

@@ -35,6 +35,9 @@ type Life =
   /** It receives nothing more. */
   | { readonly state: "gone" };
 
+const LIVE: Life = Object.freeze({ state: "live" });
+const GONE: Life = Object.freeze({ state: "gone" });
+
 interface QueuedMessage {
   readonly event: EncodedEvent;
   readonly inboxSeq: number;
@@ -50,8 +53,6 @@ export interface MemberOptions {
   readonly limits: OutboxLimits & { readonly messageRate: Rate };
   /** The time of joining, in milliseconds. */
   readonly now: number;
-  /** Called when the peer cannot keep up. */
-  readonly onTooSlow: (member: Member) => void;
 }
 
 /** One connection in one room. */
@@ -67,20 +68,14 @@ export class Member implements JoinedMember {
   #refusals = 0;
   #life: Life = { state: "catching up", queued: [] };
 
-  constructor({ id, peer, room, request, limits, now, onTooSlow }: MemberOptions) {
+  constructor({ id, peer, room, request, limits, now }: MemberOptions) {
     this.id = id;
     this.room = room;
     this.request = request;
     this.#peer = peer;
     this.#allowance = new TokenBucket(limits.messageRate, now);
-    this.subscriber = new Subscriber({
-      id,
-      peer,
-      format: this.format,
-      echo: request.echo ?? true,
-      limits,
-      onTooSlow: () => onTooSlow(this),
-    });
+    const { format, request: { echo = true } } = this;
+    this.subscriber = new Subscriber({ id, peer, format, echo, limits });
   }
 
   /** Its name; absent in the raw relay. */
@@ -150,14 +145,14 @@ export class Member implements JoinedMember {
 
   /** Sends it `first`, and from then on everything as it happens. Call it once. */
   goLive(first: readonly EncodedEvent[]): void {
-    this.#life = { state: "live" };
+    this.#life = LIVE;
     this.room.fanout.add(this.subscriber, first);
   }
 
   /** Ends it. True the first time. */
   end(): boolean {
     if (this.isGone) return false;
-    this.#life = { state: "gone" };
+    this.#life = GONE;
     return true;
   }
 
@@ -174,6 +169,8 @@ export interface RoomOptions {
   readonly schedule: Schedule;
   /** The time in milliseconds. */
   readonly now: number;
+  /** Handles a member that cannot keep up. */
+  readonly onTooSlow: (member: Member) => void;
 }
 
 /** A room that this instance has open. */
@@ -196,11 +193,18 @@ export class Room {
   /** When it last became empty or expected a member, in milliseconds. */
   #emptySince: number;
 
-  constructor(name: string, opened: OpenRoom, { historySize, schedule, now }: RoomOptions) {
+  constructor(name: string, opened: OpenRoom, options: RoomOptions) {
+    const { historySize, schedule, now, onTooSlow } = options;
     const { state, events, messages, settings, present, position } = opened;
     this.name = name;
     this.epoch = state.epoch;
-    this.fanout = new Fanout(schedule);
+    this.fanout = new Fanout({
+      schedule,
+      onTooSlow: (id) => {
+        const member = this.#members.get(id);
+        if (member !== undefined) onTooSlow(member);
+      },
+    });
     this.recent = new RecentEvents(historySize, state.lastSeq, events, messages);
     this.#opened = opened;
     this.#settings = settings;
