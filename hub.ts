@@ -5,19 +5,24 @@
  *
  *     receive -> decode -> perform -> engine.log -> the room's events -> fan-out -> outbox -> peer
  *
+ * The way of a member:
+ *
+ *     admit -> (upgrade) -> join -> engine.bus.enter -> the room hears "entered" -> welcome -> live
+ *
  * Every command goes to the engine, which publishes the result to all instances, this one included.
  * Events collect until the end of the turn (`lib/delivery/`): a `chat.v1` member receives all of
  * them in one frame, a plain client one frame for each.
  *
- * The hub knows no sockets, no HTTP, no storage and no timers: a peer is something to send to, the
- * engine remembers, and the clock, the end of a turn and the sweep come from outside.
+ * The hub knows no sockets, no storage and no timers, and of HTTP only the interface it implements: a
+ * peer is something to send to, the engine remembers, and the clock, the end of a turn and the sweep
+ * come from outside.
  *
  * @module
  */
 
 import { EncodedEvent } from "./lib/delivery/batch.ts";
-import type { OutboxLimits, Peer } from "./lib/delivery/outbox.ts";
-import { Schedule } from "./lib/delivery/pace.ts";
+import type { Peer } from "./lib/delivery/outbox.ts";
+import { Schedule } from "./lib/delivery/schedule.ts";
 import {
   type Engine,
   type EngineEvent,
@@ -38,26 +43,24 @@ import { errorFields, type Logger } from "./lib/logger.ts";
 import { nameKey } from "./lib/names.ts";
 import type { Identity } from "./lib/people/accounts.ts";
 import { CLOSE, type CloseReason, ERROR_CLOSE } from "./lib/protocol/codes.ts";
-import { decode, peekRef, type RoomChange, type SizeLimits } from "./lib/protocol/commands.ts";
+import {
+  type Command,
+  decode,
+  peekRef,
+  type RoomChange,
+  type SizeLimits,
+} from "./lib/protocol/commands.ts";
 import { envelope, errorEvent, type Event, type LogEvent } from "./lib/protocol/events.ts";
-import type { Rate } from "./lib/rate_limit.ts";
 import { type ActionContext, expireTyping, perform, stopTyping } from "./lib/room/actions.ts";
-import { Directory } from "./lib/room/directory.ts";
+import { Directory, type DirectoryLimits } from "./lib/room/directory.ts";
 import { JoinNotices } from "./lib/room/notices.ts";
 import { Permissions } from "./lib/room/permissions.ts";
-import { toDm, welcome, type WelcomeOptions } from "./lib/room/resume.ts";
-import { Member, type Room } from "./lib/room/room.ts";
+import { toDm, welcome, type WelcomeOptions } from "./lib/room/welcome.ts";
+import { Member, type MemberLimits, type Room } from "./lib/room/room.ts";
 import type { After, Turn } from "./lib/time.ts";
 
-/** Every bound the hub keeps. */
-export interface HubLimits extends OutboxLimits, SizeLimits {
-  /** Rooms open at a time; `Infinity` for no limit. */
-  readonly maxRooms: number;
-  /** Messages that a new member receives. */
-  readonly historySize: number;
-  /** Frames that one connection may send. */
-  readonly messageRate: Rate;
-}
+/** Every limit that the hub keeps, each declared by the part that takes it. */
+export type HubLimits = DirectoryLimits & MemberLimits & SizeLimits;
 
 /** What a {@linkcode Hub} needs. */
 export interface HubOptions {
@@ -77,16 +80,18 @@ export interface HubOptions {
 /** How long an empty room stays open for members on their way in, in milliseconds. */
 export const EMPTY_ROOM_MS = 10_000;
 
-/** How long nothing may come in before the connections are closed, in milliseconds. */
+/** A drain closes the connections after this many milliseconds without a frame. */
 const QUIET_MS = 50;
 
-/** Maximum wait for that, and for the answers of the engine, in milliseconds. */
+/** Maximum wait for that, in milliseconds. */
 const MAX_QUIET_WAIT_MS = 500;
+
+/** Maximum wait of a drain for the answers of the engine, in milliseconds. */
 const MAX_ANSWER_WAIT_MS = 1000;
 
 /** Rooms and members: join, receive, leave, events of the engine, sweep, drain. */
 export class Hub implements Rooms {
-  /** Resolves when events that concern no single room are heard. Nobody joins before. */
+  /** Resolves when the hub hears server-wide events. Nobody joins before. */
   readonly ready: Promise<unknown>;
   readonly #options: HubOptions;
   readonly #notices: JoinNotices;
@@ -97,8 +102,9 @@ export class Hub implements Rooms {
   /** How many commands the engine has not answered yet. */
   #unanswered = 0;
   #onAllAnswered: () => void = () => {};
-  /** Whether it accepts no more joins, and then, whether it ignores commands too. */
+  /** Whether it refuses joins. */
   #isDraining = false;
+  /** Whether it ignores frames. */
   #isDeaf = false;
   /** When a frame last came in, in milliseconds. */
   #receivedAt = -Infinity;
@@ -140,7 +146,7 @@ export class Hub implements Rooms {
   }
 
   /**
-   * Makes a peer a member. It goes live when the room has heard of its entering.
+   * Makes a peer a member. The member goes live once the room has heard its `entered` event.
    *
    * @throws {ChatError} as {@linkcode Hub.admit} does, which must have been awaited shortly before
    */
@@ -194,12 +200,9 @@ export class Hub implements Rooms {
     const seconds = member.takeToken(this.#receivedAt);
     if (seconds > 0) return this.#refuseFlood(member, seconds, text);
     try {
-      const command = decode(text, member.format, limits);
-      const answer = perform(this.#actions, member, command);
-      if (answer instanceof Promise) this.#awaitAnswer(member, command.ref, answer);
-      else this.#answer(member, answer);
+      this.#perform(member, decode(text, member.format, limits));
     } catch (error) {
-      this.#refuse(member, error);
+      this.#refuse(member, this.#toRefusal(error));
     }
   }
 
@@ -210,7 +213,10 @@ export class Hub implements Rooms {
     else this.#refuse(member, refusal.withRef(peekRef(text)));
   }
 
-  #awaitAnswer(member: Member, ref: string | undefined, answer: Promise<Event | undefined>): void {
+  #perform(member: Member, command: Command): void {
+    const { ref } = command;
+    const answer = perform(this.#actions, member, command);
+    if (!(answer instanceof Promise)) return this.#answer(member, answer);
     this.#unanswered++;
     answer.then((event) => {
       this.#answer(member, event);
@@ -226,7 +232,7 @@ export class Hub implements Rooms {
   }
 
   #answer(member: Member, event: Event | undefined): void {
-    if (event !== undefined && !member.isGone) member.room.fanout.tellOne(member.subscriber, event);
+    if (event !== undefined) member.tell(event);
   }
 
   /**
@@ -259,8 +265,7 @@ export class Hub implements Rooms {
   /** Tells a member why it cannot stay, after everything that is pending for it, and dismisses it. */
   #expel(member: Member, error: ChatError): void {
     if (member.isGone) return;
-    const { room, subscriber } = member;
-    room.fanout.tellLast(subscriber, errorEvent(room.name, error));
+    member.tellLast(errorEvent(member.room.name, error));
     this.dismiss(member, ERROR_CLOSE[error.code]);
   }
 
@@ -272,17 +277,12 @@ export class Hub implements Rooms {
   }
 
   /** Tells a member why a frame is refused. A frame that is too big ends its connection. */
-  #refuse(member: Member, error: unknown): void {
+  #refuse(member: Member, error: ChatError): void {
     if (member.isGone) return;
-    const { logger } = this.#options;
-    const { room, subscriber } = member;
-    if (!(error instanceof ChatError)) {
-      logger.error("frame cannot be handled", errorFields(error));
-      return this.dismiss(member, CLOSE.internal);
-    }
-    logger.info("frame refused", { room: room.name, code: error.code });
+    const { name } = member.room;
+    this.#options.logger.info("frame refused", { room: name, code: error.code });
     if (error.code === "too_big") this.#expel(member, error);
-    else room.fanout.tellOne(subscriber, errorEvent(room.name, error));
+    else member.tell(errorEvent(name, error));
   }
 
   /** The refusal that a client sees. An unexpected error is logged and not shown. */
@@ -369,7 +369,7 @@ export class Hub implements Rooms {
     }
   }
 
-  /** Handles an event that concerns no single room. */
+  /** Handles a server-wide event. */
   #onServerEvent(event: EngineEvent): void {
     for (const room of this.#rooms) {
       for (const member of room.members.values()) {
@@ -388,8 +388,9 @@ export class Hub implements Rooms {
   // Sweep and drain
 
   /**
-   * Evicts members that cannot keep up, expels those whose session has expired, stops typing that
-   * was not renewed, closes empty rooms, and renews the engine's lease. Call it every second or so.
+   * Evicts members that cannot keep up, expels those whose session has expired, ends the typing of
+   * users who did not renew it, closes empty rooms, and renews the engine's lease. Call it every
+   * second or so.
    */
   sweep(): void {
     const { clock, engine, logger } = this.#options;
@@ -407,7 +408,7 @@ export class Hub implements Rooms {
 
   /**
    * Stops accepting joins, lets commands in flight finish, delivers what was accepted, and closes
-   * every member with 1012. Takes half a second, and up to one more if the engine does not answer.
+   * every member with 1012. Takes up to half a second, and one more if the engine does not answer.
    */
   async drain(): Promise<void> {
     this.#isDraining = true;

@@ -13,7 +13,7 @@ import type { Engine } from "./lib/engine/engine.ts";
 import { MemoryEngine } from "./lib/engine/memory.ts";
 import { createApp } from "./lib/http/app.ts";
 import { Connections } from "./lib/http/connections.ts";
-import { Listener, type ListenerOptions } from "./lib/http/listener.ts";
+import { Listener } from "./lib/http/listener.ts";
 import { createLogger, type Logger } from "./lib/logger.ts";
 import { Accounts } from "./lib/people/accounts.ts";
 import { Passwords } from "./lib/people/passwords.ts";
@@ -31,7 +31,7 @@ const CLOSE_WAIT_MS = 2500;
 /** How long a stop then waits for the last requests, in milliseconds. */
 const SHUTDOWN_WAIT_MS = 1000;
 
-/** How long this process counts as alive for others after it was last heard of. */
+/** How long this instance counts as alive after its last renewal, in milliseconds. */
 const LEASE_MS = 30_000;
 
 /** The server cannot start. The message says why, for the person who started it. */
@@ -98,7 +98,14 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     publicDir: `${import.meta.dirname}/public`,
   });
 
-  const listener = await listen(config, app.fetch, { logger, after }, engine);
+  let listener: Listener;
+  try {
+    listener = new Listener(config.listen, app.fetch, { logger, after });
+  } catch (error) {
+    await engine.close();
+    const { host, port } = config.listen;
+    throw new StartError(`listen on ${host}:${port}`, error);
+  }
   logger.info(`Server starting on :${listener.port}`);
   const sweep = setInterval(() => {
     hub.sweep();
@@ -125,28 +132,18 @@ async function openEngine(
   turn: Turn,
 ): Promise<Engine> {
   const options = { clock: Date.now, newId, keep, leaseMs: LEASE_MS };
-  if (database.kind === "memory") return new MemoryEngine(options);
-  const { SqliteEngine } = await import("./lib/engine/sqlite.ts");
-  try {
-    const atCommit = (callback: () => void) => turn.commit(callback);
-    return new SqliteEngine({ ...options, path: database.path, atCommit });
-  } catch (error) {
-    throw new StartError(`open the database ${database.path}`, error);
-  }
-}
-
-/** Listens on the address that the configuration names. If it cannot, it closes the store. */
-async function listen(
-  { listen: address }: Config,
-  handler: Deno.ServeHandler,
-  options: ListenerOptions,
-  engine: Engine,
-): Promise<Listener> {
-  try {
-    return new Listener(address, handler, options);
-  } catch (error) {
-    await engine.close();
-    throw new StartError(`listen on ${address.host}:${address.port}`, error);
+  switch (database.kind) {
+    case "memory":
+      return new MemoryEngine(options);
+    case "sqlite": {
+      const { SqliteEngine } = await import("./lib/engine/sqlite.ts");
+      const atCommit = (callback: () => void) => turn.commit(callback);
+      try {
+        return new SqliteEngine({ ...options, path: database.path, atCommit });
+      } catch (error) {
+        throw new StartError(`open the database ${database.path}`, error);
+      }
+    }
   }
 }
 
@@ -161,7 +158,7 @@ async function run(): Promise<void> {
       logger.warn("messages are kept in memory and are gone when the server ends");
     }
     const server = await start(config, logger);
-    endOnSignal(() => server.stop());
+    endOnSignal(() => server.stop(), logger);
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof StartError)) throw error;
     fail(error.message);

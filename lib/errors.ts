@@ -59,7 +59,7 @@ export function badRequest(sentence: string): ChatError {
 /**
  * The refusal of something done too often.
  *
- * @param what what there is too much of, such as `messages at once`
+ * @param what the thing that is too frequent, such as `messages at once`
  * @param seconds the time until it is allowed again
  */
 export function rateLimited(what: string, seconds: number): ChatError {

@@ -29,13 +29,18 @@ export function surviveErrors(logger: Logger): void {
 }
 
 /** Calls back at the first signal that asks this process to end, then ends it. */
-export function endOnSignal(stop: () => Promise<void>): void {
+export function endOnSignal(stop: () => Promise<void>, logger: Logger): void {
   let isStopping = false;
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     Deno.addSignalListener(signal, async () => {
       if (isStopping) return;
       isStopping = true;
-      await stop();
+      try {
+        await stop();
+      } catch (error) {
+        logger.error("stopping failed", errorFields(error));
+        Deno.exit(1);
+      }
       Deno.exit(0);
     });
   }

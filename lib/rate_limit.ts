@@ -50,7 +50,7 @@ export class TokenBucket {
 
   #fill(now: number): void {
     const { perSecond, burst } = this.#rate;
-    // Not the product: no time at all times Infinity is no number.
+    // 0 times Infinity is NaN.
     const gained = perSecond === Infinity ? burst : (now - this.#at) * perSecond / 1000;
     this.#tokens = Math.min(burst, this.#tokens + gained);
     this.#at = now;

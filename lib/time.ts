@@ -19,9 +19,9 @@ export class Turn {
   readonly #atEnd: (callback: () => void) => void;
   #commits: (() => void)[] = [];
   #deliveries: (() => void)[] = [];
-  /** Whether the coming end of a turn still has its commit phase before it. */
+  /** Whether a commit phase is scheduled and has not run. */
   #isCommitAhead = false;
-  /** How many delivery phases are ahead. */
+  /** How many delivery phases are scheduled and have not run. */
   #deliveriesAhead = 0;
 
   /** @param atEnd calls back when the present turn ends, in order of the calls: `setImmediate` */
@@ -59,7 +59,7 @@ export class Turn {
   }
 }
 
-/** Runs every callback, though one throws; then throws what the first of those threw. */
+/** Runs every callback. If some throw, the rest still run; then the first error is thrown. */
 function runAll(callbacks: readonly (() => void)[]): void {
   for (const [i, callback] of callbacks.entries()) {
     try {
@@ -81,7 +81,7 @@ export interface AlarmOptions {
   readonly after: After;
 }
 
-/** One timer for many that wait: a timer for each would cost more than most of what they wait for. */
+/** One timer for many waiters, since a timer for each is expensive. */
 export class Alarm {
   readonly #options: AlarmOptions;
   readonly #ring: () => void;

@@ -354,7 +354,7 @@ describe("endOnSignal", () => {
       console.log("stopping");
       await new Promise((resolve) => setTimeout(resolve, ${ms}));
       console.log("stopped");
-    });
+    }, logger);
     setInterval(() => {}, 1000);
     console.log("started");`;
 
@@ -364,6 +364,17 @@ describe("endOnSignal", () => {
       assertEquals([code, lines], [0, ["started", "stopping", "stopped"]]);
     });
   }
+
+  it("ends the process with 1, and says why, when stopping fails", async () => {
+    const failing = `
+      endOnSignal(() => Promise.reject(new Error("stuck")), logger);
+      setInterval(() => {}, 1000);
+      console.log("started");`;
+    const { code, lines } = await signal(failing, { started: ["SIGTERM"] });
+    assertEquals([code, lines.length], [1, 2]);
+    const { level, msg, error } = JSON.parse(lines[1]!);
+    assertEquals([level, msg, error], ["error", "stopping failed", "Error: stuck"]);
+  });
 
   it("stops once, however many signals come", async () => {
     const { code, lines } = await signal(program(500), {

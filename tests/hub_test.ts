@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { EMPTY_ROOM_MS, Hub, type HubLimits } from "../hub.ts";
-import type { EngineOptions, Subscriber } from "../lib/engine/engine.ts";
+import type { EngineListener, EngineOptions } from "../lib/engine/engine.ts";
 import { MemoryEngine, MemoryStore } from "../lib/engine/memory.ts";
 import { ChatError } from "../lib/errors.ts";
 import type { Member } from "../lib/room/room.ts";
@@ -723,7 +723,7 @@ function lateEngine(options: EngineOptions) {
   const open = engine.open.bind(engine);
   engine.open = async (room, wanted) => {
     const opened = await open(room, wanted);
-    const listen = (subscriber: Subscriber) =>
+    const listen = (subscriber: EngineListener) =>
       opened.listen((event) => late.push(() => subscriber(event)));
     return { ...opened, listen };
   };
@@ -930,5 +930,76 @@ describe("Hub.drain, on an engine that does not answer", () => {
     pass(1);
     await drained;
     assertEquals(peer.closed, 1012);
+  });
+});
+
+describe("history", () => {
+  it("has one message at least, however long it is, and no more than fit one frame", async () => {
+    const { hub, join, turn, settle } = createHub({
+      maxMessageBytes: 100_000,
+      maxFrameBytes: 200_000,
+    });
+    const { peer, member } = await join("alice", { format: "v1" });
+    const say = (content: string) => hub.receive(member, JSON.stringify({ type: "chat", content }));
+    for (const length of [10, 20_000, 50_000]) say("x".repeat(length));
+    turn();
+    peer.events();
+    const page = async (before: number) => {
+      hub.receive(member, JSON.stringify({ type: "history", before }));
+      await settle();
+      const [page] = peer.events();
+      assert(page?.type === "history");
+      return [page.messages.map(({ seq }) => seq), page.more];
+    };
+    assertEquals(await page(4), [[3], true]);
+    assertEquals(await page(3), [[1, 2], false]);
+  });
+});
+
+describe("A command that is refused at once", () => {
+  it("is refused with its ref, as one that is refused later", async () => {
+    const { hub, join, settle } = createHub({}, {
+      log: {
+        append: () => {
+          throw new ChatError("forbidden", "No.");
+        },
+      },
+    });
+    const { peer, member } = await join("alice", { format: "v1" });
+    await settle();
+    peer.events();
+    hub.receive(member, '{"type":"chat","content":"hi","ref":"7"}');
+    await settle();
+    const [error] = peer.events();
+    assert(error?.type === "error");
+    assertEquals([error.code, error.ref], ["forbidden", "7"]);
+  });
+});
+
+describe("Rooms that are opened at once", () => {
+  it("are never more than there may be", async () => {
+    const { hub } = createHub({ maxRooms: 2 });
+    const admit = (room: string) =>
+      hub.admit({ room, username: "alice", identity: guest("1") }).then(
+        () => room,
+        ({ code }) => code,
+      );
+    const answers = await Promise.all(["a", "b", "c", "d"].map(admit));
+    assertEquals(answers, ["a", "b", "full", "full"]);
+  });
+});
+
+describe("A user who joins and leaves a crowd before that is announced", () => {
+  it("was never there for anyone", async () => {
+    const { hub, join, turn, pass } = createHub();
+    const first = await join("user 0", { format: "v1" });
+    for (let i = 1; i < 100; i++) await join(`user ${i}`);
+    turn();
+    first.peer.events();
+    hub.leave((await join("shy")).member);
+    turn();
+    pass(1000);
+    turn();
+    assertEquals(first.peer.events(), []);
   });
 });

@@ -38,11 +38,10 @@ export class Subscriber {
   readonly #peer: Peer;
   readonly #echo: boolean;
   readonly #outbox: Outbox;
-  /** The audience it is delivered to with; absent before it is live and after it is removed. */
   #audience: Audience | undefined;
   /** Index of the first pending event that it receives. */
   #from = 0;
-  /** Events for it only. Those from before it is live wait here. */
+  /** Events for it only. Before it is live, they wait here. */
   #direct: Direct[] = [];
 
   constructor({ id, peer, format, echo, limits }: SubscriberOptions) {
@@ -53,7 +52,7 @@ export class Subscriber {
     this.#outbox = new Outbox(peer, limits);
   }
 
-  /** The audience it is delivered to with; absent before it is live and after it is removed. */
+  /** The audience that contains it; absent before it is live and after it is removed. */
   get audience(): Audience | undefined {
     return this.#audience;
   }
@@ -83,7 +82,7 @@ export class Subscriber {
     return this.#direct.push({ event, at }) === 1;
   }
 
-  /** Begins with pending event `from`, preceded by some events for it only, then by those held. */
+  /** Goes live: it receives `first`, then the held events, then every pending event from `from` on. */
   start(audience: Audience, from: number, first: readonly EncodedEvent[]): void {
     const held = this.#direct.map(({ event }) => event);
     this.#direct = [...first, ...held].map((event) => ({ event, at: from }));
@@ -142,7 +141,7 @@ export interface Delivered {
   readonly gatheredMs: number;
   /** How many subscribers received it in `chat.v1`. */
   readonly count: number;
-  /** The last of these that keeps up: once its frames have left, all have. */
+  /** The last of these that keeps up. Once its frames have left, the frames of all have. */
   readonly last: Subscriber | undefined;
   readonly tooSlow: readonly Subscriber[];
 }

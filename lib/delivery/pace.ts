@@ -12,12 +12,11 @@
  * @module
  */
 
-import { Alarm, type AlarmOptions, type Turn } from "../time.ts";
 import type { Batch } from "./batch.ts";
 
-/** Number of events during a delivery from which on the pause is as long as the delivery. */
+/** With this many events during a delivery, the pause is as long as the delivery. */
 const FULL_PAUSE_EVENTS = 5;
-/** UTF-16 units said during a delivery from which on longer frames are hardly cheaper. */
+/** With this many UTF-16 units during a delivery, longer frames are hardly cheaper. */
 const LONG_FRAME = 8 * 1024;
 /** Maximum pause in milliseconds: a longer one would be felt. */
 export const MAX_PAUSE_MS = 50;
@@ -84,7 +83,11 @@ interface Delivered {
 }
 
 /**
- * Lets the audiences of one room rest that were delivered to together.
+ * Sets the rest of every audience in one delivery to a room.
+ *
+ * For example: two audiences are delivered to together in 10 ms, which makes 5 ms for each. With 5 or
+ * more events in that time the room pauses for 10 ms: one audience rests for 5 ms, the other for 10,
+ * and from then on they take turns.
  *
  * @param delivered the deliveries, which began at `start` and had left at `end`
  * @param paces those of all audiences of the room
@@ -114,66 +117,4 @@ function pauseFactor({ batch: { events, size }, gatheredMs }: Delivered, roomMs:
   const load = Math.min(1, Math.max(0, (events.length * part - 1) / (FULL_PAUSE_EVENTS - 1)));
   const gain = Math.min(1, Math.max(0, 2 - 2 * size * part / LONG_FRAME));
   return load * gain;
-}
-
-/** What a {@linkcode Schedule} needs. */
-export interface ScheduleOptions extends AlarmOptions {
-  readonly turn: Pick<Turn, "deliver">;
-}
-
-/** Something that delivers when its time has come. */
-interface Scheduled {
-  /** @param now the time in milliseconds */
-  deliver(now: number): void;
-}
-
-/** Calls everything that has to deliver: at the end of the turn, or at a time. */
-export class Schedule {
-  readonly #options: ScheduleOptions;
-  #due = new Set<Scheduled>();
-  #resting = new Set<Scheduled>();
-  readonly #alarm: Alarm;
-
-  constructor(options: ScheduleOptions) {
-    this.#options = options;
-    this.#alarm = new Alarm(options, () => this.#wake());
-  }
-
-  /** The time in milliseconds. */
-  get now(): number {
-    return this.#options.clock();
-  }
-
-  /** Delivers at the end of this turn. */
-  atTurnEnd(one: Scheduled): void {
-    if (this.#due.size === 0) this.#options.turn.deliver(() => this.#deliverDue());
-    this.#due.add(one);
-  }
-
-  /** Delivers at a time in milliseconds, or before it. */
-  at(time: number, one: Scheduled): void {
-    this.#resting.add(one);
-    this.#alarm.set(time);
-  }
-
-  /** Calls back at the end of each turn, until the callback returns true. */
-  poll(isDone: () => boolean): void {
-    this.#options.turn.deliver(() => {
-      if (!isDone()) this.poll(isDone);
-    });
-  }
-
-  #deliverDue(): void {
-    const due = this.#due;
-    this.#due = new Set();
-    const { now } = this;
-    for (const one of due) one.deliver(now);
-  }
-
-  #wake(): void {
-    const resting = this.#resting;
-    this.#resting = new Set();
-    const { now } = this;
-    for (const one of resting) one.deliver(now);
-  }
 }

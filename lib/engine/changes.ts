@@ -26,7 +26,7 @@ interface Authored {
  * @throws {ChatError} `not_found`, or `forbidden` if another person wrote the message
  */
 export function checkChange(found: Authored | undefined, change: Change): ChatEvent {
-  if (found === undefined || found.event.type !== "chat" || found.event.deleted) {
+  if (found === undefined || !isMessage(found.event)) {
     throw new ChatError("not_found", "There is no such message in this room.");
   }
   if (found.person !== change.person && !change.isModerator) {
@@ -60,6 +60,11 @@ export function applyChange(event: LogEvent, change: LogEvent): LogEvent {
     case "message_deleted":
       return withoutText(event);
   }
+}
+
+/** Whether an event is a message that is not deleted. */
+export function isMessage(event: LogEvent): event is ChatEvent {
+  return event.type === "chat" && !event.deleted;
 }
 
 /** Whether a change alters earlier changes of its message too, and no copy of a text may stay. */

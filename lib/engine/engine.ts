@@ -56,7 +56,7 @@ export interface OpenRoom {
    * Hands over every event after that moment, in order: the events heard so far at once, later ones
    * as they come. Call it once.
    */
-  listen(subscriber: Subscriber): void;
+  listen(subscriber: EngineListener): void;
   /** Ends the subscription. A repeat does nothing. */
   close(): void;
 }
@@ -109,7 +109,7 @@ export interface Bus {
    *
    * @returns a function that ends the subscription, when the subscription is live
    */
-  subscribe(room: string, subscriber: Subscriber): Promise<() => void>;
+  subscribe(room: string, subscriber: EngineListener): Promise<() => void>;
   /** Hands an event that is not stored to the subscribers of a room. */
   publish(room: string, event: EngineEvent): Promise<void>;
   /**
@@ -283,7 +283,7 @@ export const EVERYWHERE = "";
  * Hears every event of one room; logged events come in order of `seq`. It must not throw: that would
  * keep the event from the subscribers behind it.
  */
-export type Subscriber = (event: EngineEvent) => void;
+export type EngineListener = (event: EngineEvent) => void;
 
 /** The extent of a log. */
 export interface LogState {

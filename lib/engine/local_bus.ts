@@ -9,7 +9,7 @@
 
 import { nameInUse } from "../errors.ts";
 import { nameKey } from "../names.ts";
-import type { EngineEvent, Presence, Subscriber } from "./engine.ts";
+import type { EngineEvent, EngineListener, Presence } from "./engine.ts";
 
 /** What {@linkcode LocalBus} needs. */
 export interface LocalBusOptions {
@@ -36,7 +36,7 @@ interface Attendance {
 /** Subscribers, presence and leases within one process. */
 export class LocalBus {
   readonly #options: LocalBusOptions;
-  readonly #subscribers = new Map<string, Set<Subscriber>>();
+  readonly #subscribers = new Map<string, Set<EngineListener>>();
   readonly #rooms = new Map<string, Attendance>();
   /** The end of each instance's lease, in milliseconds. */
   readonly #leases = new Map<string, number>();
@@ -59,7 +59,7 @@ export class LocalBus {
    *
    * @returns a function that ends the subscription; a repeat does nothing
    */
-  subscribe(room: string, subscriber: Subscriber): () => void {
+  subscribe(room: string, subscriber: EngineListener): () => void {
     const subscribers = this.#subscribers.get(room) ?? new Set();
     this.#subscribers.set(room, subscribers.add(subscriber));
     return () => {

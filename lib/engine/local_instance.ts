@@ -10,6 +10,7 @@ import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 import type {
   Bus,
   EngineEvent,
+  EngineListener,
   InboxEntry,
   Log,
   LogState,
@@ -17,7 +18,6 @@ import type {
   OpenRoom,
   Presence,
   RoomSettings,
-  Subscriber,
   Wanted,
 } from "./engine.ts";
 import type { LocalBus } from "./local_bus.ts";
@@ -71,7 +71,7 @@ export class LocalInstance implements Bus {
     }
   }
 
-  subscribe(room: string, subscriber: Subscriber): Promise<() => void> {
+  subscribe(room: string, subscriber: EngineListener): Promise<() => void> {
     return this.attempt(() => this.#subscribe(room, subscriber));
   }
 
@@ -112,8 +112,7 @@ export class LocalInstance implements Bus {
 
   /** Opens a room, as `Engine.open` says. */
   async open(room: string, wanted: Wanted): Promise<OpenRoom> {
-    // A subscriber may call this while other events of its turn are stored, but not heard yet. When
-    // a microtask runs, all of them have been heard.
+    // A listener may call this while a commit publishes its events. Let that finish first.
     await undefined;
     return await this.attempt(() => this.#open(room, wanted));
   }
@@ -128,7 +127,7 @@ export class LocalInstance implements Bus {
   #open(room: string, wanted: Wanted): OpenRoom {
     const { bus, log, settings } = this.#options;
     const early = new EarlyEvents();
-    // A room with a subscriber keeps its numbers, so this comes first.
+    // Subscribe first: the log keeps the numbers of every room with a subscriber.
     const end = this.#subscribe(room, (event) => early.hear(event));
     try {
       const state = log.state(room);
@@ -152,7 +151,7 @@ export class LocalInstance implements Bus {
     }
   }
 
-  #subscribe(room: string, subscriber: Subscriber): () => void {
+  #subscribe(room: string, subscriber: EngineListener): () => void {
     // The bus knows a subscriber by its identity, and one may subscribe twice.
     const stop = this.#options.bus.subscribe(room, (event) => subscriber(event));
     const end = () => {
@@ -167,14 +166,14 @@ export class LocalInstance implements Bus {
 /** Keeps the events of a room until a subscriber takes them over. */
 class EarlyEvents {
   #events: EngineEvent[] = [];
-  #subscriber: Subscriber | undefined;
+  #subscriber: EngineListener | undefined;
 
   hear(event: EngineEvent): void {
     if (this.#subscriber === undefined) this.#events.push(event);
     else this.#subscriber(event);
   }
 
-  handOver(subscriber: Subscriber): void {
+  handOver(subscriber: EngineListener): void {
     // An event that comes meanwhile queues behind the others.
     while (this.#events.length > 0) subscriber(this.#events.shift()!);
     this.#subscriber = subscriber;

@@ -7,7 +7,7 @@
 import { nobodyWithName } from "../errors.ts";
 import { nameKey } from "../names.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
-import { applyChange, checkChange, isErasure, toLogEvent } from "./changes.ts";
+import { applyChange, checkChange, isErasure, isMessage, toLogEvent } from "./changes.ts";
 import type {
   Change,
   Draft,
@@ -263,7 +263,7 @@ export class MemoryLog implements LogReader {
   #grow(log: RoomLog, size: number): void {
     this.#count(log, size);
     const { maxSize = 32 * 1024 * 1024 } = this.#options;
-    // Only now: the first key of a map that rooms have moved in is slow to find.
+    // Check before the loop: the first key of a map that is reordered often is slow to find.
     if (this.#size <= maxSize) return;
     for (const [room, other] of this.#logs) {
       if (this.#size <= maxSize) return;
@@ -308,7 +308,7 @@ function takeMessages(
   const taken: ChatEvent[] = [];
   for (let i = from; step * (end - i) > 0 && taken.length < limit; i += step) {
     const { event } = entries[i]!;
-    if (event.type === "chat" && !event.deleted) taken.push(event);
+    if (isMessage(event)) taken.push(event);
   }
   return taken;
 }

@@ -17,7 +17,7 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { nameKey } from "../names.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
-import { applyChange, checkChange, isErasure, toLogEvent } from "./changes.ts";
+import { applyChange, checkChange, isErasure, isMessage, toLogEvent } from "./changes.ts";
 import type { Change, Draft, LogState, MessageRange } from "./engine.ts";
 import { type Place, toMessageId, toSeq, toTimestamp } from "./places.ts";
 import { refKey, Refs, splitRefKey } from "./refs.ts";
@@ -527,10 +527,6 @@ function prepare(db: DatabaseSync) {
 /** The `seq` of the first event that is in no block yet. */
 function firstOpen({ lastSeq, events }: RoomLog): number {
   return lastSeq - events.length + 1;
-}
-
-function isMessage(event: LogEvent): boolean {
-  return event.type === "chat" && !event.deleted;
 }
 
 /** The first `limit` events that are wanted. */

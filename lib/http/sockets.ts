@@ -122,8 +122,8 @@ export class Sockets {
     return this.#upgrade(c, {
       holder,
       protocol: request.format === "v1" ? SUBPROTOCOL : undefined,
-      open: (socket) => openRoom(socket, request, holder.address, this.#options),
-      refuse: (socket, error) => refuseRoom(socket, request, error),
+      open: (socket) => joinRoom(socket, request, holder.address, this.#options),
+      refuse: (socket, error) => refuseMember(socket, request, error),
     });
   }
 
@@ -150,7 +150,7 @@ export class Sockets {
   #attach(socket: WebSocket, plan: SocketPlan, path: string): void {
     let handler: SocketHandler | undefined;
     socket.binaryType = "arraybuffer";
-    // A handshake that is cut off has no events at all: a connection counts from its `open` on.
+    // An aborted handshake fires no event at all, so a connection counts from its `open` on.
     socket.onopen = () => this.#guard(socket, () => handler = this.#open(socket, plan, path));
     socket.onmessage = ({ data }) => this.#guard(socket, () => handler?.message(data));
     socket.onclose = (event) => {
@@ -234,7 +234,7 @@ function readWhole(c: Context, name: string): number | undefined {
  *
  * @throws {ChatError} if the room does not admit it any more
  */
-function openRoom(
+function joinRoom(
   socket: WebSocket,
   request: JoinRequest,
   address: string | undefined,
@@ -245,18 +245,18 @@ function openRoom(
   const member = hub.join(socket, request);
   logger.info("joined", fields);
   accounts.confirm(identity, username).catch((error) => {
-    // Where the store cannot be read, every other request says so.
+    // Other requests report a store that fails.
     if (!(error instanceof ChatError) || error.code !== "unauthenticated") return;
     if (member.isGone) return;
     logger.info("refused", { ...fields, reason: error.message });
     hub.leave(member);
-    refuseRoom(socket, request, error);
+    refuseMember(socket, request, error);
   });
   return new RoomSocket(member, hub, logger, fields);
 }
 
 /** Sends the reason of a refusal in the format that the client asked for, and closes the socket. */
-function refuseRoom(
+function refuseMember(
   socket: WebSocket,
   { room, format = "json" }: JoinRequest,
   error: ChatError,

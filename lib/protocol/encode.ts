@@ -57,7 +57,11 @@ function isForPlainClients(event: Event): boolean {
     case "pong":
     case "dm":
       return true;
-    default:
+    case "welcome":
+    case "presence":
+    case "typing":
+    case "message_updated":
+    case "message_deleted":
       return false;
   }
 }

@@ -8,7 +8,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { Author, Engine, Receipt } from "../engine/engine.ts";
+import type { Author, Change, Engine, Receipt } from "../engine/engine.ts";
 import { badRequest, ChatError, nobodyWithName, notModerator } from "../errors.ts";
 import { errorFields, type Logger } from "../logger.ts";
 import { ANONYMOUS, nameKey } from "../names.ts";
@@ -49,6 +49,11 @@ export interface ActionContext {
   readonly clock: () => number;
 }
 
+/** A change without its author. */
+type ChangeRequest = Change extends infer C
+  ? C extends Change ? Omit<C, "username" | "person" | "origin"> : never
+  : never;
+
 /** The answer to a command: at once, later, or none. */
 type Answer = Event | undefined | Promise<Event | undefined>;
 
@@ -70,12 +75,15 @@ const ACTIONS: { readonly [T in Command["type"]]: Action<Extract<Command, { type
 /**
  * Does what a command asks.
  *
- * @returns the answer for its sender
- * @throws {ChatError} or rejects with it, if the command is refused
+ * @returns the answer for its sender; a rejection if the command is refused
  */
 export function perform(context: ActionContext, member: Member, command: Command): Answer {
   const action = ACTIONS[command.type] as Action<Command>;
-  return action(context, member, command);
+  try {
+    return action(context, member, command);
+  } catch (error) {
+    return Promise.reject(error);
+  }
 }
 
 function chat(context: ActionContext, member: Member, { content, ref }: ChatCommand): Answer {
@@ -86,21 +94,25 @@ function chat(context: ActionContext, member: Member, { content, ref }: ChatComm
     .then((receipt) => toMessageAck(room, ref, receipt));
 }
 
-function edit(
-  { engine }: ActionContext,
-  member: Member,
-  { id, content, ref }: EditCommand,
-): Answer {
-  const { room, id: origin } = member;
-  const change = { ...authorOf(member), type: "edit", origin, id, content } as const;
-  return engine.log.change(room.name, change).then((receipt) => toMessageAck(room, ref, receipt));
+function edit(context: ActionContext, member: Member, { id, content, ref }: EditCommand): Answer {
+  return changeMessage(context, member, { type: "edit", id, content }, ref);
 }
 
-function remove({ engine }: ActionContext, member: Member, { id, ref }: DeleteCommand): Answer {
-  const { room, identity, id: origin } = member;
-  const isModerator = roleIn(room.settings, identity) !== "member";
-  const change = { ...authorOf(member), type: "delete", origin, id, isModerator } as const;
-  return engine.log.change(room.name, change).then((receipt) => toMessageAck(room, ref, receipt));
+function remove(context: ActionContext, member: Member, { id, ref }: DeleteCommand): Answer {
+  const isModerator = roleIn(member.room.settings, member.identity) !== "member";
+  return changeMessage(context, member, { type: "delete", id, isModerator }, ref);
+}
+
+/** Changes a message on behalf of a member. */
+function changeMessage(
+  { engine }: ActionContext,
+  member: Member,
+  change: ChangeRequest,
+  ref: string | undefined,
+): Answer {
+  const { room, id: origin } = member;
+  return engine.log.change(room.name, { ...authorOf(member), origin, ...change })
+    .then((receipt) => toMessageAck(room, ref, receipt));
 }
 
 async function dm(

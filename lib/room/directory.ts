@@ -4,23 +4,26 @@
  * @module
  */
 
-import type { Schedule } from "../delivery/pace.ts";
+import type { Schedule } from "../delivery/schedule.ts";
 import type { Engine, EngineEvent } from "../engine/engine.ts";
 import { ChatError } from "../errors.ts";
 import { errorFields, type Logger } from "../logger.ts";
 import { MAX_RECENT_EVENTS } from "./recent.ts";
 import { type Member, Room } from "./room.ts";
 
+/** Limits of the rooms of one instance. */
+export interface DirectoryLimits {
+  /** Rooms open at a time; `Infinity` for no limit. */
+  readonly maxRooms: number;
+  /** Messages that a new member receives. */
+  readonly historySize: number;
+}
+
 /** What a {@linkcode Directory} needs. */
 export interface DirectoryOptions {
   readonly engine: Pick<Engine, "open">;
   readonly schedule: Schedule;
-  readonly limits: {
-    /** Rooms open at a time; `Infinity` for no limit. */
-    readonly maxRooms: number;
-    /** Messages that a new member receives. */
-    readonly historySize: number;
-  };
+  readonly limits: DirectoryLimits;
   readonly logger: Logger;
   /** The time in milliseconds. */
   readonly clock: () => number;
@@ -53,20 +56,22 @@ export class Directory {
   /** @throws {ChatError} `full` if a room with this name is not open and cannot be opened */
   checkPlace(name: string): void {
     if (this.#rooms.has(name) || this.#opening.has(name)) return;
-    if (!this.#isFull || this.#emptyRoom() !== undefined) return;
-    throw new ChatError("full", "There are too many rooms. Try again later.");
+    if (this.#isFull && this.#emptyRoom() === undefined) {
+      throw new ChatError("full", "There are too many rooms. Try again later.");
+    }
   }
 
   /**
    * The room with this name, opened if need be.
    *
-   * @throws {ChatError} `unavailable` if the engine fails
+   * @throws {ChatError} `full`, or `unavailable` if the engine fails
    */
   async open(name: string): Promise<Room> {
     const room = this.#rooms.get(name);
     if (room !== undefined) return room;
     let opening = this.#opening.get(name);
     if (opening === undefined) {
+      this.checkPlace(name);
       const empty = this.#isFull ? this.#emptyRoom() : undefined;
       if (empty !== undefined) this.close(empty);
       opening = this.#load(name).finally(() => this.#opening.delete(name));

@@ -44,7 +44,7 @@ class Gathered {
     return this.#changes.size === 0;
   }
 
-  /** Adds a change. A join and a leave of one person cancel out. */
+  /** Adds a change. A join and a leave of one name cancel out. */
   add(username: string, change: Change): void {
     const key = nameKey(username);
     const before = this.#changes.get(key);
@@ -85,20 +85,22 @@ export class JoinNotices {
   #announce(room: Room, username: string, change: Change): void {
     const gathered = this.#gathered.get(room) ?? this.#begin(room);
     gathered.add(username, change);
-    if (room.roster.size > CROWD) return;
+    if (room.roster.size > CROWD) {
+      this.#gathered.set(room, gathered);
+      return this.#alarm.set(gathered.due);
+    }
     this.#gathered.delete(room);
+    // A user who joined and left a crowd before it was announced was never here.
+    if (gathered.isEmpty) return;
     const notices = change === "joined"
       ? joinNotices(room, username)
       : leaveNotices(room, username);
     for (const event of [...notices, gathered.toEvent(room)]) room.fanout.tell(event);
   }
 
-  #begin(room: Room): Gathered {
-    const ms = Math.max(MIN_GATHER_MS, room.roster.size * GATHER_MS_PER_USER);
-    const gathered = new Gathered(this.#options.clock() + ms);
-    this.#gathered.set(room, gathered);
-    if (room.roster.size > CROWD) this.#alarm.set(gathered.due);
-    return gathered;
+  #begin({ roster }: Room): Gathered {
+    const ms = Math.max(MIN_GATHER_MS, roster.size * GATHER_MS_PER_USER);
+    return new Gathered(this.#options.clock() + ms);
   }
 
   #announceDue(): void {
@@ -140,13 +142,13 @@ export function presence(
   };
 }
 
-/** What a small room is sent when a user joins, before the `presence`. */
+/** The events that a small room receives when a user joins, before the `presence`. */
 export function joinNotices(room: Room, username: string): Event[] {
   const content = `${username} joined the room`;
   return [onlineUsers(room), { type: "user_joined", ...envelope(room.name, content, username) }];
 }
 
-/** What a small room is sent when a user leaves, before the `presence`. */
+/** The events that a small room receives when a user leaves, before the `presence`. */
 function leaveNotices(room: Room, username: string): Event[] {
   const content = `${username} left the room`;
   return [{ type: "user_left", ...envelope(room.name, content, username) }, onlineUsers(room)];

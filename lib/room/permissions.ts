@@ -57,7 +57,7 @@ function isListed({ members }: RoomSettings, { account }: Identity): boolean {
 /** What {@linkcode Permissions} needs of the engine, which tells the rooms of every change. */
 export type PermissionsStore = Pick<Engine, "roomSettings" | "accounts">;
 
-/** Changes the settings of rooms, by compare-and-set: of two changes at once, both count. */
+/** Changes the settings of rooms, by compare-and-set: two changes at once both take effect. */
 export class Permissions {
   readonly #store: PermissionsStore;
 
@@ -120,7 +120,10 @@ export class Permissions {
     }
     if (owner !== undefined) return owner;
     if (await this.#store.roomSettings.countOwned(account.key) >= MAX_OWNED_ROOMS) {
-      throw new ChatError("forbidden", `An account may own ${MAX_OWNED_ROOMS} rooms.`);
+      throw new ChatError(
+        "forbidden",
+        `You own ${MAX_OWNED_ROOMS} rooms, the maximum. Use one of them.`,
+      );
     }
     return account.key;
   }

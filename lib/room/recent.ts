@@ -8,7 +8,7 @@
  */
 
 import { EncodedEvent } from "../delivery/batch.ts";
-import { applyChange } from "../engine/changes.ts";
+import { applyChange, isMessage } from "../engine/changes.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 
 /** Maximum events that are kept. */
@@ -17,7 +17,7 @@ export const MAX_RECENT_EVENTS = 128;
 /** Maximum UTF-16 units that are kept. */
 const MAX_RECENT_SIZE = 64 * 1024;
 
-/** How far the maxima may be exceeded before the oldest are dropped, as a part of them. */
+/** The lists may exceed their maximum by this fraction. Then they drop the oldest. */
 const SLACK = 1 / 4;
 
 interface Message {
@@ -40,7 +40,7 @@ export class RecentEvents {
   /**
    * @param historySize how many messages are kept
    * @param lastSeq the `seq` of the newest event of the log
-   * @param events the newest of the log, oldest first; what a hole separates from `lastSeq` is ignored
+   * @param events the newest of the log, oldest first; those before a hole are ignored
    * @param messages the newest that are not deleted, oldest first
    */
   constructor(
@@ -123,10 +123,6 @@ export class RecentEvents {
     while (this.#size > MAX_RECENT_SIZE) this.#size -= this.#events[count++]!.length;
     this.#events.splice(0, count);
   }
-}
-
-function isMessage(event: LogEvent): boolean {
-  return event.type === "chat" && !event.deleted;
 }
 
 /** The events that lead to `lastSeq` without a hole. */

@@ -8,16 +8,16 @@
 
 import { Subscriber } from "../delivery/audience.ts";
 import type { EncodedEvent } from "../delivery/batch.ts";
-import { Fanout } from "../delivery/delivery.ts";
+import { Fanout } from "../delivery/fanout.ts";
 import type { OutboxLimits, Peer } from "../delivery/outbox.ts";
-import type { Schedule } from "../delivery/pace.ts";
+import type { Schedule } from "../delivery/schedule.ts";
 import type { OpenRoom, Presence, RoomSettings } from "../engine/engine.ts";
 import type { ChatError } from "../errors.ts";
 import type { JoinedMember, JoinRequest } from "../http/rooms.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { CloseReason } from "../protocol/codes.ts";
 import type { Format } from "../protocol/encode.ts";
-import type { LogEvent } from "../protocol/events.ts";
+import type { Event, LogEvent } from "../protocol/events.ts";
 import { type Rate, TokenBucket } from "../rate_limit.ts";
 import { whyForbidden } from "./permissions.ts";
 import { RecentEvents } from "./recent.ts";
@@ -43,6 +43,12 @@ interface QueuedMessage {
   readonly inboxSeq: number;
 }
 
+/** Limits of one member. */
+export interface MemberLimits extends OutboxLimits {
+  /** Frames that it may send. */
+  readonly messageRate: Rate;
+}
+
 /** What a {@linkcode Member} needs. */
 export interface MemberOptions {
   /** Unique for ever. */
@@ -50,7 +56,7 @@ export interface MemberOptions {
   readonly peer: Peer;
   readonly room: Room;
   readonly request: JoinRequest;
-  readonly limits: OutboxLimits & { readonly messageRate: Rate };
+  readonly limits: MemberLimits;
   /** The time of joining, in milliseconds. */
   readonly now: number;
 }
@@ -64,7 +70,7 @@ export class Member implements JoinedMember {
   readonly subscriber: Subscriber;
   readonly #peer: Peer;
   readonly #allowance: TokenBucket;
-  /** How many of its frames in a row were refused as too many. */
+  /** Consecutive frames that the rate limit refused. */
   #refusals = 0;
   #life: Life = { state: "catching up", queued: [] };
 
@@ -130,10 +136,20 @@ export class Member implements JoinedMember {
     return this.#refusals > MAX_REFUSALS;
   }
 
+  /** Tells it something, after everything so far. */
+  tell(event: Event | EncodedEvent): void {
+    if (!this.isGone) this.room.fanout.tellOne(this.subscriber, event);
+  }
+
+  /** Sends it everything so far, then a last event. */
+  tellLast(event: Event): void {
+    this.room.fanout.tellLast(this.subscriber, event);
+  }
+
   /** Tells it of a private message: at once, or when it has caught up. */
   tellPrivate(event: EncodedEvent, inboxSeq: number): void {
     if (this.#life.state === "catching up") this.#life.queued.push({ event, inboxSeq });
-    else this.room.fanout.tellOne(this.subscriber, event);
+    else this.tell(event);
   }
 
   /** The queued private messages with a greater `inbox_seq`. */
@@ -290,7 +306,7 @@ export class Room {
     else this.#waiting.push({ position, callback });
   }
 
-  /** Calls those back whose position the roster has reached. */
+  /** Runs every callback whose position the roster has reached. */
   callWaiting(): void {
     if (this.#waiting.length === 0) return;
     const reached = this.#waiting.filter(({ position }) => position <= this.#position);

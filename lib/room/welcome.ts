@@ -1,5 +1,6 @@
 /**
- * The start of a membership: the welcome, then what the member missed or the room's newest messages.
+ * The start of a membership: the welcome, then the events that the member missed, or the room's
+ * newest messages.
  *
  * A new member goes live at once. A `chat.v1` member that comes back first receives every event it
  * missed, once and in order, in pages as large as a slow reader can take; or it learns from
@@ -39,7 +40,7 @@ export interface WelcomeOptions {
 /** The private messages that a member missed. */
 interface MissedMessages {
   readonly entries: readonly InboxEntry[];
-  /** The `inbox_seq` of the newest one, or of the newest that is stored. */
+  /** The newest `inbox_seq` in `entries`; without entries, the newest that is stored. */
   readonly lastSeq: number;
   /** Whether no message is missing between the resume position and `lastSeq`. */
   readonly isWhole: boolean;
@@ -60,7 +61,8 @@ async function welcomeBack(member: Member, options: WelcomeOptions): Promise<voi
   const recovered = missed.isWhole && isWithin(state, resume);
   let unsent = [toWelcome(member, options, recovered, missed.lastSeq), ...ownNotices(member)];
   let events = recovered ? room.recent.after(resume!.after) : room.recent.history();
-  for (let seq = resume?.after ?? 0; events === undefined;) {
+  let seq = resume?.after ?? 0;
+  while (events === undefined) {
     seq = await sendPage(member, unsent, seq, options);
     if (member.isGone) return;
     // Users joined and left while the page was sent.
@@ -115,18 +117,19 @@ async function readMissedPrivate(
   { log, limits: { historySize } }: WelcomeOptions,
 ): Promise<MissedMessages> {
   const last = await log.inboxSeq(room.name, person);
-  const position = resume === undefined ? 0 : resume.inbox ?? last;
+  const newest = Math.max(0, last - historySize);
+  const read = async (after: number, isWhole: boolean) => {
+    const entries = await log.inbox(room.name, person, after, MAX_MISSED_PRIVATE);
+    return { entries, lastSeq: entries.at(-1)?.inboxSeq ?? last, isWhole };
+  };
+  if (resume === undefined) return await read(newest, false);
+  const { inbox } = resume;
   // A number of another epoch, or one that was never given, means nothing.
-  const isKnown = resume !== undefined && resume.epoch === epoch && position <= last;
-  const isWanted = resume === undefined || resume.inbox !== undefined;
-  const after = isKnown
-    ? Math.max(position, last - MAX_MISSED_PRIVATE)
-    : isWanted
-    ? Math.max(0, last - historySize)
-    : last;
-  const entries = await log.inbox(room.name, person, after, MAX_MISSED_PRIVATE);
-  const isWhole = isKnown && entries.length >= last - position;
-  return { entries, lastSeq: entries.at(-1)?.inboxSeq ?? last, isWhole };
+  const isKnown = resume.epoch === epoch && (inbox ?? last) <= last;
+  if (inbox === undefined) return await read(last, isKnown);
+  if (!isKnown) return await read(newest, false);
+  const missed = await read(Math.max(inbox, last - MAX_MISSED_PRIVATE), true);
+  return { ...missed, isWhole: missed.entries.length >= last - inbox };
 }
 
 /** The notices of a member's own join, as everyone in a small room receives them. */

@@ -11,7 +11,8 @@
 import type { Event } from "../protocol/events.ts";
 import { Audience, type Delivered, type Subscriber } from "./audience.ts";
 import { EncodedEvent } from "./batch.ts";
-import { MAX_PAUSE_MS, restTogether, type Schedule } from "./pace.ts";
+import { MAX_PAUSE_MS, restTogether } from "./pace.ts";
+import type { Schedule } from "./schedule.ts";
 
 /** Maximum subscribers of an audience; a larger one is split. */
 const MAX_AUDIENCE = 400;
@@ -32,7 +33,7 @@ export class Fanout {
   readonly #onTooSlow: (id: string) => void;
   /** There is always one. New subscribers join the last. */
   readonly #audiences: Audience[] = [new Audience()];
-  /** How many deliveries are leaving that a rest will follow. */
+  /** How many large deliveries have not left yet. */
   #leaving = 0;
   /** Whether it will deliver at the end of this turn. */
   #isDue = false;
@@ -64,7 +65,7 @@ export class Fanout {
     this.#arm();
   }
 
-  /** Tells one subscriber something, after everything so far. One that is not added yet keeps it. */
+  /** Tells one subscriber something, after everything so far. One that is not added yet stores it. */
   tellOne(subscriber: Subscriber, event: Event | EncodedEvent): void {
     const { audience } = subscriber;
     if (audience === undefined) return void subscriber.hold(toEncoded(event));
@@ -122,7 +123,7 @@ export class Fanout {
     for (const { isPending, pace: { restsUntil } } of this.#audiences) {
       if (isPending) next = Math.min(next, restsUntil);
     }
-    // While a delivery is leaving, those that rest wait for it: its end arms them again.
+    // Resting audiences wait until a delivery has left. `#restAfter` arms them then.
     if (next > 0 && (next === Infinity || this.#leaving > 0)) return;
     if (next > 0 && next > this.#schedule.now) return this.#schedule.at(next, this);
     this.#isDue = true;

@@ -1,0 +1,69 @@
+/**
+ * When fan-outs deliver: at the end of the turn, or after a rest.
+ *
+ * @module
+ */
+
+import { Alarm, type AlarmOptions, type Turn } from "../time.ts";
+
+/** What a {@linkcode Schedule} needs. */
+export interface ScheduleOptions extends AlarmOptions {
+  readonly turn: Pick<Turn, "deliver">;
+}
+
+/** Delivers when its time has come. */
+interface Scheduled {
+  /** @param now the time in milliseconds */
+  deliver(now: number): void;
+}
+
+/** Calls every fan-out that has something to deliver. */
+export class Schedule {
+  readonly #options: ScheduleOptions;
+  #due = new Set<Scheduled>();
+  #resting = new Set<Scheduled>();
+  readonly #alarm: Alarm;
+
+  constructor(options: ScheduleOptions) {
+    this.#options = options;
+    this.#alarm = new Alarm(options, () => this.#wake());
+  }
+
+  /** The time in milliseconds. */
+  get now(): number {
+    return this.#options.clock();
+  }
+
+  /** Delivers at the end of this turn. */
+  atTurnEnd(one: Scheduled): void {
+    if (this.#due.size === 0) this.#options.turn.deliver(() => this.#deliverDue());
+    this.#due.add(one);
+  }
+
+  /** Delivers at a time in milliseconds, or before it. */
+  at(time: number, one: Scheduled): void {
+    this.#resting.add(one);
+    this.#alarm.set(time);
+  }
+
+  /** Calls back at the end of each turn, until the callback returns true. */
+  poll(isDone: () => boolean): void {
+    this.#options.turn.deliver(() => {
+      if (!isDone()) this.poll(isDone);
+    });
+  }
+
+  #deliverDue(): void {
+    const due = this.#due;
+    this.#due = new Set();
+    const { now } = this;
+    for (const one of due) one.deliver(now);
+  }
+
+  #wake(): void {
+    const resting = this.#resting;
+    this.#resting = new Set();
+    const { now } = this;
+    for (const one of resting) one.deliver(now);
+  }
+}
