@@ -43,7 +43,7 @@ afterAll(async () => {
 
 /** Begins an attack. */
 async function attack(order: Order) {
-  const worker = new Worker(import.meta.resolve("./attack.ts"), { type: "module" });
+  const worker = new Worker(import.meta.resolve("./support/attack.ts"), { type: "module" });
   const tell = (order: Order) =>
     new Promise<Record<string, number>>((resolve, reject) => {
       worker.onmessage = ({ data }) => resolve(data);
