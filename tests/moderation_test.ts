@@ -365,7 +365,9 @@ describe("PUT /api/rooms/:room", () => {
       call(other, "PUT", `/api/rooms/${room}`, { body: { private: true }, token });
     for (let i = 0; i < 100; i++) assertEquals((await take(`r${i}`)).status, 200);
     const { status, body } = await take("one-more");
-    assertEquals([status, body], [403, { error: "You own 100 rooms, the maximum. Use one of them." }]);
+    assertEquals([status, body], [403, {
+      error: "You own 100 rooms, the maximum. Use one of them.",
+    }]);
     assertEquals((await take("r0")).status, 200);
   });
 });
