@@ -180,6 +180,9 @@ describe("Frames", () => {
       frames.flatMap((frame) => JSON.parse(frame)),
       texts.map((text) => JSON.parse(text)),
     );
+    const [half, rest] = [JSON.stringify("x".repeat(32_764)), JSON.stringify("x".repeat(32_764))];
+    assertEquals(frameEvents([half, rest]).map(({ length }) => length), [65_535]);
+    assertEquals(frameEvents([half, `${rest} `]), [half, `${rest} `]);
     const long = JSON.stringify("x".repeat(70_000));
     assertEquals(frameEvents(["1", long, "2", "3"]), ["1", long, "[2,3]"]);
   });

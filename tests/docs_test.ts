@@ -122,7 +122,10 @@ describe("docs/protocol.md", () => {
     for (const [code, status] of Object.entries(ERROR_STATUS)) {
       assert(new RegExp(`\\| \`${code}\` +\\| ${status} `).test(text), code);
     }
-    for (const { code } of Object.values(CLOSE)) assert(text.includes(`| ${code} |`), `${code}`);
+    for (const { code, reconnect } of Object.values(CLOSE)) {
+      const [, answer] = new RegExp(`^\\| ${code} \\|[^|]*\\| (\\w+)`, "m").exec(text) ?? [];
+      assertEquals(answer === "yes", reconnect, `Clients that were closed with ${code} come back`);
+    }
   });
 });
 

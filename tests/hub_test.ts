@@ -471,6 +471,16 @@ describe("A large room in which much is said", () => {
     assertEquals(count(), [20]);
   });
 
+  it("is large from fifty members on", async () => {
+    for (const members of [49, 50]) {
+      const { say, talk, turn, count } = await setUp(30, members);
+      talk(5);
+      say(1);
+      turn();
+      assertEquals(count(), members < 50 ? [1, 5, 1] : [1, 5]);
+    }
+  });
+
   it("rests for less when less is said, and never long, however long a delivery took", async () => {
     const { say, talk, turn, pass, count } = await setUp(1000);
     talk(2);
