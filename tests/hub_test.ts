@@ -1016,3 +1016,20 @@ describe("A user who joins and leaves a crowd before that is announced", () => {
     assertEquals(first.peer.events(), []);
   });
 });
+
+describe("Hub.admit", () => {
+  it("opens no room once nobody may join", async () => {
+    const { hub, engine, pass } = createHub();
+    let opened = 0;
+    const open = engine.open.bind(engine);
+    engine.open = (...asked) => {
+      opened++;
+      return open(...asked);
+    };
+    pass(1000);
+    await hub.drain();
+    const request = { room: "r", username: "alice", identity: guest("1") };
+    await assertRejects(() => hub.admit(request), ChatError, "restarting");
+    assertEquals(opened, 0);
+  });
+});

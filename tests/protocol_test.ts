@@ -91,6 +91,22 @@ describe("decode", () => {
     assertEquals(decode(frame, "json", wide), { type: "chat", content: "a" });
   });
 
+  it("takes every length up to the longest, and none beyond it", () => {
+    const kick = (length: number) =>
+      JSON.stringify({ type: "kick", username: "bob", reason: "x".repeat(length) });
+    const unban = (count: number) =>
+      JSON.stringify({ type: "room", unban: Array.from({ length: count }, (_, i) => `n${i}`) });
+    const ping = (length: number) => JSON.stringify({ type: "ping", ref: "x".repeat(length) });
+    const history = (limit: number) => JSON.stringify({ type: "history", limit });
+    const wide = { maxMessageBytes: 4096, maxFrameBytes: 32768 };
+    for (
+      const [make, longest] of [[kick, 200], [unban, 200], [ping, 64], [history, 100]] as const
+    ) {
+      assertEquals(JSON.parse(make(longest)), decode(make(longest), "v1", wide));
+      assertThrows(() => decode(make(longest + 1), "v1", wide), ChatError);
+    }
+  });
+
   it("has no limit where the limit is off", () => {
     const none = { maxMessageBytes: Infinity, maxFrameBytes: Infinity };
     const text = "a".repeat(1_000_000);
