@@ -6,7 +6,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { Event } from "./events.ts";
+import { type Event, IS_FOR_PLAIN_CLIENTS } from "./events.ts";
 
 /**
  * The format of a connection: `v1` is `chat.v1`, the whole protocol; plain clients receive JSON
@@ -32,37 +32,12 @@ export function encode(event: Event, format: Format): string | undefined {
         const { users: _, ...plain } = event;
         return JSON.stringify(plain);
       }
-      return isForPlainClients(event) ? JSON.stringify(event) : undefined;
+      return IS_FOR_PLAIN_CLIENTS[event.type] ? JSON.stringify(event) : undefined;
     case "text":
-      return isForPlainClients(event) ? encodeLine(event) : undefined;
+      return IS_FOR_PLAIN_CLIENTS[event.type] ? encodeLine(event) : undefined;
     case "raw":
       if (event.type === "chat") return event.content;
       return event.type === "error" ? encodeLine(event) : undefined;
-  }
-}
-
-/**
- * Whether plain clients receive an event: the four types that they know, answers to their commands,
- * and private messages.
- */
-function isForPlainClients(event: Event): boolean {
-  switch (event.type) {
-    case "chat":
-    case "user_joined":
-    case "user_left":
-    case "online_users":
-    case "error":
-    case "ack":
-    case "history":
-    case "pong":
-    case "dm":
-      return true;
-    case "welcome":
-    case "presence":
-    case "typing":
-    case "message_updated":
-    case "message_deleted":
-      return false;
   }
 }
 

@@ -193,6 +193,27 @@ export type Event =
   | PongEvent
   | ErrorEvent;
 
+/**
+ * Whether plain clients receive events of a type: the four types that they know, answers to their
+ * commands, and private messages.
+ */
+export const IS_FOR_PLAIN_CLIENTS: Readonly<Record<Event["type"], boolean>> = {
+  chat: true,
+  user_joined: true,
+  user_left: true,
+  online_users: true,
+  error: true,
+  ack: true,
+  history: true,
+  pong: true,
+  dm: true,
+  welcome: false,
+  presence: false,
+  typing: false,
+  message_updated: false,
+  message_deleted: false,
+};
+
 /** The fields that every event has besides its type. */
 export function envelope(room: string, content = "", username = ""): EventBase {
   return { content, room, username };
