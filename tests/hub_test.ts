@@ -107,6 +107,23 @@ describe("Hub.join", () => {
     assertThrows(() => hub.join(new FakePeer(), request), ChatError, "too long");
   });
 
+  it("keeps a room open for a while after its last member left", async () => {
+    const { hub, join, pass } = createHub();
+    const request = { room: "r", username: "bob", identity: guest("1") };
+    const alice = await join("alice");
+    pass(10 * EMPTY_ROOM_MS);
+    hub.leave(alice.member);
+    pass(EMPTY_ROOM_MS - 1);
+    hub.sweep();
+    const bob = hub.join(new FakePeer(), request);
+    pass(EMPTY_ROOM_MS);
+    hub.sweep();
+    hub.leave(bob);
+    pass(EMPTY_ROOM_MS);
+    hub.sweep();
+    assertThrows(() => hub.join(new FakePeer(), request), ChatError, "too long");
+  });
+
   it("remembers the messages of a room that it forgot", async () => {
     const { hub, join, turn, pass } = createHub();
     const alice = await join("alice");
