@@ -73,12 +73,11 @@ export class Fanout {
     this.#arm();
   }
 
-  /** Sends one subscriber everything so far, then a last event, and removes it. */
+  /** Sends one subscriber everything so far, then a last event. Remove it then. */
   tellLast(subscriber: Subscriber, event: Event | EncodedEvent): void {
     const { now } = this.#schedule;
     subscriber.audience?.deliverLast(subscriber, now);
     if (!subscriber.isOverdue(now)) subscriber.send([toEncoded(event)], now);
-    this.remove(subscriber);
   }
 
   /** Delivers to every audience that does not rest. @param now the time in milliseconds */
