@@ -1003,6 +1003,11 @@ describe("history", () => {
     };
     assertEquals(await page(4), [[3], true]);
     assertEquals(await page(3), [[1, 2], false]);
+    for (const length of [16 * 1024, 16 * 1024, 1]) say("x".repeat(length));
+    turn();
+    peer.events();
+    assertEquals(await page(6), [[4, 5], true]);
+    assertEquals(await page(7), [[5, 6], true]);
   });
 });
 
@@ -1068,5 +1073,22 @@ describe("Hub.admit", () => {
     const request = { room: "r", username: "alice", identity: guest("1") };
     await assertRejects(() => hub.admit(request), ChatError, "restarting");
     assertEquals(opened, 0);
+  });
+});
+
+describe("A leave that a room does not know of", () => {
+  it("is announced to nobody", async () => {
+    const { engine, join, turn } = createHub();
+    const { peer } = await join("alice");
+    turn();
+    peer.read();
+    const leave = (username: string) => {
+      const presence = { username, person: "guest:x", connection: "unknown" };
+      return engine.bus.publish("r", { type: "left", presence, position: 1000 });
+    };
+    await leave("alice");
+    await leave("bob");
+    turn();
+    assertEquals(peer.read(), []);
   });
 });
