@@ -13,9 +13,8 @@
  * Events collect until the end of the turn (`lib/delivery/`): a `chat.v1` member receives all of
  * them in one frame, a plain client one frame for each.
  *
- * The hub knows no sockets, no storage and no timers, and of HTTP only the interface it implements: a
- * peer is something to send to, the engine remembers, and the clock, the end of a turn and the sweep
- * come from outside.
+ * The hub knows no sockets, storage or timers, and of HTTP only the interface that it implements.
+ * It sends to peers, stores through the engine, and receives the clock and the turn from outside.
  *
  * @module
  */
@@ -59,7 +58,7 @@ import { toDm, welcome, type WelcomeOptions } from "./lib/room/welcome.ts";
 import { Member, type MemberLimits, type Room } from "./lib/room/room.ts";
 import type { After, Turn } from "./lib/time.ts";
 
-/** Every limit that the hub keeps, each declared by the part that takes it. */
+/** Every limit that the hub enforces, each declared by the part that uses it. */
 export type HubLimits = DirectoryLimits & MemberLimits & SizeLimits;
 
 /** What a {@linkcode Hub} needs. */
@@ -73,25 +72,25 @@ export interface HubOptions {
   readonly date: () => number;
   readonly turn: Pick<Turn, "deliver">;
   readonly after: After;
-  /** A new id, unique for ever. */
+  /** Makes an id that is unique for ever. */
   readonly newId: () => string;
 }
 
 /** How long an empty room stays open for members on their way in, in milliseconds. */
 export const EMPTY_ROOM_MS = 10_000;
 
-/** A drain closes the connections after this many milliseconds without a frame. */
+/** How long no frame may arrive before a drain closes the connections, in milliseconds. */
 const QUIET_MS = 50;
 
-/** Maximum wait for that, in milliseconds. */
+/** Maximum time a drain waits for such a pause, in milliseconds. */
 const MAX_QUIET_WAIT_MS = 500;
 
-/** Maximum wait of a drain for the answers of the engine, in milliseconds. */
+/** Maximum time a drain waits for the engine's answers, in milliseconds. */
 const MAX_ANSWER_WAIT_MS = 1000;
 
 /** Rooms and members: join, receive, leave, events of the engine, sweep, drain. */
 export class Hub implements Rooms {
-  /** Resolves when the hub hears server-wide events. Nobody joins before. */
+  /** Resolves when the hub is subscribed to server-wide events. Joins wait for it. */
   readonly ready: Promise<unknown>;
   readonly #options: HubOptions;
   readonly #notices: JoinNotices;
@@ -102,9 +101,9 @@ export class Hub implements Rooms {
   /** How many commands the engine has not answered yet. */
   #unanswered = 0;
   #onAllAnswered: () => void = () => {};
-  /** Whether it refuses joins. */
+  /** Whether the hub refuses joins. */
   #isDraining = false;
-  /** Whether it ignores frames. */
+  /** Whether the hub ignores frames. */
   #isDeaf = false;
   /** When a frame last came in, in milliseconds. */
   #receivedAt = -Infinity;
@@ -159,13 +158,13 @@ export class Hub implements Rooms {
     const { limits, newId, clock } = this.#options;
     const member = new Member({ id: newId(), peer, room, request, limits, now: clock() });
     room.add(member);
-    // The raw relay carries messages from now on and nothing else.
+    // A member of the raw relay has no name, so it needs no presence and no welcome.
     if (member.username === undefined) member.goLive([]);
     else this.#enter(member, member.username);
     return member;
   }
 
-  /** @throws {ChatError} if a join is not possible now */
+  /** @throws {ChatError} if the hub would refuse the join now */
   #check(request: JoinRequest): void {
     if (this.#isDraining) throw restarting();
     this.#rooms.checkPlace(request.room);
@@ -206,7 +205,7 @@ export class Hub implements Rooms {
     }
   }
 
-  /** Refuses a frame unread: reading it would cost more than sending it. */
+  /** Refuses a frame unparsed: parsing costs the server more than sending costs the client. */
   #refuseFlood(member: Member, seconds: number, text: string): void {
     const refusal = rateLimited("messages at once", seconds);
     if (member.isFlooding) this.#expel(member, refusal);
@@ -246,7 +245,7 @@ export class Hub implements Rooms {
 
   // Leave
 
-  /** Removes a member from its room and tells the rest. A repeat does nothing. */
+  /** Removes a member from its room and ends its presence. A repeat does nothing. */
   leave(member: Member): void {
     if (!member.end()) return;
     const { room, username, id } = member;
@@ -256,13 +255,13 @@ export class Hub implements Rooms {
     this.#options.engine.bus.leave(room.name, id);
   }
 
-  /** Removes a member and closes its connection, without waiting for it. */
+  /** Removes a member and closes its connection, without waiting for the close. */
   dismiss(member: Member, close: CloseReason): void {
     this.leave(member);
     member.close(close);
   }
 
-  /** Tells a member why it cannot stay, after everything that is pending for it, and dismisses it. */
+  /** Delivers everything pending to a member, then the error, and dismisses the member. */
   #expel(member: Member, error: ChatError): void {
     if (member.isGone) return;
     member.tellLast(errorEvent(member.room.name, error));
@@ -276,7 +275,7 @@ export class Hub implements Rooms {
     this.dismiss(member, CLOSE.tooSlow);
   }
 
-  /** Tells a member why a frame is refused. A frame that is too big ends its connection. */
+  /** Answers a frame with an error. A frame that is too big also ends the connection. */
   #refuse(member: Member, error: ChatError): void {
     if (member.isGone) return;
     const { name } = member.room;
@@ -285,14 +284,17 @@ export class Hub implements Rooms {
     else member.tell(errorEvent(name, error));
   }
 
-  /** The refusal that a client sees. An unexpected error is logged and not shown. */
+  /**
+   * The refusal that a client receives. An unexpected error is logged, and its details are not
+   * sent.
+   */
   #toRefusal(error: unknown): ChatError {
     if (error instanceof ChatError) return error;
     this.#options.logger.error("command failed", errorFields(error));
     return storeUnavailable();
   }
 
-  /** Why a member may no longer be in its room, if so. */
+  /** The refusal of a member that may no longer be in its room; `undefined` for any other. */
   #refusalOf({ room, identity, username }: Member): ChatError | undefined {
     return this.#hasExpired(identity) ? sessionEnded() : room.refusalOf(identity, username);
   }
@@ -342,7 +344,7 @@ export class Hub implements Rooms {
     room.fanout.tell(encoded);
   }
 
-  /** Closes a room whose feed skipped an event: its members resume, and miss nothing. */
+  /** Closes a room whose feed skipped an event, so that its members reconnect and resume. */
   #onHole(room: Room, seq: number): void {
     this.#options.logger.error("room missed events", { room: room.name, after: room.lastSeq, seq });
     for (const member of room.members.values()) this.dismiss(member, CLOSE.internal);
@@ -388,9 +390,8 @@ export class Hub implements Rooms {
   // Sweep and drain
 
   /**
-   * Evicts members that cannot keep up, expels those whose session has expired, ends the typing of
-   * users who did not renew it, closes empty rooms, and renews the engine's lease. Call it every
-   * second or so.
+   * Evicts members that cannot keep up, expels those whose session has expired, ends expired
+   * typing, closes empty rooms, and renews the engine's lease. Call it about once a second.
    */
   sweep(): void {
     const { clock, engine, logger } = this.#options;
@@ -408,12 +409,13 @@ export class Hub implements Rooms {
 
   /**
    * Stops accepting joins, lets commands in flight finish, delivers what was accepted, and closes
-   * every member with 1012. Takes up to half a second, and one more if the engine does not answer.
+   * every member with 1012. Takes at most half a second, plus one second if the engine does not
+   * answer.
    */
   async drain(): Promise<void> {
     this.#isDraining = true;
-    // The runtime drops a connection, with everything sent to it, if a frame comes in after its
-    // close was asked for. So wait until members that are sending have finished.
+    // The runtime drops a connection, and the frames queued for it, if a frame arrives after the
+    // call of `close`. So wait until no member is sending.
     const { clock } = this.#options;
     const end = clock() + MAX_QUIET_WAIT_MS;
     while (clock() < end && clock() - this.#receivedAt < QUIET_MS) await this.#sleep(QUIET_MS / 2);
@@ -424,7 +426,7 @@ export class Hub implements Rooms {
     }
     for (const room of this.#rooms) {
       room.fanout.flush();
-      // Nobody is left to announce these leaves to.
+      // Close it first: no member remains to hear of these leaves.
       this.#rooms.close(room);
       for (const member of room.members.values()) this.dismiss(member, CLOSE.restart);
     }

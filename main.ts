@@ -1,5 +1,5 @@
 /**
- * The server: settings, parts, hub, app, listener, drain. The only file that knows every other.
+ * Starts and stops the server: reads the configuration, makes every part and connects them.
  *
  *     deno run -A main.ts
  *
@@ -22,13 +22,13 @@ import { CLOSE } from "./lib/protocol/codes.ts";
 import { RateLimiter } from "./lib/rate_limit.ts";
 import { createIds, Timers, Turn, within } from "./lib/time.ts";
 
-/** How long until the next sweep, in milliseconds. */
+/** How long from one sweep to the next, in milliseconds. */
 const SWEEP_MS = 1000;
 
-/** How long a stop waits for members to take their last frames, in milliseconds. */
+/** How long a stop waits for the drain and for connections to close, in milliseconds. */
 const CLOSE_WAIT_MS = 2500;
 
-/** How long a stop then waits for the last requests, in milliseconds. */
+/** How long a stop then waits for HTTP requests in flight, in milliseconds. */
 const SHUTDOWN_WAIT_MS = 1000;
 
 /** How long this instance counts as alive after its last renewal, in milliseconds. */
@@ -47,7 +47,7 @@ export class StartError extends Error {
 export interface Server {
   /** The port it listens on. */
   readonly port: number;
-  /** Says goodbye to everyone and ends, within 5 seconds. */
+  /** Drains the hub and closes everything, within 5 seconds. */
   stop(): Promise<void>;
 }
 
@@ -125,7 +125,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   return { port: listener.port, stop };
 }
 
-/** Opens the store that the configuration names. A driver is loaded only when it is used. */
+/** Opens the engine that the configuration names. SQLite is loaded only when it is used. */
 async function openEngine(
   { database, historyKeep: keep }: Config,
   newId: () => string,
@@ -147,7 +147,7 @@ async function openEngine(
   }
 }
 
-/** Runs the server as this process, until a signal ends it. */
+/** Runs the server in this process until a signal ends it. */
 async function run(): Promise<void> {
   try {
     const config = readConfig(Deno.env.toObject());

@@ -1,8 +1,9 @@
 /**
  * The configuration: environment variables, read once, checked, frozen, and grouped by the part of
- * the server that takes them.
+ * the server that uses them.
  *
- * A new setting is a line here and one in the file that uses it. Limits that are off are `Infinity`.
+ * A new setting needs a line here and one in the file that uses it. A limit that is off is
+ * `Infinity`.
  *
  * @module
  */
@@ -11,7 +12,7 @@ import { LOG_LEVELS, type LogLevel } from "./logger.ts";
 import { parseName } from "./names.ts";
 import type { Rate } from "./rate_limit.ts";
 
-/** Everything that can be set from outside. */
+/** Every setting of the server. */
 export type Config = ReturnType<typeof readConfig>;
 
 /** Where the server keeps everything: in this process until it ends, or in a file. */
@@ -42,7 +43,7 @@ export function readConfig(env: Environment) {
     rates: readRates(env),
     people: readPeople(env),
     http: readHttp(env),
-    /** Events kept per room, and private messages per person and room. */
+    /** Minimum events kept per room, and private messages per person and room. */
     historyKeep: limit(env, "HISTORY_KEEP", 10000),
     database: readDatabase(env),
     logLevel: oneOf<LogLevel>(env, "LOG_LEVEL", "info", LOG_LEVELS),
@@ -58,29 +59,29 @@ function readListen(env: Environment) {
   });
 }
 
-/** What the hub allows each member, and how much it keeps. */
+/** The limits that the hub enforces. */
 function readLimits(env: Environment) {
   return Object.freeze({
-    /** UTF-8 bytes of one message's content. */
+    /** Maximum UTF-8 bytes of one message's content. */
     maxMessageBytes: limit(env, "MAX_MESSAGE_BYTES", 4096),
-    /** UTF-8 bytes of one frame. */
+    /** Maximum UTF-8 bytes of one frame. */
     maxFrameBytes: limit(env, "MAX_FRAME_BYTES", 16384),
-    /** Frames that may wait for one peer. */
+    /** Maximum frames that wait for one peer. */
     sendQueueFrames: limit(env, "SEND_QUEUE_FRAMES", 256),
-    /** Bytes that may wait for one peer. */
+    /** Maximum bytes that wait for one peer. */
     sendQueueBytes: limit(env, "SEND_QUEUE_BYTES", 1024 * 1024),
-    /** Time in which a peer that is behind must take something. */
+    /** Maximum time in which nothing leaves for a peer that is behind. */
     writeWaitMs: limit(env, "WRITE_WAIT_SECONDS", 10) * 1000,
-    /** Messages sent to a member that joins. */
+    /** Maximum messages that a new member receives. */
     historySize: whole(env, "HISTORY_SIZE", 50, 0, 10000),
-    /** Rooms alive at a time. */
+    /** Maximum rooms open at a time. */
     maxRooms: limit(env, "MAX_ROOMS", 10000),
-    /** Frames that one connection may send. */
+    /** How often one connection may send a frame. */
     messageRate: rate(limit(env, "MESSAGE_RATE", 10), limit(env, "MESSAGE_BURST", 30)),
   });
 }
 
-/** WebSockets open at a time. */
+/** Maximum WebSockets open at a time. */
 function readConnections(env: Environment) {
   return Object.freeze({
     maxConnections: limit(env, "MAX_CONNECTIONS", 10000),
@@ -89,7 +90,7 @@ function readConnections(env: Environment) {
   });
 }
 
-/** Attempts of one address. */
+/** Maximum rates of attempts from one address. */
 function readRates(env: Environment) {
   const joinsPerSecond = limit(env, "JOIN_RATE_PER_ADDRESS", 20);
   const attemptsPerMinute = limit(env, "AUTH_RATE_PER_ADDRESS", 10);
@@ -101,34 +102,34 @@ function readRates(env: Environment) {
   });
 }
 
-/** Who may chat, and who may do everything. */
+/** Whether guests may chat, and which accounts are admins. */
 function readPeople(env: Environment) {
   return Object.freeze({
     /** Whether people may chat without an account. */
     guests: isOn(env, "GUESTS", "on"),
-    /** Names of accounts that may do everything everywhere. */
+    /** Names of the admins' accounts. Admins have every right in every room. */
     admins: readAdmins(env),
   });
 }
 
-/** What HTTP believes of a request, and how long a socket may be silent. */
+/** Which origins and headers the server trusts, and how long a socket may be silent. */
 function readHttp(env: Environment) {
   return Object.freeze({
     /** Origins, besides the server's own, whose pages may use the server; `*` for all. */
     allowedOrigins: readOrigins(env),
     /** Whether the server believes a proxy's `X-Forwarded-For` and `X-Forwarded-Proto`. */
     trustProxy: isOn(env, "TRUST_PROXY", "off"),
-    /** Silence after which a peer is dead; 0 is never. */
+    /** How long a silent peer counts as alive, in seconds; 0 for no limit. */
     pongWaitSeconds: whole(env, "PONG_WAIT_SECONDS", 60, 0, 86400),
   });
 }
 
 function readDatabase(env: Environment): Database {
-  // Deno Deploy has no disk that lasts.
+  // Deno Deploy has no persistent disk.
   const url = env.DATABASE_URL || (env.DENO_DEPLOY ? "memory:" : "sqlite:chat.db");
   if (url === "memory:") return Object.freeze({ kind: "memory" });
   if (/^sqlite:./.test(url)) return Object.freeze({ kind: "sqlite", path: url.slice(7) });
-  // The value may hold a password: the sentence names its scheme and no more.
+  // The value may contain a password, so the sentence quotes only its scheme.
   const scheme = url.split(":")[0];
   throw new ConfigError(`DATABASE_URL must be memory: or sqlite:PATH, not "${scheme}:…".`);
 }
@@ -160,7 +161,7 @@ function whole(env: Environment, name: string, byDefault: number, min: number, m
   throw new ConfigError(`${name} must be a whole number from ${min} to ${max}, not "${text}".`);
 }
 
-/** A limit, which 0 turns off. */
+/** Reads a limit. 0 turns it off. */
 function limit(env: Environment, name: string, byDefault: number): number {
   return whole(env, name, byDefault, 0, Number.MAX_SAFE_INTEGER) || Infinity;
 }

@@ -1,7 +1,7 @@
 /**
- * What the server refuses: a code for programs, a sentence for people.
+ * Refusals: each has a code for programs and a sentence for people.
  *
- * A refusal that several places give is made here, once. The HTTP status of a code is in
+ * A refusal that several files need has its function here. The HTTP status of a code is in
  * `http/app.ts`, its close code in `protocol/codes.ts`.
  *
  * @module
@@ -45,21 +45,21 @@ export class ChatError extends Error {
     this.retryAfter = retryAfter;
   }
 
-  /** The same error as the answer to the command with this `ref`. */
+  /** A copy of the error that carries this `ref`. */
   withRef(ref: string | undefined): ChatError {
     return new ChatError(this.code, this.message, { ref, retryAfter: this.retryAfter });
   }
 }
 
-/** The refusal of something malformed. */
+/** The refusal of malformed input. */
 export function badRequest(sentence: string): ChatError {
   return new ChatError("bad_request", sentence);
 }
 
 /**
- * The refusal of something done too often.
+ * The refusal of what a client does too often.
  *
- * @param what the thing that is too frequent, such as `messages at once`
+ * @param what the words for it, such as `messages at once`
  * @param seconds the time until it is allowed again
  */
 export function rateLimited(what: string, seconds: number): ChatError {
@@ -90,12 +90,12 @@ export function sessionEnded(): ChatError {
   return new ChatError("unauthenticated", "Your session has ended. Sign in again.");
 }
 
-/** The refusal of what only a room's owner and admins may do. */
+/** The refusal of a command that only the room's owner and admins may use. */
 export function notModerator(): ChatError {
   return new ChatError("forbidden", "Only the room's owner or an admin may do this.");
 }
 
-/** The refusal of everything that comes after the server began to stop. */
+/** The refusal of every call after the server began to stop. */
 export function restarting(): ChatError {
   return new ChatError("unavailable", "The server is restarting. Try again in a moment.");
 }

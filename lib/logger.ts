@@ -12,7 +12,7 @@ export const LOG_LEVELS = ["info", "warn", "error"] as const;
 /** The level of a log line. */
 export type LogLevel = typeof LOG_LEVELS[number];
 
-/** Facts that go with a line. */
+/** Fields of a line, besides its time, level and message. */
 export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
 
 /** Writes log lines. */

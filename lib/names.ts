@@ -6,7 +6,7 @@
 
 import { ChatError } from "./errors.ts";
 
-/** What a name is for. It sets the maximum length and a word of the error. */
+/** The kind of a name. It determines the maximum length and the noun in the error. */
 export type NameKind = "username" | "room";
 
 /** A name that breaks a rule. The message is a sentence that names the rule. */
@@ -21,13 +21,13 @@ export class NameError extends ChatError {
 /** Maximum length of each kind, in code points after NFC. */
 const MAX_NAME_LENGTH: Readonly<Record<NameKind, number>> = { username: 32, room: 64 };
 
-/** The sender in frames from the raw relay, whose members have no name. Nobody may join with it. */
+/** The username in messages from the raw relay, whose members have no name. It is reserved. */
 export const ANONYMOUS = "anonymous";
 
-/** The room of every client that names none. */
+/** The room of a client that does not name one. */
 export const LOBBY = "lobby";
 
-/** Every rule that is a pattern: what a name must not contain, and how the error ends. */
+/** Patterns that a name must not match, each with the end of its error sentence. */
 const FORBIDDEN: readonly (readonly [RegExp, string])[] = [
   [/\p{Cs}|\p{Cn}/u, "must not have unassigned or surrogate code points"],
   [/\p{Cc}/u, "must not have control characters"],
@@ -47,7 +47,7 @@ const FORBIDDEN: readonly (readonly [RegExp, string])[] = [
 ];
 
 /**
- * Brings a name to its one form and checks it against the rules.
+ * Normalizes a name to NFC and checks it against the rules.
  *
  * @param kind what the name is for
  * @param value the name as a client sent it, percent-decoding done
@@ -56,8 +56,8 @@ const FORBIDDEN: readonly (readonly [RegExp, string])[] = [
  */
 export function parseName(kind: NameKind, value: string): string {
   const longest = MAX_NAME_LENGTH[kind];
-  // Normalising is quadratic in a run of marks, so a hopeless length is refused before it: NFC makes
-  // one code point of at most four, each of at most two units.
+  // Normalizing is quadratic in a run of marks, so refuse hopeless lengths first: NFC composes one
+  // code point from at most four, each of at most two units.
   const name = value.length > 8 * longest ? "" : value.normalize("NFC");
   if (name === "" || [...name].length > longest) {
     throw new NameError(`The ${kind} must be 1 to ${longest} characters long.`);
@@ -74,9 +74,9 @@ export function parseName(kind: NameKind, value: string): string {
 /**
  * The form in which usernames are compared: names with equal keys are the same.
  *
- * NFKC and case folding, so that `Alice`, `alice` and the full-width `ａｌｉｃｅ` are one
- * (Unicode Standard, section 3.13, "Default Caseless Matching"). The language has no case fold;
- * upper case then lower case gives the same classes for the letters that names may have.
+ * NFKC and case folding, so that `Alice`, `alice` and the full-width `ａｌｉｃｅ` are one (Unicode
+ * Standard, section 3.13, "Default Caseless Matching"). JavaScript has no case folding; upper case
+ * then lower case gives the same classes for the letters that names may have.
  */
 export function nameKey(username: string): string {
   // Most names are ASCII, which has nothing to normalise.

@@ -1,5 +1,5 @@
 /**
- * What the server asks of its process: that no stray error ends it, and that a signal ends it well.
+ * Settings of the process: a stray error is logged, and a signal stops the server in order.
  *
  * @module
  */
@@ -7,16 +7,16 @@
 import { errorFields, type Logger } from "./logger.ts";
 
 /**
- * Keeps the runtime from holding, for each connection and for good, a buffer as large as the largest
- * frame it was sent. The runtime reads this variable when the first connection opens.
+ * Stops the runtime from keeping, for each connection, a buffer as large as the largest frame sent
+ * to it. Call it early: the runtime reads this variable when the first connection opens.
  */
 export function keepBuffersSmall(): void {
   if (Deno.env.get("DENO_USE_WRITEV") === undefined) Deno.env.set("DENO_USE_WRITEV", "1");
 }
 
 /**
- * Logs what nobody caught, which would otherwise end the process. The runtime itself throws so when a
- * client sends a message larger than a string can be.
+ * Logs uncaught errors, which would otherwise end the process. The runtime itself throws one when a
+ * client sends a message too large for a string.
  */
 export function surviveErrors(logger: Logger): void {
   for (const type of ["error", "unhandledrejection"] as const) {
@@ -28,7 +28,7 @@ export function surviveErrors(logger: Logger): void {
   }
 }
 
-/** Calls back at the first signal that asks this process to end, then ends it. */
+/** Calls `stop` at the first SIGINT or SIGTERM, then ends the process. */
 export function endOnSignal(stop: () => Promise<void>, logger: Logger): void {
   let isStopping = false;
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -46,7 +46,7 @@ export function endOnSignal(stop: () => Promise<void>, logger: Logger): void {
   }
 }
 
-/** Ends this process with a sentence for the person who started it. */
+/** Prints a sentence for the operator and ends the process with an error. */
 export function fail(sentence: string): never {
   // deno-lint-ignore no-console
   console.error(sentence);

@@ -1,8 +1,8 @@
 /**
  * Limits how often something may happen: token buckets, one for each key.
  *
- * A bucket holds `burst` tokens and gains `perSecond` new ones; each attempt takes one. A bucket that
- * is full again is as good as a new one, so a limiter keeps only those that are not.
+ * A bucket holds `burst` tokens and gains `perSecond` new ones; each attempt takes one. A full
+ * bucket behaves like a new one, so a limiter forgets it.
  *
  * @module
  */
@@ -33,7 +33,7 @@ export class TokenBucket {
    * Takes a token.
    *
    * @param now the time in milliseconds
-   * @returns 0 if there was one, else the seconds until there is
+   * @returns 0 if there was one, else the seconds until the next one
    */
   take(now: number): number {
     this.#fill(now);
@@ -42,7 +42,7 @@ export class TokenBucket {
     return 0;
   }
 
-  /** Whether the bucket is as good as new. */
+  /** Whether the bucket has all its tokens. */
   isFull(now: number): boolean {
     this.#fill(now);
     return this.#tokens >= this.#rate.burst;
@@ -60,7 +60,7 @@ export class TokenBucket {
 /** Maximum buckets of a limiter. A new one beyond it replaces the oldest. */
 const MAX_BUCKETS = 100_000;
 
-/** Buckets by key, such as an address. */
+/** One bucket for each key, such as an address. */
 export class RateLimiter {
   readonly #rate: Rate;
   readonly #clock: () => number;
@@ -77,7 +77,7 @@ export class RateLimiter {
     return this.#buckets.size;
   }
 
-  /** Takes a token from a key's bucket. Returns 0, or the seconds until there is one. */
+  /** Takes a token from a key's bucket. Returns 0, or the seconds until the next one. */
   take(key: string): number {
     if (this.#rate.perSecond === Infinity) return 0;
     const now = this.#clock();
@@ -93,7 +93,7 @@ export class RateLimiter {
     return bucket.take(now);
   }
 
-  /** Forgets the buckets that are full again. Call it every second or so. */
+  /** Forgets the full buckets. Call it about once a second. */
   sweep(): void {
     const now = this.#clock();
     for (const [key, bucket] of this.#buckets) {

@@ -1,5 +1,6 @@
 /**
- * Time: the two phases at the end of a turn, one timer for many, and ids that are unique for ever.
+ * Time: the two phases at the end of a turn, one timer for many waiters, and ids that are unique
+ * for ever.
  *
  * @module
  */
@@ -9,9 +10,9 @@ import { randomBytes } from "node:crypto";
 /**
  * The end of a turn of the event loop, in two phases.
  *
- * First everything that came in during the turn is committed. Then, once every promise that the
- * commit settled has been answered, everything is delivered. So one turn is one transaction and one
- * frame for each member, and an ack leaves in the same frame as its message.
+ * First the writes queued during the turn are committed. Then, after the callbacks of every promise
+ * that the commit settled, the pending events are delivered. So one turn is one transaction and one
+ * frame per member, and an ack leaves in the same frame as its message.
  *
  * It relies on Node's rule that microtasks run to their end between two `setImmediate` callbacks.
  */
@@ -24,7 +25,7 @@ export class Turn {
   /** How many delivery phases are scheduled and have not run. */
   #deliveriesAhead = 0;
 
-  /** @param atEnd calls back when the present turn ends, in order of the calls: `setImmediate` */
+  /** @param atEnd calls back at the end of this turn, in order of the calls, as `setImmediate` does */
   constructor(atEnd: (callback: () => void) => void) {
     this.#atEnd = atEnd;
   }
@@ -85,16 +86,16 @@ export interface AlarmOptions {
 export class Alarm {
   readonly #options: AlarmOptions;
   readonly #ring: () => void;
-  /** When the timer goes off, in milliseconds. */
+  /** When the timer fires, in milliseconds. */
   #due = Infinity;
 
-  /** @param ring handles whatever is due and calls {@linkcode Alarm.set} for the rest; it may ring early */
+  /** @param ring handles what is due and calls {@linkcode Alarm.set} for the rest; it may be called early */
   constructor(options: AlarmOptions, ring: () => void) {
     this.#options = options;
     this.#ring = ring;
   }
 
-  /** Rings at this time or before it. */
+  /** Rings at this time or earlier. */
   set(due: number): void {
     if (due >= this.#due) return;
     this.#due = due;
@@ -109,7 +110,7 @@ export class Alarm {
 export class Timers {
   readonly #running = new Set<ReturnType<typeof setTimeout>>();
 
-  /** Calls back once, after this many milliseconds, unless everything is cancelled before. */
+  /** Calls back once, after this many milliseconds, unless it is cancelled first. */
   readonly after: After = (ms, callback) => {
     const timer = setTimeout(() => {
       this.#running.delete(timer);

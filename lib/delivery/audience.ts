@@ -1,8 +1,8 @@
 /**
- * Subscribers, and audiences of them: what is pending, and who receives which part of it.
+ * Subscribers and audiences: which events are pending, and which subscriber receives which of them.
  *
- * Events collect in an audience until it is delivered to. Nothing is sent before that, so a
- * subscriber that is removed, or evicted because it is too slow, never disturbs a delivery.
+ * Events collect in an audience until its next delivery. Nothing is sent in between, so removing or
+ * evicting a subscriber never disturbs a delivery.
  *
  * @module
  */
@@ -30,7 +30,7 @@ interface Direct {
   readonly at: number;
 }
 
-/** One connection as the delivery sees it. */
+/** One connection that events are delivered to. */
 export class Subscriber {
   /** The id of its connection. */
   readonly id: string;
@@ -41,7 +41,7 @@ export class Subscriber {
   #audience: Audience | undefined;
   /** Index of the first pending event that it receives. */
   #from = 0;
-  /** Events for it only. Before it is live, they wait here. */
+  /** Events for it only, held until its next delivery or until it goes live. */
   #direct: Direct[] = [];
 
   constructor({ id, peer, format, echo, limits }: SubscriberOptions) {
@@ -57,12 +57,12 @@ export class Subscriber {
     return this.#audience;
   }
 
-  /** Whether everything it was sent has left for the network. */
+  /** Whether every frame sent to it has left for the network. */
   get hasDrained(): boolean {
     return this.#peer.bufferedAmount === 0;
   }
 
-  /** Whether something was still waiting for the network when the last delivery began. */
+  /** Whether frames were still waiting for the network when the last delivery began. */
   get wasBehind(): boolean {
     return this.#outbox.wasBehind;
   }
@@ -72,12 +72,12 @@ export class Subscriber {
     return this.#outbox.isOverdue(now);
   }
 
-  /** Sends it events at once, before anything pending. @param now the time in milliseconds */
+  /** Sends it events at once, ahead of all pending events. @param now the time in milliseconds */
   send(events: readonly EncodedEvent[], now: number): void {
     for (const frame of toFrames(events, this.format)) this.#outbox.send(frame, now);
   }
 
-  /** Holds an event for it until pending event `at` is next. True if it held none before. */
+  /** Holds an event for it, to be sent before pending event `at`. True if it held none before. */
   hold(event: EncodedEvent, at = 0): boolean {
     return this.#direct.push({ event, at }) === 1;
   }
@@ -90,7 +90,7 @@ export class Subscriber {
     this.#from = from;
   }
 
-  /** Belongs to another audience from now on, or to none. Nothing may be pending for it. */
+  /** Assigns it to another audience, or to none. Nothing may be pending for it. */
   moveTo(audience: Audience | undefined): void {
     this.#audience = audience;
   }
@@ -103,7 +103,7 @@ export class Subscriber {
     if (direct.length > 0) this.#direct = [];
     if (this.#outbox.isOverdue(now)) return false;
     const { wasBehind } = this.#outbox;
-    // Most subscribers receive what everyone receives, followed by the acks of their own messages.
+    // Most subscribers receive the whole batch, followed by the acks of their own messages.
     const isAlike = from === 0 && this.#echo &&
       (direct.length === 0 || direct[0]!.at === batch.events.length);
     const frames = isAlike
@@ -116,7 +116,7 @@ export class Subscriber {
     return true;
   }
 
-  /** Its part of some events, with the events for it only in their places. */
+  /** The events that it receives, with the events for it only in their places. */
   #select(
     events: readonly EncodedEvent[],
     from: number,
@@ -141,7 +141,7 @@ export interface Delivered {
   readonly gatheredMs: number;
   /** How many subscribers received it in `chat.v1`. */
   readonly count: number;
-  /** The last of these that keeps up. Once its frames have left, the frames of all have. */
+  /** The last of these that is not behind. When its frames have left, all frames have. */
   readonly last: Subscriber | undefined;
   readonly tooSlow: readonly Subscriber[];
 }
@@ -150,9 +150,9 @@ export interface Delivered {
 export class Audience {
   readonly pace: Pace;
   readonly #subscribers = new Set<Subscriber>();
-  /** What everyone receives at the next delivery. */
+  /** Events for every subscriber at the next delivery. */
   #pending: EncodedEvent[] = [];
-  /** Subscribers that hold an event for themselves only. */
+  /** Subscribers that hold events for them only. */
   #withDirect: Subscriber[] = [];
 
   constructor(pace: Pace = new Pace()) {
@@ -179,7 +179,7 @@ export class Audience {
     subscriber.moveTo(undefined);
   }
 
-  /** Adds an event for everyone. */
+  /** Adds an event for every subscriber. */
   push(event: EncodedEvent): void {
     this.#pending.push(event);
   }
@@ -189,7 +189,7 @@ export class Audience {
     if (subscriber.hold(event, this.#pending.length)) this.#withDirect.push(subscriber);
   }
 
-  /** Delivers to one subscriber ahead of everyone else: its last delivery before it is removed. */
+  /** Delivers everything pending to one subscriber that is about to be removed. */
   deliverLast(subscriber: Subscriber, now: number): void {
     subscriber.deliver(new Batch(this.#pending), now);
   }
@@ -198,7 +198,7 @@ export class Audience {
   deliver(now: number): Delivered {
     const batch = new Batch(this.#pending);
     const isForAll = batch.events.length > 0;
-    // An event for one subscriber must not cost a look at every other.
+    // An event for one subscriber must not cost a loop over all of them.
     const receivers = isForAll ? this.#subscribers : this.#withDirect;
     this.#pending = [];
     this.#withDirect = [];

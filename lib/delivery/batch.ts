@@ -7,9 +7,9 @@
 import { encode, extendFrames, type Format, frameEvents } from "../protocol/encode.ts";
 import type { Event } from "../protocol/events.ts";
 
-/** What an {@linkcode EncodedEvent} may be given besides its event. */
+/** What an {@linkcode EncodedEvent} may have besides its event. */
 export interface EncodedEventOptions {
-  /** The event as JSON, if it is at hand. */
+  /** The event as JSON, if the caller has it. */
   readonly json?: string | undefined;
   /** The id of the connection that the event came from. */
   readonly origin?: string;
@@ -17,10 +17,10 @@ export interface EncodedEventOptions {
   readonly isForPlainOnly?: boolean;
 }
 
-/** An event and its texts. */
+/** An event, and its text in each format. */
 export class EncodedEvent {
   readonly event: Event;
-  /** The id of the connection that the event came from, which may want no echo. */
+  /** The id of the connection that the event came from, which may have its echo off. */
   readonly origin: string | undefined;
   readonly #isForPlainOnly: boolean;
   /** The texts so far; `null` where the format does not carry the event. */
@@ -39,14 +39,14 @@ export class EncodedEvent {
   /** The event's text, or `undefined` if the format does not carry the event. */
   text(format: Format): string | undefined {
     if (format === "v1" && this.#isForPlainOnly) return undefined;
-    // Messages are most of all events, and their JSON is the same in both formats.
+    // Most events are messages, whose JSON is the same in both formats.
     const key = format === "json" && this.event.type === "chat" ? "v1" : format;
     const text = this.#texts[key] ??= encode(this.event, format) ?? null;
     return text ?? undefined;
   }
 }
 
-/** What an audience is sent in one delivery, framed once in each format. */
+/** The events of one delivery to an audience, framed once in each format. */
 export class Batch {
   readonly events: readonly EncodedEvent[];
   readonly #frames: Partial<Record<Format, readonly string[]>> = {};

@@ -1,5 +1,5 @@
 /**
- * The fan-out of one room: which event goes to whom, once a turn.
+ * The fan-out of one room: delivers its events to its subscribers, once a turn.
  *
  * Everything that a room's members receive goes through its {@linkcode Fanout}. Events collect during
  * a turn of the event loop; at its end every subscriber receives its part of them, in order, in one
@@ -17,13 +17,13 @@ import type { Schedule } from "./schedule.ts";
 /** Maximum subscribers of an audience; a larger one is split. */
 const MAX_AUDIENCE = 400;
 
-/** Minimum subscribers that receive the same frame for a room to rest. */
+/** Minimum `chat.v1` subscribers of a room that rests after a delivery. */
 const MIN_RESTING_SUBSCRIBERS = 50;
 
 /** What a {@linkcode Fanout} needs. */
 export interface FanoutOptions {
   readonly schedule: Schedule;
-  /** Called after a delivery that a subscriber could not keep up with, with the subscriber's id. */
+  /** Handles a subscriber that cannot keep up, by its id, after the delivery. */
   readonly onTooSlow: (id: string) => void;
 }
 
@@ -31,9 +31,9 @@ export interface FanoutOptions {
 export class Fanout {
   readonly #schedule: Schedule;
   readonly #onTooSlow: (id: string) => void;
-  /** There is always one. New subscribers join the last. */
+  /** Never empty. A new subscriber goes to the last audience. */
   readonly #audiences: Audience[] = [new Audience()];
-  /** How many large deliveries have not left yet. */
+  /** The number of large deliveries whose frames have not left yet. */
   #leaving = 0;
   /** Whether it will deliver at the end of this turn. */
   #isDue = false;
@@ -43,7 +43,9 @@ export class Fanout {
     this.#onTooSlow = onTooSlow;
   }
 
-  /** Adds a subscriber. It receives `first`, then what it was told alone so far, then every event. */
+  /**
+   * Adds a subscriber. It receives `first`, then the events it holds, then every event from now on.
+   */
   add(subscriber: Subscriber, first: readonly EncodedEvent[] = []): void {
     this.#audiences.at(-1)!.add(subscriber, first);
     this.#arm();
@@ -58,14 +60,17 @@ export class Fanout {
     this.#audiences.splice(this.#audiences.indexOf(audience), 1);
   }
 
-  /** Tells everyone something. */
+  /** Adds an event for every subscriber. */
   tell(event: Event | EncodedEvent): void {
     const encoded = toEncoded(event);
     for (const audience of this.#audiences) audience.push(encoded);
     this.#arm();
   }
 
-  /** Tells one subscriber something, after everything so far. One that is not added yet stores it. */
+  /**
+   * Adds an event for one subscriber, after all pending ones. If not added yet, the subscriber
+   * holds it.
+   */
   tellOne(subscriber: Subscriber, event: Event | EncodedEvent): void {
     const { audience } = subscriber;
     if (audience === undefined) return void subscriber.hold(toEncoded(event));
@@ -85,7 +90,7 @@ export class Fanout {
     this.#deliver(now, false);
   }
 
-  /** Delivers everything, resting or not. */
+  /** Delivers to every audience, resting or not. */
   flush(): void {
     this.#deliver(this.#schedule.now, true);
   }
@@ -122,7 +127,7 @@ export class Fanout {
     for (const { isPending, pace: { restsUntil } } of this.#audiences) {
       if (isPending) next = Math.min(next, restsUntil);
     }
-    // Resting audiences wait until a delivery has left. `#restAfter` arms them then.
+    // While a delivery is leaving, resting audiences wait. `#restAfter` arms them afterwards.
     if (next > 0 && (next === Infinity || this.#leaving > 0)) return;
     if (next > 0 && next > this.#schedule.now) return this.#schedule.at(next, this);
     this.#isDue = true;
@@ -130,8 +135,8 @@ export class Fanout {
   }
 
   /**
-   * Waits until the frames of a delivery have left, which takes a few turns, and lets its audiences
-   * rest from then on.
+   * Waits a few turns, until the frames of a delivery have left, and then starts the rest of its
+   * audiences.
    */
   #restAfter(delivered: readonly Delivered[], start: number): void {
     this.#leaving++;

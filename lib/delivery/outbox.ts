@@ -1,13 +1,13 @@
 /**
- * The way out to one peer: sends frames and knows how far behind the peer is.
+ * The outbox of one peer: sends frames, and measures how far behind the peer is.
  *
  * A WebSocket queues without limit for a peer that does not read. Its `bufferedAmount` is the only
- * sign, and it counts bytes, not frames and not time. An outbox turns it into all three.
+ * sign, and it counts bytes, not frames and not time. An outbox derives all three from it.
  *
  * @module
  */
 
-/** A connection as this server needs it. Every `WebSocket` is one. */
+/** The part of a `WebSocket` that sending needs. */
 export interface Peer {
   /** Bytes that were sent and have not left for the network yet. */
   readonly bufferedAmount: number;
@@ -33,7 +33,7 @@ export class Outbox {
   #waiting: number[] = [];
   /** The sum of `#waiting`. */
   #bytes = 0;
-  /** When something last left, or the queue was last empty, in milliseconds. */
+  /** When bytes last left, or the queue was last empty, in milliseconds. */
   #progressAt = 0;
   #wasBehind = false;
 
@@ -44,7 +44,7 @@ export class Outbox {
   }
 
   /**
-   * Sends one frame. Never throws: a peer that goes away announces it by its close event.
+   * Sends one frame. Never throws: the close event handles a peer that is gone.
    *
    * @param now the time in milliseconds
    */
@@ -65,8 +65,8 @@ export class Outbox {
   /**
    * Whether the peer cannot keep up: too much waits, or nothing has left for too long.
    *
-   * Ask before the frames of a turn are sent, not between them: nothing leaves during a turn, so
-   * only before do the waiting frames tell what the network did not take in earlier turns.
+   * Call it before the frames of a turn are sent, not between them: nothing leaves during a turn,
+   * so only then are all waiting frames from earlier turns.
    *
    * @param now the time in milliseconds
    */
@@ -77,7 +77,7 @@ export class Outbox {
       (this.#waiting.length > 0 && now - this.#progressAt >= this.#limits.writeWaitMs);
   }
 
-  /** Whether a maximum is exceeded: the guard between frames for a peer that is behind. */
+  /** Whether a maximum is exceeded. For a peer that is behind, check it between frames too. */
   isOverfull(): boolean {
     return this.#waiting.length > this.#limits.sendQueueFrames ||
       this.#bytes > this.#limits.sendQueueBytes;
@@ -88,7 +88,7 @@ export class Outbox {
     return this.#wasBehind;
   }
 
-  /** Drops the frames that have left since the last look. */
+  /** Forgets the frames that have left since the last call. */
   #settle(now: number): void {
     const left = this.#peer.bufferedAmount;
     if (left < this.#bytes) this.#progressAt = now;

@@ -1,34 +1,38 @@
 /**
  * The pace of a large room: how long an audience rests after a delivery.
  *
- * A frame costs nearly the same whether it carries one event or twenty. So a large, busy room pauses
- * after a delivery for as long as the delivery took, and whatever is said meanwhile goes into one
- * frame. A room that is quiet enough to deliver its messages one by one never pauses, nor does one
- * whose frames are so long that their bytes are the cost.
+ * A frame costs nearly the same whether it carries one event or twenty. So a large, busy room
+ * pauses after a delivery for as long as the delivery took, and the events of the pause share one
+ * frame. A room that is quiet enough to deliver its messages one by one never pauses, nor does a
+ * room whose frames are so long that their bytes are the cost.
  *
- * The audiences of a room take turns: while one is delivered to, the others rest. So each frame
- * carries as much as if everyone were delivered to at once, and nobody waits for the whole room.
+ * The audiences of a room take turns: while one is delivered to, the other audiences rest. So each
+ * frame carries as many events as a delivery to the whole room would, and no subscriber waits for
+ * the whole room.
  *
  * @module
  */
 
 import type { Batch } from "./batch.ts";
 
-/** With this many events during a delivery, the pause is as long as the delivery. */
+/** Minimum events during a delivery for a pause as long as the delivery. */
 const FULL_PAUSE_EVENTS = 5;
-/** With this many UTF-16 units during a delivery, longer frames are hardly cheaper. */
+/**
+ * Maximum UTF-16 units during a delivery for any pause: beyond it, longer frames are hardly
+ * cheaper.
+ */
 const LONG_FRAME = 8 * 1024;
-/** Maximum pause in milliseconds: a longer one would be felt. */
+/** Maximum pause in milliseconds: people would notice a longer one. */
 export const MAX_PAUSE_MS = 50;
 /** Minimum rest in milliseconds: a shorter one is not worth a timer. */
 const MIN_REST_MS = 1;
 
-/** How one audience has been delivered to, and until when it rests. */
+/** The delivery times of one audience, and the end of its rest. */
 export class Pace {
   #restsUntil = 0;
   /** When the last delivery to everyone began, in milliseconds. */
   #deliveredAt: number;
-  /** How long a delivery to everyone takes, in milliseconds; 0 if that has not been measured. */
+  /** How long a delivery to everyone takes, in milliseconds; 0 if not measured yet. */
   #tookMs = 0;
 
   /** @param deliveredAt when the last delivery to everyone began, in milliseconds */
@@ -41,7 +45,7 @@ export class Pace {
     return this.#restsUntil;
   }
 
-  /** How long a delivery to everyone takes, in milliseconds; 0 if that has not been measured. */
+  /** How long a delivery to everyone takes, in milliseconds; 0 if not measured yet. */
   get tookMs(): number {
     return this.#tookMs;
   }
@@ -58,19 +62,19 @@ export class Pace {
     return gatheredMs;
   }
 
-  /** Waits until the delivery that just began has left, or does not wait. */
+  /** Rests until {@linkcode Pace.rest} is called if the delivery is leaving; else does not rest. */
   wait(isLeaving: boolean): void {
     this.#restsUntil = isLeaving ? Infinity : 0;
   }
 
-  /** Records how long a delivery took. A hiccup counts for at most twice the usual. */
+  /** Records how long a delivery took. An outlier counts as at most twice the last one. */
   record(ms: number): void {
     this.#tookMs = this.#tookMs === 0 ? ms : Math.min(ms, 2 * this.#tookMs);
   }
 
   /** Rests for this long from `now` on, in milliseconds, if that is worth a timer. */
   rest(now: number, ms: number): void {
-    // A delivery within one tick of the clock gives no number, and no rest.
+    // A delivery within one tick of the clock measures 0, and gets no rest.
     this.#restsUntil = ms >= MIN_REST_MS ? now + ms : 0;
   }
 }
@@ -90,7 +94,7 @@ interface Delivered {
  * and from then on they take turns.
  *
  * @param delivered the deliveries, which began at `start` and had left at `end`
- * @param paces those of all audiences of the room
+ * @param paces the paces of all audiences of the room
  */
 export function restTogether(
   delivered: readonly Delivered[],
@@ -112,7 +116,7 @@ export function restTogether(
 
 /** The pause as a share, from 0 to 1, of the time that a delivery to the whole room takes. */
 function pauseFactor({ batch: { events, size }, gatheredMs }: Delivered, roomMs: number): number {
-  // Only what is said during a delivery counts: what is said during a pause must not prolong it.
+  // Count only the events of a delivery's time: events during a pause must not prolong the pause.
   const part = Math.min(1, roomMs / gatheredMs);
   const load = Math.min(1, Math.max(0, (events.length * part - 1) / (FULL_PAUSE_EVENTS - 1)));
   const gain = Math.min(1, Math.max(0, 2 - 2 * size * part / LONG_FRAME));

@@ -11,13 +11,13 @@ export interface ScheduleOptions extends AlarmOptions {
   readonly turn: Pick<Turn, "deliver">;
 }
 
-/** Delivers when its time has come. */
+/** A fan-out, as the schedule calls it. */
 interface Scheduled {
   /** @param now the time in milliseconds */
   deliver(now: number): void;
 }
 
-/** Calls every fan-out that has something to deliver. */
+/** Calls each fan-out when its delivery is due. */
 export class Schedule {
   readonly #options: ScheduleOptions;
   #due = new Set<Scheduled>();
@@ -40,7 +40,7 @@ export class Schedule {
     this.#due.add(one);
   }
 
-  /** Delivers at a time in milliseconds, or before it. */
+  /** Delivers at a time in milliseconds, or earlier. */
   at(time: number, one: Scheduled): void {
     this.#resting.add(one);
     this.#alarm.set(time);

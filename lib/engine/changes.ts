@@ -2,7 +2,7 @@
  * What an edit or a deletion does to events: the same in every engine.
  *
  * A change becomes the newest event of the log, and alters the message and earlier changes of it. A
- * further kind of change is written here and nowhere else in the engines.
+ * new kind of change needs code here, and nowhere else in the engines.
  *
  * @module
  */
@@ -21,7 +21,7 @@ interface Authored {
 /**
  * Checks that a message may be changed.
  *
- * @param found what the log has at the `seq` of the message's id, if anything
+ * @param found the event at the `seq` of the message's id, if there is one
  * @returns the message as it is now
  * @throws {ChatError} `not_found`, or `forbidden` if another person wrote the message
  */
@@ -49,7 +49,7 @@ export function toLogEvent(message: ChatEvent, change: Change, place: Place): Lo
   }
 }
 
-/** What an earlier event becomes through a later one. An event about another message stays. */
+/** Applies a change to an earlier event. An event about another message stays as it is. */
 export function applyChange(event: LogEvent, change: LogEvent): LogEvent {
   if (event.id !== change.id) return event;
   switch (change.type) {
@@ -67,7 +67,7 @@ export function isMessage(event: LogEvent): event is ChatEvent {
   return event.type === "chat" && !event.deleted;
 }
 
-/** Whether a change alters earlier changes of its message too, and no copy of a text may stay. */
+/** Whether a change erases every copy of its message's text, those in earlier changes included. */
 export function isErasure(change: LogEvent): boolean {
   return change.type === "message_deleted";
 }

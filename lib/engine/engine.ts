@@ -1,9 +1,9 @@
 /**
- * The interfaces of an engine: what is remembered or shared.
+ * The interfaces of an engine, which keeps everything that is stored, or shared by instances.
  *
- * A message is appended to its room's log, and the log tells every subscriber, those of this
- * process included. There is no other way from a sender to a room, so the text that people see and
- * the text that is stored never differ.
+ * A message is appended to its room's log, which publishes it to every subscriber, those of this
+ * instance included. No other way leads from a sender to a room, so the delivered text and the
+ * stored text never differ.
  *
  * Every engine passes `tests/support/engine_suite.ts`.
  *
@@ -13,14 +13,14 @@
 import type { AccountStore } from "../people/accounts.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 
-/** One instance's access to everything that is remembered or shared. */
+/** One instance's access to everything that is stored or shared. */
 export interface Engine {
   readonly log: Log;
   readonly bus: Bus;
   readonly accounts: AccountStore;
   readonly roomSettings: RoomSettingsStore;
   /**
-   * Opens a room: subscribes to it, and reads what it is at one moment.
+   * Opens a room: subscribes to it, and reads its state at one moment.
    *
    * @returns the room, when the subscription is live
    */
@@ -40,7 +40,7 @@ export interface Wanted {
   readonly messages: number;
 }
 
-/** What a room is at one moment, and the way to every event after that moment. */
+/** The state of a room at one moment, and every event after that moment. */
 export interface OpenRoom {
   readonly state: LogState;
   /** The newest events of the log, oldest first, without a hole. */
@@ -53,8 +53,8 @@ export interface OpenRoom {
   /** Every change of presence up to this position is part of `present`, and no later one. */
   readonly position: number;
   /**
-   * Hands over every event after that moment, in order: the events heard so far at once, later ones
-   * as they come. Call it once.
+   * Hands every event after that moment to a subscriber, in order: the events so far at once, later
+   * ones as they arrive. Call it once.
    */
   listen(subscriber: EngineListener): void;
   /** Ends the subscription. A repeat does nothing. */
@@ -122,13 +122,13 @@ export interface Bus {
   /**
    * Ends a presence of this instance, which the room hears as `left`. A repeat does nothing.
    *
-   * The engine owns its presences: it repeats what fails, so there is nothing to await.
+   * There is nothing to await: the engine retries until the presence has ended.
    */
   leave(room: string, connection: string): void;
   /** The presences of a room, in order of entering. */
   present(room: string): Promise<Presence[]>;
   /**
-   * Says that this instance is alive, and ends the presences of instances whose lease has run out.
+   * Renews this instance's lease, and ends the presences of instances whose lease has expired.
    *
    * An instance that renews too late hears `left` for its own connections, and has to enter again.
    */
@@ -150,7 +150,7 @@ export interface RoomSettingsStore {
   countOwned(owner: string): Promise<number>;
 }
 
-/** The author of something: a name, and the person behind it. */
+/** An author: a name, and the person behind it. */
 export interface Author {
   readonly username: string;
   /** The same for every connection of one person; never sent to a client. */
@@ -160,7 +160,9 @@ export interface Author {
 /** A message before the log gives it a place. */
 export interface Draft extends Author {
   readonly content: string;
-  /** The sender's own id of the message: a repeat by the same sender is the same message. */
+  /**
+   * The sender's own id of the message. A draft of the same sender with the same `ref` is a repeat.
+   */
   readonly ref?: string | undefined;
   /** The sending connection; part of the event, but not stored. */
   readonly origin: string;
@@ -168,7 +170,9 @@ export interface Draft extends Author {
 
 /** A private message before it is stored. */
 export interface PrivateDraft extends Draft {
-  /** Absent if nobody has the name now: then the draft can only repeat an earlier one. */
+  /**
+   * Absent if no user has the name now. Then the draft is refused unless it repeats an earlier one.
+   */
   readonly to?: Author | undefined;
 }
 
@@ -178,18 +182,18 @@ export interface ChangeBase extends Author {
   readonly id: string;
   /** The sending connection; part of the event, but not stored. */
   readonly origin: string;
-  /** Whether the message may be another person's. @default false */
+  /** Whether the person may change messages of other people. @default false */
   readonly isModerator?: boolean;
 }
 
-/** A request to change a message. `changes.ts` says what it does. */
+/** A request to change a message. `changes.ts` applies it. */
 export type Change =
   & ChangeBase
   & ({ readonly type: "edit"; readonly content: string } | { readonly type: "delete" });
 
 /** The rules of one room: its owner, and the people it admits. */
 export interface RoomSettings {
-  /** The key of the account that owns the room, if an account does. */
+  /** The key of the owner's account; absent if the room has no owner. */
   readonly owner: string | undefined;
   /** Whether the room admits only its owner, its members and admins. */
   readonly isPrivate: boolean;
@@ -202,9 +206,9 @@ export interface RoomSettings {
 
 /** A person and a name that a room does not admit. */
 export interface Ban {
-  /** The banned name, by `nameKey`, whoever uses it. */
+  /** The banned name, by `nameKey`, for every person. */
   readonly key: string;
-  /** The person who had it, banned under every name. */
+  /** The banned person, under every name. */
   readonly person: string;
 }
 
@@ -220,11 +224,14 @@ export const DEFAULT_SETTINGS: RoomSettings = Object.freeze({
 /** The result of a write. */
 export interface Receipt<E> {
   readonly event: E;
-  /** Whether an earlier write had the same `ref`. Then `event` is that one, and nobody hears it. */
+  /**
+   * Whether an earlier write had the same `ref`. Then `event` is the earlier one, and is not
+   * published again.
+   */
   readonly isDuplicate: boolean;
 }
 
-/** A private message as it is stored, for two people. */
+/** A stored private message between two people. */
 export interface PrivateMessage {
   readonly id: string;
   readonly content: string;
@@ -280,14 +287,14 @@ export type EngineEvent =
 export const EVERYWHERE = "";
 
 /**
- * Hears every event of one room; logged events come in order of `seq`. It must not throw: that would
- * keep the event from the subscribers behind it.
+ * Hears every event of one room; logged events come in order of `seq`. It must not throw, or the
+ * subscribers after it miss the event.
  */
 export type EngineListener = (event: EngineEvent) => void;
 
 /** The extent of a log. */
 export interface LogState {
-  /** Names one life of the numbering: under another epoch, a number means another event. */
+  /** Identifies the log's numbering: under another epoch, a `seq` means another event. */
   readonly epoch: string;
   /** The oldest `seq` that is still kept; `lastSeq + 1` if there is none. */
   readonly oldestSeq: number;

@@ -1,8 +1,7 @@
 /**
  * Subscribers, presence and leases within one process.
  *
- * The engines whose instances share a process (memory, SQLite) share this too. Everything takes
- * effect before the call returns.
+ * The memory engine and the SQLite engine use it. Every call takes effect before it returns.
  *
  * @module
  */
@@ -40,7 +39,7 @@ export class LocalBus {
   readonly #rooms = new Map<string, Attendance>();
   /** The end of each instance's lease, in milliseconds. */
   readonly #leases = new Map<string, number>();
-  /** Events that subscribers published while they heard another event. */
+  /** Events that subscribers published while another event was being handed out. */
   readonly #waiting: { readonly room: string; readonly event: EngineEvent }[] = [];
   #isPublishing = false;
   #position = 0;
@@ -49,7 +48,7 @@ export class LocalBus {
     this.#options = options;
   }
 
-  /** The position of the newest change of presence, in whichever room. */
+  /** The position of the newest change of presence in any room. */
   get position(): number {
     return this.#position;
   }
@@ -76,8 +75,8 @@ export class LocalBus {
   }
 
   /**
-   * Hands an event to the subscribers of a room. An event that one of them publishes meanwhile comes
-   * next, so that all hear the same order.
+   * Hands an event to the subscribers of a room. An event that a subscriber publishes meanwhile
+   * comes next, so that all subscribers hear the same order.
    */
   publish(room: string, event: EngineEvent): void {
     if (this.#isPublishing) {
@@ -87,7 +86,7 @@ export class LocalBus {
     this.#isPublishing = true;
     try {
       this.#tell(room, event);
-      // The list grows while it is read.
+      // Subscribers may extend the list during this loop.
       for (const next of this.#waiting) this.#tell(next.room, next.event);
     } finally {
       this.#waiting.length = 0;
@@ -137,7 +136,7 @@ export class LocalBus {
     return Array.from(holdings, ({ presence }) => presence);
   }
 
-  /** Extends the lease of an instance, and ends the instances whose lease has run out. */
+  /** Extends the lease of an instance, and ends the instances whose lease has expired. */
   renew(instance: string): void {
     this.#extend(instance);
     const now = this.#options.clock();
@@ -148,7 +147,7 @@ export class LocalBus {
 
   /** Ends the lease and all presences of an instance. */
   end(instance: string): void {
-    // An instance that never entered a room has no presence to look for.
+    // An instance without a lease has no presences.
     if (!this.#leases.delete(instance)) return;
     for (const [room, { holdings }] of this.#rooms) {
       for (const connection of holdings.keys()) this.leave(instance, room, connection);

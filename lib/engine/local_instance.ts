@@ -1,6 +1,6 @@
 /**
- * One instance of a chat that lives in one process: the part that is the same for every engine
- * without a network.
+ * One instance of an engine without a network: the part that the memory engine and the SQLite
+ * engine share.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import type {
 } from "./engine.ts";
 import type { LocalBus } from "./local_bus.ts";
 
-/** The reading half of a {@linkcode Log}, without waiting. */
+/** The reading half of a {@linkcode Log}, synchronous. */
 export interface LogReader {
   state(room: string): LogState;
   events(room: string, after: number, limit: number): LogEvent[];
@@ -31,7 +31,7 @@ export interface LogReader {
   inboxSeq(room: string, person: string): number;
 }
 
-/** Reads the settings of a room, without waiting. */
+/** Reads the settings of a room, synchronously. */
 export interface SettingsReader {
   settings(room: string): RoomSettings;
 }
@@ -61,7 +61,10 @@ export class LocalInstance implements Bus {
     return this.#isClosed;
   }
 
-  /** Acts at once. An error is a rejection, and so is every call after the end. */
+  /**
+   * Runs `act` at once. An error becomes a rejection. After the instance has closed, every call is
+   * one.
+   */
   attempt<T>(act: () => T): Promise<T> {
     if (this.#isClosed) return Promise.reject(restarting());
     try {
@@ -152,7 +155,7 @@ export class LocalInstance implements Bus {
   }
 
   #subscribe(room: string, subscriber: EngineListener): () => void {
-    // The bus knows a subscriber by its identity, and one may subscribe twice.
+    // The bus knows a subscriber by its function, and the same function may subscribe twice.
     const stop = this.#options.bus.subscribe(room, (event) => subscriber(event));
     const end = () => {
       this.#subscriptions.delete(end);
@@ -163,7 +166,7 @@ export class LocalInstance implements Bus {
   }
 }
 
-/** Keeps the events of a room until a subscriber takes them over. */
+/** Queues the events of a room until a subscriber listens. */
 class EarlyEvents {
   #events: EngineEvent[] = [];
   #subscriber: EngineListener | undefined;
@@ -174,7 +177,7 @@ class EarlyEvents {
   }
 
   handOver(subscriber: EngineListener): void {
-    // An event that comes meanwhile queues behind the others.
+    // An event that arrives during this loop queues behind the earlier ones.
     while (this.#events.length > 0) subscriber(this.#events.shift()!);
     this.#subscriber = subscriber;
   }

@@ -1,6 +1,6 @@
 /**
- * Remembers in this process, until it ends: for tests, for a first try, and for places without a
- * disk.
+ * The memory engine: keeps everything in this process until it ends. For tests, for a first try,
+ * and for hosts without a disk.
  *
  * @module
  */
@@ -47,7 +47,7 @@ export class MemoryStore {
     this.log = new MemoryLog(options, this.bus);
   }
 
-  // Room settings, as `RoomSettingsStore` says
+  // Room settings, see `RoomSettingsStore`
 
   settings(room: string): RoomSettings {
     return this.#settings.get(room) ?? DEFAULT_SETTINGS;
@@ -65,13 +65,13 @@ export class MemoryStore {
     return [...this.#settings.values()].filter((settings) => settings.owner === owner).length;
   }
 
-  // Accounts and tokens, as `AccountStore` says
+  // Accounts and tokens, see `AccountStore`
 
   addAccount(account: Account): boolean {
     const { key } = account;
     if (this.#accounts.has(key)) return false;
     if (this.#accounts.size >= MAX_ACCOUNTS) {
-      throw new ChatError("full", "There is no room for another account.");
+      throw new ChatError("full", "The server cannot store another account.");
     }
     this.#accounts.set(key, account);
     this.bus.publish(EVERYWHERE, { type: "registered", key });

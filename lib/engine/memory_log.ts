@@ -24,7 +24,7 @@ import type { LogReader } from "./local_instance.ts";
 import { type Place, toMessageId, toSeq, toTimestamp } from "./places.ts";
 import { refKey, Refs } from "./refs.ts";
 
-/** An event, and the facts that only the log knows about it. */
+/** An event, and the data about it that only the log keeps. */
 interface Entry {
   event: LogEvent;
   /** The person who caused the event. */
@@ -43,7 +43,7 @@ interface RoomLog {
   readonly refs: Refs;
   /** By person. */
   readonly inboxes: Map<string, Inbox>;
-  /** UTF-16 units of everything here. */
+  /** UTF-16 units of all entries and inboxes. */
   size: number;
 }
 
@@ -58,13 +58,13 @@ interface Inbox {
 /** What {@linkcode MemoryLog} needs. */
 export interface MemoryLogOptions extends Pick<EngineOptions, "clock" | "newId" | "keep"> {
   /**
-   * Maximum UTF-16 units kept in all rooms together. Beyond it, the rooms without a new message for
-   * the longest time lose their oldest events. @default 33554432
+   * Maximum UTF-16 units kept in all rooms together. Beyond it, the least recently written rooms
+   * lose their oldest events. @default 33554432
    */
   readonly maxSize?: number;
 }
 
-/** About what a room, an inbox or an event takes besides its text, in UTF-16 units. */
+/** Approximate size of a room, an inbox or an event besides its text, in UTF-16 units. */
 const ENTRY_SIZE = 200;
 
 /** The logs of all rooms. A write is published before it returns. */
@@ -108,7 +108,7 @@ export class MemoryLog implements LogReader {
     const { changes = [] } = entry!;
     const event = toLogEvent(message, change, this.#place(log));
     this.#add(log, { event, person: change.person, changes: undefined });
-    // To make room for the change, the log may have dropped what it alters.
+    // Adding the change may have dropped the events that it alters.
     for (const seq of isErasure(event) ? [message.seq, ...changes] : [message.seq]) {
       this.#apply(log, entryAt(log, seq), event);
     }
@@ -184,7 +184,7 @@ export class MemoryLog implements LogReader {
     return log;
   }
 
-  /** The log of a room. Its epoch begins with the first call. */
+  /** The log of a room. The first call begins its epoch. */
   #log(room: string): RoomLog {
     let log = this.#logs.get(room);
     if (log === undefined) {
@@ -223,12 +223,12 @@ export class MemoryLog implements LogReader {
     return toTimestamp(log.lastTime);
   }
 
-  /** Adds an event, and drops what need not be kept. */
+  /** Adds an event, and drops events beyond `keep`. */
   #add(log: RoomLog, entry: Entry): void {
     this.#grow(log, ENTRY_SIZE + entry.event.content.length);
     log.entries.push(entry);
     log.lastSeq = entry.event.seq;
-    // Dropped in batches: to lose its first entry, an array moves all the rest.
+    // Drop in batches: to remove its first entry, an array moves all the rest.
     const { keep } = this.#options;
     const { length } = log.entries;
     if (length > keep + Math.max(16, keep / 8)) this.#trim(log, length - keep);
@@ -259,7 +259,7 @@ export class MemoryLog implements LogReader {
     for (const { content } of gone) this.#count(log, -ENTRY_SIZE - content.length);
   }
 
-  /** Counts what is about to be added, and drops as much of the oldest as the bound demands. */
+  /** Counts an addition, and drops the oldest entries if the maximum is exceeded. */
   #grow(log: RoomLog, size: number): void {
     this.#count(log, size);
     const { maxSize = 32 * 1024 * 1024 } = this.#options;
@@ -277,7 +277,7 @@ export class MemoryLog implements LogReader {
     if (this.#size > maxSize) this.#forgetHalf(log);
   }
 
-  /** Drops the older half of what a room holds. */
+  /** Drops the older half of a room's events and private messages. */
   #forgetHalf(log: RoomLog): void {
     this.#trim(log, Math.ceil(log.entries.length / 2));
     log.refs.forgetBefore(log.lastSeq - log.entries.length + 1);
@@ -297,7 +297,10 @@ function entryAt({ entries, lastSeq }: RoomLog, seq = NaN): Entry | undefined {
   return entries[entries.length - 1 - (lastSeq - seq)];
 }
 
-/** Up to `limit` messages that are not deleted, from one index towards another, which is left out. */
+/**
+ * Up to `limit` messages that are not deleted, from index `from` towards index `end`, which is
+ * excluded.
+ */
 function takeMessages(
   entries: readonly Entry[],
   from: number,

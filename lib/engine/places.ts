@@ -4,7 +4,7 @@
  * @module
  */
 
-/** What a log gives to each event. */
+/** The part of an event that the log assigns. */
 export interface Place {
   readonly seq: number;
   readonly timestamp: string;

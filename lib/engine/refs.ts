@@ -24,9 +24,9 @@ type ByAuthor = Map<string, Map<string, number>>;
 /** The newest refs of one log. */
 export class Refs {
   readonly #keep: number;
-  /** The newest refs, at most as many as must be kept. */
+  /** The newest refs, at most `#keep`. */
   #newer: ByAuthor = new Map();
-  /** The refs before them, which are forgotten all at once. */
+  /** The refs before them, which are forgotten together. */
   #older: ByAuthor = new Map();
   #newerCount = 0;
 

@@ -1,9 +1,10 @@
 /**
- * Remembers in one SQLite file.
+ * The SQLite engine: stores everything in one file.
  *
- * All writes of one turn of the event loop are one transaction (group commit). It costs one write to
- * the disk, whatever it holds, and nothing is published or acknowledged before it is stored. The
- * file is locked while the server runs: a second server on it would give the same numbers twice.
+ * All writes of one turn of the event loop are one transaction (group commit). It costs one write
+ * to the disk, however many writes it contains, and nothing is published or acknowledged before it
+ * is stored. The file is locked while the server runs: a second server would assign the same `seq`
+ * twice.
  *
  * @module
  */
@@ -39,7 +40,7 @@ export interface SqliteEngineOptions extends EngineOptions {
   readonly atCommit: (callback: () => void) => void;
 }
 
-/** The schema, as steps. `PRAGMA user_version` of a file counts the steps that it has behind it. */
+/** The schema, as steps. `PRAGMA user_version` of a file counts the steps applied to it. */
 const MIGRATIONS: readonly string[] = [LOG_SCHEMA + INBOX_SCHEMA, PEOPLE_SCHEMA, JOURNAL_SCHEMA];
 
 /** The result of a write, and the event that its room hears after the commit. */
@@ -54,7 +55,7 @@ interface Job {
   readonly write: () => Outcome<unknown>;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
-  /** The result, until it is stored. */
+  /** The result of `write`, which is not stored yet. */
   outcome?: Outcome<unknown>;
   refusal?: ChatError;
 }
@@ -67,7 +68,7 @@ interface Tables {
   readonly settings: SqliteSettings;
 }
 
-/** The only instance of a chat in a SQLite file. */
+/** The only instance that uses a SQLite file. */
 export class SqliteEngine implements Engine {
   readonly log: Log;
   readonly bus: Bus;
@@ -114,7 +115,7 @@ export class SqliteEngine implements Engine {
     try {
       this.#transact(() => this.#tables.log.settle());
     } catch {
-      // The next start does it.
+      // The next start recovers the journal instead.
     }
     this.#db.close();
     return Promise.resolve();
@@ -198,7 +199,7 @@ export class SqliteEngine implements Engine {
     });
   }
 
-  /** Stores all writes of this turn, or none, and then publishes them. */
+  /** Stores all writes of this turn, or none, and then publishes their events. */
   #commit(): void {
     const jobs = this.#jobs;
     this.#jobs = [];
@@ -222,7 +223,7 @@ export class SqliteEngine implements Engine {
     }
   }
 
-  /** Makes all of a change or nothing of it. */
+  /** Runs a change in one transaction: all of it is stored, or nothing. */
   #transact(change: () => void): void {
     const { log } = this.#tables;
     this.#db.exec("BEGIN IMMEDIATE");
@@ -231,7 +232,7 @@ export class SqliteEngine implements Engine {
       this.#db.exec("COMMIT");
       log.commit();
     } catch (error) {
-      // The numbers that were given out are void.
+      // The numbers assigned in this transaction are void.
       log.rollback();
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
       throw error;
@@ -241,7 +242,8 @@ export class SqliteEngine implements Engine {
 
 /** Locks the file, and brings it to the newest schema. */
 function setUp(db: DatabaseSync): void {
-  // A checkpoint waits for the disk. One in 40 MB of log instead of 4 halves the slowest commits.
+  // A checkpoint waits for the disk. One per 40 MB of log instead of 4 MB halves the time of the
+  // slowest commits.
   db.exec(`
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA journal_mode = WAL;
@@ -269,7 +271,7 @@ function openTables(db: DatabaseSync, options: SqliteEngineOptions, bus: LocalBu
   };
 }
 
-/** Makes a write, unless it is refused. Every other error ends the transaction. */
+/** Runs a job's write, and records a refusal. Any other error ends the transaction. */
 function run(job: Job): void {
   try {
     job.outcome = job.write();

@@ -40,13 +40,13 @@ const INBOX_MS = 30 * 24 * 60 * 60 * 1000;
 
 type Row = Record<string, string | number | null>;
 
-/** The inboxes of all people. Writes belong into a transaction. */
+/** The inboxes of all people. Call its writes within a transaction. */
 export class SqliteInbox {
   readonly #options: EngineOptions;
   readonly #sql: ReturnType<typeof prepare>;
   readonly #log: SqliteLog;
 
-  /** @param log knows the rows and the time of rooms */
+  /** @param log finds the row and the time of a room */
   constructor(db: DatabaseSync, log: SqliteLog, options: EngineOptions) {
     this.#options = options;
     this.#sql = prepare(db);
@@ -91,7 +91,7 @@ export class SqliteInbox {
     return this.#lastSeq(this.#log.findRow(room) ?? null, person);
   }
 
-  /** Drops the messages that are older than they may be. */
+  /** Drops the messages older than {@linkcode INBOX_MS}. */
   dropOld(): void {
     this.#sql.dropOld.run(this.#options.clock() - INBOX_MS);
   }

@@ -1,9 +1,9 @@
 /**
  * The newest events of all rooms, in SQLite: one row for all events of one turn.
  *
- * The cost of a write is the number of pages it touches, and a row for each room would touch a page
- * for each. So events come here first, and move into their room's blocks (`sqlite_log.ts`) when
- * they fill one.
+ * A write costs as much as the pages it touches, and a row per room would touch a page per room. So
+ * events are written here first, and move into their room's blocks (`sqlite_log.ts`) when they fill
+ * one.
  *
  * @module
  */
@@ -33,7 +33,7 @@ export class SqliteJournal {
   readonly #sql: ReturnType<typeof prepare>;
   #start = 0;
   #end = 0;
-  /** Both, at the last commit. */
+  /** `#start` and `#end` at the last commit. */
   #committed = { start: 0, end: 0 };
 
   constructor(db: DatabaseSync) {

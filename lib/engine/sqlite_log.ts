@@ -1,15 +1,15 @@
 /**
  * The logs of rooms, in SQLite: many events in one row, a block.
  *
- * A row for each message would cost more than all other work on it. So a room's events become a row
- * when they fill a page of the file: a block, which holds their JSON as it goes over the wire, and
- * their authors. Until then they are in memory, and in the journal (`sqlite_journal.ts`), which
- * stores the events of all rooms in one turn as one row. When the journal is long, the rooms whose
- * events have waited longest get their blocks, and the journal is cut. At a start, the journal holds
- * events only if the last server was killed.
+ * A row per message would cost more than all other work on the message. So a room's events become
+ * one row, a block, when they fill a page of the file. A block has the JSON of its events, as
+ * clients receive it, and their authors. Until then they are in memory, and in the journal
+ * (`sqlite_journal.ts`), which stores the events of all rooms in one turn as one row. When the
+ * journal is long, the rooms whose events have waited longest get their blocks, and the journal is
+ * cut. When a server starts, the journal has events only if the previous server was killed.
  *
  * Refs are kept in memory, and read back from the blocks at a room's first write: an index of refs
- * would be written to in a different place for each sender.
+ * would be written in a different place for each sender.
  *
  * @module
  */
@@ -43,7 +43,7 @@ export const LOG_SCHEMA = `
   ) STRICT, WITHOUT ROWID;
 `;
 
-/** Minimum UTF-16 units of a block that a turn makes: it fills a page of the file. */
+/** Minimum UTF-16 units of a block made at the end of a turn: it fills a page of the file. */
 const MIN_BLOCK_SIZE = 4096;
 
 /** Maximum events of a block, and about its maximum UTF-16 units: a change rewrites the block. */
@@ -57,7 +57,7 @@ const MIN_CUT_SIZE = 256 * 1024;
 /** Maximum blocks that one query reads. */
 const BLOCKS_AT_A_TIME = 16;
 
-/** Maximum rooms in memory, besides those that must stay. */
+/** Maximum rooms in memory, not counting rooms in use. */
 export const MAX_CACHED_ROOMS = 10_000;
 
 /** Minimum refs remembered per room; maximum over all rooms. */
@@ -74,20 +74,20 @@ type AuthorEntry = [person: string, key?: string | null, changes?: number[]];
 interface RoomLog {
   readonly name: string;
   readonly epoch: string;
-  /** Its row; absent until something is written. */
+  /** The id of its row; absent until the first write. */
   id: number | undefined;
   /** The oldest `seq` that is still kept; `lastSeq + 1` if there is none. */
   oldestSeq: number;
   lastSeq: number;
   lastTime: number;
-  /** Absent until a message has one. */
+  /** Absent until a message has a ref. */
   refs: Refs | undefined;
   /** The JSON of the newest events, which are in no block yet. */
   events: string[];
   authors: AuthorEntry[];
-  /** Their length in UTF-16 units. */
+  /** The length of `events` in UTF-16 units. */
   size: number;
-  /** The number of these events that are in the journal, and the place of the first one there. */
+  /** How many of `events` are in the journal, and the place of the first of them. */
   journaled: number;
   since: number;
 }
@@ -122,13 +122,13 @@ export interface SqliteLogOptions {
   readonly isInUse: (room: string) => boolean;
 }
 
-/** The logs of all rooms. Writes belong into a transaction. */
+/** The logs of all rooms. Call its writes within a transaction. */
 export class SqliteLog {
   readonly #options: SqliteLogOptions;
   readonly #sql: ReturnType<typeof prepare>;
   readonly #rooms = new Map<string, RoomLog>();
   readonly #journal: SqliteJournal;
-  /** Rooms with events that are in no block yet; those that have waited longest first. */
+  /** Rooms with events that are in no block yet, the longest waiting first. */
   #open = new Set<RoomLog>();
   /** Rooms that the transaction has changed. */
   #touched = new Map<RoomLog, Before>();
@@ -188,7 +188,7 @@ export class SqliteLog {
         const found = this.#find(room, seq);
         if (found !== undefined) this.#apply(room, found.block, found.index, event);
       }
-      // The journal has the text too.
+      // The journal may contain the text too.
       this.settle();
     }
     return { event, json: this.#add(room, event, [change.person]) };
@@ -234,7 +234,7 @@ export class SqliteLog {
         block = { first: (newest?.seq ?? 0) + 1, events: [], authors: [] };
         blocks.set(room, block);
       }
-      // The journal may still have events of a block, behind older events of other rooms.
+      // The journal may still have events that are in a block, after older events of other rooms.
       const known = block.first + block.events.length - first;
       block.events.push(...events.slice(Math.max(0, known)));
       block.authors.push(...authors.slice(Math.max(0, known)));
@@ -308,7 +308,7 @@ export class SqliteLog {
         journaled: 0,
         since: 0,
       };
-      // Before the room is there itself, so that it is not one of the forgotten.
+      // Before `set`, so that this room is not forgotten itself.
       if (this.#rooms.size >= MAX_CACHED_ROOMS) this.#forgetRooms();
       this.#rooms.set(name, room);
     }
@@ -372,8 +372,8 @@ export class SqliteLog {
   }
 
   /**
-   * Drops the blocks that a room need not keep, if they are many. The newest block stays: from it
-   * follows which part of the journal is obsolete.
+   * Drops the blocks beyond `keep`, several at once. The newest block stays: it shows which part of
+   * the journal is obsolete.
    */
   #trim(room: RoomLog): void {
     const { lastSeq, oldestSeq } = room;
@@ -405,7 +405,7 @@ export class SqliteLog {
 
   /** @throws {ChatError} `not_found` or `forbidden` */
   #findForChange(room: RoomLog, change: Change) {
-    // A block can be changed, and the journal cannot.
+    // An event can be changed in a block, but not in the journal.
     this.#close(room);
     const seq = toSeq(room.epoch, change.id);
     const found = seq === undefined ? undefined : this.#find(room, seq);

@@ -32,7 +32,7 @@ export const PEOPLE_SCHEMA = `
   CREATE INDEX settings_owner ON settings (owner);
 `;
 
-/** Accounts and tokens. Writes belong into a transaction. */
+/** Accounts and tokens. Call its writes within a transaction. */
 export class SqliteAccounts {
   readonly #sql: ReturnType<typeof prepareAccounts>;
 
@@ -69,7 +69,7 @@ export class SqliteAccounts {
   }
 }
 
-/** The settings of rooms. Writes belong into a transaction. */
+/** The settings of rooms. Call its writes within a transaction. */
 export class SqliteSettings {
   readonly #sql: ReturnType<typeof prepareSettings>;
 

@@ -8,7 +8,7 @@ import type { Context } from "hono";
 import { ChatError, rateLimited } from "../errors.ts";
 import type { RateLimiter } from "../rate_limit.ts";
 
-/** Whom the server believes. */
+/** Which origins and headers the server trusts. */
 export interface TrustSettings {
   /** Origins, besides the server's own, whose pages may use the server; `*` for all. */
   readonly allowedOrigins: readonly string[];
@@ -16,7 +16,9 @@ export interface TrustSettings {
   readonly trustProxy: boolean;
 }
 
-/** The key that an address counts under: an IPv6 network of 64 bits is one customer (RFC 6177). */
+/**
+ * The key under which an address is counted: an IPv6 network of 64 bits is one customer (RFC 6177).
+ */
 export function addressKey(address: string | undefined): string {
   if (address === undefined) return "";
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
@@ -37,7 +39,7 @@ export function addressKey(address: string | undefined): string {
  *
  * @param headers the request's
  * @param peer the other end of the TCP connection
- * @param trustProxy whether that is a proxy of ours, which appends its own peer to the header
+ * @param trustProxy whether `peer` is our proxy, which appends the client's address to the header
  */
 export function clientAddress(
   headers: Headers,
@@ -50,7 +52,7 @@ export function clientAddress(
 
 /** The address that a request comes from. The runtime knows it only until an upgrade. */
 export function addressOf(c: Context, { trustProxy }: TrustSettings): string | undefined {
-  // A request without a runtime around it, as in tests, has no environment at all.
+  // A request that a test makes has no environment.
   const env: Partial<Deno.ServeHandlerInfo> | undefined = c.env;
   const peer = env?.remoteAddr;
   const hostname = peer && "hostname" in peer ? peer.hostname : undefined;
@@ -65,7 +67,7 @@ export function isSecure(c: Context, { trustProxy }: TrustSettings): boolean {
 
 /**
  * Whether the page behind a request may use this server. A browser names the page's origin in every
- * request that could do harm (RFC 6454; RFC 6455, section 10.2); a client that names none is no
+ * request that could do harm (RFC 6454; RFC 6455, section 10.2); a client that sends none is not a
  * browser.
  *
  * @param headers the request's
@@ -74,7 +76,7 @@ export function isSecure(c: Context, { trustProxy }: TrustSettings): boolean {
 export function isAllowedOrigin(headers: Headers, allowed: readonly string[]): boolean {
   const origin = headers.get("origin");
   if (origin === null || allowed.includes("*") || allowed.includes(origin)) return true;
-  // The host as the client named it: a URL made of it may be no URL at all.
+  // Take the host as the client sent it: a URL made of it may be invalid.
   const host = headers.get("host")?.toLowerCase();
   return Boolean(host) && URL.parse(origin)?.host === host;
 }

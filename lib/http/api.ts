@@ -1,5 +1,5 @@
 /**
- * The HTTP API: accounts, and who may be in a room.
+ * The HTTP API: accounts, and the settings of rooms.
  *
  * It takes JSON from its own pages and from programs. A page of another origin can send neither
  * JSON nor a cookie here unless `ALLOWED_ORIGINS` names it.
@@ -73,7 +73,7 @@ async function logout(c: Context, { accounts }: ApiOptions): Promise<Response> {
   return c.body(null, 204);
 }
 
-/** Answers with the account of the request's token, if it has one that is still good. */
+/** Answers with the account of the request's token; without a valid token, as to a guest. */
 async function showSession(c: Context, { accounts }: ApiOptions): Promise<Response> {
   c.header("cache-control", "no-store");
   const guest = { username: null, admin: false, guests: accounts.allowsGuests };
@@ -116,7 +116,7 @@ async function readAttempt(
 
 /** Reads the JSON object in a request's body. */
 async function readObject(c: Context): Promise<Record<string, unknown>> {
-  // No form of another site can have this type (Fetch, section "CORS-safelisted request-header").
+  // A form on another site cannot send this type (Fetch, section "CORS-safelisted request-header").
   if (!/^application\/json\s*(;|$)/i.test(c.req.header("content-type") ?? "")) {
     throw badRequest("The content-type must be application/json.");
   }
@@ -127,7 +127,7 @@ async function readObject(c: Context): Promise<Record<string, unknown>> {
   return value as Record<string, unknown>;
 }
 
-/** The value of a JSON text; `undefined` if it is none. */
+/** The value of a JSON text; `undefined` if the text is malformed. */
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);

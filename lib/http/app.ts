@@ -33,7 +33,7 @@ type App = Hono<AppEnv>;
 
 const GREETING = "WebSocket Chat Server - Connect to /ws";
 
-/** The HTTP status that says the same as an error code. */
+/** The HTTP status of each error code. */
 export const ERROR_STATUS = {
   bad_request: 400,
   too_big: 413,
@@ -49,7 +49,7 @@ export const ERROR_STATUS = {
 /** Makes the HTTP application. */
 export function createApp(options: AppOptions): App {
   const app: App = new Hono<AppEnv>();
-  // The WebSocket routes stand before every middleware: nothing may touch their answer.
+  // The WebSocket routes come before every middleware: none may alter their answer.
   routeSockets(app, new Sockets(options));
   app.use(pageHeaders());
   routeApi(app, options);
@@ -71,7 +71,7 @@ function routeSockets(app: App, sockets: Sockets): void {
 
 function pageHeaders() {
   return secureHeaders({
-    // Only the proxy that speaks https knows whether the site will always be on https.
+    // Only the TLS proxy knows whether the site will always use https.
     strictTransportSecurity: false,
     contentSecurityPolicy: {
       defaultSrc: ["'none'"],
@@ -112,7 +112,9 @@ function routePage(app: App, { accounts, settings, publicDir: root }: AppOptions
   app.get("*", serveStatic({ root, getContent: readFile }));
 }
 
-/** Answers an expected error with its sentence. Any other is logged and stays here. */
+/**
+ * Answers an expected error with its sentence. Any other is logged, and its details are not sent.
+ */
 function answerError(c: Context, error: Error, { logger, settings }: AppOptions): Response {
   const { path } = c.req;
   const refusal = refusalOf(error);

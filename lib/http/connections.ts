@@ -1,5 +1,5 @@
 /**
- * Counts every open WebSocket, refuses one too many, and closes all of them when the server stops.
+ * Counts every open WebSocket, enforces the limits, and closes all of them when the server stops.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { ChatError } from "../errors.ts";
 import type { CloseReason } from "../protocol/codes.ts";
 import { addressKey } from "./addresses.ts";
 
-/** Something open that can be closed. */
+/** A connection that can be closed. */
 export interface Closable {
   close(code: number, reason: string): void;
 }
@@ -46,7 +46,7 @@ export class Connections {
     this.#limits = limits;
   }
 
-  /** How many are open. */
+  /** The number of open connections. */
   get size(): number {
     return this.#open.size;
   }
@@ -71,8 +71,8 @@ export class Connections {
   }
 
   /**
-   * Counts a connection as open. It checks again: of many that come in the same moment, each was
-   * checked before any was open.
+   * Counts a connection as open. It checks again: connections that arrive at the same moment were
+   * all checked before any was open.
    *
    * @throws {ChatError} as {@linkcode Connections.check} does
    */
@@ -92,8 +92,8 @@ export class Connections {
   }
 
   /**
-   * Asks every connection to close, and refuses new ones.
-   * Resolves when all have closed: never, if one does not react.
+   * Asks every connection to close, and refuses new ones. Resolves when all have closed: never, if
+   * one does not answer.
    */
   closeAll({ code, reason }: CloseReason): Promise<void> {
     this.#isClosing = true;

@@ -1,5 +1,5 @@
 /**
- * How a request proves who sent it, and the cookies in which a browser keeps that proof.
+ * The tokens and guest secrets of requests, and the cookies in which a browser keeps them.
  *
  * @module
  */
@@ -26,7 +26,7 @@ export function readToken(c: Context): string | undefined {
 /**
  * The sender of a request: the account of its token, or a guest.
  *
- * @throws {ChatError} `unauthenticated` if the token has ended or was never one, or if the server
+ * @throws {ChatError} `unauthenticated` if the token has ended or is invalid, or if the server
  *   allows no guests; `bad_request` if the guest's secret is malformed
  */
 export async function identify(c: Context, accounts: Accounts): Promise<Identity> {
@@ -50,7 +50,7 @@ export function clearTokenCookie(c: Context): void {
   deleteCookie(c, TOKEN_COOKIE, { path: "/" });
 }
 
-/** Gives a browser a guest's secret, unless it has one: it makes all its tabs one person. */
+/** Gives a browser a guest's secret, unless it has one, so that all its tabs are one person. */
 export function setGuestCookie(c: Context, isSecure: boolean): void {
   if (guestCookie(c) !== undefined) return;
   setCookie(c, GUEST_COOKIE, createSecret(), cookieOptions(GUEST_SECONDS, isSecure));

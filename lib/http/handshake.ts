@@ -2,8 +2,7 @@
  * The opening handshake of RFC 6455, checked before the runtime is asked to upgrade.
  *
  * `Deno.upgradeWebSocket` accepts any version, an empty key and any method, and throws on the rest.
- * After that call a request has no other answer than the upgrade: so this module finds everything
- * that can be wrong with the request first.
+ * After that call a request can no longer be refused, so this module checks all of it first.
  *
  * @module
  */

@@ -1,8 +1,8 @@
 /**
  * The listening socket, which opens again whenever it fails.
  *
- * When a process has too many files open, accepting a connection fails, and the runtime gives up
- * the whole listener. The connections that it accepted live on; only a listener is missing.
+ * When a process has too many files open, accepting a connection fails, and the runtime closes the
+ * whole listener. Its open connections continue, so listening again is enough.
  *
  * @module
  */
@@ -26,7 +26,7 @@ export interface ListenerOptions {
   readonly serve?: (options: Deno.ServeTcpOptions, handler: Deno.ServeHandler) => HttpServer;
 }
 
-/** What a {@linkcode Listener} asks of a server. A `Deno.HttpServer` is one as it is. */
+/** The part of a `Deno.HttpServer` that a {@linkcode Listener} uses. */
 export type HttpServer = Pick<Deno.HttpServer<Deno.NetAddr>, "addr" | "finished" | "shutdown">;
 
 /** How long a listener waits before it tries to listen again, in milliseconds. */

@@ -1,5 +1,5 @@
 /**
- * The hub as HTTP needs it. HTTP declares it here, and the hub above implements it.
+ * The hub as HTTP needs it. HTTP declares it here, and `hub.ts` implements it.
  *
  * @module
  */
@@ -26,7 +26,7 @@ export interface JoinRequest {
   readonly resume?: Resume | undefined;
 }
 
-/** The place up to which a returning client has seen everything. */
+/** The position up to which a returning client has seen everything. */
 export interface Resume {
   readonly epoch: string;
   /** The last `seq` of the room that the client has seen. */
@@ -41,7 +41,7 @@ export interface JoinedMember {
   readonly isGone: boolean;
 }
 
-/** Who may be in a room, and who decides that. */
+/** The access settings of a room. */
 export interface RoomAccess {
   /** The owner's account, by key. */
   readonly owner: string | undefined;
@@ -69,9 +69,9 @@ export interface Rooms {
   join(peer: Peer, request: JoinRequest): JoinedMember;
   /** Handles one text frame of a member. */
   receive(member: JoinedMember, text: string): void;
-  /** Takes a member out of its room. A second call does nothing. */
+  /** Removes a member from its room. A repeat does nothing. */
   leave(member: JoinedMember): void;
-  /** Takes a member out of its room and closes its connection. */
+  /** Removes a member from its room and closes its connection. */
   dismiss(member: JoinedMember, close: CloseReason): void;
   /** @throws {ChatError} `forbidden`, `not_found` or `bad_request` */
   changeRoom(room: string, identity: Identity, change: RoomChange): Promise<RoomAccess>;

@@ -1,10 +1,10 @@
 /**
- * From a request to an open socket: the checks before the upgrade, the upgrade, and what an open
- * socket does with what it receives.
+ * From a request to an open socket: the checks before the upgrade, the upgrade, and the handling of
+ * frames from an open socket.
  *
- * Every check comes before `Deno.upgradeWebSocket`: after that call a request has no other answer
- * than the upgrade. Every event of an open socket is guarded: the runtime ends the process when a
- * handler throws.
+ * Every check comes before `Deno.upgradeWebSocket`: after that call a request can no longer be
+ * refused. Every event of an open socket is guarded: the runtime ends the process when a handler
+ * throws.
  *
  * @module
  */
@@ -27,15 +27,18 @@ import { identify, readToken } from "./credentials.ts";
 import { checkHandshake, offeredProtocols } from "./handshake.ts";
 import type { JoinedMember, JoinRequest, Resume, Rooms } from "./rooms.ts";
 
-/** Whom sockets are opened for, and how long they may be silent. */
+/** Which requests may open a socket, and how long a socket may be silent. */
 export interface SocketSettings extends TrustSettings {
-  /** Silence after which a peer is dead, in seconds; the runtime pings at half of it. 0 is never. */
+  /**
+   * How long a silent peer counts as alive, in seconds; pings are sent at half of it. 0 for no
+   * limit.
+   */
   readonly pongWaitSeconds: number;
 }
 
 /** What one socket may send, and how far behind it may fall. */
 export interface SocketLimits extends OutboxLimits, SizeLimits {
-  /** Frames that one connection may send. */
+  /** How often one connection may send a frame. */
   readonly messageRate: Rate;
 }
 
@@ -59,15 +62,15 @@ interface SocketHandler {
   close(event: CloseEvent): void;
 }
 
-/** What becomes of one socket. */
+/** How one socket is counted, opened or refused. */
 interface SocketPlan {
-  /** Whose connection it counts as. */
+  /** The address and the account that it counts for. */
   readonly holder: Holder;
   /** The subprotocol that the server will speak; absent for none. */
   readonly protocol?: string | undefined;
-  /** @throws {ChatError} if the socket came too late */
+  /** @throws {ChatError} if the room does not admit it any more */
   readonly open: (socket: WebSocket) => SocketHandler;
-  /** Ends a socket that came too late, or is one too many. */
+  /** Closes a socket that `open` or a connection limit refuses. */
   readonly refuse: (socket: WebSocket, error: ChatError) => void;
 }
 
@@ -86,7 +89,7 @@ export class Sockets {
     return await this.#enter(c, { room: LOBBY, format: "raw", identity });
   }
 
-  /** Joins a room by name, as the query says. */
+  /** Joins a room with the name and the options in the query. */
   async join(c: Context, room: string): Promise<Response> {
     this.#checkAllowed(c);
     const { accounts } = this.#options;
@@ -109,7 +112,7 @@ export class Sockets {
     });
   }
 
-  /** Checks what every socket needs, before anything that costs more. */
+  /** Checks the origin and the rate of attempts, before any check that costs more. */
   #checkAllowed(c: Context): void {
     const { settings, joinLimiter } = this.#options;
     checkOrigin(c, settings);
@@ -139,7 +142,7 @@ export class Sockets {
     const { socket, response } = Deno.upgradeWebSocket(c.req.raw, {
       idleTimeout: settings.pongWaitSeconds,
     });
-    // The runtime's own option for this takes only lists with a space behind each comma.
+    // The runtime's own option for this needs a space after each comma of the request's list.
     if (plan.protocol !== undefined) {
       response.headers.set("sec-websocket-protocol", plan.protocol);
     }
@@ -157,7 +160,7 @@ export class Sockets {
       this.#options.connections.delete(socket);
       this.#guard(socket, () => handler?.close(event));
     };
-    // A close event follows, and says all there is to say.
+    // A close event follows, and is handled.
     socket.onerror = (event) => event.preventDefault();
   }
 
@@ -167,7 +170,7 @@ export class Sockets {
       connections.add(socket, plan.holder);
       return plan.open(socket);
     } catch (error) {
-      // Things may have changed since the checks before the upgrade.
+      // The room or the limits may have changed since the checks before the upgrade.
       if (!(error instanceof ChatError)) throw error;
       const { address, account } = plan.holder;
       logger.info("refused", { path, address, account, reason: error.message });
@@ -186,10 +189,10 @@ export class Sockets {
   }
 }
 
-/** Reads the room, the name and the wishes of a request. */
+/** Reads the room, the name and the options of a request. */
 function readJoin(c: Context, room: string): Omit<JoinRequest, "identity"> {
   const username = c.req.query("username");
-  // Only an account has a name that the server knows already.
+  // A request with a token need not name its user: the account has a name.
   const isNamed = username !== undefined || readToken(c) !== undefined;
   if (room.trim() === "" || username?.trim() === "" || !isNamed) throw incomplete();
   const isV1 = offeredProtocols(c.req.raw).includes(SUBPROTOCOL);
@@ -245,7 +248,7 @@ function joinRoom(
   const member = hub.join(socket, request);
   logger.info("joined", fields);
   accounts.confirm(identity, username).catch((error) => {
-    // Other requests report a store that fails.
+    // Other requests report a failing store.
     if (!(error instanceof ChatError) || error.code !== "unauthenticated") return;
     if (member.isGone) return;
     logger.info("refused", { ...fields, reason: error.message });

@@ -1,8 +1,8 @@
 /**
  * Accounts with their passwords and tokens, and guests with their secrets.
  *
- * A token or a guest's secret is 256 random bits. The store keeps only its hash, so that nobody who
- * reads the store can use it.
+ * A token or a guest's secret is 256 random bits. The store keeps only its hash, so that a copy of
+ * the store gives no access.
  *
  * @module
  */
@@ -55,18 +55,18 @@ export interface Identity {
     readonly key: string;
     readonly username: string;
     readonly isAdmin: boolean;
-    /** The hash of the token that the connection showed. */
+    /** The hash of the token that the connection presented. */
     readonly tokenHash: string;
     /** When that token ends, in milliseconds since 1970. */
     readonly expiresAt: number;
   };
-  /** The secret with which a guest can come back; absent for an account, which has a token. */
+  /** The secret with which a guest can return; absent for an account, which has a token. */
   readonly secret?: string;
-  /** Whether the connection showed a secret or a token, so that the person may have been here. */
+  /** Whether the connection presented a secret or a token, so the person may be returning. */
   readonly isProven: boolean;
 }
 
-/** How long a token is good, in milliseconds. */
+/** How long a token is valid, in milliseconds. */
 export const TOKEN_MS = 30 * 24 * 60 * 60 * 1000;
 
 /** What {@linkcode Accounts} needs. */
@@ -78,15 +78,15 @@ export interface AccountsOptions {
   readonly settings: PeopleSettings;
 }
 
-/** Who may use the server, and who may do everything. */
+/** Which accounts are admins, and whether guests may chat. */
 export interface PeopleSettings {
-  /** Names of accounts that may do everything everywhere. */
+  /** Names of the admins' accounts. Admins have every right in every room. */
   readonly admins: readonly string[];
   /** Whether people may chat without an account. */
   readonly guests: boolean;
 }
 
-/** Registers accounts, issues tokens, and identifies the people who show one. */
+/** Registers accounts, issues tokens, and identifies the people who present one. */
 export class Accounts {
   readonly #options: AccountsOptions;
   readonly #admins: ReadonlySet<string>;
@@ -145,7 +145,7 @@ export class Accounts {
     return { username: account.username, token, expiresAt };
   }
 
-  /** Ends a token's session. For anything else than a token it does nothing. */
+  /** Ends a token's session. Without such a token it does nothing. */
   async logout(token: string): Promise<void> {
     const { store } = this.#options;
     const hash = hashSecret(token);
@@ -153,9 +153,9 @@ export class Accounts {
   }
 
   /**
-   * The person whom a token stands for.
+   * The person to whom a token belongs.
    *
-   * @throws {ChatError} `unauthenticated` if the token has ended or was never one
+   * @throws {ChatError} `unauthenticated` if the token has ended or is invalid
    */
   async authenticate(token: string): Promise<Identity> {
     const { store, clock } = this.#options;
@@ -180,7 +180,7 @@ export class Accounts {
   /**
    * The guest with a secret, or a new one.
    *
-   * @param secret what the guest showed, if anything
+   * @param secret the secret that the guest presented, if any
    * @throws {ChatError} `unauthenticated` if the server allows no guests, `bad_request` if the
    *   secret is malformed
    */
@@ -194,7 +194,8 @@ export class Accounts {
   }
 
   /**
-   * Checks that a person may use a name: an account its own, a guest any that no account has.
+   * Checks that a person may use a name: an account only its own, a guest any name without an
+   * account.
    *
    * @throws {ChatError} `forbidden` or `unauthenticated`
    */
@@ -211,8 +212,8 @@ export class Accounts {
   }
 
   /**
-   * Checks a person again who has just joined: its session may have ended, or its name become an
-   * account's, while it had no socket that could be closed.
+   * Checks a person again after the join. Meanwhile its session may have ended, or its name become
+   * an account's, and it had no socket to close yet.
    *
    * @throws {ChatError} `unauthenticated`
    */
@@ -233,7 +234,9 @@ function nameTaken(): ChatError {
   return new ChatError("name_in_use", "There is an account of this name. Choose another.");
 }
 
-/** A name as its account has it; the empty name, which no account has, for a malformed one. */
+/**
+ * A name in the form of its account. A malformed name becomes the empty one, which no account has.
+ */
 function toName(name: string): string {
   try {
     return parseName("username", name);

@@ -1,5 +1,5 @@
 /**
- * Hashes passwords with scrypt (RFC 7914), beside the event loop and a few at a time.
+ * Hashes passwords with scrypt (RFC 7914), off the event loop and a few at a time.
  *
  * A hash is a string in the PHC format: `$scrypt$ln=14,r=8,p=5$SALT$HASH`.
  *
@@ -57,7 +57,7 @@ export class Passwords {
   }
 
   /**
-   * Whether a hash is of this password. Without a hash the answer is no, after the same time.
+   * Whether a hash is of this password. Without a hash it is false, after the same time.
    *
    * @throws {ChatError} `unavailable` if too many wait already
    */
@@ -86,7 +86,8 @@ export class Passwords {
         });
       });
     } finally {
-      // The next one takes this thread over: counting it free would let a newcomer in between.
+      // Pass the thread to the next in the queue: if it counted as free, a new call could take it
+      // first.
       const next = this.#waiting.shift();
       if (next === undefined) this.#running--;
       else next();

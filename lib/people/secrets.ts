@@ -19,7 +19,7 @@ export function isSecret(text: string): boolean {
   return SECRET.test(text);
 }
 
-/** The SHA-256 of a secret, in base64url: safe to store, as nobody can find the secret from it. */
+/** The SHA-256 of a secret, in base64url: safe to store, as it does not reveal the secret. */
 export function hashSecret(secret: string): string {
   return createHash("sha256").update(secret).digest("base64url");
 }

@@ -53,13 +53,15 @@ export interface EditCommand extends CommandBase {
   readonly content: string;
 }
 
-/** Takes one's own message back. */
+/** Deletes the sender's own message; as a moderator, any message. */
 export interface DeleteCommand extends CommandBase {
   readonly type: "delete";
   readonly id: string;
 }
 
-/** Removes a user from the room, for good with `ban`. For the room's owner and for admins. */
+/**
+ * Removes a user from the room; with `ban` the user cannot return. For the owner and admins only.
+ */
 export interface KickCommand extends CommandBase {
   readonly type: "kick";
   readonly username: string;
@@ -68,7 +70,7 @@ export interface KickCommand extends CommandBase {
   readonly ban?: boolean;
 }
 
-/** Changes those of the room's settings that it names. For the room's owner and for admins. */
+/** Changes the settings of the room that it names. For the owner and admins only. */
 export interface RoomCommand extends CommandBase, RoomChange {
   readonly type: "room";
 }
@@ -77,7 +79,7 @@ export interface RoomCommand extends CommandBase, RoomChange {
 export interface RoomChange {
   /** Whether the room admits only its members. */
   readonly private?: boolean;
-  /** The names of their accounts; at most 200. */
+  /** The names of the members' accounts; at most 200. */
   readonly members?: readonly string[];
   /** Names to unban; at most 200. */
   readonly unban?: readonly string[];
@@ -109,7 +111,7 @@ export const MAX_REF_LENGTH = 64;
 /** Maximum messages in the answer to one `history` command. */
 export const MAX_PAGE = 100;
 
-/** Messages in the answer to a `history` command that names no limit. */
+/** Maximum messages in the answer to a `history` command without a limit. */
 const DEFAULT_PAGE = 50;
 
 /**
@@ -118,7 +120,7 @@ const DEFAULT_PAGE = 50;
  * A JSON object whose `type` is a string is a command. Any other text of a plain client is a message,
  * and so is every text in the raw format, which has no commands.
  *
- * @throws {ChatError} `too_big`, or `bad_request` with what is wrong
+ * @throws {ChatError} `too_big`, or `bad_request` with a sentence that says what is wrong
  */
 export function decode(text: string, format: Format, limits: SizeLimits): Command {
   if (isLongerThan(text, limits.maxFrameBytes)) {
@@ -207,7 +209,7 @@ function readKick({ username, reason, ban }: Record<string, unknown>) {
 /**
  * Reads new settings of a room.
  *
- * @throws {ChatError} `bad_request` if a field is wrong or none is there
+ * @throws {ChatError} `bad_request` if a field is wrong or all are absent
  */
 export function readRoomChange(object: Record<string, unknown>): RoomChange {
   const { private: isPrivate, members, unban } = object;

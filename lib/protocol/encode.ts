@@ -1,6 +1,6 @@
 /**
- * The encoding of events: as JSON, as lines for people, as bare texts; several `chat.v1` events
- * share a frame.
+ * Encodes events as JSON, as lines for people or as bare texts, and puts several `chat.v1` events
+ * into one frame.
  *
  * @module
  */
@@ -28,7 +28,7 @@ export function encode(event: Event, format: Format): string | undefined {
       return JSON.stringify(event);
     case "json":
       if (event.type === "online_users") {
-        // The names are in the content already.
+        // The content has the names already.
         const { users: _, ...plain } = event;
         return JSON.stringify(plain);
       }
@@ -64,7 +64,9 @@ function encodeLine(event: Event): string | undefined {
   }
 }
 
-/** Indents every further line, so that no text contains a line that looks like another person's. */
+/**
+ * Indents all lines but the first, so that no line of a text looks like another person's message.
+ */
 function setIn(content: string): string {
   return content.replace(/\r\n?|\n/g, "\n  ");
 }
@@ -94,7 +96,9 @@ export function frameEvents(texts: readonly string[]): string[] {
   return frames;
 }
 
-/** Appends events to frames. The frames themselves stay as they are: others receive them too. */
+/**
+ * Appends events to frames. The given frames stay as they are: other subscribers receive them too.
+ */
 export function extendFrames(frames: readonly string[], texts: readonly string[]): string[] {
   const last = frames.at(-1);
   if (last === undefined) return frameEvents(texts);

@@ -1,12 +1,12 @@
 /**
- * Events, from the server to clients: the type of each, and makers of what they share.
+ * Events, from the server to clients: the type of each, and functions that make their common parts.
  *
  * @module
  */
 
 import type { ChatError, ErrorCode } from "../errors.ts";
 
-/** What every event has. */
+/** The fields of every event besides its type. */
 interface EventBase {
   /** A text; empty if the event has none. */
   readonly content: string;
@@ -20,15 +20,18 @@ export interface ChatEvent extends EventBase {
   readonly type: "chat";
   /** Unique for ever. */
   readonly id: string;
-  /** Whole number from 1, without holes: the one order of the room. */
+  /** Counts from 1 without holes, and orders the room's events. */
   readonly seq: number;
   /** RFC 3339, UTC, milliseconds; never goes backwards within a room. */
   readonly timestamp: string;
-  /** Its author has edited it. */
+  /** Present if its author has edited it. */
   readonly edited?: true;
-  /** It is deleted and has no text. Only a client that resumes receives it, so that no `seq` is missing. */
+  /**
+   * Present if it is deleted. It has no text; only a resuming client receives it, so that no `seq`
+   * is missing.
+   */
   readonly deleted?: true;
-  /** It is older than this membership. */
+  /** Present if it is older than this membership. */
   readonly history?: true;
 }
 
@@ -40,7 +43,7 @@ export interface MessageUpdatedEvent extends EventBase {
   readonly timestamp: string;
 }
 
-/** A message is gone. `id` is the message's, `seq` and `timestamp` are the deletion's. */
+/** A message was deleted. `id` is the message's, `seq` and `timestamp` are the deletion's. */
 export interface MessageDeletedEvent extends EventBase {
   readonly type: "message_deleted";
   readonly id: string;
@@ -89,13 +92,16 @@ export type Role = "owner" | "admin" | "member";
 /** The first event: your name, the room, and its newest number. */
 export interface WelcomeEvent extends EventBase {
   readonly type: "welcome";
-  /** A guest's secret: another connection proves with it to be the same person. Empty for an account. */
+  /**
+   * A guest's secret, which proves that another connection is the same person. Empty for an
+   * account.
+   */
   readonly session: string;
   /** Your rights here. */
   readonly role: Role;
   /** Whether the room admits only its members. */
   readonly private: boolean;
-  /** Names one life of the numbering. */
+  /** Identifies the room's numbering: under another epoch, a `seq` means another event. */
   readonly epoch: string;
   /** The room's newest `seq`. */
   readonly seq: number;
@@ -115,7 +121,7 @@ export interface WelcomeEvent extends EventBase {
   };
 }
 
-/** A command is done: what it sent is stored. */
+/** A command has taken effect, and its message is stored. */
 export interface AckEvent extends EventBase {
   readonly type: "ack";
   readonly ref: string;
@@ -123,10 +129,10 @@ export interface AckEvent extends EventBase {
   readonly id?: string;
   /** Its number in the room; absent for a private message. */
   readonly seq?: number;
-  /** Its number among your private messages; only for one. */
+  /** Its number among your private messages; absent for any other message. */
   readonly inbox_seq?: number;
   readonly timestamp?: string;
-  /** An earlier message has this `ref`: the numbers are that one's. */
+  /** Present if an earlier message has this `ref`. The id and numbers are the earlier message's. */
   readonly duplicate?: true;
 }
 
@@ -155,7 +161,7 @@ export interface DmEvent extends EventBase {
   /** Its number among your private messages in this room. */
   readonly inbox_seq: number;
   readonly timestamp: string;
-  /** It is older than this membership. */
+  /** Present if it is older than this membership. */
   readonly history?: true;
 }
 
@@ -214,7 +220,7 @@ export const IS_FOR_PLAIN_CLIENTS: Readonly<Record<Event["type"], boolean>> = {
   message_deleted: false,
 };
 
-/** The fields that every event has besides its type. */
+/** Makes the common fields of an event. */
 export function envelope(room: string, content = "", username = ""): EventBase {
   return { content, room, username };
 }

@@ -1,8 +1,8 @@
 /**
- * What members may ask of a room: one function a command.
+ * The actions of members in a room: one function for each command.
  *
- * Each does what the command asks and returns the answer for its sender, if there is one. Everything
- * that the room sees of it comes back from the engine as an event.
+ * Each performs its command and returns the answer for the sender, if there is one. The room hears
+ * of the command through an event of the engine.
  *
  * @module
  */
@@ -73,7 +73,7 @@ const ACTIONS: { readonly [T in Command["type"]]: Action<Extract<Command, { type
 };
 
 /**
- * Does what a command asks.
+ * Performs a command.
  *
  * @returns the answer for its sender; a rejection if the command is refused
  */
@@ -123,7 +123,7 @@ async function dm(
   const { room, person, id: origin } = member;
   const receiver = room.roster.user(to);
   if (receiver?.person === person) {
-    throw badRequest("A private message goes to somebody else.");
+    throw badRequest("You cannot send a private message to yourself.");
   }
   const draft = { ...authorOf(member), origin, content, ref, to: receiver };
   const { event, isDuplicate } = await engine.log.whisper(room.name, draft);
@@ -190,13 +190,13 @@ function startTyping(context: ActionContext, { room, username, id }: Member): vo
   publishTyping(context, room, username, true, id);
 }
 
-/** Stops a member's typing, if it types, and tells the room. */
+/** Stops a member's typing, if it types, and publishes that. */
 export function stopTyping(context: ActionContext, { room, username, id }: Member): void {
   if (username === undefined || !room.typists.stop(username)) return;
   publishTyping(context, room, username, false, id);
 }
 
-/** Stops the typing of every user that did not renew it in time, and tells the room. */
+/** Stops all expired typing in a room, and publishes that. */
 export function expireTyping(context: ActionContext, room: Room, now: number): void {
   for (const username of room.typists.expire(now)) {
     publishTyping(context, room, username, false, "");
@@ -236,7 +236,7 @@ function toAck(
   return { type: "ack", ...envelope(room.name), ref, ...fields, ...duplicate };
 }
 
-/** Cuts a page to the messages that were asked for and that fit one frame, nearest first. */
+/** Cuts a page to `limit` messages and to the size of a frame, and keeps the nearest messages. */
 function cutPage(found: readonly ChatEvent[], limit: number, isForward: boolean) {
   const nearest = isForward ? found : found.toReversed();
   let count = 0;

@@ -13,9 +13,9 @@ import { type Member, Room } from "./room.ts";
 
 /** Limits of the rooms of one instance. */
 export interface DirectoryLimits {
-  /** Rooms open at a time; `Infinity` for no limit. */
+  /** Maximum rooms open at a time; `Infinity` for no limit. */
   readonly maxRooms: number;
-  /** Messages that a new member receives. */
+  /** Maximum messages that a new member receives. */
   readonly historySize: number;
 }
 
@@ -53,7 +53,7 @@ export class Directory {
     return this.#rooms.get(name);
   }
 
-  /** @throws {ChatError} `full` if a room with this name is not open and cannot be opened */
+  /** @throws {ChatError} `full` if the room is not open and no further room can be opened */
   checkPlace(name: string): void {
     if (this.#rooms.has(name) || this.#opening.has(name)) return;
     if (this.#isFull && this.#emptyRoom() === undefined) {
@@ -80,7 +80,7 @@ export class Directory {
     return await opening;
   }
 
-  /** Closes a room: nothing more is heard of it. */
+  /** Closes a room and ends its subscription. */
   close(room: Room): void {
     room.close();
     // Another room may have been opened under its name since.
@@ -91,7 +91,7 @@ export class Directory {
     return this.#rooms.size + this.#opening.size >= this.#options.limits.maxRooms;
   }
 
-  /** A room without members: kept for a member on its way in, but not at the cost of another room. */
+  /** A room without members: it waits for a member on its way in, but gives way to another room. */
   #emptyRoom(): Room | undefined {
     return this.#rooms.values().find((room) => room.members.size === 0);
   }

@@ -1,9 +1,9 @@
 /**
  * Announcements of joins and leaves: at once in a small room, gathered in a crowd.
  *
- * Every member receives a notice of every other, so their cost grows with the square of the room.
- * Above {@linkcode CROWD} users they are gathered for a while, longer in a larger room, and announced
- * in one event.
+ * Every member receives a notice of every other member, so their cost grows with the square of the
+ * number of users. Above {@linkcode CROWD} users a room gathers them for a while, the longer the
+ * larger it is, and announces them in one event.
  *
  * @module
  */
@@ -20,7 +20,7 @@ import { Alarm, type AlarmOptions } from "../time.ts";
 import type { Room } from "./room.ts";
 import { CROWD } from "./roster.ts";
 
-/** How long a crowd's notices are gathered: this long for each user, and at least the minimum. */
+/** How long a crowd's notices are gathered: milliseconds per user, and the minimum. */
 const GATHER_MS_PER_USER = 1 / 10;
 const MIN_GATHER_MS = 50;
 
@@ -72,12 +72,12 @@ export class JoinNotices {
     this.#alarm = new Alarm(options, () => this.#announceDue());
   }
 
-  /** Announces a user who is on the room's roster now. */
+  /** Announces that a user has joined. The roster must include the user already. */
   joined(room: Room, username: string): void {
     this.#announce(room, username, "joined");
   }
 
-  /** Announces that a user is no longer on the room's roster. */
+  /** Announces that a user has left. The roster must not include the user any more. */
   left(room: Room, username: string): void {
     this.#announce(room, username, "left");
   }
@@ -90,7 +90,7 @@ export class JoinNotices {
       return this.#alarm.set(gathered.due);
     }
     this.#gathered.delete(room);
-    // A user who joined and left a crowd before it was announced was never here.
+    // A join and a leave that cancel out are not announced.
     if (gathered.isEmpty) return;
     const notices = change === "joined"
       ? joinNotices(room, username)
@@ -118,14 +118,20 @@ export class JoinNotices {
   }
 }
 
-/** Lists who is in a room: at most {@linkcode CROWD} names, and the number of users. */
+/**
+ * Makes the event that lists the users of a room: at most {@linkcode CROWD} names, and the number
+ * of users.
+ */
 export function onlineUsers({ name, roster }: Room): OnlineUsersEvent {
   const users = roster.entries();
   const content = users.map(({ username }) => username).join(",");
   return { type: "online_users", ...envelope(name, content), users, online: roster.size };
 }
 
-/** Says which users joined and left; of each at most {@linkcode MAX_PRESENCE_NAMES} by name. */
+/**
+ * Makes the event that counts joins and leaves, with at most {@linkcode MAX_PRESENCE_NAMES} names
+ * each.
+ */
 export function presence(
   { name, roster }: Room,
   joined: readonly string[],

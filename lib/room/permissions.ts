@@ -1,5 +1,5 @@
 /**
- * Who may be in a room, who moderates it, and how its settings change.
+ * Permissions: roles in a room, bans and private rooms, and changes of a room's settings.
  *
  * @module
  */
@@ -27,13 +27,15 @@ export function roleIn({ owner }: RoomSettings, { account }: Identity): Role {
   return account.key === owner ? "owner" : "member";
 }
 
-/** The refusal of a person whom these settings ban or do not admit, if they do. */
+/**
+ * The refusal of a person whom these settings ban or do not admit; `undefined` for everyone else.
+ */
 export function whyForbidden(
   settings: RoomSettings,
   identity: Identity,
   username: string | undefined,
 ): ChatError | undefined {
-  // Most rooms forbid nothing, and every command asks.
+  // Every command asks this, and most rooms forbid nothing.
   if (!settings.isPrivate && settings.bans.length === 0) return undefined;
   if (roleIn(settings, identity) !== "member") return undefined;
   if (isBanned(settings, identity, username)) {
@@ -54,7 +56,7 @@ function isListed({ members }: RoomSettings, { account }: Identity): boolean {
   return account !== undefined && members.includes(account.key);
 }
 
-/** What {@linkcode Permissions} needs of the engine, which tells the rooms of every change. */
+/** What {@linkcode Permissions} needs of the engine, which publishes every change to the room. */
 export type PermissionsStore = Pick<Engine, "roomSettings" | "accounts">;
 
 /** Changes the settings of rooms, by compare-and-set: two changes at once both take effect. */
@@ -66,8 +68,8 @@ export class Permissions {
   }
 
   /**
-   * Changes a room's settings, on behalf of its owner or an admin. Whoever changes the settings of a
-   * room without an owner becomes its owner.
+   * Changes a room's settings, on behalf of its owner or an admin. In a room without an owner, the
+   * account that makes the change becomes the owner.
    *
    * @throws {ChatError} `forbidden`, `not_found` if a member has no account, `bad_request` if a
    *   member's name breaks a rule, or `unavailable`
@@ -84,7 +86,7 @@ export class Permissions {
   }
 
   /**
-   * Bans somebody from a room.
+   * Adds a ban to a room's settings.
    *
    * @throws {ChatError} `unavailable`
    */
@@ -109,7 +111,9 @@ export class Permissions {
     throw storeUnavailable();
   }
 
-  /** Checks that somebody may change a room's settings. Returns the room's owner after the change. */
+  /**
+   * Checks that a person may change a room's settings. Returns the room's owner after the change.
+   */
   async #checkChange(room: string, settings: RoomSettings, identity: Identity): Promise<string> {
     const { account } = identity;
     const { owner } = settings;

@@ -1,8 +1,8 @@
 /**
- * The newest events of a room's log, at hand for new members and for those that resume.
+ * The newest events of a room's log, in memory for new members and for members that resume.
  *
- * They are kept as JSON, and only a bounded amount of it: a room is one of thousands, and as objects
- * its events would take several times the memory.
+ * They are kept as JSON, up to a maximum: there may be thousands of rooms, and events as objects
+ * take several times the memory.
  *
  * @module
  */
@@ -17,7 +17,10 @@ export const MAX_RECENT_EVENTS = 128;
 /** Maximum UTF-16 units that are kept. */
 const MAX_RECENT_SIZE = 64 * 1024;
 
-/** The lists may exceed their maximum by this fraction. Then they drop the oldest. */
+/**
+ * Maximum excess of a list, as a fraction of its maximum. Beyond it, the oldest entries are
+ * dropped.
+ */
 const SLACK = 1 / 4;
 
 interface Message {
@@ -34,7 +37,7 @@ export class RecentEvents {
   /** UTF-16 units of `#events`. */
   #size: number;
   #lastSeq: number;
-  /** Those that are not deleted. */
+  /** The newest messages that are not deleted. */
   #messages: Message[];
 
   /**
@@ -80,7 +83,9 @@ export class RecentEvents {
     );
   }
 
-  /** Every event after a `seq`, oldest first, or `undefined` if one of them is not at hand. */
+  /**
+   * Every event after a `seq`, oldest first, or `undefined` if one of them is no longer in memory.
+   */
   after(seq: number): EncodedEvent[] | undefined {
     const count = this.#lastSeq - seq;
     if (count > this.#events.length) return undefined;

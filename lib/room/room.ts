@@ -28,9 +28,11 @@ const MAX_REFUSALS = 100;
 
 /** A member's life. */
 type Life =
-  /** It is sent what it missed; private messages to it wait, each with its `inbox_seq`. */
+  /**
+   * It receives missed events first; new private messages are queued, each with its `inbox_seq`.
+   */
   | { readonly state: "catching up"; readonly queued: QueuedMessage[] }
-  /** It receives everything as it happens. */
+  /** It receives every event of the room. */
   | { readonly state: "live" }
   /** It receives nothing more. */
   | { readonly state: "gone" };
@@ -45,7 +47,7 @@ interface QueuedMessage {
 
 /** Limits of one member. */
 export interface MemberLimits extends OutboxLimits {
-  /** Frames that it may send. */
+  /** How often it may send a frame. */
   readonly messageRate: Rate;
 }
 
@@ -63,7 +65,7 @@ export interface MemberOptions {
 
 /** One connection in one room. */
 export class Member implements JoinedMember {
-  /** Names this connection, here and in the engine. */
+  /** Identifies this connection, here and in the engine. */
   readonly id: string;
   readonly room: Room;
   readonly request: JoinRequest;
@@ -112,7 +114,7 @@ export class Member implements JoinedMember {
     return this.format === "v1" && (identity.isProven || resume !== undefined);
   }
 
-  /** Whether everything it was sent has left for the network. */
+  /** Whether every frame sent to it has left for the network. */
   get hasDrained(): boolean {
     return this.subscriber.hasDrained;
   }
@@ -124,29 +126,29 @@ export class Member implements JoinedMember {
    * @returns 0 if the frame is allowed, else the seconds until one is
    */
   takeToken(now: number): number {
-    // Only a pause ends a run of refusals: one token among many refusals does not.
+    // Only a full bucket ends a run of refusals: a single allowed frame does not.
     if (this.#allowance.isFull(now)) this.#refusals = 0;
     const seconds = this.#allowance.take(now);
     if (seconds > 0) this.#refusals++;
     return seconds;
   }
 
-  /** Whether it keeps sending though its frames are refused. */
+  /** Whether it keeps sending despite many refusals. */
   get isFlooding(): boolean {
     return this.#refusals > MAX_REFUSALS;
   }
 
-  /** Tells it something, after everything so far. */
+  /** Adds an event for it, after all pending ones. */
   tell(event: Event | EncodedEvent): void {
     if (!this.isGone) this.room.fanout.tellOne(this.subscriber, event);
   }
 
-  /** Sends it everything so far, then a last event. */
+  /** Sends it everything pending, then a last event. */
   tellLast(event: Event): void {
     this.room.fanout.tellLast(this.subscriber, event);
   }
 
-  /** Tells it of a private message: at once, or when it has caught up. */
+  /** Adds a private message for it. While it is catching up, the message is queued. */
   tellPrivate(event: EncodedEvent, inboxSeq: number): void {
     if (this.#life.state === "catching up") this.#life.queued.push({ event, inboxSeq });
     else this.tell(event);
@@ -159,20 +161,20 @@ export class Member implements JoinedMember {
       .map(({ event }) => event);
   }
 
-  /** Sends it `first`, and from then on everything as it happens. Call it once. */
+  /** Sends it `first`, and from then on every event of the room. Call it once. */
   goLive(first: readonly EncodedEvent[]): void {
     this.#life = LIVE;
     this.room.fanout.add(this.subscriber, first);
   }
 
-  /** Ends it. True the first time. */
+  /** Ends the membership. True the first time. */
   end(): boolean {
     if (this.isGone) return false;
     this.#life = GONE;
     return true;
   }
 
-  /** Asks the peer to close. Nothing waits until it has. */
+  /** Asks the peer to close, without waiting for the close. */
   close({ code, reason }: CloseReason): void {
     this.#peer.close(code, reason);
   }
@@ -180,7 +182,7 @@ export class Member implements JoinedMember {
 
 /** What a {@linkcode Room} needs. */
 export interface RoomOptions {
-  /** How many messages a new member receives. */
+  /** Maximum messages that a new member receives. */
   readonly historySize: number;
   readonly schedule: Schedule;
   /** The time in milliseconds. */
@@ -192,19 +194,19 @@ export interface RoomOptions {
 /** A room that this instance has open. */
 export class Room {
   readonly name: string;
-  /** Names the life of the room's numbers. */
+  /** Identifies the room's numbering, see `LogState`. */
   readonly epoch: string;
   readonly fanout: Fanout;
   readonly roster = new Roster();
   readonly typists = new Typists();
   readonly recent: RecentEvents;
   readonly #opened: OpenRoom;
-  /** The connections of this instance, by id. */
+  /** The members on this instance, by id. */
   readonly #members = new Map<string, Member>();
   #settings: RoomSettings;
   /** The newest change of presence that the roster includes. */
   #position: number;
-  /** What to do when the roster has reached a position. */
+  /** Callbacks, each for when the roster has reached a position. */
   #waiting: { readonly position: number; readonly callback: () => void }[] = [];
   /** When it last became empty or expected a member, in milliseconds. */
   #emptySince: number;
@@ -260,12 +262,12 @@ export class Room {
     this.#emptySince = now;
   }
 
-  /** How long no member has been here or expected, in milliseconds; 0 while there is one. */
+  /** How long the room has had and expected no member, in milliseconds; 0 while it has one. */
   emptyMs(now: number): number {
     return this.#members.size === 0 ? now - this.#emptySince : 0;
   }
 
-  /** @throws {ChatError} `name_in_use` or `forbidden` if this may not join now */
+  /** @throws {ChatError} `name_in_use` or `forbidden` if the room would refuse the join now */
   check({ username, identity }: JoinRequest): void {
     if (username !== undefined) this.roster.checkName(username, identity.person);
     const refusal = this.refusalOf(identity, username);
@@ -314,7 +316,7 @@ export class Room {
     for (const { callback } of reached) callback();
   }
 
-  /** Hears nothing more of the room. */
+  /** Ends the subscription to the room. */
   close(): void {
     this.#opened.close();
   }

@@ -1,5 +1,5 @@
 /**
- * Who is present in a room, and who of this instance is typing.
+ * The users present in a room, and the users of this instance that are typing.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { nameInUse } from "../errors.ts";
 import { nameKey } from "../names.ts";
 import type { UserEntry } from "../protocol/events.ts";
 
-/** Rooms of up to this many users announce each join and leave at once, and list everyone. */
+/** Maximum users of a room that announces each join and leave at once, and lists all its users. */
 export const CROWD = 100;
 
 /** A person in a room, through one connection or several. */
@@ -66,7 +66,7 @@ export class Roster {
     return user.connections.size === 0 && this.#users.delete(key);
   }
 
-  /** The users as members see them, at most {@linkcode CROWD}. */
+  /** The first {@linkcode CROWD} users, as clients receive them. */
   entries(): UserEntry[] {
     const entries: UserEntry[] = [];
     for (const { username, connections } of this.#users.values()) {
@@ -85,7 +85,7 @@ export class Typists {
   /** By `nameKey`; `until` is a time in milliseconds. */
   readonly #typing = new Map<string, { readonly username: string; readonly until: number }>();
 
-  /** Records that a user types. True if it is news. @param now the time in milliseconds */
+  /** Starts the user's typing. True if it did not type before. @param now the time in milliseconds */
   start(username: string, now: number): boolean {
     const key = nameKey(username);
     const isNew = !this.#typing.has(key);
@@ -93,12 +93,12 @@ export class Typists {
     return isNew;
   }
 
-  /** Records that a user does not type. True if it is news. */
+  /** Stops the user's typing. True if it typed before. */
   stop(username: string): boolean {
     return this.#typing.delete(nameKey(username));
   }
 
-  /** Stops every user that did not renew its typing in time, and returns their names. */
+  /** Stops all expired typing, and returns the names of its users. */
   expire(now: number): string[] {
     const expired = [...this.#typing.values()].filter(({ until }) => until <= now);
     for (const { username } of expired) this.stop(username);

@@ -2,7 +2,7 @@
  * The start of a membership: the welcome, then the events that the member missed, or the room's
  * newest messages.
  *
- * A new member goes live at once. A `chat.v1` member that comes back first receives every event it
+ * A new member goes live at once. A returning `chat.v1` member first receives every event it
  * missed, once and in order, in pages as large as a slow reader can take; or it learns from
  * `recovered: false` that this is not possible.
  *
@@ -19,13 +19,13 @@ import { roleIn } from "./permissions.ts";
 import type { Member } from "./room.ts";
 import { CROWD } from "./roster.ts";
 
-/** How many missed events are read and sent at a time. */
+/** Maximum missed events that are read and sent at a time. */
 const PAGE_EVENTS = 64;
 
-/** How long until the next look whether a reader has taken its page, in milliseconds. */
+/** How long between two checks whether a page has left, in milliseconds. */
 const PAGE_POLL_MS = 20;
 
-/** Maximum private messages that a member which comes back receives. */
+/** Maximum missed private messages that a returning member receives. */
 const MAX_MISSED_PRIVATE = 1000;
 
 /** What a welcome needs. */
@@ -65,9 +65,9 @@ async function welcomeBack(member: Member, options: WelcomeOptions): Promise<voi
   while (events === undefined) {
     seq = await sendPage(member, unsent, seq, options);
     if (member.isGone) return;
-    // Users joined and left while the page was sent.
+    // Users may have joined and left while the page was sent.
     unsent = [new EncodedEvent(onlineUsers(room))];
-    // Nothing is awaited from this look at the room until the member is live.
+    // From here on nothing is awaited until the member is live, so no event falls between.
     events = room.recent.after(seq);
   }
   const messages = missed.entries.map(({ message, inboxSeq }) => {
@@ -84,7 +84,7 @@ function isWithin({ epoch, oldestSeq, lastSeq }: LogState, resume: Member["reque
 }
 
 /**
- * Sends a member the next page of what it missed, and waits until it has taken it.
+ * Sends a member the next page of missed events, and waits until the page has left.
  *
  * @param first the events that precede the page
  * @param after the `seq` up to which it has received the log
@@ -104,7 +104,9 @@ async function sendPage(
   return page.at(-1)!.seq;
 }
 
-/** Waits until everything a member was sent has left. The sweep evicts one that reads nothing. */
+/**
+ * Waits until every frame sent to a member has left. The sweep evicts a member that does not read.
+ */
 async function hasTakenPage(member: Member, { after }: WelcomeOptions): Promise<void> {
   while (!member.isGone && !member.hasDrained) {
     await new Promise<void>((resolve) => after(PAGE_POLL_MS, resolve));
@@ -124,7 +126,7 @@ async function readMissedPrivate(
   };
   if (resume === undefined) return await read(newest, false);
   const { inbox } = resume;
-  // A number of another epoch, or one that was never given, means nothing.
+  // A number of another epoch, or one that was never assigned, means nothing.
   const isKnown = resume.epoch === epoch && (inbox ?? last) <= last;
   if (inbox === undefined) return await read(last, isKnown);
   if (!isKnown) return await read(newest, false);
