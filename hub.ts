@@ -50,7 +50,13 @@ import {
   type SizeLimits,
 } from "./lib/protocol/commands.ts";
 import { envelope, errorEvent, type Event, type LogEvent } from "./lib/protocol/events.ts";
-import { type ActionContext, expireTyping, perform, stopTyping } from "./lib/room/actions.ts";
+import {
+  type ActionContext,
+  expireTyping,
+  PendingAnswer,
+  perform,
+  stopTyping,
+} from "./lib/room/actions.ts";
 import { Directory, type DirectoryLimits } from "./lib/room/directory.ts";
 import { JoinNotices } from "./lib/room/notices.ts";
 import { Permissions } from "./lib/room/permissions.ts";
@@ -215,9 +221,9 @@ export class Hub implements Rooms {
   #perform(member: Member, command: Command): void {
     const { ref } = command;
     const answer = perform(this.#actions, member, command);
-    if (!(answer instanceof Promise)) return this.#answer(member, answer);
+    if (!(answer instanceof PendingAnswer)) return this.#answer(member, answer);
     this.#unanswered++;
-    answer.then((event) => {
+    answer.settle((event) => {
       this.#answer(member, event);
       this.#settle();
     }, (error) => {

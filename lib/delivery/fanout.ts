@@ -102,18 +102,23 @@ export class Fanout {
       if (!audience.isPending || !(isForced || this.#isReady(audience, now))) continue;
       delivered.push(audience.deliver(now));
     }
-    const large = delivered.filter((one) => this.#isLarge(one));
-    for (const one of delivered) {
-      one.audience.pace.wait(large.includes(one));
-      if (one.audience.size > MAX_AUDIENCE) this.#audiences.unshift(one.audience.split());
-    }
+    this.#pace(delivered, now);
     for (const { tooSlow } of delivered) for (const { id } of tooSlow) this.#onTooSlow(id);
-    if (large.length > 0) this.#restAfter(large, now);
     this.#arm();
   }
 
-  #isLarge({ batch, count }: Delivered): boolean {
-    return batch.events.length > 1 && count * this.#audiences.length >= MIN_RESTING_SUBSCRIBERS;
+  /** Lets the audiences of a large delivery rest, and splits those that have grown too large. */
+  #pace(delivered: readonly Delivered[], now: number): void {
+    const { length } = this.#audiences;
+    const large: Delivered[] = [];
+    for (const one of delivered) {
+      const { audience, batch, count } = one;
+      const isLarge = batch.events.length > 1 && count * length >= MIN_RESTING_SUBSCRIBERS;
+      audience.pace.wait(isLarge);
+      if (isLarge) large.push(one);
+      if (audience.size > MAX_AUDIENCE) this.#audiences.unshift(audience.split());
+    }
+    if (large.length > 0) this.#restAfter(large, now);
   }
 
   #isReady({ pace: { restsUntil } }: Audience, now: number): boolean {

@@ -54,10 +54,37 @@ type ChangeRequest = Change extends infer C
   ? C extends Change ? Omit<C, "username" | "person" | "origin"> : never
   : never;
 
-/** The answer to a command: at once, later, or none. */
-type Answer = Event | undefined | Promise<Event | undefined>;
+/** An answer made from a result of the engine, without a promise of its own for each message. */
+export class PendingAnswer {
+  readonly #result: Promise<unknown>;
+  readonly #toEvent: (result: unknown) => Event | undefined;
 
-type Action<C extends Command> = (context: ActionContext, member: Member, command: C) => Answer;
+  private constructor(
+    result: Promise<unknown>,
+    toEvent: (result: unknown) => Event | undefined,
+  ) {
+    this.#result = result;
+    this.#toEvent = toEvent;
+  }
+
+  static of<T>(result: Promise<T>, toEvent: (result: T) => Event | undefined): PendingAnswer {
+    return new PendingAnswer(result, toEvent as (result: unknown) => Event | undefined);
+  }
+
+  /** Calls back with the answer, if there is one, or with the reason for a refusal. */
+  settle(onAnswer: (event: Event | undefined) => void, onRefusal: (error: unknown) => void): void {
+    this.#result.then((result) => onAnswer(this.#toEvent(result)), onRefusal);
+  }
+}
+
+/** The answer to a command: at once, later, or none. */
+type Answer = Event | undefined | PendingAnswer;
+
+type Action<C extends Command> = (
+  context: ActionContext,
+  member: Member,
+  command: C,
+) => Answer | Promise<Event | undefined>;
 
 /** The action of each command. */
 const ACTIONS: { readonly [T in Command["type"]]: Action<Extract<Command, { type: T }>> } = {
@@ -75,23 +102,23 @@ const ACTIONS: { readonly [T in Command["type"]]: Action<Extract<Command, { type
 /**
  * Performs a command.
  *
- * @returns the answer for its sender; a rejection if the command is refused
+ * @returns the answer for its sender; a refusal is always a {@linkcode PendingAnswer}
  */
 export function perform(context: ActionContext, member: Member, command: Command): Answer {
   const action = ACTIONS[command.type] as Action<Command>;
   try {
-    return action(context, member, command);
+    const answer = action(context, member, command);
+    return answer instanceof Promise ? PendingAnswer.of(answer, (event) => event) : answer;
   } catch (error) {
-    return Promise.reject(error);
+    return PendingAnswer.of(Promise.reject(error), () => undefined);
   }
 }
 
 function chat(context: ActionContext, member: Member, { content, ref }: ChatCommand): Answer {
   stopTyping(context, member);
-  const { room, id: origin } = member;
-  const draft = { ...authorOf(member), origin, content, ref };
-  return context.engine.log.append(room.name, draft)
-    .then((receipt) => toMessageAck(room, ref, receipt));
+  const { room, username = ANONYMOUS, person, id: origin } = member;
+  const stored = context.engine.log.append(room.name, { username, person, origin, content, ref });
+  return PendingAnswer.of(stored, (receipt) => toMessageAck(room, ref, receipt));
 }
 
 function edit(context: ActionContext, member: Member, { id, content, ref }: EditCommand): Answer {
@@ -111,8 +138,8 @@ function changeMessage(
   ref: string | undefined,
 ): Answer {
   const { room, id: origin } = member;
-  return engine.log.change(room.name, { ...authorOf(member), origin, ...change })
-    .then((receipt) => toMessageAck(room, ref, receipt));
+  const stored = engine.log.change(room.name, { ...authorOf(member), origin, ...change });
+  return PendingAnswer.of(stored, (receipt) => toMessageAck(room, ref, receipt));
 }
 
 async function dm(
