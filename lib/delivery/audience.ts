@@ -143,7 +143,8 @@ export interface Delivered {
   readonly count: number;
   /** The last of these that is not behind. When its frames have left, all frames have. */
   readonly last: Subscriber | undefined;
-  readonly tooSlow: readonly Subscriber[];
+  /** Those that could not keep up, if there are any. */
+  readonly tooSlow: readonly Subscriber[] | undefined;
 }
 
 /** Subscribers that are delivered to together: all of a small room, a part of a large one. */
@@ -202,12 +203,12 @@ export class Audience {
     const receivers = isForAll ? this.#subscribers : this.#withDirect;
     this.#pending = [];
     this.#withDirect = [];
-    const tooSlow: Subscriber[] = [];
+    let tooSlow: Subscriber[] | undefined;
     let count = 0;
     let last: Subscriber | undefined;
     for (const subscriber of receivers) {
       if (subscriber.audience !== this) continue;
-      if (!subscriber.deliver(batch, now)) tooSlow.push(subscriber);
+      if (!subscriber.deliver(batch, now)) (tooSlow ??= []).push(subscriber);
       if (subscriber.format !== "v1") continue;
       count++;
       if (!subscriber.wasBehind) last = subscriber;

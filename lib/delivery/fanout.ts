@@ -103,22 +103,22 @@ export class Fanout {
       delivered.push(audience.deliver(now));
     }
     this.#pace(delivered, now);
-    for (const { tooSlow } of delivered) for (const { id } of tooSlow) this.#onTooSlow(id);
+    for (const { tooSlow } of delivered) tooSlow?.forEach(({ id }) => this.#onTooSlow(id));
     this.#arm();
   }
 
   /** Lets the audiences of a large delivery rest, and splits those that have grown too large. */
   #pace(delivered: readonly Delivered[], now: number): void {
     const { length } = this.#audiences;
-    const large: Delivered[] = [];
+    let large: Delivered[] | undefined;
     for (const one of delivered) {
       const { audience, batch, count } = one;
       const isLarge = batch.events.length > 1 && count * length >= MIN_RESTING_SUBSCRIBERS;
       audience.pace.wait(isLarge);
-      if (isLarge) large.push(one);
+      if (isLarge) (large ??= []).push(one);
       if (audience.size > MAX_AUDIENCE) this.#audiences.unshift(audience.split());
     }
-    if (large.length > 0) this.#restAfter(large, now);
+    if (large !== undefined) this.#restAfter(large, now);
   }
 
   #isReady({ pace: { restsUntil } }: Audience, now: number): boolean {
