@@ -102,7 +102,7 @@ describe("A server that cannot start", () => {
     const output = await new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "main.ts"],
       cwd: new URL("..", import.meta.url),
-      env: { HOST: "127.0.0.1", PORT: "0", ...env },
+      env: { HOST: "127.0.0.1", PORT: "0", DATABASE_URL: "memory:", ...env },
     }).output();
     return { code: output.code, stderr: new TextDecoder().decode(output.stderr) };
   };
