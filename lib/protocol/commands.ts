@@ -106,10 +106,10 @@ export interface SizeLimits {
 }
 
 /** Maximum length of a `ref` or an `id`, in UTF-16 units. */
-export const MAX_REF_LENGTH = 64;
+const MAX_REF_LENGTH = 64;
 
 /** Maximum messages in the answer to one `history` command. */
-export const MAX_PAGE = 100;
+const MAX_PAGE = 100;
 
 /** Maximum messages in the answer to a `history` command without a limit. */
 const DEFAULT_PAGE = 50;
@@ -195,7 +195,7 @@ function readFields(object: Record<string, unknown>, limits: SizeLimits): Comman
 const MAX_REASON_LENGTH = 200;
 
 /** Maximum names in a list of a room's settings. */
-export const MAX_LISTED_NAMES = 200;
+const MAX_LISTED_NAMES = 200;
 
 function readKick({ username, reason, ban }: Record<string, unknown>) {
   if (typeof username !== "string") throw badRequest("username must be a name.");
