@@ -72,6 +72,8 @@ export interface HubOptions {
   readonly engine: Engine;
   readonly limits: HubLimits;
   readonly logger: Logger;
+  /** Writes failures of the engine: a throttled logger. */
+  readonly failures: Logger;
   /** The time in milliseconds. It never goes backwards. */
   readonly clock: () => number;
   /** The time in milliseconds since 1970. */
@@ -115,17 +117,18 @@ export class Hub implements Rooms {
   #receivedAt = -Infinity;
 
   constructor(options: HubOptions) {
-    const { engine, limits, after } = options;
+    const { engine, limits, after, failures } = options;
     this.#options = options;
     this.#rooms = new Directory({
       ...options,
+      logger: failures,
       schedule: new Schedule(options),
       onEvent: (room, event) => this.#onRoomEvent(room, event),
       onTooSlow: (member) => this.#evict(member),
     });
     this.#notices = new JoinNotices(options);
     this.#permissions = new Permissions(engine);
-    this.#actions = { ...options, permissions: this.#permissions };
+    this.#actions = { ...options, logger: failures, permissions: this.#permissions };
     this.#welcome = {
       log: engine.log,
       limits,
@@ -188,7 +191,7 @@ export class Hub implements Rooms {
   #onEntered(member: Member): void {
     if (member.isGone) return;
     welcome(member, this.#welcome).catch((error) => {
-      this.#options.logger.error("member cannot be welcomed", errorFields(error));
+      this.#options.failures.error("member cannot be welcomed", errorFields(error));
       this.#expel(member, new ChatError("unavailable", "The room cannot be read. Try again."));
     });
   }
@@ -285,7 +288,10 @@ export class Hub implements Rooms {
   #refuse(member: Member, error: ChatError): void {
     if (member.isGone) return;
     const { name } = member.room;
-    this.#options.logger.info("frame refused", { room: name, code: error.code });
+    // What the engine cannot do is logged as its failure.
+    if (error.code !== "unavailable") {
+      this.#options.logger.info("frame refused", { room: name, code: error.code });
+    }
     if (error.code === "too_big") this.#expel(member, error);
     else member.tell(errorEvent(name, error));
   }
@@ -296,7 +302,7 @@ export class Hub implements Rooms {
    */
   #toRefusal(error: unknown): ChatError {
     if (error instanceof ChatError) return error;
-    this.#options.logger.error("command failed", errorFields(error));
+    this.#options.failures.error("command failed", errorFields(error));
     return storeUnavailable();
   }
 
@@ -314,7 +320,7 @@ export class Hub implements Rooms {
   #onRoomEvent(room: Room, event: EngineEvent): void {
     switch (event.type) {
       case "logged":
-        return this.#onLogged(room, event.event, event.json, event.origin);
+        return this.#onLogged(room, event.event, event.origin);
       case "private":
         return this.#onPrivate(room, event.message, event.origin);
       case "typing": {
@@ -342,10 +348,10 @@ export class Hub implements Rooms {
     }
   }
 
-  #onLogged(room: Room, event: LogEvent, json: string | undefined, origin: string): void {
+  #onLogged(room: Room, event: LogEvent, origin: string): void {
     if (event.seq <= room.lastSeq) return;
     if (event.seq !== room.lastSeq + 1) return this.#onHole(room, event.seq);
-    const encoded = new EncodedEvent(event, { json, origin });
+    const encoded = new EncodedEvent(event, { origin });
     room.record(event, encoded.text("v1")!);
     room.fanout.tell(encoded);
   }
@@ -400,9 +406,9 @@ export class Hub implements Rooms {
    * typing, closes empty rooms, and renews the engine's lease. Call it about once a second.
    */
   sweep(): void {
-    const { clock, engine, logger } = this.#options;
+    const { clock, engine, failures } = this.#options;
     const now = clock();
-    engine.bus.renew().catch((error) => logger.error("no renewal", errorFields(error)));
+    engine.bus.renew().catch((error) => failures.error("no renewal", errorFields(error)));
     for (const room of this.#rooms) {
       for (const member of room.members.values()) {
         if (member.subscriber.isOverdue(now)) this.#evict(member);

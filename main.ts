@@ -13,8 +13,9 @@ import type { Engine } from "./lib/engine/engine.ts";
 import { MemoryEngine } from "./lib/engine/memory.ts";
 import { createApp } from "./lib/http/app.ts";
 import { Connections } from "./lib/http/connections.ts";
+import { Health } from "./lib/http/health.ts";
 import { Listener } from "./lib/http/listener.ts";
-import { createLogger, type Logger } from "./lib/logger.ts";
+import { createLogger, createThrottledLogger, type Logger } from "./lib/logger.ts";
 import { Accounts } from "./lib/people/accounts.ts";
 import { Passwords } from "./lib/people/passwords.ts";
 import { endOnSignal, fail, keepBuffersSmall, surviveErrors } from "./lib/process.ts";
@@ -62,12 +63,14 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const timers = new Timers();
   const { after } = timers;
   const turn = new Turn(setImmediate);
-
-  const engine = await openEngine(config, newId, turn);
+  const engine = await openEngine(config, { newId, turn, logger });
+  const health = new Health({ store: engine, logger, clock });
+  const failures = createThrottledLogger(checkAfterErrors(logger, health), clock);
   const hub = new Hub({
     engine,
     limits: config.limits,
     logger,
+    failures,
     clock,
     date: Date.now,
     newId,
@@ -93,7 +96,9 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     settings: config.http,
     joinLimiter,
     authLimiter,
+    health,
     logger,
+    failures,
     clock,
     publicDir: `${import.meta.dirname}/public`,
   });
@@ -109,6 +114,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   logger.info(`Server starting on :${listener.port}`);
   const sweep = setInterval(() => {
     hub.sweep();
+    health.sweep();
     joinLimiter.sweep();
     authLimiter.sweep();
   }, SWEEP_MS);
@@ -125,11 +131,19 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   return { port: listener.port, stop };
 }
 
+/** A logger that has the store checked after each error, ahead of the next sweep. */
+function checkAfterErrors(logger: Logger, health: Health): Logger {
+  const error: Logger["error"] = (message, fields) => {
+    logger.error(message, fields);
+    health.sweep();
+  };
+  return { ...logger, error };
+}
+
 /** Opens the engine that the configuration names. SQLite is loaded only when it is used. */
 async function openEngine(
-  { database, historyKeep: keep }: Config,
-  newId: () => string,
-  turn: Turn,
+  { database, engine: { historyKeep: keep, maxStoredBytes } }: Config,
+  { newId, turn, logger }: { newId: () => string; turn: Turn; logger: Logger },
 ): Promise<Engine> {
   const options = { clock: Date.now, newId, keep, leaseMs: LEASE_MS };
   switch (database.kind) {
@@ -139,7 +153,8 @@ async function openEngine(
       const { SqliteEngine } = await import("./lib/engine/sqlite.ts");
       const atCommit = (callback: () => void) => turn.commit(callback);
       try {
-        return new SqliteEngine({ ...options, path: database.path, atCommit });
+        const { path } = database;
+        return new SqliteEngine({ ...options, path, maxStoredBytes, atCommit, logger });
       } catch (error) {
         throw new StartError(`open the database ${database.path}`, error);
       }

@@ -94,6 +94,12 @@ export const SCENARIOS = {
     behaviour: { mode: "pair", clients: 2000, rooms: 1000 },
     turns: EVERYONE,
   },
+  rooms: {
+    title: "50 rooms of 40; 2,000 messages a second in all",
+    behaviour: { mode: "rate", clients: 2000, rooms: 50, rate: 2000 },
+    turns: WITH_MEMORY,
+    minSeconds: 10,
+  },
   flood: {
     title: "one room of 200; 8 flood it, with 16 messages each under way",
     behaviour: { mode: "own", clients: 200, rooms: 1, senders: 8, outstanding: 16 },

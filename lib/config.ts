@@ -43,8 +43,7 @@ export function readConfig(env: Environment) {
     rates: readRates(env),
     people: readPeople(env),
     http: readHttp(env),
-    /** Minimum events kept per room, and private messages per person and room. */
-    historyKeep: limit(env, "HISTORY_KEEP", 10000),
+    engine: readEngine(env),
     database: readDatabase(env),
     logLevel: oneOf<LogLevel>(env, "LOG_LEVEL", "info", LOG_LEVELS),
   });
@@ -65,7 +64,7 @@ function readLimits(env: Environment) {
     /** Maximum UTF-8 bytes of one message's content. */
     maxMessageBytes: limit(env, "MAX_MESSAGE_BYTES", 4096),
     /** Maximum UTF-8 bytes of one frame. */
-    maxFrameBytes: limit(env, "MAX_FRAME_BYTES", 16384),
+    maxFrameBytes: limit(env, "MAX_FRAME_BYTES", 32768),
     /** Maximum frames that wait for one peer. */
     sendQueueFrames: limit(env, "SEND_QUEUE_FRAMES", 256),
     /** Maximum bytes that wait for one peer. */
@@ -124,14 +123,56 @@ function readHttp(env: Environment) {
   });
 }
 
-function readDatabase(env: Environment): Database {
+/** How much the engine keeps. */
+function readEngine(env: Environment) {
+  return Object.freeze({
+    /** Minimum events kept per room, and private messages per person and room. */
+    historyKeep: limit(env, "HISTORY_KEEP", 10000),
+    /** Maximum bytes of the database in use. */
+    maxStoredBytes: limit(env, "MAX_STORED_BYTES", 2 * 1024 ** 3),
+  });
+}
+
+/**
+ * Reads `DATABASE_URL`.
+ *
+ * @throws {ConfigError} if the server cannot use it
+ */
+export function readDatabase(env: Environment): Database {
   // Deno Deploy has no persistent disk.
   const url = env.DATABASE_URL || (env.DENO_DEPLOY ? "memory:" : "sqlite:chat.db");
   if (url === "memory:") return Object.freeze({ kind: "memory" });
-  if (/^sqlite:./.test(url)) return Object.freeze({ kind: "sqlite", path: url.slice(7) });
+  if (url.startsWith("sqlite:")) {
+    return Object.freeze({ kind: "sqlite", path: readPath(url.slice("sqlite:".length)) });
+  }
   // The value may contain a password, so the sentence quotes only its scheme.
   const scheme = url.split(":")[0];
   throw new ConfigError(`DATABASE_URL must be memory: or sqlite:PATH, not "${scheme}:…".`);
+}
+
+/** Paths after `sqlite:` that other programs read in another way, and what to write instead. */
+const BAD_PATHS: readonly (readonly [pattern: RegExp, sentence: string])[] = [
+  [/^\/?:memory:/, "must be memory:, not sqlite::memory:."],
+  [/^\/?$/, "must name a file, such as sqlite:chat.db."],
+  [
+    /^\/\//,
+    "must be sqlite:chat.db for a file beside where the server starts, or sqlite:///data/chat.db " +
+    "for a path from the root.",
+  ],
+  [/^file:/, "must be sqlite:chat.db, without file: before the path."],
+  [/\?/, "must end with the path: leave out the question mark and what follows it."],
+  [/%[\da-f]{2}/i, "must hold the path as it is: write a space, for example, instead of %20."],
+  [/^~[^/]*\//, "must hold the whole path: write the home folder instead of ~."],
+  [/^\s|\s$|\p{Cc}/u, "must not begin or end with a space, or hold a control character."],
+];
+
+/** The path in `sqlite:PATH` or `sqlite:///PATH`. */
+function readPath(text: string): string {
+  const path = text.replace(/^\/{3,}/, "/");
+  for (const [pattern, sentence] of BAD_PATHS) {
+    if (pattern.test(path)) throw new ConfigError(`DATABASE_URL ${sentence}`);
+  }
+  return path;
 }
 
 function readAdmins(env: Environment): readonly string[] {

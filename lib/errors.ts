@@ -10,6 +10,7 @@
 /** The closed list of reasons for an error. */
 export type ErrorCode =
   | "bad_request"
+  | "conflict"
   | "too_big"
   | "name_in_use"
   | "unauthenticated"
@@ -67,6 +68,14 @@ export function rateLimited(what: string, seconds: number): ChatError {
   return new ChatError("rate_limited", `Too many ${what}. Wait ${retryAfter} seconds.`, {
     retryAfter,
   });
+}
+
+/** The refusal of a ref that an earlier message with other content has. */
+export function refInUse(): ChatError {
+  return new ChatError(
+    "conflict",
+    "This ref belongs to another message of yours. Use a new ref.",
+  );
 }
 
 /** The refusal when another person holds the name in the room. */

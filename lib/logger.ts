@@ -43,6 +43,31 @@ export function createLogger(options: LoggerOptions): Logger {
   return { info: at("info"), warn: at("warn"), error: at("error") };
 }
 
+/** How long a throttled logger is silent after a line, in milliseconds. */
+const SILENCE_MS = 1000;
+
+/**
+ * Makes a logger that writes at most one line a second, of all levels together: for failures that
+ * may come with every message. A line says in `omitted` how many were left out since the last one.
+ *
+ * @param clock the time in milliseconds; it never goes backwards
+ */
+export function createThrottledLogger(logger: Logger, clock: () => number): Logger {
+  let nextAt = -Infinity;
+  let omitted = 0;
+  const at = (level: LogLevel) => (message: string, fields?: LogFields) => {
+    const now = clock();
+    if (now < nextAt) {
+      omitted++;
+      return;
+    }
+    logger[level](message, omitted > 0 ? { ...fields, omitted } : fields);
+    nextAt = now + SILENCE_MS;
+    omitted = 0;
+  };
+  return { info: at("info"), warn: at("warn"), error: at("error") };
+}
+
 /** An unexpected error as log fields. */
 export function errorFields(error: unknown): LogFields {
   return error instanceof Error

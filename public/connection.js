@@ -563,8 +563,9 @@ export class Connection {
     this.maxMessageBytes = welcome.limits.max_message_bytes;
     this.role = welcome.role;
     this.isPrivate = welcome.private;
+    // From here on, all that was seen is part of this life of the log.
+    this.#epoch = welcome.epoch;
     if (!welcome.recovered) {
-      this.#epoch = welcome.epoch;
       this.#seq = welcome.seq;
       this.#inbox = welcome.inbox_seq;
       this.#ahead.clear();

@@ -429,6 +429,7 @@ describe("What happens while somebody is joining", () => {
       engine,
       limits,
       logger,
+      failures: logger,
       clock,
       date: Date.now,
       newId,
@@ -451,7 +452,9 @@ describe("What happens while somebody is joining", () => {
       settings: config.http,
       joinLimiter: limiter,
       authLimiter: limiter,
+      health: { isDegraded: false },
       logger,
+      failures: logger,
       clock,
       publicDir: `${import.meta.dirname}/../public`,
     });

@@ -3,7 +3,7 @@ import { describe, it } from "@std/testing/bdd";
 import { Hub } from "../hub.ts";
 import { readConfig } from "../lib/config.ts";
 import { MemoryEngine } from "../lib/engine/memory.ts";
-import { ChatError, nameInUse } from "../lib/errors.ts";
+import { ChatError, type ErrorCode, nameInUse } from "../lib/errors.ts";
 import { createApp } from "../lib/http/app.ts";
 import { Connections } from "../lib/http/connections.ts";
 import { checkHandshake, HandshakeError, offeredProtocols } from "../lib/http/handshake.ts";
@@ -14,7 +14,7 @@ import { Passwords } from "../lib/people/passwords.ts";
 import { createSecret, hashSecret } from "../lib/people/secrets.ts";
 import { RateLimiter } from "../lib/rate_limit.ts";
 import { Client } from "./support/client.ts";
-import { serveFakeApp } from "./support/fake_app.ts";
+import { createFakeApp, serveFakeApp } from "./support/fake_app.ts";
 import { guest } from "./support/fake_hub.ts";
 import { knock, Visitor } from "./support/people.ts";
 import { frame, OPCODE, RawClient } from "./support/raw.ts";
@@ -27,7 +27,7 @@ function createTestApp(env: Record<string, string> = {}) {
   const clock = () => 0;
   const newId = () => crypto.randomUUID();
   const engine = new MemoryEngine({ clock, newId, keep: 50, leaseMs: 30_000 });
-  const later = { turn: { deliver: () => {} }, after: () => {} };
+  const later = { turn: { deliver: () => {} }, after: () => {}, failures: logger };
   const hub = new Hub({ engine, limits, logger, clock, date: clock, newId, ...later });
   const passwords = new Passwords(1);
   const accounts = new Accounts({
@@ -45,7 +45,9 @@ function createTestApp(env: Record<string, string> = {}) {
     settings: config.http,
     joinLimiter: new RateLimiter(config.rates.join, clock),
     authLimiter: new RateLimiter(config.rates.auth, clock),
+    health: { isDegraded: false },
     logger,
+    failures: logger,
     clock,
     publicDir: `${import.meta.dirname}/../public`,
   });
@@ -66,6 +68,30 @@ describe("GET /health", () => {
   it("says that all is well", async () => {
     const response = await createTestApp().app.request("/health");
     assertEquals([response.status, await response.json()], [200, { status: "ok" }]);
+  });
+
+  it("is 503 while nothing can be stored or read", async () => {
+    const { app, health } = createFakeApp();
+    health.isDegraded = true;
+    const degraded = await app.request("/health");
+    assertEquals([degraded.status, await degraded.json()], [503, { status: "degraded" }]);
+    health.isDegraded = false;
+    assertEquals((await app.request("/health")).status, 200);
+  });
+});
+
+describe("A refusal for want of the store", () => {
+  it("is not logged for each request: the store's failure is", async () => {
+    const { app, hub, log } = createFakeApp();
+    const ask = async (code: ErrorCode) => {
+      hub.onAdmit = () => {
+        throw new ChatError(code, "No.");
+      };
+      const { status } = await app.request("/ws/r?username=alice");
+      return [status, log.splice(0).map(({ msg }) => msg)];
+    };
+    assertEquals(await ask("unavailable"), [503, []]);
+    assertEquals(await ask("full"), [503, ["refused"]]);
   });
 });
 

@@ -87,7 +87,7 @@ describe("welcome", () => {
       recovered: false,
       users: [{ username: "alice", connections: 1 }],
       online: 1,
-      limits: { max_message_bytes: 4096, max_frame_bytes: 16384 },
+      limits: { max_message_bytes: 4096, max_frame_bytes: 32768 },
     });
   });
 
@@ -145,13 +145,31 @@ describe("A chat command", () => {
     const alice = await join(room, "alice");
     alice.send({ type: "chat", content: "hello", ref: "r1" });
     const first = await alice.nextOf("ack");
+    const { session } = alice.welcome;
     await alice.close();
-    await using again = await join(room, "Alice");
+    await using again = await V1Client.connect(
+      `${server.ws}/ws/${room}?username=Liddell&session=${session}`,
+    );
     again.send({ type: "chat", content: "hello", ref: "r1" });
     const second = await again.nextOf("ack");
     assertEquals(second, { ...first, duplicate: true });
     await bob.ask({ type: "ping" });
-    assertEquals(bob.all("chat").length, 1);
+    assertEquals(bob.all("chat").map(({ ref }) => ref), ["r1"]);
+  });
+
+  it("with a ref that was used for another text is refused, and another person's ref is not", async () => {
+    const room = newRoom();
+    await using alice = await join(room, "alice");
+    alice.send({ type: "chat", content: "hello", ref: "r1" });
+    alice.send({ type: "chat", content: "good-bye", ref: "r1" });
+    const error = await alice.nextOf("error");
+    assertEquals([error.code, error.ref], ["conflict", "r1"]);
+    await alice.close();
+    // Whoever takes the name later is another person.
+    await using stranger = await join(room, "alice");
+    stranger.send({ type: "chat", content: "good-bye", ref: "r1" });
+    const ack = await stranger.nextOf("ack");
+    assertEquals([ack.seq, ack.duplicate], [2, undefined]);
   });
 
   it("in a burst reaches everyone in few frames, in order", async () => {

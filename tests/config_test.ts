@@ -8,7 +8,7 @@ describe("readConfig", () => {
       listen: { host: "0.0.0.0", port: 8080 },
       limits: {
         maxMessageBytes: 4096,
-        maxFrameBytes: 16384,
+        maxFrameBytes: 32768,
         sendQueueFrames: 256,
         sendQueueBytes: 1048576,
         writeWaitMs: 10_000,
@@ -27,7 +27,7 @@ describe("readConfig", () => {
       },
       people: { guests: true, admins: [] },
       http: { allowedOrigins: [], trustProxy: false, pongWaitSeconds: 60 },
-      historyKeep: 10000,
+      engine: { historyKeep: 10000, maxStoredBytes: 2147483648 },
       database: { kind: "sqlite", path: "chat.db" },
       logLevel: "info",
     });
@@ -47,10 +47,12 @@ describe("readConfig", () => {
   });
 
   it("turns a limit off with 0", () => {
-    const config = readConfig({ MAX_MESSAGE_BYTES: "0", MAX_ROOMS: "0", WRITE_WAIT_SECONDS: "0" });
+    const names = ["MAX_MESSAGE_BYTES", "MAX_ROOMS", "WRITE_WAIT_SECONDS", "MAX_STORED_BYTES"];
+    const config = readConfig(Object.fromEntries(names.map((name) => [name, "0"])));
     assertEquals(config.limits.maxMessageBytes, Infinity);
     assertEquals(config.limits.maxRooms, Infinity);
     assertEquals(config.limits.writeWaitMs, Infinity);
+    assertEquals(config.engine.maxStoredBytes, Infinity);
   });
 
   it("reads lists and switches", () => {
@@ -100,6 +102,7 @@ describe("readConfig", () => {
       JOIN_RATE_PER_ADDRESS: "10",
       AUTH_RATE_PER_ADDRESS: "60",
       HISTORY_KEEP: "11",
+      MAX_STORED_BYTES: "12",
       LOG_LEVEL: "warn",
       DATABASE_URL: "memory:",
     });
@@ -115,7 +118,8 @@ describe("readConfig", () => {
     });
     assertEquals(rates.join, { perSecond: 10, burst: 50 });
     assertEquals(rates.auth, { perSecond: 1, burst: 60 });
-    assertEquals([config.historyKeep, config.logLevel], [11, "warn"]);
+    assertEquals(config.engine, { historyKeep: 11, maxStoredBytes: 12 });
+    assertEquals(config.logLevel, "warn");
     assertEquals(config.database, { kind: "memory" });
   });
 
@@ -139,6 +143,57 @@ describe("readConfig", () => {
     assertEquals(database, { kind: "sqlite", path: "/data/chat.db" });
   });
 
+  const PATHS: [url: string, path: string][] = [
+    ["sqlite:chat.db", "chat.db"],
+    ["sqlite:./data/chat.db", "./data/chat.db"],
+    ["sqlite:../chat.db", "../chat.db"],
+    ["sqlite:/data/chat.db", "/data/chat.db"],
+    ["sqlite:///data/chat.db", "/data/chat.db"],
+    ["sqlite:////data/chat.db", "/data/chat.db"],
+    ["sqlite:my chat #1, 100%.db", "my chat #1, 100%.db"],
+    ["sqlite:C:\\data\\chat.db", "C:\\data\\chat.db"],
+    ["sqlite:~chat.db", "~chat.db"],
+  ];
+  for (const [url, path] of PATHS) {
+    it(`reads DATABASE_URL=${url} as the file ${path}`, () => {
+      assertEquals(readConfig({ DATABASE_URL: url }).database, { kind: "sqlite", path });
+    });
+  }
+
+  const BAD_DATABASES: [url: string, sentence: string][] = [
+    ["sqlite::memory:", "must be memory:, not sqlite::memory:."],
+    ["sqlite::memory:?cache=shared", "must be memory:,"],
+    ["sqlite:///:memory:", "must be memory:,"],
+    ["sqlite:", "must name a file, such as sqlite:chat.db."],
+    ["sqlite:/", "must name a file,"],
+    ["sqlite:///", "must name a file,"],
+    [
+      "sqlite://",
+      "must be sqlite:chat.db for a file beside where the server starts, or sqlite:///",
+    ],
+    ["sqlite://chat.db", "must be sqlite:chat.db for"],
+    ["sqlite://localhost/chat.db", "must be sqlite:chat.db for"],
+    ["sqlite:file:chat.db", "must be sqlite:chat.db, without file:"],
+    ["sqlite:file:chat.db?mode=memory", "must be sqlite:chat.db, without file:"],
+    ["sqlite:chat.db?mode=ro", "must end with the path: leave out the question mark"],
+    ["sqlite:///data/chat.db?", "must end with the path:"],
+    ["sqlite:my%20chat.db", "must hold the path as it is:"],
+    ["sqlite:~/chat.db", "must hold the whole path:"],
+    ["sqlite:~alice/chat.db", "must hold the whole path:"],
+    ["sqlite: chat.db", "must not begin or end with a space"],
+    ["sqlite:chat.db\r", "must not begin or end with a space"],
+    ["sqlite:chat\0.db", "must not begin or end with a space, or hold a control character."],
+    ["memory:chat", "must be memory: or sqlite:PATH"],
+    ["file:chat.db", "must be memory: or sqlite:PATH"],
+  ];
+  for (const [url, sentence] of BAD_DATABASES) {
+    it(`refuses DATABASE_URL=${JSON.stringify(url)} and says what to write`, () => {
+      const read = () => readConfig({ DATABASE_URL: url });
+      const { message } = assertThrows(read, ConfigError, `DATABASE_URL ${sentence}`);
+      assertEquals(message.match(/\.( |$)/g)?.length, 1, message);
+    });
+  }
+
   const BAD: [name: string, value: string, sentence: string][] = [
     ["PORT", "http", 'PORT must be a whole number from 0 to 65535, not "http".'],
     ["PORT", "65536", "PORT must be a whole number from 0 to 65535"],
@@ -150,7 +205,6 @@ describe("readConfig", () => {
     ["MAX_FRAME_BYTES", "many", "MAX_FRAME_BYTES must be a whole number from 0"],
     ["HISTORY_SIZE", "99999999999999999999", "HISTORY_SIZE must be"],
     ["DATABASE_URL", "chat.db", 'DATABASE_URL must be memory: or sqlite:PATH, not "chat.db:…".'],
-    ["DATABASE_URL", "sqlite:", "DATABASE_URL must be memory: or sqlite:PATH"],
     ["DATABASE_URL", "xsqlite:chat.db", "DATABASE_URL must be memory: or sqlite:PATH"],
     ["DATABASE_URL", "mysql://root:secret@host", 'not "mysql:…".'],
     ["GUESTS", "maybe", 'GUESTS must be one of on, off, 1, 0, true, false, not "maybe".'],

@@ -94,17 +94,20 @@ describe("kill -9 in the middle of a burst, and a restart on the same file", () 
 });
 
 describe("A file", () => {
-  it("keeps a room's messages, numbering and epoch over a restart", async () => {
+  it("keeps a room's messages and numbering over a restart, which costs nobody their place", async () => {
     const welcomes = [];
     for (const expected of [0, 1]) {
       await using server = await ServerProcess.start({ env });
-      await using alice = await V1Client.join(server.ws, "r", "alice");
+      const [before] = welcomes;
+      const resume = before && { session: before.session, epoch: before.epoch, after: 1 };
+      await using alice = await V1Client.join(server.ws, "r", "alice", resume);
       assertEquals(alice.welcome.seq, expected);
       await alice.ask({ type: "chat", content: `message ${expected}` });
       welcomes.push(alice.welcome);
       assertEquals((await server.stop()).code, 0);
     }
-    assertEquals(welcomes[0]!.epoch, welcomes[1]!.epoch);
+    assert(welcomes[0]!.epoch !== welcomes[1]!.epoch);
+    assertEquals(welcomes[1]!.recovered, true);
   });
 
   it("is for one server at a time, and the second one says so", async () => {

@@ -9,7 +9,13 @@ import {
 import { describe, it } from "@std/testing/bdd";
 import { DatabaseSync } from "node:sqlite";
 import { setImmediate } from "node:timers";
-import { applyChange, checkChange, isErasure, toLogEvent } from "../lib/engine/changes.ts";
+import {
+  applyChange,
+  checkChange,
+  isErasure,
+  toLogEvent,
+  withPresentText,
+} from "../lib/engine/changes.ts";
 import type { Author, Change, EngineOptions } from "../lib/engine/engine.ts";
 import { MemoryEngine, MemoryStore } from "../lib/engine/memory.ts";
 import { SqliteEngine } from "../lib/engine/sqlite.ts";
@@ -68,11 +74,11 @@ class SqliteStore implements Store {
   readonly isLasting = true;
   readonly isShared = false;
   path: string;
-  readonly #dir: string;
+  readonly dir: string;
 
   constructor() {
-    this.#dir = Deno.makeTempDirSync();
-    this.path = `${this.#dir}/chat.db`;
+    this.dir = Deno.makeTempDirSync();
+    this.path = `${this.dir}/chat.db`;
   }
 
   open(options: EngineOptions = OPTIONS): SqliteEngine {
@@ -82,8 +88,9 @@ class SqliteStore implements Store {
   /** Goes on with a copy of the files as they are now. */
   freeze(): void {
     const copy = `${this.path}.copy`;
-    Deno.copyFileSync(this.path, copy);
+    // In this order, a checkpoint that comes between the two does no harm.
     Deno.copyFileSync(`${this.path}-wal`, `${copy}-wal`);
+    Deno.copyFileSync(this.path, copy);
     this.path = copy;
   }
 
@@ -104,89 +111,136 @@ class SqliteStore implements Store {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Deno.remove(this.#dir, { recursive: true });
+    await Deno.remove(this.dir, { recursive: true });
   }
 }
 
 testEngine("SqliteEngine", () => new SqliteStore());
 
-/** An engine whose file refuses every message with the text "poison", in the journal or in a block. */
-async function openPoisoned(how: "ABORT" | "ROLLBACK", table = "journal", column = "entries") {
+/** An engine whose file refuses every message with the text "poison". */
+async function openPoisoned(how: "ABORT" | "ROLLBACK") {
   const store = new SqliteStore();
   await store.open().close();
   store.inspect((db) =>
     db.exec(`
-      CREATE TRIGGER poison BEFORE INSERT ON ${table} WHEN instr(NEW.${column}, '"poison"')
+      CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.content = 'poison'
       BEGIN SELECT RAISE(${how}, 'the disk is full'); END
     `)
   );
   return await Lab.open(() => store);
 }
 
+/** Every byte of a store's files, as text. */
+function bytesOf(path: string): string {
+  const texts = [path, `${path}-wal`].map((file) => {
+    try {
+      return new TextDecoder("latin1").decode(Deno.readFileSync(file));
+    } catch {
+      return "";
+    }
+  });
+  return texts.join("");
+}
+
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+/** Waits until something is so. */
+async function until(isDone: () => boolean, what: string): Promise<void> {
+  const end = performance.now() + 10_000;
+  while (!isDone()) {
+    assert(performance.now() < end, `Waited in vain: ${what}`);
+    await sleep(50);
+  }
+}
+
 describe("SqliteEngine: a file", () => {
   it("belongs to one engine at a time", async () => {
     await using store = new SqliteStore();
     const first = store.open();
-    for (let i = 0; i < 2; i++) assertThrows(() => store.open(), Error, "locked");
+    for (let i = 0; i < 2; i++) assertThrows(() => store.open(), Error, "Another Hubbub uses");
     await first.log.append("r", draft(ALICE, "still here"));
     await first.close();
     const second = store.open();
-    assertThrows(() => store.open(), Error, "locked");
+    assertThrows(() => store.open(), Error, "Another Hubbub uses");
     assertEquals((await second.log.events("r", 0, 10)).length, 1);
     await second.close();
   });
 
-  it("says how far its schema is, and is brought there once", async () => {
+  it("is one file under whatever name it is opened", async () => {
     await using store = new SqliteStore();
-    const version = () =>
-      store.inspect((db) => db.prepare("PRAGMA user_version").get()!.user_version as number);
-    for (let i = 0; i < 3; i++) {
+    const first = store.open();
+    Deno.symlinkSync(store.path, `${store.path}.link`);
+    store.path = `${store.path}.link`;
+    assertThrows(() => store.open(), Error, "Another Hubbub uses");
+    await first.close();
+  });
+
+  it("is free at once when its server is killed, and has every message", async () => {
+    await using store = new SqliteStore();
+    const url = new URL("../lib/engine/sqlite.ts", import.meta.url);
+    const code = `
+      const { SqliteEngine } = await import(${JSON.stringify(url.href)});
+      const engine = new SqliteEngine({
+        ...{ clock: Date.now, newId: () => crypto.randomUUID(), keep: Infinity, leaseMs: 30000 },
+        ...{ path: ${JSON.stringify(store.path)}, atCommit: (callback) => setTimeout(callback) },
+      });
+      await engine.log.append("r", { username: "a", person: "p", content: "acked", origin: "o" });
+      console.log("ready");
+      setInterval(() => {}, 1000);
+    `;
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["eval", "--no-lock", code],
+      stdout: "piped",
+    }).spawn();
+    const reader = child.stdout.getReader();
+    await reader.read();
+    assertThrows(() => store.open(), Error, "Another Hubbub uses");
+    child.kill("SIGKILL");
+    await child.status;
+    await reader.cancel();
+    const engine = store.open();
+    assertEquals((await engine.log.events("r", 0, 10)).map(({ content }) => content), ["acked"]);
+    await engine.close();
+  });
+
+  it("can be read by other programs while its server runs", async () => {
+    await using store = new SqliteStore();
+    const engine = store.open();
+    const { event } = await engine.log.append("café", draft(ALICE, "first", "ref"));
+    await engine.log.append("café", draft(BOB, "second"));
+    await editMessage(engine, "café", { ...change(ALICE, event.id), content: "third" });
+    const gone = await engine.log.append("café", draft(BOB, "fourth"));
+    await deleteMessage(engine, "café", change(BOB, gone.event.id));
+    const sql = "SELECT * FROM messages ORDER BY seq";
+    const read = () => store.inspect((db) => db.prepare(sql).all().map((row) => ({ ...row })));
+    const [first, , last] = read();
+    const { id, timestamp } = event;
+    assertEquals(first, {
+      ...{ room: "café", seq: 1, id, username: "alice", content: "third", timestamp },
+      ...{ edited: 1, deleted: 0, reply_to: null, ref: "ref" },
+    });
+    assertEquals([last!.id, last!.content, last!.edited, last!.deleted], [gone.event.id, "", 0, 1]);
+    await engine.log.append("café", draft(ALICE, "fifth"));
+    assertEquals(read().map(({ content }) => content), ["third", "second", "", "fifth"]);
+    await engine.close();
+  });
+
+  it("says whose it is and how far its schema is", async () => {
+    await using store = new SqliteStore();
+    for (let i = 0; i < 2; i++) {
       const engine = store.open();
       await engine.log.append("r", draft(ALICE, `life ${i}`));
       await engine.close();
-      assert(version() > 0);
+      const pragma = (name: string) =>
+        store.inspect((db) => Object.values(db.prepare(`PRAGMA ${name}`).get()!)[0]);
+      assertEquals([pragma("application_id"), pragma("user_version")], [0x48554242, 4]);
     }
     const engine = store.open();
-    assertEquals((await engine.log.state("r")).lastSeq, 3);
+    assertEquals((await engine.log.state("r")).lastSeq, 2);
     await engine.close();
   });
 
-  it("of a newer version is refused, and left as it is", async () => {
-    await using store = new SqliteStore();
-    await store.open().close();
-    let version = 0;
-    store.inspect((db) => {
-      version = Number(db.prepare("PRAGMA user_version").get()!.user_version);
-      db.exec("PRAGMA user_version = 1000");
-    });
-    for (let i = 0; i < 2; i++) assertThrows(() => store.open(), Error, "newer version of Hubbub");
-    store.inspect((db) => {
-      assertEquals(db.prepare("PRAGMA user_version").get()!.user_version, 1000);
-      db.exec(`PRAGMA user_version = ${version}`);
-    });
-    await store.open().close();
-  });
-
-  it("that is no database is refused", async () => {
-    await using store = new SqliteStore();
-    await Deno.writeTextFile(store.path, "a shopping list, and a long one at that\n".repeat(100));
-    assertThrows(() => store.open(), Error, "not a database");
-    assertStringIncludes(await Deno.readTextFile(store.path), "shopping");
-  });
-
-  it("of an older version is brought up to date", async () => {
-    await using store = new SqliteStore();
-    const engine = store.open();
-    await engine.log.append("r", draft(ALICE, "old"));
-    await engine.close();
-    store.inspect((db) => db.exec("DROP TABLE journal; PRAGMA user_version = 2"));
-    const next = store.open();
-    await next.log.append("r", draft(ALICE, "new"));
-    assertEquals((await next.log.events("r", 0, 10)).map(({ content }) => content), ["old", "new"]);
-    await next.close();
-  });
-
-  it("of the first release has settings without a version, which can be changed", async () => {
+  it("has settings of the first release without a version, which can be changed", async () => {
     await using store = new SqliteStore();
     await store.open().close();
     const old = { owner: "alice", isPrivate: true, members: [], bans: [] };
@@ -201,83 +255,578 @@ describe("SqliteEngine: a file", () => {
     assertEquals((await roomSettings.settings("r")).version, 2);
     await engine.close();
   });
+});
 
-  it("holds nothing of a deleted message's text", async () => {
+/** The schema of versions 1 to 3, as steps. */
+const OLD_SCHEMA = [
+  `
+    CREATE TABLE rooms (
+      id INTEGER PRIMARY KEY,
+      name TEXT NOT NULL UNIQUE,
+      epoch TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE blocks (
+      room INTEGER NOT NULL,
+      first INTEGER NOT NULL,
+      events TEXT NOT NULL,
+      authors TEXT NOT NULL,
+      PRIMARY KEY (room, first)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE inbox (
+      room INTEGER NOT NULL,
+      person TEXT NOT NULL,
+      seq INTEGER NOT NULL,
+      id TEXT NOT NULL,
+      content TEXT NOT NULL,
+      time INTEGER NOT NULL,
+      from_name TEXT NOT NULL,
+      from_person TEXT NOT NULL,
+      from_seq INTEGER NOT NULL,
+      to_name TEXT NOT NULL,
+      to_person TEXT NOT NULL,
+      to_seq INTEGER NOT NULL,
+      ref TEXT,
+      PRIMARY KEY (room, person, seq)
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX inbox_ref ON inbox (room, person, ref) WHERE ref IS NOT NULL;
+    CREATE INDEX inbox_time ON inbox (time);
+  `,
+  `
+    CREATE TABLE accounts (
+      key TEXT PRIMARY KEY,
+      username TEXT NOT NULL,
+      password_hash TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE sessions (
+      hash TEXT PRIMARY KEY,
+      account TEXT NOT NULL,
+      expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX sessions_expiry ON sessions (expires_at);
+    CREATE TABLE settings (
+      room TEXT PRIMARY KEY,
+      owner TEXT,
+      value TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX settings_owner ON settings (owner);
+  `,
+  "CREATE TABLE journal (start INTEGER PRIMARY KEY, entries TEXT NOT NULL) STRICT;",
+];
+
+describe("SqliteEngine: a file of an earlier version", () => {
+  const time = Date.now() - 60_000;
+  const timestamp = new Date(time).toISOString();
+  const at = (seq: number) => ({
+    room: "r",
+    username: "alice",
+    id: `old-1-${seq}`,
+    seq,
+    timestamp,
+  });
+  const chat = (seq: number, content: string, more: Partial<ChatEvent> = {}): ChatEvent => {
+    return { type: "chat", content, ...at(seq), ...more };
+  };
+  const updated = (seq: number, of: number, content: string): LogEvent => {
+    return { type: "message_updated", content, ...at(of), seq };
+  };
+  const deleted = (seq: number, of: number): LogEvent => {
+    return { type: "message_deleted", content: "", ...at(of), seq };
+  };
+  const block = [
+    chat(5, "five"),
+    chat(6, "secret-6 now", { edited: true }),
+    updated(7, 6, "secret-6 once"),
+    chat(8, "", { deleted: true }),
+    updated(9, 8, ""),
+    updated(10, 6, "secret-6 now"),
+    deleted(11, 8),
+  ];
+  const blockAuthors = [
+    ["guest:a", "alice\n5"],
+    ["guest:a", null, [7, 10]],
+    ["guest:a"],
+    ["guest:a", null, [9, 11]],
+    ["guest:a"],
+    ["guest:a"],
+    ["guest:b"],
+  ];
+  const [twelve, thirteen] = [chat(12, "twelve"), chat(13, "thirteen")];
+  const events = [...block, twelve, thirteen].map((event) =>
+    event.seq === 5 ? { ...event, ref: "5" } : event.seq === 13 ? { ...event, ref: "13" } : event
+  );
+
+  /** Makes a file as that version left it, killed while events were in the journal. */
+  function make(store: SqliteStore, version: number): void {
+    store.inspect((db) => {
+      db.exec(`PRAGMA journal_mode = WAL; ${OLD_SCHEMA.slice(0, version).join("")}`);
+      db.exec(`
+        PRAGMA user_version = ${version};
+        INSERT INTO rooms VALUES (1, 'r', 'old-1'), (2, 'quiet', 'old-2'), (7, 's', 'old-7');
+      `);
+      const addBlock = db.prepare("INSERT INTO blocks VALUES (?, ?, ?, ?)");
+      addBlock.run(1, 5, JSON.stringify(block), JSON.stringify(blockAuthors));
+      if (version < 3) {
+        addBlock.run(1, 12, JSON.stringify([twelve]), '[["guest:b"]]');
+        addBlock.run(1, 13, JSON.stringify([thirteen]), '[["guest:a","alice\\n13"]]');
+      } else {
+        const s = { ...chat(1, "only in the journal"), room: "s", id: "old-7-1" };
+        const entries = [
+          // A block has the first of these already.
+          [[1, 10, block.slice(5), blockAuthors.slice(5)], [7, 1, [s], [["guest:c"]]]],
+          [[1, 12, [twelve], [["guest:b"]]]],
+          [[1, 13, [thirteen], [["guest:a", "alice\n13"]]]],
+        ];
+        const add = db.prepare("INSERT INTO journal VALUES (?, ?)");
+        for (const [i, entry] of entries.entries()) add.run(i * 1000, JSON.stringify(entry));
+      }
+      const add = db.prepare("INSERT INTO inbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+      const note = (owner: string, seq: number, id: string, ref: string | null) =>
+        add.run(
+          ...[2, owner, seq, id, `note ${id}`, time],
+          ...["alice", "guest:a", seq, "bob", "guest:b", seq, ref],
+        );
+      note("guest:a", 1, "n1", "alice\nref");
+      // The same ref under another name of the same person.
+      note("guest:a", 2, "n2", "alicia\nref");
+      note("guest:b", 1, "n1", null);
+      note("guest:b", 2, "n2", null);
+      if (version < 2) return;
+      db.exec(`
+        INSERT INTO accounts VALUES ('alice', 'Alice', 'hash');
+        INSERT INTO sessions VALUES ('token', 'alice', ${time * 2});
+        INSERT INTO settings VALUES ('r', 'alice',
+          '{"owner":"alice","isPrivate":true,"members":[],"bans":[],"version":3}');
+      `);
+    });
+  }
+
+  for (const version of [1, 2, 3]) {
+    it(`has everything it had (version ${version})`, async () => {
+      await using store = new SqliteStore();
+      make(store, version);
+      let engine = store.open();
+      for (let life = 0; life < 2; life++) {
+        const { log } = engine;
+        assertEquals(await log.events("r", 0, 100), events);
+        const messages = await log.messages("r", { limit: 100 });
+        assertEquals(messages.map(({ seq }) => seq), [5, 6, 12, 13]);
+        const { epoch, ...state } = await log.state("r");
+        assertEquals(state, { oldestSeq: 5, lastSeq: 13 });
+        const able = [[3, false], [4, true], [8, true], [13, true], [14, false]] as const;
+        for (const [seq, can] of able) {
+          assertEquals(await log.canResume("r", "old-1", seq), can);
+          assertEquals(await log.canResume("r", epoch, seq), can);
+          assertEquals(await log.canResume("r", "old-2", seq), false);
+        }
+        if (version === 3) {
+          assertEquals((await log.events("s", 0, 9)).map(({ id }) => id), ["old-7-1"]);
+          assert(await log.canResume("s", "old-7", 1));
+        }
+        const inbox = await log.inbox("quiet", "guest:b", 0, 9);
+        assertEquals(inbox.map(({ message }) => message.id), ["n1", "n2"]);
+        assert(await log.canResumeInbox("quiet", "guest:b", "old-2", 1));
+        assertEquals(await log.canResumeInbox("quiet", "guest:b", "old-2", 3), false);
+        const again = privateDraft(ALICE, BOB, "note n2", "ref");
+        assertEquals((await log.whisper("quiet", again)).event.id, "n2");
+        for (const [ref, seq, content] of [["5", 5, "five"], ["13", 13, "thirteen"]] as const) {
+          const receipt = await log.append("r", draft(ALICE, content, ref));
+          assertEquals([receipt.isDuplicate, receipt.event.seq], [true, seq]);
+        }
+        const account = await engine.accounts.account("alice");
+        assertEquals(account?.username, version < 2 ? undefined : "Alice");
+        assertEquals((await engine.roomSettings.settings("r")).version, version < 2 ? 0 : 3);
+        await engine.close();
+        engine = store.open();
+      }
+      const { epoch } = await engine.log.state("r");
+      assertEquals((await engine.log.append("r", draft(ALICE, "on"))).event.id, `${epoch}-14`);
+      assertEquals((await engine.log.append("new", draft(ALICE, "on"))).event.seq, 1);
+      // A deletion finds every text of before.
+      await deleteMessage(engine, "r", change(ALICE, "old-1-6"));
+      const log = await engine.log.events("r", 5, 2);
+      assertEquals(log.map(({ content }) => content), ["", ""]);
+      await engine.close();
+      assert(!bytesOf(store.path).includes("secret-6"));
+      assert(!store.rows("sqlite_schema").join().includes("blocks"));
+    });
+  }
+
+  it("stays as it is if something goes wrong on the way", async () => {
     await using store = new SqliteStore();
+    make(store, 3);
+    store.inspect((db) => db.exec("INSERT INTO journal VALUES (9000, 'no list')"));
+    assertThrows(() => store.open(), Error);
+    assertEquals(store.rows("blocks").length, 1);
+    store.inspect((db) => db.exec("DELETE FROM journal WHERE start = 9000"));
     const engine = store.open();
-    const { event } = await engine.log.append("r", draft(ALICE, "secret one"));
-    await editMessage(engine, "r", { ...change(ALICE, event.id), content: "secret two" });
-    await editMessage(engine, "r", { ...change(ALICE, event.id), content: "secret three" });
-    await engine.log.append("r", draft(BOB, "known to all"));
-    await deleteMessage(engine, "r", change(ALICE, event.id));
-    store.freeze();
+    assertEquals((await engine.log.events("r", 0, 100)).length, 9);
     await engine.close();
-    const rows = `${store.rows("blocks")}${store.rows("journal")}`;
-    assertStringIncludes(rows, "known to all");
-    assert(!rows.includes("secret"), rows);
   });
 });
 
-describe("SqliteEngine: blocks", () => {
-  it("hold what a room said, up to a size, and read as if each were alone", async () => {
+describe("SqliteEngine: a file that is refused", () => {
+  const refusals: Record<string, [make: (path: string) => void, sentence: string]> = {
+    "of another program": [
+      (path) => exec(path, "CREATE TABLE invoices (a); INSERT INTO invoices VALUES (1)"),
+      "The file belongs to another program.",
+    ],
+    "of another program, with a version": [
+      (path) => exec(path, "CREATE TABLE rooms (a); PRAGMA user_version = 3"),
+      "The file belongs to another program.",
+    ],
+    "of another program, without a table": [
+      (path) => exec(path, "PRAGMA application_id = 7"),
+      "The file belongs to another program.",
+    ],
+    "of a newer version": [
+      (path) =>
+        exec(
+          path,
+          "CREATE TABLE rooms (a); PRAGMA application_id = 0x48554242; PRAGMA user_version = 5",
+        ),
+      "The file was written by a newer version of Hubbub. Use that version for it.",
+    ],
+    "that is no database": [
+      (path) => Deno.writeTextFileSync(path, "a shopping list, and a long one\n".repeat(300)),
+      "The file is not a database.",
+    ],
+    "that was cut": [
+      (path) => {
+        exec(path, "CREATE TABLE rooms (a); INSERT INTO rooms VALUES (zeroblob(100000))");
+        Deno.truncateSync(path, 8192);
+      },
+      "The file is damaged.",
+    ],
+  };
+
+  function exec(path: string, sql: string): void {
+    const db = new DatabaseSync(path);
+    db.exec(sql);
+    db.close();
+  }
+
+  for (const [what, [make, sentence]] of Object.entries(refusals)) {
+    it(`${what}, is left as it is`, async () => {
+      await using store = new SqliteStore();
+      make(store.path);
+      const before = Deno.readFileSync(store.path);
+      for (let i = 0; i < 2; i++) assertThrows(() => store.open(), Error, sentence);
+      assertEquals(Deno.readFileSync(store.path), before);
+    });
+  }
+
+  it("is a folder, or in none", async () => {
+    await using store = new SqliteStore();
+    Deno.mkdirSync(store.path);
+    assertThrows(() => store.open(), Error, "It is a folder.");
+    store.path = `${store.path}/no/chat.db`;
+    assertThrows(() => store.open(), Error, "The folder of the file does not exist.");
+  });
+
+  it("cannot be written to", async () => {
+    await using store = new SqliteStore();
+    await store.open().close();
+    Deno.chmodSync(store.path, 0o444);
+    // To the superuser, every file is writable.
+    if (Deno.uid() === 0) return await store.open().close();
+    assertThrows(() => store.open(), Error, "The file cannot be read and written.");
+  });
+});
+
+describe("SqliteEngine: a deleted text", () => {
+  it("is in no byte of the file, nor of the log behind it after a checkpoint", async () => {
     await using store = new SqliteStore();
     let engine = store.open();
-    const say = (room: string, count: number) =>
-      Promise.all(
-        Array.from({ length: count }, (_, i) =>
-          engine.log.append(room, draft(ALICE, `${room} ${i}`))),
-      );
-    const receipts = await say("busy", 300);
-    for (let i = 0; i < 3; i++) await say("quiet", 1);
-    await engine.log.append("long", draft(ALICE, "x".repeat(70_000)));
-    await Promise.all([1, 2].map((n) => engine.log.append("long", draft(ALICE, `after it ${n}`))));
+    const other = "x".repeat(300);
+    const secrets: string[] = [];
+    for (let round = 0; round < 30; round++) {
+      // Long texts too, which have pages of their own; and edits, which move rows.
+      const texts = [`secret-${round}`, `secret-${round} `.repeat(800)];
+      const said = await Promise.all([
+        ...texts.map((text) => engine.log.append(`room ${round % 3}`, draft(ALICE, text))),
+        ...[1, 2, 3].map((n) => engine.log.append(`room ${n}`, draft(BOB, `${other}${n}`))),
+      ]);
+      for (const { event } of said.slice(0, 2)) {
+        const content = `secret-${round} ${"edited".repeat(round * 20)}`;
+        await editMessage(engine, event.room, { ...change(ALICE, event.id), content });
+        secrets.push(event.id);
+      }
+    }
+    await until(() => Deno.statSync(`${store.path}-wal`).size === 0, "the log is emptied");
+    assertStringIncludes(bytesOf(store.path), "secret-7 ");
+    for (const [i, id] of secrets.entries()) {
+      const room = `room ${Math.floor(i / 2) % 3}`;
+      await deleteMessage(engine, room, change(ALICE, id));
+    }
+    // Somebody goes on writing, so that the log is never idle.
+    let isWiped = false;
+    const writing = (async () => {
+      while (!isWiped) {
+        await engine.log.append("busy", draft(BOB, "on and on"));
+        await sleep(20);
+      }
+    })();
+    await until(() => !bytesOf(store.path).includes("secret-"), "the bytes are gone")
+      .finally(() => isWiped = true);
+    await writing;
+    await engine.close();
+    engine = store.open();
+    assertEquals((await engine.log.messages("room 2", { limit: 100 })).length, 30);
+    await engine.close();
+    assert(!bytesOf(store.path).includes("secret-"));
+  });
+});
 
-    for (let life = 0; life < 2; life++) {
-      for (const after of [0, 1, 127, 128, 129, 255, 256, 257, 299, 300]) {
-        const log = await engine.log.events("busy", after, 50);
-        assertEquals(log, receipts.slice(after, after + 50).map(({ event }) => event));
-        const messages = await engine.log.messages("busy", { before: after + 1, limit: 50 });
-        const before = receipts.slice(Math.max(0, after - 50), after);
-        assertEquals(messages, before.map(({ event }) => event));
+describe("SqliteEngine: an epoch", () => {
+  /** Appends messages one after the other. */
+  async function sayEach(engine: SqliteEngine, texts: string[], room = "r") {
+    const receipts = texts.map((text) => engine.log.append(room, draft(ALICE, text)));
+    return (await Promise.all(receipts)).map(({ event }) => event);
+  }
+  const upTo = (name: string, count: number) => Array.from({ length: count }, (_, i) => name + i);
+
+  it("of a file that was put back is over where the backup ends, and gives no id again", async () => {
+    await using store = new SqliteStore();
+    const original = store.path;
+    let engine = store.open();
+    const kept = await sayEach(engine, upTo("kept", 10));
+    const older = (await engine.log.state("r")).epoch;
+    await engine.close();
+    Deno.copyFileSync(original, `${original}.backup`);
+
+    engine = store.open();
+    const { epoch } = await engine.log.state("r");
+    const lost = await sayEach(engine, upTo("lost", 5));
+    await engine.log.whisper("r", privateDraft(ALICE, BOB, "lost"));
+    await engine.close();
+
+    Deno.copyFileSync(`${original}.backup`, original);
+    engine = store.open();
+    const fresh = await sayEach(engine, upTo("new", 8));
+    await engine.log.whisper("r", privateDraft(ALICE, BOB, "new"));
+    const { log } = engine;
+    assertEquals(fresh[0]!.seq, 11);
+    const ids = [...kept, ...lost, ...fresh].map(({ id }) => id);
+    assertEquals(new Set(ids).size, ids.length);
+    for (const seq of [1, 10, 11, 15, 18]) {
+      assertEquals(await log.canResume("r", epoch, seq), false);
+      assertEquals(await log.canResume("r", older, seq), seq <= 10);
+      assertEquals(await log.canResume("r", (await log.state("r")).epoch, seq), true);
+    }
+    assert(await log.canResume("r", epoch, 0));
+    assertEquals(await log.canResumeInbox("r", BOB.person, epoch, 1), false);
+    assert(await log.canResumeInbox("r", BOB.person, epoch, 0));
+    assert(await log.canResumeInbox("r", BOB.person, (await log.state("r")).epoch, 1));
+    await assertRejects(() => deleteMessage(engine, "r", change(ALICE, lost[0]!.id)), ChatError);
+    await engine.close();
+  });
+
+  it("of a log that lost its end is over where it was cut", async () => {
+    await using store = new SqliteStore();
+    const engine = store.open();
+    await sayEach(engine, upTo("kept", 10));
+    const { size } = Deno.statSync(`${store.path}-wal`);
+    await sayEach(engine, upTo("lost", 5));
+    const { epoch } = await engine.log.state("r");
+    store.freeze();
+    Deno.truncateSync(`${store.path}-wal`, size);
+    await engine.close();
+    const next = store.open();
+    await sayEach(next, upTo("new", 8));
+    for (const [seq, can] of [[10, true], [11, false], [15, false], [18, false]] as const) {
+      assertEquals(await next.log.canResume("r", epoch, seq), can);
+    }
+    await next.close();
+  });
+
+  it("of an earlier life is good as long as nothing is missing", async () => {
+    await using store = new SqliteStore();
+    const seen: [epoch: string, seq: number][] = [];
+    for (let life = 0; life < 4; life++) {
+      const engine = store.open();
+      // In every second life nobody says anything.
+      if (life % 2 === 0) await sayEach(engine, upTo(`${life} `, 3));
+      const { epoch, lastSeq } = await engine.log.state("r");
+      for (const [old, seq] of seen) {
+        assert(await engine.log.canResume("r", old, seq));
+        assertEquals(await engine.log.canResume("s", old, seq), false);
+        assertEquals(await engine.log.canResume("r", old, lastSeq + 1), false);
+        assertNotEquals(old, epoch);
+      }
+      seen.push([epoch, lastSeq]);
+      const nonsense = ["", "-", `${epoch}0`, `-${epoch}`, epoch.slice(1), "\ud800", epoch + "\0"];
+      for (const text of nonsense) assertEquals(await engine.log.canResume("r", text, 1), false);
+      for (const seq of [-1, 0.5, NaN, Infinity]) {
+        assertEquals(await engine.log.canResume("r", epoch, seq), false);
       }
       await engine.close();
-      assertEquals([store.rows("blocks").length, store.rows("journal").length], [3 + 1 + 2, 0]);
-      engine = store.open();
+    }
+  });
+
+  it("can be resumed to where a log was trimmed, not before", async () => {
+    await using store = new SqliteStore();
+    const options = { ...OPTIONS, keep: 20 };
+    let engine = store.open(options);
+    const before = (await engine.log.state("r")).epoch;
+    await sayEach(engine, upTo("a", 100));
+    await engine.close();
+    engine = store.open(options);
+    await sayEach(engine, upTo("b", 100));
+    for (let life = 0; life < 2; life++) {
+      const { oldestSeq, epoch } = await engine.log.state("r");
+      assert(oldestSeq > 160);
+      // In the first life, the client cannot have seen what was dropped.
+      assertEquals(await engine.log.canResume("r", before, oldestSeq - 1), false);
+      assertEquals(await engine.log.canResume("r", epoch, oldestSeq - 1), true);
+      assertEquals(await engine.log.canResume("r", epoch, oldestSeq - 2), false);
+      assertEquals(await engine.log.canResume("r", epoch, 0), false);
+      if (life === 0) await engine.close(), engine = store.open(options);
     }
     await engine.close();
   });
 
-  it("let go of a text that was changed in the same turn, in another, and in another life", async () => {
+  it("cannot be resumed across a hole, which is logged", async () => {
     await using store = new SqliteStore();
     let engine = store.open();
-    const first = await engine.log.append("r", draft(ALICE, "secret one"));
-    const { id } = first.event;
-    const edit = (content: string) => editMessage(engine, "r", { ...change(ALICE, id), content });
-    await Promise.all([
-      edit("secret two"),
-      edit("secret three"),
-      engine.log.append("r", draft(BOB, "b")),
-    ]);
+    const { epoch } = await engine.log.state("r");
+    await sayEach(engine, upTo("a", 30));
     await engine.close();
-    engine = store.open();
-    await Promise.all([edit("secret four"), deleteMessage(engine, "r", change(ALICE, id))]);
-    const log = await engine.log.events("r", 0, 10);
-    assertEquals(log.map(({ content }) => content), ["", "", "", "b", "", ""]);
+    store.inspect((db) => db.exec("DELETE FROM events WHERE seq BETWEEN 10 AND 12"));
+    const lines: string[] = [];
+    const note = (message: string) => void lines.push(message);
+    engine = new SqliteEngine({
+      ...OPTIONS,
+      path: store.path,
+      atCommit: setImmediate,
+      logger: { info: note, warn: note, error: note },
+    });
+    const { log } = engine;
+    for (const [seq, can] of [[0, false], [9, false], [12, false], [13, true]] as const) {
+      assertEquals(await log.canResume("r", epoch, seq), can, `${seq}`);
+    }
+    const numbers = async (after: number, limit: number) =>
+      (await log.events("r", after, limit)).map(({ seq }) => seq);
+    assertEquals(await numbers(20, 5), [21, 22, 23, 24, 25]);
+    assertEquals(await numbers(8, 7), [13, 14, 15]);
+    assertEquals((await log.state("r")).oldestSeq, 13);
+    assert(lines.length > 0 && lines.every((line) => line === "events are missing in a log"));
+    assertEquals((await sayEach(engine, ["on"]))[0]!.seq, 31);
     await engine.close();
-    const rows = `${store.rows("blocks")}`;
-    assert(!rows.includes("secret"), rows);
   });
+});
 
-  it("say after a restart which refs were used, the newest ten thousand of a room", async () => {
+/** A client that follows a room, and believes what `canResume` says. */
+class Follower {
+  #epoch = "";
+  #seq = 0;
+  /** What it was told, by `seq`. */
+  readonly #told = new Map<number, LogEvent>();
+
+  async resume({ log }: SqliteEngine): Promise<boolean> {
+    const { epoch, oldestSeq, lastSeq } = await log.state("r");
+    const can = await log.canResume("r", this.#epoch, this.#seq);
+    if (!can) this.#told.clear();
+    const missed = await log.events("r", can ? this.#seq : oldestSeq - 1, ALL);
+    const first = can ? this.#seq + 1 : oldestSeq;
+    assertEquals(missed.map(({ seq }) => seq), missed.map((_, i) => first + i));
+    assertEquals(missed.at(-1)?.seq ?? (can ? this.#seq : 0), lastSeq);
+    for (const event of missed) this.#told.set(event.seq, event);
+    // Whatever it was told before is what the log still has, and the newest word on each message.
+    const texts = new Map(
+      [...this.#told].sort(([a], [b]) => a - b).map(([, { id, content }]) => [id, content]),
+    );
+    for (const event of await log.events("r", 0, ALL)) {
+      const { type, id } = this.#told.get(event.seq)!;
+      assertEquals([event.type, event.id], [type, id]);
+      if (type === "chat") assertEquals(event.content, texts.get(id));
+    }
+    [this.#epoch, this.#seq] = [epoch, lastSeq];
+    return can;
+  }
+}
+
+describe("SqliteEngine: whatever happens to its file", () => {
+  for (const seed of seeds(3)) {
+    it(`tells every client of everything, or that it does not (SEED=${seed})`, async () => {
+      await using store = new SqliteStore();
+      const random = new Random(seed);
+      const options = { ...OPTIONS, keep: 60 };
+      let engine = store.open(options);
+      const followers = Array.from({ length: 4 }, () => new Follower());
+      const texts = new Map<string, string>();
+      const backups: string[] = [];
+      let [count, resumed, lost] = [0, 0, 0];
+      const write = async () => {
+        const { event } = await engine.log.append("r", draft(ALICE, `text ${++count}`));
+        assertEquals(texts.get(event.id), undefined, "An id was given twice.");
+        texts.set(event.id, event.content);
+      };
+      const changeOne = async () => {
+        const messages = await engine.log.messages("r", { limit: 10 });
+        if (messages.length === 0) return;
+        const wish = change(ALICE, random.pick(messages).id);
+        if (random.percent(30)) await deleteMessage(engine, "r", wish);
+        else await editMessage(engine, "r", { ...wish, content: `edit ${++count}` });
+      };
+      for (let i = 0; i < 500; i++) {
+        switch (
+          random.weighted({
+            write: 40,
+            change: 15,
+            resume: 30,
+            restart: 4,
+            kill: 4,
+            cut: 3,
+            restore: 3,
+          })
+        ) {
+          case "write":
+            await write();
+            break;
+          case "change":
+            await changeOne();
+            break;
+          case "resume":
+            if (await random.pick(followers).resume(engine)) resumed++;
+            else lost++;
+            break;
+          case "restart":
+            await engine.close();
+            backups.push(Deno.makeTempFileSync({ dir: store.dir }));
+            Deno.copyFileSync(store.path, backups.at(-1)!);
+            engine = store.open(options);
+            break;
+          case "kill":
+          case "cut": {
+            store.freeze();
+            await engine.close();
+            const wal = `${store.path}-wal`;
+            const { size } = Deno.statSync(wal);
+            if (random.percent(50)) Deno.truncateSync(wal, random.between(0, size));
+            engine = store.open(options);
+            break;
+          }
+          case "restore":
+            if (backups.length === 0) break;
+            await engine.close();
+            Deno.copyFileSync(random.pick(backups), store.path);
+            engine = store.open(options);
+        }
+      }
+      for (const follower of followers) await follower.resume(engine);
+      assert(resumed > 20 && lost > 5, `${resumed} resumed, and ${lost} did not.`);
+      await engine.close();
+    });
+  }
+});
+
+describe("SqliteEngine: a ref", () => {
+  it("is known after a restart, of the newest ten thousand messages of a room", async () => {
     await using store = new SqliteStore();
     let engine = store.open();
     for (let i = 0; i < 130; i++) {
-      await Promise.all(
-        Array.from(
-          { length: 100 },
-          (_, k) => engine.log.append("r", draft(ALICE, "x", `${i * 100 + k}`)),
-        ),
-      );
+      const refs = Array.from({ length: 100 }, (_, k) => `${i * 100 + k}`);
+      await Promise.all(refs.map((ref) => engine.log.append("r", draft(ALICE, "x", ref))));
     }
     for (let life = 0; life < 2; life++) {
       const again = await engine.log.append("r", draft(ALICE, "x", "12999"));
@@ -292,75 +841,164 @@ describe("SqliteEngine: blocks", () => {
     assertEquals([forgotten.isDuplicate, forgotten.event.seq], [false, 13_001]);
     await engine.close();
   });
+
+  it("is known as long as its message is kept, though few are kept", async () => {
+    await using store = new SqliteStore();
+    const engine = store.open({ ...OPTIONS, keep: 3 });
+    for (let i = 1; i <= 300; i++) {
+      await engine.log.append("r", draft(ALICE, "x", `${i}`));
+      const { oldestSeq } = await engine.log.state("r");
+      const again = await engine.log.append("r", draft(ALICE, "x", `${oldestSeq}`));
+      assertEquals([again.isDuplicate, again.event.seq], [true, oldestSeq]);
+    }
+    await engine.close();
+  });
 });
 
-describe("SqliteEngine: the journal", () => {
-  it("has what a server that was killed had put into no block yet", async () => {
-    await using store = new SqliteStore();
-    let engine = store.open();
-    const said = new Map<string, LogEvent[]>();
-    let count = 0;
-    const say = async (room: string, often: number) => {
-      const messages = Array.from({ length: often }, () => `${room} ${++count}`);
-      const receipts = await Promise.all(
-        messages.map((content, i) =>
-          engine.log.append(room, draft(ALICE, content, `${room} ${i}`))
-        ),
-      );
-      said.set(room, [...said.get(room) ?? [], ...receipts.map(({ event }) => event)]);
-    };
-    // In one turn, in several, and with a block in between.
-    await Promise.all([say("red", 1), say("green", 3), say("blue", 100)]);
-    await Promise.all([say("yellow", 2), say("blue", 0)]);
-    await editMessage(engine, "green", {
-      ...change(ALICE, said.get("green")![1]!.id),
-      content: "new",
+describe("SqliteEngine: maxStoredBytes", () => {
+  /** An engine whose clock moves a minute with each room. */
+  function openBounded(store: SqliteStore, maxStoredBytes: number) {
+    const options = { ...OPTIONS, clock: () => time, path: store.path };
+    let time = Date.now();
+    const engine = new SqliteEngine({ ...options, atCommit: setImmediate, maxStoredBytes });
+    return { engine, wait: () => void (time += 60_000) };
+  }
+  const text = "x".repeat(1000);
+  const size = (store: SqliteStore) =>
+    store.inspect((db) => {
+      const pragma = (name: string) => Object.values(db.prepare(`PRAGMA ${name}`).get()!)[0];
+      return (Number(pragma("page_count")) - Number(pragma("freelist_count"))) * 4096;
     });
-    for (let life = 0; life < 3; life++) {
-      store.freeze();
-      await engine.close();
-      engine = store.open();
-      for (const [room, events] of said) {
-        const log = await engine.log.events(room, 0, 1000);
-        assertEquals(log.length, (await engine.log.state(room)).lastSeq);
-        const messages = log.filter(({ type }) => type === "chat");
-        assertEquals(messages.map(({ id }) => id), events.map(({ id }) => id));
-        const again = await engine.log.append(room, draft(ALICE, "again", `${room} 0`));
-        assertEquals([again.isDuplicate, again.event.id], [true, events[0]!.id]);
-      }
-      await engine.log.append("red", draft(BOB, `life ${life}`));
-      said.get("red")!.push((await engine.log.events("red", life + 1, 1))[0]!);
+
+  it("lets the rooms go first that have been silent for longest", async () => {
+    await using store = new SqliteStore();
+    const { engine, wait } = openBounded(store, 1_000_000);
+    const { log, bus } = engine;
+    const stop = await bus.subscribe("open", () => {});
+    const say = (room: string, count: number) =>
+      Promise.all(Array.from({ length: count }, () => log.append(room, draft(ALICE, text))));
+    await say("open", 100);
+    await say("lobby", 100);
+    for (let i = 0; i < 1500; i++) {
+      wait();
+      await say(`one-off ${i}`, 1);
+      if (i % 100 === 0) await say("lobby", 1);
     }
-    assertEquals((await engine.log.events("green", 1, 1))[0]!.content, "new");
+    await until(() => size(store) <= 1_100_000, "the file is small");
+    assertEquals((await log.state("one-off 0")).lastSeq, 0);
+    assertEquals((await log.state("one-off 1499")).lastSeq, 1);
+    // A room that somebody is in keeps its numbers.
+    assertEquals((await log.state("open")).lastSeq, 100);
+    assert((await log.state("open")).oldestSeq > 50);
+    assertEquals((await log.state("lobby")).lastSeq, 115);
+    const rooms = store.rows("rooms").length;
+    assert(rooms > 300 && rooms < 1000, `${rooms} rooms are left.`);
+    stop();
     await engine.close();
   });
 
-  it("stays short, however much is said in however many rooms", async () => {
+  it("does not let a client believe that it has seen all of a room that is gone", async () => {
+    await using store = new SqliteStore();
+    const { engine, wait } = openBounded(store, 500_000);
+    const { log } = engine;
+    const { epoch } = await log.state("gone");
+    await log.append("gone", draft(ALICE, text));
+    const other = (await log.state("never")).epoch;
+    for (let i = 0; i < 800; i++) {
+      wait();
+      await log.append(`room ${i}`, draft(ALICE, text));
+    }
+    const now = await log.state("gone");
+    assertEquals(now.lastSeq, 0);
+    assertNotEquals(now.epoch, epoch);
+    for (const seq of [0, 1]) assertEquals(await log.canResume("gone", epoch, seq), false);
+    assert(await log.canResume("gone", now.epoch, 0));
+    assert(await log.canResume("never", other, 0));
+    await engine.close();
+  });
+});
+
+describe("SqliteEngine: check", () => {
+  it("is rejected while the file is gone or another is in its place, and so is every write", async () => {
     await using store = new SqliteStore();
     const engine = store.open();
-    const rooms = Array.from({ length: 2000 }, (_, i) => `room ${i}`);
-    const text = "x".repeat(1000);
-    for (let i = 0; i < rooms.length; i += 100) {
-      for (let n = 0; n < 3; n++) {
-        const some = rooms.slice(i, i + 100);
-        await Promise.all(
-          some.map((room) => engine.log.append(room, draft(ALICE, `${n} ${text}`))),
-        );
-      }
-    }
-    store.freeze();
+    await engine.check();
+    await engine.log.append("r", draft(ALICE, "before"));
+    const moved = `${store.path}.moved`;
+    Deno.renameSync(store.path, moved);
+    await assertRejects(() => engine.check(), Error, "The database file is gone.");
+    const error = await assertRejects(() => engine.log.append("r", draft(ALICE, "x")), ChatError);
+    assertEquals(error.code, "unavailable");
+    Deno.writeTextFileSync(store.path, "something else");
+    await assertRejects(() => engine.check(), Error, "Another file is in the place");
+    Deno.renameSync(moved, store.path);
+    await engine.check();
+    assertEquals((await engine.log.append("r", draft(ALICE, "after"))).event.seq, 2);
     await engine.close();
-    const size = store.rows("journal").reduce((sum, row) => sum + row.length, 0);
-    assert(size > 1e6 && size < 6e6, `The journal has ${size} characters.`);
-    const blocks = store.rows("blocks").length;
-    assert(blocks > 100 && blocks < 2000, `${blocks} rooms have a block.`);
+  });
 
-    const next = store.open();
-    for (const room of rooms) {
-      const log = await next.log.events(room, 0, 100);
-      assertEquals(log.map(({ content }) => parseInt(content)), [0, 1, 2]);
+  it("tries to write while the last commit failed", async () => {
+    await using store = new SqliteStore();
+    await store.open().close();
+    store.inspect((db) =>
+      db.exec(`
+        CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.content = 'poison'
+        BEGIN SELECT RAISE(ABORT, 'poison'); END
+      `)
+    );
+    const engine = store.open();
+    await assertRejects(() => engine.log.append("r", draft(ALICE, "poison")), Error, "poison");
+    await engine.check();
+    assertEquals((await engine.log.append("r", draft(ALICE, "on"))).event.seq, 1);
+    await engine.close();
+  });
+
+  it("finds nothing wrong with a database in memory", async () => {
+    const engine = new SqliteEngine({ ...OPTIONS, path: ":memory:", atCommit: setImmediate });
+    await engine.log.append("r", draft(ALICE, "hello"));
+    await engine.check();
+    await engine.close();
+  });
+});
+
+describe("SqliteEngine: the write-ahead log", () => {
+  const walOf = ({ path }: SqliteStore) => Deno.statSync(`${path}-wal`).size;
+
+  it("stays small under load, and is emptied when nobody writes", async () => {
+    await using store = new SqliteStore();
+    const engine = store.open();
+    let largest = 0;
+    const rooms = Array.from({ length: 100 }, (_, i) => `room ${i}`);
+    for (let i = 0; i < 200; i++) {
+      await Promise.all(rooms.map((room) => engine.log.append(room, draft(ALICE, `message ${i}`))));
+      largest = Math.max(largest, walOf(store));
     }
-    await next.close();
+    assert(largest < 16e6, `It was ${largest} bytes long.`);
+    await until(() => walOf(store) === 0, "the log is emptied");
+    for (const room of rooms) assertEquals((await engine.log.state(room)).lastSeq, 200);
+    await engine.close();
+    assertThrows(() => walOf(store), Deno.errors.NotFound);
+  });
+
+  it("is no reason to wait: a reader keeps it, and commits go on", async () => {
+    await using store = new SqliteStore();
+    const engine = store.open();
+    await engine.log.append("r", draft(ALICE, "one"));
+    const reader = new DatabaseSync(store.path, { readOnly: true });
+    reader.exec("BEGIN; SELECT * FROM events");
+    reader.prepare("SELECT * FROM events").all();
+    for (let i = 0; i < 1500; i++) await engine.log.append("r", draft(ALICE, "more"));
+    await deleteMessage(
+      engine,
+      "r",
+      change(ALICE, (await engine.log.events("r", 0, 1))[0]!.id),
+    );
+    await sleep(1200);
+    assertEquals(reader.prepare("SELECT count(*) AS n FROM events").get()!.n, 1);
+    reader.close();
+    await until(() => walOf(store) === 0, "the log is emptied");
+    assertEquals((await engine.log.state("r")).lastSeq, 1502);
+    await engine.close();
   });
 });
 
@@ -402,35 +1040,6 @@ describe("SqliteEngine: what is written in one turn", () => {
     });
   }
 
-  it("is not stored at all if it cannot be put into a block", async () => {
-    await using lab = await openPoisoned("ABORT", "blocks", "events");
-    const { engine } = lab;
-    await engine.log.append("quiet", draft(BOB, "before"));
-    await engine.log.append("r", draft(ALICE, "poison"));
-    // Enough for a block, which takes the poison with it.
-    const many = Array.from({ length: 200 }, (_, i) => draft(ALICE, `${i}`, `${i}`));
-    const results = await Promise.allSettled([
-      engine.log.append("quiet", draft(BOB, "lost")),
-      ...many.map((one) => engine.log.append("r", one)),
-    ]);
-    for (const { status } of results) assertEquals(status, "rejected");
-    for (const room of ["quiet", "r"]) assertEquals((await engine.log.state(room)).lastSeq, 1);
-    const receipt = await engine.log.append("quiet", draft(BOB, "after"));
-    assertEquals(receipt.event.seq, 2);
-    const few = await Promise.all(many.slice(0, 5).map((one) => engine.log.append("r", one)));
-    assertEquals(few.map(({ event, isDuplicate }) => [event.seq, isDuplicate]), [
-      [2, false],
-      [3, false],
-      [4, false],
-      [5, false],
-      [6, false],
-    ]);
-    const contents = async (room: string) =>
-      (await engine.log.events(room, 0, 10)).map(({ content }) => content);
-    assertEquals(await contents("quiet"), ["before", "after"]);
-    assertEquals(await contents("r"), ["poison", "0", "1", "2", "3", "4"]);
-  });
-
   it("fails without a change of the epoch, not even of a room that was empty till then", async () => {
     await using lab = await openPoisoned("ABORT");
     const { engine } = lab;
@@ -445,7 +1054,8 @@ describe("SqliteEngine: what is written in one turn", () => {
     await engine.log.append("r", draft(ALICE, "one"));
     assertEquals(await engine.log.state("r"), { epoch, oldestSeq: 1, lastSeq: 1 });
     await lab.reopen();
-    assertEquals(await lab.engine.log.state("r"), { epoch, oldestSeq: 1, lastSeq: 1 });
+    const { oldestSeq, lastSeq } = await lab.engine.log.state("r");
+    assertEquals([oldestSeq, lastSeq], [1, 1]);
   });
 
   it("leaves no ref behind if it fails, though another message takes its number", async () => {
@@ -498,35 +1108,31 @@ describe("SqliteEngine: rooms in memory", () => {
     const { log, bus } = lab.engine;
     const stop = await bus.subscribe("heard", () => {});
     const epochOf = async (room: string) => (await log.state(room)).epoch;
-    // An epoch that nothing was written under shows whether its room was forgotten.
+    // The epoch of a room without a row shows whether it was forgotten.
     const [heard, unheard] = [await epochOf("heard"), await epochOf("unheard")];
-    const block = Array.from({ length: 128 }, (_, i) => draft(ALICE, `${i}`, `${i}`));
-    const stored = await Promise.all(block.map((one) => log.append("stored", one)));
-    const waiting = await log.append("waiting", draft(ALICE, "hello", "ref"));
-    const states = [await log.state("stored"), await log.state("waiting")];
+    const drafts = Array.from({ length: 128 }, (_, i) => draft(ALICE, `${i}`, `${i}`));
+    const stored = await Promise.all(drafts.map((one) => log.append("stored", one)));
+    const state = await log.state("stored");
 
-    // Two are kept: the room with a subscriber, and the one that waits for a block.
-    const rooms = Array.from({ length: MAX_CACHED_ROOMS - 4 }, (_, i) => `room ${i}`);
+    const rooms = Array.from({ length: MAX_CACHED_ROOMS - 3 }, (_, i) => `room ${i}`);
     const epochs: string[] = [];
     for (const room of rooms) epochs.push(await epochOf(room));
     assertEquals(await epochOf("unheard"), unheard);
     await log.state("one too many");
 
-    const half = rooms.length - (MAX_CACHED_ROOMS / 2 - 2);
+    const half = rooms.length - (MAX_CACHED_ROOMS / 2 - 1);
     assertEquals(await epochOf(rooms[half]!), epochs[half]);
     assertEquals(await epochOf(rooms.at(-1)!), epochs.at(-1));
     assertNotEquals(await epochOf(rooms[half - 1]!), epochs[half - 1]);
     assertNotEquals(await epochOf("unheard"), unheard);
+    // Nothing was said there, so nobody has missed anything.
+    assert(await log.canResume("unheard", unheard, 0));
     assertEquals(await epochOf("heard"), heard);
-    assertEquals([await log.state("stored"), await log.state("waiting")], states);
+    assertEquals(await log.state("stored"), state);
     assertEquals(await log.events("stored", 127, 10), [stored[127]!.event]);
-    assertEquals(await log.events("waiting", 0, 10), [waiting.event]);
-    for (const [room, ref, seq] of [["stored", "5", 6], ["waiting", "ref", 1]] as const) {
-      const again = await log.append(room, draft(ALICE, "again", ref));
-      assertEquals([again.isDuplicate, again.event.seq], [true, seq]);
-      const next = await log.append(room, draft(ALICE, "next"));
-      assertEquals(next.event.seq, (room === "stored" ? 128 : 1) + 1);
-    }
+    const again = await log.append("stored", draft(ALICE, "5", "5"));
+    assertEquals([again.isDuplicate, again.event.seq], [true, 6]);
+    assertEquals((await log.append("stored", draft(ALICE, "next"))).event.seq, 129);
     stop();
   });
 });
@@ -596,7 +1202,14 @@ describe("MemoryEngine: maxSize", () => {
   const sizeOf = async ({ log }: MemoryEngine, room: string, people: readonly Author[]) => {
     const sizes = (all: readonly { content: string }[]) =>
       all.reduce((sum, { content }) => sum + 200 + content.length, 200);
-    let size = sizes(await log.events(room, 0, ALL));
+    const events = await log.events(room, 0, ALL);
+    // The text of an edit that a later change replaced is only read from its message.
+    const kept = events.map((event, i) => {
+      const isReplaced = event.type !== "chat" &&
+        events.slice(i + 1).some(({ id }) => id === event.id);
+      return isReplaced ? { content: "" } : event;
+    });
+    let size = sizes(kept);
     for (const { person } of people) {
       if (await log.inboxSeq(room, person) === 0) continue;
       size += sizes((await log.inbox(room, person, 0, ALL)).map(({ message }) => message));
@@ -728,13 +1341,24 @@ describe("A change", () => {
     assert(isErasure(deleted) && !isErasure(edited) && !isErasure(message));
   });
 
-  it("alters its message, and as a deletion its edits too", () => {
+  it("alters its message, and an earlier edit of it", () => {
     const now = applyChange(message, edited);
     assertEquals(now, { ...message, content: "second", edited: true });
-    assertEquals(applyChange(edited, { ...edited, content: "third", seq: 4 }), edited);
+    const third = { ...edited, content: "third", seq: 4 };
+    assertEquals(applyChange(edited, third), { ...edited, content: "third" });
     assertEquals(applyChange(now, deleted), { ...message, content: "", deleted: true });
     assertEquals(applyChange(edited, deleted), { ...edited, content: "" });
     assertEquals(applyChange(deleted, deleted), deleted);
+  });
+
+  it("that a later one replaced has the present text of its message, if that is kept", () => {
+    const replaced = { ...edited, content: "" };
+    const find = (id: string) => id === message.id ? { ...message, content: "now" } : undefined;
+    assertEquals(withPresentText(replaced, find), { ...edited, content: "now" });
+    assertEquals(withPresentText(replaced, () => undefined), replaced);
+    for (const event of [message, edited, deleted]) {
+      assertEquals(withPresentText(event, find), event);
+    }
   });
 
   it("alters nothing about another message", () => {

@@ -288,6 +288,36 @@ describe("Hub.receive", () => {
     );
   });
 
+  it("logs a failing store at most once a second, however many messages fail", async () => {
+    const { hub, engine, join, turn, pass, settle, log } = createHub({}, {
+      log: { append: () => Promise.reject(new Error("disk")) },
+    });
+    const { member } = await join("alice");
+    turn();
+    const fail = () => Promise.reject(new Error("disk"));
+    Object.assign(engine.bus, { publish: fail, renew: fail });
+    const readFailures = () => log.splice(0).map((line) => JSON.parse(line));
+    readFailures();
+    const say = async () => {
+      for (let i = 0; i < 10; i++) hub.receive(member, "hello");
+      hub.receive(member, '{"type":"typing","active":true}');
+      hub.sweep();
+      await settle();
+    };
+    await say();
+    assertEquals(readFailures().map(({ level, error }) => [level, error]), [
+      ["error", "Error: disk"],
+    ]);
+    pass(999);
+    await say();
+    assertEquals(readFailures(), []);
+    pass(1);
+    await say();
+    const failures = readFailures();
+    assertEquals(failures.length, 1);
+    assert(failures[0].omitted >= 22, failures[0].omitted);
+  });
+
   it("asks for one flush a turn, however much happens in however many rooms", async () => {
     const hub = createHub();
     for (const room of ["a", "b", "c"]) {

@@ -1,6 +1,12 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { createLogger, errorFields, LOG_LEVELS, type LogLevel } from "../lib/logger.ts";
+import {
+  createLogger,
+  createThrottledLogger,
+  errorFields,
+  LOG_LEVELS,
+  type LogLevel,
+} from "../lib/logger.ts";
 
 /** What a logger of a level writes when every level has something to say. */
 function write(level: LogLevel): string[] {
@@ -33,6 +39,47 @@ describe("createLogger", () => {
     createLogger({ level: "info", write: (line) => lines.push(line) }).warn("now");
     const time = Date.parse(JSON.parse(lines[0]!).time);
     assertEquals(before <= time && time <= Date.now(), true);
+  });
+});
+
+describe("createThrottledLogger", () => {
+  const create = () => {
+    let time = 0;
+    const lines: Record<string, unknown>[] = [];
+    const write = (line: string) => lines.push(JSON.parse(line));
+    const logger = createLogger({ level: "info", clock: () => 0, write });
+    const throttled = createThrottledLogger(logger, () => time);
+    const pass = (ms: number) => void (time += ms);
+    const read = () => lines.splice(0).map(({ time: _time, ...line }) => line);
+    return { throttled, pass, read };
+  };
+
+  it("writes a first line at once, and then at most one a second, of all levels together", () => {
+    const { throttled, pass, read } = create();
+    throttled.error("command failed", { error: "disk is full" });
+    assertEquals(read(), [{ level: "error", msg: "command failed", error: "disk is full" }]);
+    throttled.warn("another");
+    pass(999);
+    throttled.error("command failed");
+    assertEquals(read(), []);
+    pass(1);
+    throttled.info("and another");
+    throttled.info("and another");
+    assertEquals(read(), [{ level: "info", msg: "and another", omitted: 2 }]);
+  });
+
+  it("counts what it leaves out, from line to line", () => {
+    const { throttled, pass, read } = create();
+    for (let i = 0; i < 25; i++) {
+      throttled.error("failed");
+      pass(100);
+    }
+    assertEquals(read().map(({ omitted }) => omitted), [undefined, 9, 9]);
+    pass(1000);
+    throttled.error("failed");
+    pass(1000);
+    throttled.error("failed");
+    assertEquals(read().map(({ omitted }) => omitted), [4, undefined]);
   });
 });
 

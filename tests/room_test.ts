@@ -273,7 +273,7 @@ describe("/echo", () => {
 
   it("closes with 1009 on a frame that is too big", async () => {
     const client = await Client.connect(`${server.ws}/echo`);
-    client.send("a".repeat(16385));
+    client.send("a".repeat(32769));
     assertEquals((await client.closed).code, 1009);
   });
 });

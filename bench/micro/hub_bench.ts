@@ -14,6 +14,7 @@ async function fill(members: number, format: "v1" | "json") {
   let time = 0;
   const newId = () => String(++id);
   const clock = () => time++;
+  const logger = createLogger({ level: "error" });
   const hub = new Hub({
     engine: new MemoryEngine({ clock, newId, keep: 1000, leaseMs: Infinity }),
     limits: {
@@ -26,7 +27,8 @@ async function fill(members: number, format: "v1" | "json") {
       writeWaitMs: Infinity,
       messageRate: { perSecond: Infinity, burst: Infinity },
     },
-    logger: createLogger({ level: "error" }),
+    logger,
+    failures: logger,
     clock,
     date: Date.now,
     newId,

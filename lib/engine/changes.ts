@@ -1,15 +1,16 @@
 /**
  * What an edit or a deletion does to events: the same in every engine.
  *
- * A change becomes the newest event of the log, and alters the message and earlier changes of it. A
- * new kind of change needs code here, and nowhere else in the engines.
+ * A change becomes the newest event of the log, alters its message, and takes the text of the change
+ * before it: the log has each text once, or twice if it was edited. A new kind of change needs code
+ * here, and nowhere else in the engines.
  *
  * @module
  */
 
-import { ChatError } from "../errors.ts";
+import { ChatError, refInUse } from "../errors.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
-import type { Change } from "./engine.ts";
+import type { Change, Draft, PrivateMessage, Receipt } from "./engine.ts";
 import type { Place } from "./places.ts";
 
 /** An event, and the person who caused it. */
@@ -35,6 +36,29 @@ export function checkChange(found: Authored | undefined, change: Change): ChatEv
   return found.event;
 }
 
+/** Makes the event of a new message. */
+export function toMessage(room: string, draft: Draft, id: string, place: Place): ChatEvent {
+  const { content, username, ref } = draft;
+  const { seq, timestamp } = place;
+  const event = { type: "chat", content, room, username, id, seq, timestamp } as const;
+  return ref === undefined ? event : { ...event, ref };
+}
+
+/**
+ * The receipt of a draft that repeats the message with the same `ref`. A message that was edited or
+ * deleted no longer has its first text, and counts as repeated.
+ *
+ * @throws {ChatError} `conflict` if the texts differ
+ */
+export function toRepeated<E extends ChatEvent | PrivateMessage>(
+  first: E,
+  { content }: Draft,
+): Receipt<E> {
+  const isChanged = "edited" in first || "deleted" in first;
+  if (!isChanged && first.content !== content) throw refInUse();
+  return { event: first, isDuplicate: true };
+}
+
 /** Makes the event that a change adds to the log. */
 export function toLogEvent(message: ChatEvent, change: Change, place: Place): LogEvent {
   const { room, username, id } = message;
@@ -55,11 +79,27 @@ export function applyChange(event: LogEvent, change: LogEvent): LogEvent {
   switch (change.type) {
     case "chat":
       return event;
-    case "message_updated":
-      return event.type === "chat" ? { ...event, content: change.content, edited: true } : event;
+    case "message_updated": {
+      const { content } = change;
+      return event.type === "chat" ? { ...event, content, edited: true } : { ...event, content };
+    }
     case "message_deleted":
       return withoutText(event);
   }
+}
+
+/**
+ * An event as a client receives it: a change that a later one replaced has no text of its own, but
+ * its message's present one, if the message is still kept.
+ *
+ * @param find finds an event of the log by its message's id
+ */
+export function withPresentText(
+  event: LogEvent,
+  find: (id: string) => LogEvent | undefined,
+): LogEvent {
+  if (event.type !== "message_updated" || event.content !== "") return event;
+  return { ...event, content: find(event.id)?.content ?? "" };
 }
 
 /** Whether an event is a message that is not deleted. */
@@ -67,7 +107,7 @@ export function isMessage(event: LogEvent): event is ChatEvent {
   return event.type === "chat" && !event.deleted;
 }
 
-/** Whether a change erases every copy of its message's text, those in earlier changes included. */
+/** Whether no copy of its message's text may stay after a change. */
 export function isErasure(change: LogEvent): boolean {
   return change.type === "message_deleted";
 }

@@ -26,6 +26,12 @@ export interface Engine {
    */
   open(room: string, wanted: Wanted): Promise<OpenRoom>;
   /**
+   * Resolves if the engine can store and read now. Call it about once a second.
+   *
+   * @throws {Error} the reason, as a sentence, if it cannot
+   */
+  check(): Promise<void>;
+  /**
    * Ends the instance: its subscriptions and its presences end, and writes that are not stored yet
    * are rejected. So is every later call, with `unavailable`. A repeat does nothing.
    */
@@ -68,7 +74,11 @@ export interface OpenRoom {
  * the room's subscribers may hear its event before or after that.
  */
 export interface Log {
-  /** Adds a message to a room's log. */
+  /**
+   * Adds a message to a room's log.
+   *
+   * @throws {ChatError} `conflict` if the person used the `ref` for a message with another text
+   */
   append(room: string, draft: Draft): Promise<Receipt<ChatEvent>>;
   /**
    * Changes a message, and adds the change to the room's log.
@@ -79,14 +89,25 @@ export interface Log {
   /**
    * Stores a private message in the inboxes of its two people.
    *
-   * @throws {ChatError} `not_found` if it has no receiver and repeats no earlier one
+   * @throws {ChatError} `not_found` if it has no receiver and repeats no earlier one; `conflict` if
+   *   the person used the `ref` for a private message with another text
    */
   whisper(room: string, draft: PrivateDraft): Promise<Receipt<PrivateMessage>>;
   /** The extent of a room's log. */
   state(room: string): Promise<LogState>;
   /**
+   * Whether a client that had this epoch and saw the log up to `seq` can resume: the log still
+   * contains what the client saw, and every event since.
+   *
+   * With `seq` 0 the epoch does not matter, if the log contains every event from 1 on.
+   */
+  canResume(room: string, epoch: string, seq: number): Promise<boolean>;
+  /** The same for an `inboxSeq`, and the private messages of a person in a room. */
+  canResumeInbox(room: string, person: string, epoch: string, inboxSeq: number): Promise<boolean>;
+  /**
    * The events after a `seq`, in order, without a hole, at most `limit`. Each message is as it is
-   * now: an edited one has its new text and `edited`, a deleted one has no text and `deleted`.
+   * now: an edited one has its new text and `edited`, a deleted one has no text and `deleted`. So is
+   * each edit: one that a later edit replaced has the present text of its message, if that is kept.
    */
   events(room: string, after: number, limit: number): Promise<LogEvent[]>;
   /** The messages that are not deleted, as they are now, oldest first. */
@@ -261,8 +282,6 @@ export type EngineEvent =
   | {
     readonly type: "logged";
     readonly event: LogEvent;
-    /** The event's JSON, if the engine has made it already. */
-    readonly json?: string;
     readonly origin: string;
   }
   | { readonly type: "private"; readonly message: PrivateMessage; readonly origin: string }
@@ -294,7 +313,10 @@ export type EngineListener = (event: EngineEvent) => void;
 
 /** The extent of a log. */
 export interface LogState {
-  /** Identifies the log's numbering: under another epoch, a `seq` means another event. */
+  /**
+   * Names one life of the numbering: every start of an engine begins another. A message's id is made
+   * of the epoch in which it was written and its `seq`, so no id is given twice.
+   */
   readonly epoch: string;
   /** The oldest `seq` that is still kept; `lastSeq + 1` if there is none. */
   readonly oldestSeq: number;

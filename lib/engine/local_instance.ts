@@ -25,6 +25,8 @@ import type { LocalBus } from "./local_bus.ts";
 /** The reading half of a {@linkcode Log}, synchronous. */
 export interface LogReader {
   state(room: string): LogState;
+  canResume(room: string, epoch: string, seq: number): boolean;
+  canResumeInbox(room: string, person: string, epoch: string, inboxSeq: number): boolean;
   events(room: string, after: number, limit: number): LogEvent[];
   messages(room: string, range: MessageRange): ChatEvent[];
   inbox(room: string, person: string, after: number, limit: number): InboxEntry[];
@@ -105,6 +107,9 @@ export class LocalInstance implements Bus {
     const { log } = this.#options;
     return {
       state: (room) => this.attempt(() => log.state(room)),
+      canResume: (room, epoch, seq) => this.attempt(() => log.canResume(room, epoch, seq)),
+      canResumeInbox: (room, person, epoch, seq) =>
+        this.attempt(() => log.canResumeInbox(room, person, epoch, seq)),
       events: (room, after, limit) => this.attempt(() => log.events(room, after, limit)),
       messages: (room, range) => this.attempt(() => log.messages(room, range)),
       inbox: (room, person, after, limit) =>

@@ -140,6 +140,10 @@ export class MemoryEngine implements Engine {
     return this.#instance.open(room, wanted);
   }
 
+  check(): Promise<void> {
+    return this.#instance.attempt(() => {});
+  }
+
   close(): Promise<void> {
     this.#instance.close();
     return Promise.resolve();

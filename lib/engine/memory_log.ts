@@ -5,9 +5,16 @@
  */
 
 import { nobodyWithName } from "../errors.ts";
-import { nameKey } from "../names.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
-import { applyChange, checkChange, isErasure, isMessage, toLogEvent } from "./changes.ts";
+import {
+  applyChange,
+  checkChange,
+  isMessage,
+  toLogEvent,
+  toMessage,
+  toRepeated,
+  withPresentText,
+} from "./changes.ts";
 import type {
   Change,
   Draft,
@@ -22,25 +29,27 @@ import type {
 import type { LocalBus } from "./local_bus.ts";
 import type { LogReader } from "./local_instance.ts";
 import { type Place, toMessageId, toSeq, toTimestamp } from "./places.ts";
-import { refKey, Refs } from "./refs.ts";
+import { Refs } from "./refs.ts";
 
 /** An event, and the data about it that only the log keeps. */
 interface Entry {
   event: LogEvent;
   /** The person who caused the event. */
   readonly person: string;
-  /** The `seq` of each change of this message. */
-  changes: number[] | undefined;
+  /** The `seq` of the newest change of this message. */
+  changed?: number;
 }
 
 /** The log of one room. */
 interface RoomLog {
   readonly epoch: string;
+  /** Whether an earlier log of this room may have been forgotten. */
+  readonly isLaterLife: boolean;
   /** Without a hole, up to `lastSeq`. */
   readonly entries: Entry[];
   lastSeq: number;
   lastTime: number;
-  readonly refs: Refs;
+  refs: Refs;
   /** By person. */
   readonly inboxes: Map<string, Inbox>;
   /** UTF-16 units of all entries and inboxes. */
@@ -51,7 +60,7 @@ interface RoomLog {
 interface Inbox {
   readonly entries: InboxEntry[];
   lastSeq: number;
-  /** The messages that the person sent, by `refKey`. */
+  /** The messages that the person sent, by `ref`. */
   readonly refs: Map<string, PrivateMessage>;
 }
 
@@ -73,6 +82,8 @@ export class MemoryLog implements LogReader {
   readonly #bus: LocalBus;
   /** Least recently written first. */
   readonly #logs = new Map<string, RoomLog>();
+  /** Whether the log of any room was forgotten as a whole. */
+  #hasForgotten = false;
   #size = 0;
 
   constructor(options: MemoryLogOptions, bus: LocalBus) {
@@ -80,18 +91,20 @@ export class MemoryLog implements LogReader {
     this.#bus = bus;
   }
 
-  /** Adds a message, or finds the one that it repeats. */
+  /**
+   * Adds a message, or finds the one that it repeats.
+   *
+   * @throws {ChatError} `conflict`
+   */
   append(room: string, draft: Draft): Receipt<ChatEvent> {
     const log = this.#toWrite(room);
-    const { content, username, person, ref, origin } = draft;
-    const author = nameKey(username);
-    const first = ref === undefined ? undefined : entryAt(log, log.refs.get(author, ref));
-    if (first !== undefined) return { event: first.event as ChatEvent, isDuplicate: true };
-    const { seq, timestamp } = this.#place(log);
-    const id = toMessageId(log.epoch, seq);
-    const event: ChatEvent = { type: "chat", content, room, username, id, seq, timestamp };
-    this.#add(log, { event, person, changes: undefined });
-    if (ref !== undefined) log.refs.add(author, ref, seq);
+    const { person, ref, origin } = draft;
+    const first = ref === undefined ? undefined : entryAt(log, log.refs.get(person, ref));
+    if (first !== undefined) return toRepeated(first.event as ChatEvent, draft);
+    const place = this.#place(log);
+    const event = toMessage(room, draft, toMessageId(log.epoch, place.seq), place);
+    this.#add(log, { event, person });
+    if (ref !== undefined) log.refs.add(person, ref, event.seq);
     this.#bus.publish(room, { type: "logged", event, origin });
     return { event, isDuplicate: false };
   }
@@ -105,14 +118,12 @@ export class MemoryLog implements LogReader {
     const log = this.#toWrite(room);
     const entry = entryAt(log, toSeq(log.epoch, change.id));
     const message = checkChange(entry, change);
-    const { changes = [] } = entry!;
     const event = toLogEvent(message, change, this.#place(log));
-    this.#add(log, { event, person: change.person, changes: undefined });
-    // Adding the change may have dropped the events that it alters.
-    for (const seq of isErasure(event) ? [message.seq, ...changes] : [message.seq]) {
-      this.#apply(log, entryAt(log, seq), event);
-    }
-    entry!.changes = [...changes, event.seq];
+    const before = entryAt(log, entry!.changed);
+    this.#add(log, { event, person: change.person });
+    this.#rewrite(log, entry!, applyChange(message, event));
+    if (before !== undefined) this.#rewrite(log, before, { ...before.event, content: "" });
+    entry!.changed = event.seq;
     this.#bus.publish(room, { type: "logged", event, origin: change.origin });
     return { event, isDuplicate: false };
   }
@@ -120,15 +131,15 @@ export class MemoryLog implements LogReader {
   /**
    * Adds a private message for its two people, or finds the one that it repeats.
    *
-   * @throws {ChatError} `not_found`
+   * @throws {ChatError} `not_found` or `conflict`
    */
   whisper(room: string, draft: PrivateDraft): Receipt<PrivateMessage> {
     const log = this.#toWrite(room);
     const { content, username, person, to, origin } = draft;
     const from = this.#inboxOf(log, person);
-    const key = draft.ref === undefined ? undefined : refKey(nameKey(username), draft.ref);
-    const first = key === undefined ? undefined : from.refs.get(key);
-    if (first !== undefined) return { event: first, isDuplicate: true };
+    const { ref } = draft;
+    const first = ref === undefined ? undefined : from.refs.get(ref);
+    if (first !== undefined) return toRepeated(first, draft);
     if (to === undefined) throw nobodyWithName();
     const receiver = this.#inboxOf(log, to.person);
     const message: PrivateMessage = {
@@ -142,7 +153,7 @@ export class MemoryLog implements LogReader {
     };
     this.#addPrivate(log, from, { inboxSeq: message.fromSeq, message });
     this.#addPrivate(log, receiver, { inboxSeq: message.toSeq, message });
-    if (key !== undefined) from.refs.set(key, message);
+    if (ref !== undefined) from.refs.set(ref, message);
     this.#bus.publish(room, { type: "private", message, origin });
     return { event: message, isDuplicate: false };
   }
@@ -152,10 +163,26 @@ export class MemoryLog implements LogReader {
     return { epoch, oldestSeq: lastSeq - entries.length + 1, lastSeq };
   }
 
+  canResume(room: string, epoch: string, seq: number): boolean {
+    const log = this.#log(room);
+    const oldest = log.lastSeq - log.entries.length;
+    if (seq === 0 && oldest === 0 && !log.isLaterLife) return true;
+    return epoch === log.epoch && seq >= oldest && seq <= log.lastSeq;
+  }
+
+  canResumeInbox(room: string, person: string, epoch: string, inboxSeq: number): boolean {
+    const log = this.#log(room);
+    const { entries, lastSeq } = log.inboxes.get(person) ?? { entries: [], lastSeq: 0 };
+    if (inboxSeq === 0 && entries.length === lastSeq && !log.isLaterLife) return true;
+    return epoch === log.epoch && inboxSeq >= lastSeq - entries.length && inboxSeq <= lastSeq;
+  }
+
   events(room: string, after: number, limit: number): LogEvent[] {
-    const { entries, lastSeq } = this.#log(room);
+    const log = this.#log(room);
+    const { entries, lastSeq } = log;
     const start = Math.max(0, after - (lastSeq - entries.length));
-    return entries.slice(start, start + limit).map(({ event }) => event);
+    const find = (id: string) => entryAt(log, toSeq(log.epoch, id))?.event;
+    return entries.slice(start, start + limit).map(({ event }) => withPresentText(event, find));
   }
 
   messages(room: string, { before = Infinity, after, limit }: MessageRange): ChatEvent[] {
@@ -190,6 +217,7 @@ export class MemoryLog implements LogReader {
     if (log === undefined) {
       log = {
         epoch: this.#options.newId(),
+        isLaterLife: this.#hasForgotten,
         entries: [],
         lastSeq: 0,
         lastTime: 0,
@@ -240,9 +268,9 @@ export class MemoryLog implements LogReader {
     if (inbox.entries.length > this.#options.keep) this.#trimInbox(log, inbox, 1);
   }
 
-  #apply(log: RoomLog, entry: Entry | undefined, change: LogEvent): void {
-    if (entry === undefined) return;
-    const event = applyChange(entry.event, change);
+  #rewrite(log: RoomLog, entry: Entry, event: LogEvent): void {
+    // Adding the change may have dropped the event.
+    if (entryAt(log, event.seq) !== entry) return;
     this.#count(log, event.content.length - entry.event.content.length);
     entry.event = event;
   }
@@ -271,6 +299,7 @@ export class MemoryLog implements LogReader {
       this.#forgetHalf(other);
       if (other.entries.length === 0 && !this.#bus.hasSubscribers(room)) {
         this.#size -= other.size;
+        this.#hasForgotten = true;
         this.#logs.delete(room);
       }
     }
@@ -280,10 +309,18 @@ export class MemoryLog implements LogReader {
   /** Drops the older half of a room's events and private messages. */
   #forgetHalf(log: RoomLog): void {
     this.#trim(log, Math.ceil(log.entries.length / 2));
-    log.refs.forgetBefore(log.lastSeq - log.entries.length + 1);
+    log.refs = this.#readRefs(log.entries);
     for (const inbox of log.inboxes.values()) {
       this.#trimInbox(log, inbox, Math.ceil(inbox.entries.length / 2));
     }
+  }
+
+  #readRefs(entries: readonly Entry[]): Refs {
+    const refs = new Refs(this.#options.keep);
+    for (const { event, person } of entries) {
+      if (event.type === "chat" && event.ref !== undefined) refs.add(person, event.ref, event.seq);
+    }
+    return refs;
   }
 
   #count(log: RoomLog, size: number): void {

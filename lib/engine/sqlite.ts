@@ -1,36 +1,32 @@
 /**
- * The SQLite engine: stores everything in one file.
- *
- * All writes of one turn of the event loop are one transaction (group commit). It costs one write
- * to the disk, however many writes it contains, and nothing is published or acknowledged before it
- * is stored. The file is locked while the server runs: a second server would assign the same `seq`
- * twice.
+ * The SQLite engine: stores everything in one file, as rows that other programs may read while the
+ * server runs.
  *
  * @module
  */
 
-import { DatabaseSync } from "node:sqlite";
-import { ChatError, restarting } from "../errors.ts";
+import { restarting, storeUnavailable } from "../errors.ts";
+import type { Logger } from "../logger.ts";
 import type { AccountStore } from "../people/accounts.ts";
-import type { LogEvent } from "../protocol/events.ts";
 import {
   type Bus,
   type Engine,
-  type EngineEvent,
   type EngineOptions,
   EVERYWHERE,
   type Log,
   type OpenRoom,
-  type Receipt,
   type RoomSettingsStore,
   type Wanted,
 } from "./engine.ts";
+import { GroupCommit, type Outcome } from "./group_commit.ts";
 import { LocalBus } from "./local_bus.ts";
-import { LocalInstance, type LogReader } from "./local_instance.ts";
-import { INBOX_SCHEMA, SqliteInbox } from "./sqlite_inbox.ts";
-import { JOURNAL_SCHEMA } from "./sqlite_journal.ts";
-import { LOG_SCHEMA, type Logged, SqliteLog } from "./sqlite_log.ts";
-import { PEOPLE_SCHEMA, SqliteAccounts, SqliteSettings } from "./sqlite_people.ts";
+import { LocalInstance } from "./local_instance.ts";
+import { SqliteEpochs } from "./sqlite_epochs.ts";
+import { SqliteFile } from "./sqlite_file.ts";
+import { SqliteInbox } from "./sqlite_inbox.ts";
+import { SqliteLog } from "./sqlite_log.ts";
+import { SqliteAccounts, SqliteSettings } from "./sqlite_people.ts";
+import { Checkpoints } from "./sqlite_wal.ts";
 
 /** What {@linkcode SqliteEngine} needs. */
 export interface SqliteEngineOptions extends EngineOptions {
@@ -38,27 +34,19 @@ export interface SqliteEngineOptions extends EngineOptions {
   readonly path: string;
   /** Calls back at the end of the turn, to commit. */
   readonly atCommit: (callback: () => void) => void;
+  /**
+   * Maximum bytes of the file in use. Beyond it, the rooms that have been silent for longest lose
+   * their oldest messages. @default Infinity
+   */
+  readonly maxStoredBytes?: number;
+  readonly logger?: Logger | undefined;
 }
 
-/** The schema, as steps. `PRAGMA user_version` of a file counts the steps applied to it. */
-const MIGRATIONS: readonly string[] = [LOG_SCHEMA + INBOX_SCHEMA, PEOPLE_SCHEMA, JOURNAL_SCHEMA];
+/** How many commits pass until the engine looks at the file's size again. */
+const COMMITS_PER_LOOK = 64;
 
-/** The result of a write, and the event that its room hears after the commit. */
-interface Outcome<T> {
-  readonly value: T;
-  readonly event?: EngineEvent | undefined;
-}
-
-/** A queued write, and the promise to settle after the commit. */
-interface Job {
-  readonly room: string;
-  readonly write: () => Outcome<unknown>;
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: unknown) => void;
-  /** The result of `write`, which is not stored yet. */
-  outcome?: Outcome<unknown>;
-  refusal?: ChatError;
-}
+/** How long a turn may drop messages, in milliseconds. */
+const DROP_MS = 3;
 
 /** The tables of the file, each with its statements. */
 interface Tables {
@@ -75,29 +63,47 @@ export class SqliteEngine implements Engine {
   readonly accounts: AccountStore;
   readonly roomSettings: RoomSettingsStore;
   readonly #options: SqliteEngineOptions;
-  readonly #db: DatabaseSync;
+  readonly #file: SqliteFile;
   readonly #tables: Tables;
-  readonly #localBus: LocalBus;
+  readonly #checkpoints: Checkpoints | undefined;
+  readonly #commits: GroupCommit;
   readonly #instance: LocalInstance;
-  #jobs: Job[] = [];
+  #commitCount = 0;
+  /** Whether messages must be dropped until the file is small enough. */
+  #isTooBig = false;
+  /** Whether the file is no longer where it was opened: nothing is stored. */
+  #isLost = false;
+  #hasLastCommitFailed = false;
+  #closing: Promise<void> | undefined;
 
-  /** @throws if the file cannot be opened, is in use, or was written by a newer version */
+  /** @throws an `Error` whose message says why the file cannot be opened, and what to do */
   constructor(options: SqliteEngineOptions) {
     this.#options = options;
-    this.#localBus = new LocalBus(options);
-    this.#db = new DatabaseSync(options.path);
-    try {
-      setUp(this.#db);
-      this.#tables = openTables(this.#db, options, this.#localBus);
-      this.#transact(() => {
-        this.#tables.log.recover();
-        this.#tables.inbox.dropOld();
-      });
-    } catch (error) {
-      this.#db.close();
-      throw error;
-    }
-    this.#instance = this.#createInstance();
+    const { atCommit, newId, logger } = options;
+    const bus = new LocalBus(options);
+    this.#file = new SqliteFile(options.path, logger);
+    this.#tables = openTables(this.#file, options, bus);
+    const { path, db } = this.#file;
+    this.#checkpoints = path === undefined
+      ? undefined
+      : new Checkpoints({ path, db, logger, onRelease: () => this.#commits.commit() });
+    this.#commits = new GroupCommit({
+      atCommit,
+      transact: (write, count) => this.#transact(write, count),
+      mustWait: () => this.#checkpoints?.isHolding ?? false,
+      publish: (room, event) => bus.publish(room, event),
+    });
+    const { log, inbox, settings } = this.#tables;
+    const reader = {
+      state: log.state.bind(log),
+      canResume: log.canResume.bind(log),
+      canResumeInbox: inbox.canResume.bind(inbox),
+      events: log.events.bind(log),
+      messages: log.messages.bind(log),
+      inbox: inbox.read.bind(inbox),
+      inboxSeq: inbox.lastSeq.bind(inbox),
+    };
+    this.#instance = new LocalInstance({ name: newId(), bus, log: reader, settings });
     this.bus = this.#instance;
     this.log = this.#createLog();
     this.accounts = this.#createAccounts();
@@ -108,71 +114,46 @@ export class SqliteEngine implements Engine {
     return this.#instance.open(room, wanted);
   }
 
-  close(): Promise<void> {
-    if (this.#instance.isClosed) return Promise.resolve();
-    this.#instance.close();
-    for (const job of this.#jobs.splice(0)) job.reject(restarting());
-    try {
-      this.#transact(() => this.#tables.log.settle());
-    } catch {
-      // The next start recovers the journal instead.
-    }
-    this.#db.close();
-    return Promise.resolve();
+  async check(): Promise<void> {
+    if (this.#instance.isClosed) throw restarting();
+    const problem = await this.#file.findLoss();
+    this.#isLost = problem !== undefined;
+    if (problem !== undefined) throw problem;
+    if (this.#instance.isClosed) throw restarting();
+    this.#file.probe(this.#hasLastCommitFailed);
+    this.#hasLastCommitFailed = false;
   }
 
-  #createInstance(): LocalInstance {
-    const { log, inbox, settings } = this.#tables;
-    const reader: LogReader = {
-      state: (room) => log.state(room),
-      events: (room, after, limit) => log.events(room, after, limit),
-      messages: (room, range) => log.messages(room, range),
-      inbox: (room, person, after, limit) => inbox.read(room, person, after, limit),
-      inboxSeq: (room, person) => inbox.lastSeq(room, person),
-    };
-    const name = this.#options.newId();
-    return new LocalInstance({ name, bus: this.#localBus, log: reader, settings });
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  async #close(): Promise<void> {
+    this.#instance.close();
+    this.#commits.rejectAll(restarting());
+    await this.#checkpoints?.close();
+    this.#file.close();
   }
 
   #createLog(): Log {
     const { log, inbox } = this.#tables;
     return {
       ...this.#instance.reads(),
-      append: (room, draft) =>
-        this.#put(room, () => {
-          const appended = log.append(room, draft);
-          return "repeated" in appended
-            ? { value: { event: appended.repeated, isDuplicate: true } }
-            : toOutcome(appended, draft.origin);
-        }),
-      change: (room, change) =>
-        this.#put(room, () => toOutcome(log.change(room, change), change.origin)),
-      whisper: (room, draft) =>
-        this.#put(room, () => {
-          const value = inbox.whisper(room, draft);
-          if (value.isDuplicate) return { value };
-          return { value, event: { type: "private", message: value.event, origin: draft.origin } };
-        }),
+      append: (room, draft) => this.#put(room, () => log.append(room, draft)),
+      change: (room, change) => this.#put(room, () => log.change(room, change)),
+      whisper: (room, draft) => this.#put(room, () => inbox.whisper(room, draft)),
     };
   }
 
   #createAccounts(): AccountStore {
     const { accounts } = this.#tables;
+    const { clock } = this.#options;
     return {
-      addAccount: (account) =>
-        this.#put(EVERYWHERE, () => {
-          const { key } = account;
-          if (!accounts.addAccount(account)) return { value: false };
-          return { value: true, event: { type: "registered", key } };
-        }),
+      addAccount: (account) => this.#put(EVERYWHERE, () => accounts.addAccount(account)),
       account: (key) => this.#instance.attempt(() => accounts.account(key)),
-      addToken: (token) =>
-        this.#put(EVERYWHERE, () => ({ value: accounts.addToken(token, this.#options.clock()) })),
+      addToken: (token) => this.#put(EVERYWHERE, () => accounts.addToken(token, clock())),
       token: (hash) => this.#instance.attempt(() => accounts.token(hash)),
-      endToken: (hash) =>
-        this.#put(EVERYWHERE, () => {
-          return { value: accounts.endToken(hash), event: { type: "token_ended", hash } };
-        }),
+      endToken: (hash) => this.#put(EVERYWHERE, () => accounts.endToken(hash)),
     };
   }
 
@@ -180,110 +161,86 @@ export class SqliteEngine implements Engine {
     const { settings } = this.#tables;
     return {
       settings: (room) => this.#instance.attempt(() => settings.settings(room)),
-      setSettings: (room, wanted) =>
-        this.#put(room, () => {
-          const stored = settings.setSettings(room, wanted);
-          if (stored === undefined) return { value: false };
-          return { value: true, event: { type: "settings", settings: stored } };
-        }),
+      setSettings: (room, next) => this.#put(room, () => settings.setSettings(room, next)),
       countOwned: (owner) => this.#instance.attempt(() => settings.countOwned(owner)),
     };
   }
 
-  /** Queues a write for this turn's transaction. The room hears its event when it is stored. */
   #put<T>(room: string, write: () => Outcome<T>): Promise<T> {
     if (this.#instance.isClosed) return Promise.reject(restarting());
-    return new Promise((resolve, reject) => {
-      if (this.#jobs.length === 0) this.#options.atCommit(() => this.#commit());
-      this.#jobs.push({ room, write, resolve: resolve as Job["resolve"], reject });
+    if (this.#isLost) return Promise.reject(storeUnavailable());
+    return this.#commits.put(room, write);
+  }
+
+  /** Runs some writes in one transaction: all of them are stored, or none. */
+  #transact(write: () => void, count: number): void {
+    const { db } = this.#file;
+    const { log } = this.#tables;
+    try {
+      this.#file.begin();
+      write();
+      this.#file.commit();
+    } catch (error) {
+      this.#hasLastCommitFailed = true;
+      // The numbers assigned in this transaction are void.
+      log.rollback();
+      if (db.isTransaction) db.exec("ROLLBACK");
+      throw error;
+    }
+    this.#hasLastCommitFailed = false;
+    this.#checkpoints?.note(count, log.commit());
+    if (++this.#commitCount % COMMITS_PER_LOOK === 0) this.#boundSize();
+  }
+
+  #boundSize(): void {
+    if (this.#isTooBig || !this.#isBeyondBound()) return;
+    this.#isTooBig = true;
+    this.#shrinkLater();
+  }
+
+  #isBeyondBound(): boolean {
+    const { maxStoredBytes = Infinity } = this.#options;
+    return maxStoredBytes !== Infinity && this.#file.size > maxStoredBytes;
+  }
+
+  /** Drops messages in the next turns, for a few milliseconds in each. */
+  #shrinkLater(): void {
+    this.#options.atCommit(() => {
+      if (this.#instance.isClosed) return;
+      if (!this.#checkpoints?.isHolding) this.#shrink(performance.now() + DROP_MS);
+      if (this.#isTooBig) this.#shrinkLater();
     });
   }
 
-  /** Stores all writes of this turn, or none, and then publishes their events. */
-  #commit(): void {
-    const jobs = this.#jobs;
-    this.#jobs = [];
-    if (jobs.length === 0) return;
+  #shrink(end: number): void {
     try {
       this.#transact(() => {
-        for (const job of jobs) run(job);
-        this.#tables.log.write();
-      });
+        while (this.#isTooBig && performance.now() < end) {
+          this.#isTooBig = this.#isBeyondBound() && this.#tables.log.dropOldest();
+        }
+      }, 1);
     } catch (error) {
-      for (const job of jobs) job.reject(error);
-      return;
-    }
-    for (const { room, outcome, refusal, resolve, reject } of jobs) {
-      if (outcome === undefined) {
-        reject(refusal);
-        continue;
-      }
-      if (outcome.event !== undefined) this.#localBus.publish(room, outcome.event);
-      resolve(outcome.value);
-    }
-  }
-
-  /** Runs a change in one transaction: all of it is stored, or nothing. */
-  #transact(change: () => void): void {
-    const { log } = this.#tables;
-    this.#db.exec("BEGIN IMMEDIATE");
-    try {
-      change();
-      this.#db.exec("COMMIT");
-      log.commit();
-    } catch (error) {
-      // The numbers assigned in this transaction are void.
-      log.rollback();
-      if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
-      throw error;
+      this.#isTooBig = false;
+      this.#options.logger?.warn("cannot drop messages", { reason: (error as Error).message });
     }
   }
 }
 
-/** Locks the file, and brings it to the newest schema. */
-function setUp(db: DatabaseSync): void {
-  // A checkpoint waits for the disk. One per 40 MB of log instead of 4 MB halves the time of the
-  // slowest commits.
-  db.exec(`
-    PRAGMA locking_mode = EXCLUSIVE;
-    PRAGMA journal_mode = WAL;
-    PRAGMA synchronous = NORMAL;
-    PRAGMA wal_autocheckpoint = 10000;
-  `);
-  const { user_version } = db.prepare("PRAGMA user_version").get() as { user_version: number };
-  if (user_version > MIGRATIONS.length) {
-    throw new Error("The file was written by a newer version of Hubbub. Use that version for it.");
-  }
-  for (const [i, step] of MIGRATIONS.entries()) {
-    if (i < user_version) continue;
-    db.exec(`BEGIN IMMEDIATE; ${step}; PRAGMA user_version = ${i + 1}; COMMIT`);
-  }
-}
-
-function openTables(db: DatabaseSync, options: SqliteEngineOptions, bus: LocalBus): Tables {
+/** Opens the tables, and begins an epoch. */
+function openTables(file: SqliteFile, options: SqliteEngineOptions, bus: LocalBus): Tables {
+  const { db } = file;
   const isInUse = (room: string) => bus.hasSubscribers(room);
-  const log = new SqliteLog(db, { ...options, isInUse });
-  return {
-    log,
-    inbox: new SqliteInbox(db, log, options),
-    accounts: new SqliteAccounts(db),
-    settings: new SqliteSettings(db),
-  };
-}
-
-/** Runs a job's write, and records a refusal. Any other error ends the transaction. */
-function run(job: Job): void {
+  const onHole = (room: string) => options.logger?.error("events are missing in a log", { room });
   try {
-    job.outcome = job.write();
+    db.exec("BEGIN IMMEDIATE");
+    const epochs = new SqliteEpochs(db, options.clock());
+    const log = new SqliteLog(db, epochs, { ...options, isInUse, onHole });
+    const inbox = new SqliteInbox(db, log, epochs, options);
+    inbox.dropOld();
+    db.exec("COMMIT");
+    return { log, inbox, accounts: new SqliteAccounts(db), settings: new SqliteSettings(db) };
   } catch (error) {
-    if (!(error instanceof ChatError)) throw error;
-    job.refusal = error;
+    file.close();
+    throw error;
   }
-}
-
-function toOutcome<E extends LogEvent>(
-  { event, json }: Logged<E>,
-  origin: string,
-): Outcome<Receipt<E>> {
-  return { value: { event, isDuplicate: false }, event: { type: "logged", event, json, origin } };
 }

@@ -6,10 +6,11 @@
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { nobodyWithName } from "../errors.ts";
-import { nameKey } from "../names.ts";
+import { toRepeated } from "./changes.ts";
 import type { EngineOptions, InboxEntry, PrivateDraft, PrivateMessage, Receipt } from "./engine.ts";
+import type { Outcome } from "./group_commit.ts";
 import { toTimestamp } from "./places.ts";
-import { refKey } from "./refs.ts";
+import type { SqliteEpochs } from "./sqlite_epochs.ts";
 import type { SqliteLog } from "./sqlite_log.ts";
 
 /** The table. */
@@ -17,8 +18,10 @@ export const INBOX_SCHEMA = `
   -- Private messages, one row for each of the two people.
   CREATE TABLE inbox (
     room INTEGER NOT NULL,
+    -- The person whose inbox it is in.
     person TEXT NOT NULL,
     seq INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
     id TEXT NOT NULL,
     content TEXT NOT NULL,
     time INTEGER NOT NULL,
@@ -45,9 +48,11 @@ export class SqliteInbox {
   readonly #options: EngineOptions;
   readonly #sql: ReturnType<typeof prepare>;
   readonly #log: SqliteLog;
+  readonly #epochs: SqliteEpochs;
 
-  /** @param log finds the row and the time of a room */
-  constructor(db: DatabaseSync, log: SqliteLog, options: EngineOptions) {
+  /** @param log knows the row and the time of each room */
+  constructor(db: DatabaseSync, log: SqliteLog, epochs: SqliteEpochs, options: EngineOptions) {
+    this.#epochs = epochs;
     this.#options = options;
     this.#sql = prepare(db);
     this.#log = log;
@@ -56,14 +61,13 @@ export class SqliteInbox {
   /**
    * Adds a private message for its two people, or finds the one that it repeats.
    *
-   * @throws {ChatError} `not_found`
+   * @throws {ChatError} `not_found` or `conflict`
    */
-  whisper(room: string, draft: PrivateDraft): Receipt<PrivateMessage> {
-    const { content, username, person, to } = draft;
-    const row = this.#log.rowOf(room);
-    const ref = draft.ref === undefined ? null : refKey(nameKey(username), draft.ref);
-    const first = ref === null ? undefined : this.#sql.byRef.get(row, person, ref);
-    if (first !== undefined) return { event: toMessage(first as Row), isDuplicate: true };
+  whisper(room: string, draft: PrivateDraft): Outcome<Receipt<PrivateMessage>> {
+    const { content, username, person, to, ref = null, origin } = draft;
+    const row = this.#log.addRow(room);
+    const first = ref === null ? undefined : this.#sql.byRef.get(row, person, ref) as Row;
+    if (first !== undefined) return { value: toRepeated(toMessage(first), draft) };
     if (to === undefined) throw nobodyWithName();
     const message: PrivateMessage = {
       id: this.#options.newId(),
@@ -76,22 +80,32 @@ export class SqliteInbox {
     };
     this.#insert(row, person, message.fromSeq, message, ref);
     this.#insert(row, to.person, message.toSeq, message, null);
-    return { event: message, isDuplicate: false };
+    const event = { type: "private", message, origin } as const;
+    return { value: { event: message, isDuplicate: false }, event };
   }
 
   /** The private messages of a person after an `inboxSeq`, in order, at most `limit`. */
   read(room: string, person: string, after: number, limit: number): InboxEntry[] {
-    const row = this.#log.findRow(room) ?? null;
-    const rows = this.#sql.read.all(row, person, after, limit) as Row[];
+    const rows = this.#sql.read.all(this.#log.findRow(room), person, after, limit) as Row[];
     return rows.map((row) => ({ inboxSeq: row.seq as number, message: toMessage(row) }));
   }
 
   /** The `inboxSeq` of a person's newest private message; 0 if there is none. */
   lastSeq(room: string, person: string): number {
-    return this.#lastSeq(this.#log.findRow(room) ?? null, person);
+    return this.#lastSeq(this.#log.findRow(room), person);
   }
 
-  /** Drops the messages older than {@linkcode INBOX_MS}. */
+  /** Whether a client that saw up to an `inboxSeq` under an epoch can go on from there. */
+  canResume(room: string, person: string, epoch: string, inboxSeq: number): boolean {
+    const row = this.#log.findRow(room);
+    const { count, epoch: written } = this.#sql.extent.get(row, person, inboxSeq) as Row;
+    if (count !== this.#lastSeq(row, person) - inboxSeq) return false;
+    if (inboxSeq === 0) return this.#log.isWhole(room, epoch);
+    // Of a message that was dropped, the next one says in which epoch it was not written yet.
+    return typeof written === "number" && written <= (this.#epochs.find(epoch, row) ?? 0);
+  }
+
+  /** Drops the messages that are older than they may be. */
   dropOld(): void {
     this.#sql.dropOld.run(this.#options.clock() - INBOX_MS);
   }
@@ -99,7 +113,7 @@ export class SqliteInbox {
   #insert(room: number, owner: string, seq: number, message: PrivateMessage, ref: string | null) {
     const { id, content, timestamp, from, to, fromSeq, toSeq } = message;
     this.#sql.insert.run(
-      ...[room, owner, seq, id, content, Date.parse(timestamp)],
+      ...[room, owner, seq, this.#epochs.id, id, content, Date.parse(timestamp)],
       ...[from.username, from.person, fromSeq],
       ...[to.username, to.person, toSeq, ref],
     );
@@ -107,24 +121,24 @@ export class SqliteInbox {
     if (seq > keep) this.#sql.trim.run(room, owner, seq - keep);
   }
 
-  #lastSeq(row: number | null, person: string): number {
-    const { last } = this.#sql.lastSeq.get(row, person) as { last: number | null };
-    return last ?? 0;
+  #lastSeq(row: number, person: string): number {
+    return (this.#sql.lastSeq.get(row, person) as { last: number | null }).last ?? 0;
   }
 }
 
 function prepare(db: DatabaseSync) {
   const sql = (text: string): StatementSync => db.prepare(text);
   return {
-    insert: sql(`
-      INSERT INTO inbox (
-        room, person, seq, id, content, time,
-        from_name, from_person, from_seq, to_name, to_person, to_seq, ref
-      ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    `),
+    insert: sql("INSERT INTO inbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
     byRef: sql("SELECT * FROM inbox WHERE room = ? AND person = ? AND ref = ?"),
     read: sql("SELECT * FROM inbox WHERE room = ? AND person = ? AND seq > ? ORDER BY seq LIMIT ?"),
     lastSeq: sql("SELECT max(seq) AS last FROM inbox WHERE room = ? AND person = ?"),
+    extent: sql(`
+      SELECT count(*) FILTER (WHERE seq > ?3) AS count,
+        (SELECT epoch FROM inbox WHERE room = ?1 AND person = ?2 AND seq >= ?3
+          ORDER BY seq LIMIT 1) AS epoch
+      FROM inbox WHERE room = ?1 AND person = ?2 AND seq >= ?3
+    `),
     trim: sql("DELETE FROM inbox WHERE room = ? AND person = ? AND seq <= ?"),
     // The newest message stays, however old it is: the number of the next one follows from it.
     dropOld: sql(`

@@ -1,174 +1,185 @@
 /**
- * The logs of rooms, in SQLite: many events in one row, a block.
+ * The logs of rooms, in SQLite: one row for each event, and one index.
  *
- * A row per message would cost more than all other work on the message. So a room's events become
- * one row, a block, when they fill a page of the file. A block has the JSON of its events, as
- * clients receive it, and their authors. Until then they are in memory, and in the journal
- * (`sqlite_journal.ts`), which stores the events of all rooms in one turn as one row. When the
- * journal is long, the rooms whose events have waited longest get their blocks, and the journal is
- * cut. When a server starts, the journal has events only if the previous server was killed.
+ * The index keeps messages that people see apart from edits, deletions and deleted messages, so that
+ * a page of messages reads as many rows as it has messages, whatever stands between them.
  *
- * Refs are kept in memory, and read back from the blocks at a room's first write: an index of refs
+ * Refs are kept in memory, and read back from the rows at a room's first write: an index of refs
  * would be written in a different place for each sender.
  *
  * @module
  */
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import { nameKey } from "../names.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
-import { applyChange, checkChange, isErasure, isMessage, toLogEvent } from "./changes.ts";
-import type { Change, Draft, LogState, MessageRange } from "./engine.ts";
-import { type Place, toMessageId, toSeq, toTimestamp } from "./places.ts";
-import { refKey, Refs, splitRefKey } from "./refs.ts";
-import { SqliteJournal } from "./sqlite_journal.ts";
+import {
+  applyChange,
+  checkChange,
+  isErasure,
+  isMessage,
+  toLogEvent,
+  toMessage,
+  toRepeated,
+  withPresentText,
+} from "./changes.ts";
+import type { Change, Draft, EngineOptions, LogState, MessageRange, Receipt } from "./engine.ts";
+import type { Outcome } from "./group_commit.ts";
+import { type Place, toMessageId, toTimestamp } from "./places.ts";
+import { Refs } from "./refs.ts";
+import type { SqliteEpochs } from "./sqlite_epochs.ts";
 
-/** The tables. */
+/** The tables, and the view that people read. */
 export const LOG_SCHEMA = `
   CREATE TABLE rooms (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
-    epoch TEXT NOT NULL
+    -- When somebody last wrote, to the minute; in milliseconds since 1970, as every time here.
+    active INTEGER NOT NULL
   ) STRICT;
+  CREATE INDEX rooms_active ON rooms (active);
 
-  -- The events of a room from the seq "first" on, without a hole up to the next block.
-  CREATE TABLE blocks (
+  CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
     room INTEGER NOT NULL,
-    first INTEGER NOT NULL,
-    -- A list of LogEvent. Each message has its present text.
-    events TEXT NOT NULL,
-    -- A list with an AuthorEntry for each event.
-    authors TEXT NOT NULL,
-    PRIMARY KEY (room, first)
-  ) STRICT, WITHOUT ROWID;
+    seq INTEGER NOT NULL,
+    -- 1 for a message that is not deleted, 0 for everything else.
+    shown INTEGER NOT NULL,
+    -- 'chat', 'message_updated' or 'message_deleted'.
+    type TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    username TEXT NOT NULL,
+    -- Who caused the event.
+    person TEXT NOT NULL,
+    -- Empty in a change that a later one replaced.
+    content TEXT NOT NULL,
+    ref TEXT,
+    reply_to TEXT,
+    -- The id of the message that is changed; NULL for a message.
+    target TEXT,
+    -- The seq of a message's newest change.
+    changed INTEGER
+  ) STRICT;
+  CREATE UNIQUE INDEX events_place ON events (room, shown, seq);
+
+  CREATE VIEW messages AS
+    SELECT rooms.name AS room, events.seq,
+      epochs.name || iif(epochs.room IS NULL, '-' || events.room, '') || '-' || events.seq AS id,
+      events.username, events.content,
+      strftime('%Y-%m-%dT%H:%M:%S', events.time / 1000, 'unixepoch')
+        || printf('.%03dZ', events.time % 1000) AS timestamp,
+      events.shown AND events.changed IS NOT NULL AS edited,
+      NOT events.shown AS deleted,
+      events.reply_to, events.ref
+    FROM events
+    JOIN rooms ON rooms.id = events.room
+    JOIN epochs ON epochs.id = events.epoch
+    WHERE events.type = 'chat';
 `;
-
-/** Minimum UTF-16 units of a block made at the end of a turn: it fills a page of the file. */
-const MIN_BLOCK_SIZE = 4096;
-
-/** Maximum events of a block, and about its maximum UTF-16 units: a change rewrites the block. */
-const MAX_BLOCK_EVENTS = 128;
-const MAX_BLOCK_SIZE = 64 * 1024;
-
-/** Maximum length of the journal, and minimum length of a cut, in UTF-16 units. */
-const MAX_JOURNAL_SIZE = 4 * 1024 * 1024;
-const MIN_CUT_SIZE = 256 * 1024;
-
-/** Maximum blocks that one query reads. */
-const BLOCKS_AT_A_TIME = 16;
 
 /** Maximum rooms in memory, not counting rooms in use. */
 export const MAX_CACHED_ROOMS = 10_000;
 
-/** Minimum refs remembered per room; maximum over all rooms. */
+/** Minimum refs remembered per room, if so many messages are kept; maximum over all rooms. */
 const MAX_REFS = 10_000;
-const MAX_ALL_REFS = 500_000;
+const MAX_ALL_REFS = 2_000_000;
 
-/** Minimum events that are dropped at once. */
-const MIN_EXCESS = 100;
+/** How long a room's `active` may lag behind, in milliseconds. */
+const ACTIVE_MS = 60_000;
 
-/** The author of an event, its `refKey` if it has one, and the `seq` of each change of it. */
-type AuthorEntry = [person: string, key?: string | null, changes?: number[]];
+/** How many events beyond `keep` a room has before some are dropped, and maximum dropped at once. */
+const EXCESS = 16;
+const MAX_DROPPED = 64;
 
 /** The log of one room. */
 interface RoomLog {
   readonly name: string;
+  /** The room's row, and whether it is stored. */
+  readonly id: number;
+  hasRow: boolean;
   readonly epoch: string;
-  /** The id of its row; absent until the first write. */
-  id: number | undefined;
   /** The oldest `seq` that is still kept; `lastSeq + 1` if there is none. */
   oldestSeq: number;
   lastSeq: number;
   lastTime: number;
+  /** As in the room's row. */
+  active: number;
   /** Absent until a message has a ref. */
   refs: Refs | undefined;
-  /** The JSON of the newest events, which are in no block yet. */
-  events: string[];
-  authors: AuthorEntry[];
-  /** The length of `events` in UTF-16 units. */
-  size: number;
-  /** How many of `events` are in the journal, and the place of the first of them. */
-  journaled: number;
-  since: number;
 }
 
-/** A room's log when the transaction began. */
-interface Before {
-  readonly log: Readonly<RoomLog>;
-  readonly count: number;
-}
-
-interface Block {
-  readonly first: number;
-  readonly events: LogEvent[];
-  readonly authors: AuthorEntry[];
-}
-
-/** A new event, and its JSON. */
-export interface Logged<E> {
-  readonly event: E;
-  readonly json: string;
-}
+/** A row of `events`. */
+type Row =
+  & Readonly<Record<"seq" | "shown" | "epoch" | "time", number>>
+  & Readonly<Record<"username" | "person" | "content", string>>
+  & Readonly<Record<"ref" | "target", string | null>>
+  & { readonly type: LogEvent["type"]; readonly changed: number | null };
 
 /** What {@linkcode SqliteLog} needs. */
-export interface SqliteLogOptions {
-  /** The time in milliseconds since 1970. */
-  readonly clock: () => number;
-  /** Makes an epoch. */
-  readonly newId: () => string;
-  /** Minimum events kept per room; `Infinity` for all. */
-  readonly keep: number;
-  /** Whether a room must stay in memory. */
+export interface SqliteLogOptions extends Pick<EngineOptions, "clock" | "keep"> {
+  /** Whether a room must stay in memory, and its numbers in the file. */
   readonly isInUse: (room: string) => boolean;
+  /** Hears of a room whose log has a hole. */
+  readonly onHole: (room: string) => void;
 }
 
 /** The logs of all rooms. Call its writes within a transaction. */
 export class SqliteLog {
   readonly #options: SqliteLogOptions;
   readonly #sql: ReturnType<typeof prepare>;
+  readonly #epochs: SqliteEpochs;
   readonly #rooms = new Map<string, RoomLog>();
-  readonly #journal: SqliteJournal;
-  /** Rooms with events that are in no block yet, the longest waiting first. */
-  #open = new Set<RoomLog>();
-  /** Rooms that the transaction has changed. */
-  #touched = new Map<RoomLog, Before>();
-  /** Refs added since older ones were last forgotten. */
+  /** The rooms that the transaction changes, and how each was before. */
+  readonly #touched = new Map<RoomLog, Readonly<RoomLog>>();
+  /** Rooms with refs, those that got them first come first. */
+  readonly #withRefs = new Set<RoomLog>();
+  /** Refs added since the refs of all rooms were last counted. */
   #refsAdded = 0;
+  #nextId: number;
+  #hasErased = false;
 
-  constructor(db: DatabaseSync, options: SqliteLogOptions) {
+  constructor(db: DatabaseSync, epochs: SqliteEpochs, options: SqliteLogOptions) {
     this.#options = options;
-    this.#sql = prepare(db);
-    this.#journal = new SqliteJournal(db);
-  }
-
-  /** The row of a room, if it has one. */
-  findRow(name: string): number | undefined {
-    return this.#room(name).id;
+    this.#epochs = epochs;
+    this.#sql = prepare(db, epochs.id);
+    const newest = this.#sql.newestId.get() as { seq: number } | undefined;
+    this.#nextId = (newest?.seq ?? 0) + 1;
   }
 
   /** The row of a room, which is inserted if it does not exist. */
-  rowOf(name: string): number {
-    return this.#rowOf(this.#room(name));
+  addRow(name: string): number {
+    return this.#addRow(this.#room(name)).id;
+  }
+
+  /** The row that a room has or will have. */
+  findRow(name: string): number {
+    return this.#room(name).id;
   }
 
   /** The present time in a room: it never goes backwards. */
   timeIn(name: string): string {
-    return this.#time(this.#room(name));
+    return toTimestamp(this.#time(this.#room(name)));
   }
 
-  /** Adds a message, or finds the one that it repeats. */
-  append(name: string, draft: Draft): Logged<ChatEvent> | { readonly repeated: ChatEvent } {
+  /**
+   * Adds a message, or finds the one that it repeats.
+   *
+   * @throws {ChatError} `conflict`
+   */
+  append(name: string, draft: Draft): Outcome<Receipt<ChatEvent>> {
     const room = this.#room(name);
-    const { content, username, person, ref } = draft;
-    const author = nameKey(username);
-    const repeated = ref === undefined ? undefined : this.#repeated(room, author, ref);
-    if (repeated !== undefined) return { repeated };
-    const { seq, timestamp } = this.#place(room);
-    const id = toMessageId(room.epoch, seq);
-    const event: ChatEvent = { type: "chat", content, room: name, username, id, seq, timestamp };
-    if (ref === undefined) return { event, json: this.#add(room, event, [person]) };
-    this.#remember(this.#refs(room), author, ref, seq);
-    return { event, json: this.#add(room, event, [person, refKey(author, ref)]) };
+    const { username, person, content, ref } = draft;
+    const known = ref === undefined ? undefined : this.#refs(room).get(person, ref);
+    const repeated = known === undefined ? undefined : this.#find(room, known);
+    if (repeated !== undefined) {
+      return { value: toRepeated(this.#toEvent(room, repeated) as ChatEvent, draft) };
+    }
+    const place = this.#place(room);
+    const event = toMessage(name, draft, toMessageId(room.epoch, place.seq), place);
+    const { id, lastTime } = room;
+    this.#sql.append.run(id, place.seq, lastTime, username, person, content, ref ?? null);
+    if (ref !== undefined) this.#remember(room, person, ref, place.seq);
+    return toOutcome(event, draft.origin);
   }
 
   /**
@@ -176,94 +187,37 @@ export class SqliteLog {
    *
    * @throws {ChatError} `not_found` or `forbidden`
    */
-  change(name: string, change: Change): Logged<LogEvent> {
+  change(name: string, change: Change): Outcome<Receipt<LogEvent>> {
     const room = this.#room(name);
-    const { block, index, message } = this.#findForChange(room, change);
+    const found = this.#findById(room, change.id);
+    const message = checkChange(found, change);
     const event = toLogEvent(message, change, this.#place(room));
-    const [author, ref = null, changes = []] = block.authors[index]!;
-    block.authors[index] = [author, ref, [...changes, event.seq]];
-    this.#apply(room, block, index, event);
-    if (isErasure(event)) {
-      for (const seq of changes) {
-        const found = this.#find(room, seq);
-        if (found !== undefined) this.#apply(room, found.block, found.index, event);
-      }
-      // The journal may contain the text too.
-      this.settle();
-    }
-    return { event, json: this.#add(room, event, [change.person]) };
+    const { seq, type, username, content } = event;
+    const { id, lastTime } = room;
+    this.#sql.addChange.run(id, seq, type, lastTime, username, change.person, content, message.id);
+    const after = applyChange(message, event);
+    const { shown, changed } = found!.row;
+    this.#sql.rewrite.run(after.content, Number(isMessage(after)), seq, id, shown, message.seq);
+    if (changed !== null) this.#sql.clear.run(id, changed);
+    this.#hasErased ||= isErasure(event);
+    return toOutcome(event, change.origin);
   }
 
-  /** Writes every new event to the file. Call it at the end of a transaction. */
-  write(): void {
-    const entries: string[] = [];
-    for (const room of this.#touched.keys()) {
-      if (room.size >= MIN_BLOCK_SIZE) this.#close(room);
-      const { events, authors, journaled } = room;
-      if (events.length === journaled) continue;
-      if (journaled === 0) room.since = this.#journal.end;
-      const place = `${this.#rowOf(room)},${firstOpen(room) + journaled}`;
-      const [added, addedAuthors] = [events.slice(journaled), authors.slice(journaled)];
-      entries.push(`[${place},[${added.join(",")}],${JSON.stringify(addedAuthors)}]`);
-      room.journaled = events.length;
-    }
-    if (entries.length > 0) this.#journal.write(entries);
-    for (const room of this.#open) {
-      if (this.#journal.end - room.since <= MAX_JOURNAL_SIZE) break;
-      this.#close(room);
-    }
-    for (const room of this.#touched.keys()) this.#trim(room);
-    const [oldest] = this.#open;
-    const place = oldest?.since ?? this.#journal.end;
-    if (place - this.#journal.start >= MIN_CUT_SIZE) this.#journal.dropBefore(place);
-  }
-
-  /** Moves every event of the journal into a block. */
-  settle(): void {
-    for (const room of this.#open) this.#close(room);
-    this.#journal.clear();
-  }
-
-  /** Moves every event of the journal of a killed server into a block. */
-  recover(): void {
-    const blocks = new Map<number, Block>();
-    for (const [room, first, events, authors] of this.#journal.read<LogEvent, AuthorEntry>()) {
-      let block = blocks.get(room);
-      if (block === undefined) {
-        const [newest] = take(this.#blocksBefore(room, Infinity), 1);
-        block = { first: (newest?.seq ?? 0) + 1, events: [], authors: [] };
-        blocks.set(room, block);
-      }
-      // The journal may still have events that are in a block, after older events of other rooms.
-      const known = block.first + block.events.length - first;
-      block.events.push(...events.slice(Math.max(0, known)));
-      block.authors.push(...authors.slice(Math.max(0, known)));
-    }
-    for (const [room, { first, events, authors }] of blocks) {
-      if (events.length === 0) continue;
-      this.#sql.insert.run(room, first, JSON.stringify(events), JSON.stringify(authors));
-    }
-    this.#journal.clear();
-  }
-
-  /** Accepts the changes of a transaction that was committed. */
-  commit(): void {
-    this.#touched = new Map();
-    this.#journal.commit();
+  /** Accepts the changes of a transaction that was committed. True if it erased a text. */
+  commit(): boolean {
+    this.#touched.clear();
+    const hasErased = this.#hasErased;
+    this.#hasErased = false;
+    return hasErased;
   }
 
   /** Undoes the changes of a transaction that was not committed. */
   rollback(): void {
-    this.#journal.rollback();
-    for (const [room, { log, count }] of this.#touched) {
-      Object.assign(room, log);
-      room.events.length = room.authors.length = count;
-      room.refs?.forgetAfter(room.lastSeq);
-      if (count > 0) this.#open.add(room);
-      else this.#open.delete(room);
+    for (const [room, before] of this.#touched) {
+      Object.assign(room, before, { refs: undefined });
+      this.#withRefs.delete(room);
     }
-    this.#open = new Set([...this.#open].sort((a, b) => a.since - b.since));
-    this.#touched = new Map();
+    this.commit();
   }
 
   state(name: string): LogState {
@@ -271,275 +225,286 @@ export class SqliteLog {
     return { epoch, oldestSeq, lastSeq };
   }
 
+  canResume(name: string, epoch: string, seq: number): boolean {
+    const room = this.#room(name);
+    if (!(seq >= room.oldestSeq - 1 && seq <= room.lastSeq)) return false;
+    // The row after one that was dropped is of the same epoch or a later one.
+    const row = this.#find(room, Math.max(seq, room.oldestSeq));
+    const known = this.#epochs.find(epoch, room.id) ?? 0;
+    const isSame = seq === 0
+      ? this.isWhole(name, epoch)
+      : known === this.#epochs.id || (row?.epoch ?? Infinity) <= known;
+    return isSame && this.#hasAllAfter(room, seq);
+  }
+
+  /** Whether a client with an epoch missed no room of this name that was dropped since. */
+  isWhole(name: string, epoch: string): boolean {
+    const known = this.#epochs.find(epoch, this.#room(name).id);
+    return known !== undefined || this.#epochs.isWholeSince(epoch);
+  }
+
   events(name: string, after: number, limit: number): LogEvent[] {
-    return take(this.#after(this.#room(name), after), limit);
+    const room = this.#room(name);
+    const from = Math.max(after, room.oldestSeq - 1);
+    const to = Math.min(from + limit, room.lastSeq);
+    if (to <= from) return [];
+    const rows = this.#sql.events.all(room.id, from, to) as unknown as Row[];
+    let first = rows.length;
+    while (first > 0 && rows[first - 1]!.seq === to - rows.length + first) first--;
+    if (first > 0 || rows.length < to - from) this.#noteHole(room, to - rows.length + first + 1);
+    const find = (id: string) => this.#findById(room, id)?.event;
+    return rows.slice(first).map((row) => withPresentText(this.#toEvent(room, row), find));
   }
 
   messages(name: string, { before = Infinity, after, limit }: MessageRange): ChatEvent[] {
     const room = this.#room(name);
-    if (after !== undefined) {
-      return take(
-        this.#after(room, after),
-        limit,
-        (event) => isMessage(event) && event.seq < before,
-      ) as ChatEvent[];
+    const [sql, from] = after === undefined
+      ? [this.#sql.newestMessages, 0] as const
+      : [this.#sql.oldestMessages, after] as const;
+    const to = Math.min(before, Number.MAX_SAFE_INTEGER);
+    const rows = sql.all(room.id, from, to, limit) as unknown as Row[];
+    if (after === undefined) rows.reverse();
+    return rows.map((row) => this.#toEvent(room, row) as ChatEvent);
+  }
+
+  /**
+   * Drops the oldest events of the room that has been silent for longest. A room that nobody uses
+   * goes whole when it has no more than that.
+   *
+   * @returns whether it has found something to drop
+   */
+  dropOldest(): boolean {
+    const rows = this.#sql.silentRooms.all() as { name: string }[];
+    const rooms = rows.map(({ name }) => this.#room(name));
+    for (const room of rooms.sort((a, b) => a.lastTime - b.lastTime)) {
+      const count = room.lastSeq - room.oldestSeq + 1;
+      if (count <= MAX_DROPPED && !this.#options.isInUse(room.name)) return this.#dropRoom(room);
+      if (count > 1) return this.#drop(room, MAX_DROPPED);
+      // Its numbers go on from its newest event, which stays.
+      this.#setActive(room, this.#options.clock());
     }
-    return take(this.#before(room, before), limit, isMessage).reverse() as ChatEvent[];
+    return false;
   }
 
   #room(name: string): RoomLog {
     let room = this.#rooms.get(name);
     if (room === undefined) {
-      const row = this.#sql.room.get(name) as { id: number; epoch: string } | undefined;
-      const [newest] = take(this.#blocksBefore(row?.id, Infinity), 1);
-      const { oldest } = this.#sql.oldest.get(row?.id ?? null) as { oldest: number | null };
-      const lastSeq = newest?.seq ?? 0;
-      room = {
-        name,
-        epoch: row?.epoch ?? this.#options.newId(),
-        id: row?.id,
-        oldestSeq: oldest ?? lastSeq + 1,
-        lastSeq,
-        lastTime: newest === undefined ? 0 : Date.parse(newest.timestamp),
-        refs: undefined,
-        events: [],
-        authors: [],
-        size: 0,
-        journaled: 0,
-        since: 0,
-      };
-      // Before `set`, so that this room is not forgotten itself.
+      room = this.#read(name);
+      // Before the room is there itself, so that it is not one of the forgotten.
       if (this.#rooms.size >= MAX_CACHED_ROOMS) this.#forgetRooms();
       this.#rooms.set(name, room);
     }
     return room;
   }
 
-  /** Forgets rooms that are neither in use nor changed since they were last stored in blocks. */
+  #read(name: string): RoomLog {
+    const row = this.#sql.room.get(name) as Record<string, number | null> | undefined;
+    const id = row?.id ?? this.#nextId++;
+    const lastSeq = Math.max(row?.newest0 ?? 0, row?.newest1 ?? 0);
+    return {
+      name,
+      id,
+      hasRow: row !== undefined,
+      epoch: this.#epochs.nameOf(id),
+      oldestSeq: Math.min(row?.oldest0 ?? lastSeq + 1, row?.oldest1 ?? lastSeq + 1),
+      lastSeq,
+      lastTime: Math.max(row?.active ?? 0, this.#findRow(id, lastSeq)?.time ?? 0),
+      active: row?.active ?? 0,
+      refs: undefined,
+    };
+  }
+
+  /** Takes rooms out of memory that are not in use. */
   #forgetRooms(): void {
     for (const [name, room] of this.#rooms) {
       if (this.#rooms.size <= MAX_CACHED_ROOMS / 2) return;
-      if (this.#options.isInUse(name) || this.#open.has(room) || this.#touched.has(room)) continue;
+      if (this.#options.isInUse(name) || this.#touched.has(room)) continue;
       this.#rooms.delete(name);
+      this.#withRefs.delete(room);
     }
   }
 
   /** Remembers a room's log as it was before the transaction. */
   #touch(room: RoomLog): void {
-    if (this.#touched.has(room)) return;
-    this.#touched.set(room, { log: { ...room }, count: room.events.length });
+    if (!this.#touched.has(room)) this.#touched.set(room, { ...room });
   }
 
-  #rowOf(room: RoomLog): number {
-    if (room.id === undefined) {
-      this.#touch(room);
-      room.id = Number(this.#sql.insertRoom.run(room.name, room.epoch).lastInsertRowid);
-    }
-    return room.id;
+  #addRow(room: RoomLog): RoomLog {
+    if (room.hasRow) return room;
+    this.#touch(room);
+    room.active = this.#options.clock();
+    this.#sql.insertRoom.run(room.id, room.name, room.active);
+    room.hasRow = true;
+    return room;
   }
 
+  /** The next place in a log, for an event that is added at once. Makes room for it. */
   #place(room: RoomLog): Place {
+    this.#addRow(room);
+    const excess = room.lastSeq - room.oldestSeq + 2 - this.#options.keep;
+    if (excess >= EXCESS) this.#drop(room, Math.min(excess, MAX_DROPPED));
+    const timestamp = toTimestamp(this.#time(room));
+    return { seq: ++room.lastSeq, timestamp };
+  }
+
+  #time(room: RoomLog): number {
     this.#touch(room);
-    return { seq: ++room.lastSeq, timestamp: this.#time(room) };
+    const time = room.lastTime = Math.max(room.lastTime, this.#options.clock());
+    if (room.hasRow && time - room.active >= ACTIVE_MS) this.#setActive(room, time);
+    return time;
   }
 
-  #time(room: RoomLog): string {
-    return toTimestamp(room.lastTime = Math.max(room.lastTime, this.#options.clock()));
-  }
-
-  #add(room: RoomLog, event: LogEvent, author: AuthorEntry): string {
-    const json = JSON.stringify(event);
-    room.events.push(json);
-    room.authors.push(author);
-    room.size += json.length;
-    this.#open.add(room);
-    if (room.events.length >= MAX_BLOCK_EVENTS || room.size >= MAX_BLOCK_SIZE) this.#close(room);
-    return json;
-  }
-
-  /** Moves a room's newest events into a block. */
-  #close(room: RoomLog): void {
-    const { events, authors } = room;
-    if (events.length === 0) return;
+  #setActive(room: RoomLog, time: number): void {
     this.#touch(room);
-    this.#open.delete(room);
-    const row = this.#rowOf(room);
-    this.#sql.insert.run(row, firstOpen(room), `[${events.join(",")}]`, JSON.stringify(authors));
-    room.events = [];
-    room.authors = [];
-    room.size = 0;
-    room.journaled = 0;
+    room.active = time;
+    this.#sql.setActive.run(time, room.id);
   }
 
-  /**
-   * Drops the blocks beyond `keep`, several at once. The newest block stays: it shows which part of
-   * the journal is obsolete.
-   */
-  #trim(room: RoomLog): void {
-    const { lastSeq, oldestSeq } = room;
-    const { keep } = this.#options;
-    if (lastSeq - oldestSeq < keep + Math.max(MIN_EXCESS, keep / 8)) return;
-    const row = this.#rowOf(room);
-    const { start } = this.#sql.start.get(row, lastSeq - keep + 1) as { start: number | null };
-    if (start === null || start === oldestSeq) return;
-    room.oldestSeq = start;
-    this.#sql.trim.run(row, start);
+  /** Drops this many of a room's oldest events, but never the newest one. */
+  #drop(room: RoomLog, count: number): true {
+    this.#touch(room);
+    room.oldestSeq = Math.min(room.oldestSeq + count, room.lastSeq);
+    this.#sql.drop.run(room.id, room.oldestSeq);
+    return true;
   }
 
-  /** Applies a change to an event of a block. */
-  #apply(room: RoomLog, block: Block, index: number, change: LogEvent): void {
-    const { first, events, authors } = block;
-    events[index] = applyChange(events[index]!, change);
-    this.#sql.rewrite.run(JSON.stringify(events), JSON.stringify(authors), room.id!, first);
+  /** Drops all of a room. The next message there begins another room of this name. */
+  #dropRoom(room: RoomLog): true {
+    this.#touch(room);
+    this.#rooms.delete(room.name);
+    this.#withRefs.delete(room);
+    this.#epochs.noteDrop();
+    this.#sql.drop.run(room.id, Number.MAX_SAFE_INTEGER);
+    this.#sql.dropInbox.run(room.id);
+    this.#sql.dropRow.run(room.id);
+    return true;
   }
 
-  /** Finds an event that is in a block. */
-  #find(room: RoomLog, seq: number): { block: Block; index: number; event: LogEvent } | undefined {
-    const row = this.#sql.blockOf.get(room.id ?? null, seq) as BlockRow | undefined;
-    if (row === undefined) return undefined;
-    const { first, events, authors } = row;
-    const block = { first, events: JSON.parse(events), authors: JSON.parse(authors) };
-    const event = block.events[seq - first];
-    return event && { block, index: seq - first, event };
+  #find(room: RoomLog, seq: number): Row | undefined {
+    return this.#findRow(room.id, seq);
   }
 
-  /** @throws {ChatError} `not_found` or `forbidden` */
-  #findForChange(room: RoomLog, change: Change) {
-    // An event can be changed in a block, but not in the journal.
-    this.#close(room);
-    const seq = toSeq(room.epoch, change.id);
-    const found = seq === undefined ? undefined : this.#find(room, seq);
-    const [person = ""] = found?.block.authors[found.index] ?? [];
-    const message = checkChange(found && { event: found.event, person }, change);
-    return { ...found!, message };
+  #findRow(room: number, seq: number): Row | undefined {
+    return this.#sql.find.get(room, seq) as Row | undefined;
   }
 
-  /** The message that an author sent under a ref before, if it is still kept. */
-  #repeated(room: RoomLog, author: string, ref: string): ChatEvent | undefined {
-    const seq = this.#refs(room).get(author, ref);
-    if (seq === undefined) return undefined;
-    const json = room.events[seq - firstOpen(room)];
-    const event = json === undefined ? this.#find(room, seq)?.event : JSON.parse(json);
-    return event as ChatEvent | undefined;
+  /** The message with an id, if the room has it. */
+  #findById(room: RoomLog, id: string) {
+    const row = this.#find(room, Number(id.slice(id.lastIndexOf("-") + 1)));
+    const event = row && this.#toEvent(room, row);
+    return event?.id === id ? { row: row!, event, person: row!.person } : undefined;
   }
 
+  #hasAllAfter(room: RoomLog, seq: number): boolean {
+    const { count } = this.#sql.count.get(room.id, seq) as { count: number };
+    if (count === room.lastSeq - seq) return true;
+    this.#options.onHole(room.name);
+    return false;
+  }
+
+  /** Takes the events before a hole for dropped ones. */
+  #noteHole(room: RoomLog, end: number): void {
+    room.oldestSeq = end;
+    this.#options.onHole(room.name);
+  }
+
+  #toEvent({ id: room, name }: RoomLog, row: Row): LogEvent {
+    const { type, content, username, seq, shown, ref, target } = row;
+    const id = target ?? toMessageId(this.#epochs.nameOf(room, row.epoch), seq);
+    const timestamp = toTimestamp(row.time);
+    const base = { content, room: name, username, id, seq, timestamp };
+    if (type !== "chat") return { type, ...base };
+    return {
+      type,
+      ...base,
+      ...(ref !== null && { ref }),
+      ...(shown === 0 ? { deleted: true } : row.changed !== null && { edited: true }),
+    };
+  }
+
+  /** The refs of a room's newest messages. */
   #refs(room: RoomLog): Refs {
     if (room.refs !== undefined) return room.refs;
-    const refs = room.refs = new Refs(Math.min(MAX_REFS, this.#options.keep));
-    const addAll = (first: number, authors: readonly AuthorEntry[]) => {
-      for (const [i, [, key]] of authors.entries()) {
-        if (key) this.#remember(refs, ...splitRefKey(key), first + i);
-      }
-    };
-    const start = room.lastSeq - MAX_REFS - MAX_BLOCK_EVENTS;
-    const rows = this.#sql.authors.all(room.id ?? null, start) as BlockRow[];
-    for (const { first, authors } of rows) addAll(first, JSON.parse(authors));
-    addAll(firstOpen(room), room.authors);
-    return refs;
+    room.refs = new Refs(MAX_REFS);
+    this.#withRefs.add(room);
+    const rows = this.#sql.refs.all(room.id, room.lastSeq - MAX_REFS) as unknown as Row[];
+    for (const { seq, person, ref } of rows) this.#remember(room, person, ref!, seq);
+    return room.refs;
   }
 
-  #remember(refs: Refs, author: string, ref: string, seq: number): void {
-    refs.add(author, ref, seq);
-    if (++this.#refsAdded >= MAX_ALL_REFS / 2) this.#forgetRefs();
+  #remember(room: RoomLog, person: string, ref: string, seq: number): void {
+    room.refs!.add(person, ref, seq);
+    if (++this.#refsAdded >= MAX_ALL_REFS / 2) this.#forgetRefs(room);
   }
 
-  /** Forgets the older refs of every room. */
-  #forgetRefs(): void {
+  /** Forgets the refs of some rooms, whose next writes read them back, if there are too many. */
+  #forgetRefs(present: RoomLog): void {
     this.#refsAdded = 0;
-    for (const room of this.#rooms.values()) {
-      room.refs?.forgetOlder();
-      // The next write reads them back.
-      if (room.refs?.isEmpty) room.refs = undefined;
+    let count = 0;
+    for (const { refs } of this.#withRefs) count += refs!.size;
+    for (const room of this.#withRefs) {
+      if (count <= MAX_ALL_REFS / 2) return;
+      if (room === present) continue;
+      count -= room.refs!.size;
+      room.refs = undefined;
+      this.#withRefs.delete(room);
     }
-  }
-
-  /** The events after a `seq`, in order. */
-  *#after(room: RoomLog, after: number): Generator<LogEvent> {
-    const first = firstOpen(room);
-    if (after + 1 < first) yield* this.#blocksAfter(room.id, after);
-    for (const json of room.events.slice(Math.max(0, after + 1 - first))) yield JSON.parse(json);
-  }
-
-  /** The events before a `seq`, newest first. */
-  *#before(room: RoomLog, before: number): Generator<LogEvent> {
-    const first = firstOpen(room);
-    const open = room.events.slice(0, Math.max(0, before - first));
-    for (const json of open.reverse()) yield JSON.parse(json);
-    yield* this.#blocksBefore(room.id, before);
-  }
-
-  *#blocksAfter(row: number | undefined, after: number): Generator<LogEvent> {
-    const id = row ?? null;
-    // The block that holds a seq may begin before it.
-    const { start } = this.#sql.start.get(id, after + 1) as { start: number | null };
-    let from = start ?? 0;
-    let rows: BlockRow[];
-    do {
-      rows = this.#sql.blocksFrom.all(id, from, BLOCKS_AT_A_TIME) as BlockRow[];
-      for (const { first, events } of rows) {
-        for (const event of JSON.parse(events) as LogEvent[]) if (event.seq > after) yield event;
-        from = first + 1;
-      }
-    } while (rows.length === BLOCKS_AT_A_TIME);
-  }
-
-  *#blocksBefore(row: number | undefined, before: number): Generator<LogEvent> {
-    let upTo = Math.min(before, Number.MAX_SAFE_INTEGER);
-    let rows: BlockRow[];
-    do {
-      rows = this.#sql.blocksBefore.all(row ?? null, upTo, BLOCKS_AT_A_TIME) as BlockRow[];
-      for (const { first, events } of rows) {
-        for (const event of (JSON.parse(events) as LogEvent[]).reverse()) {
-          if (event.seq < before) yield event;
-        }
-        upTo = first;
-      }
-    } while (rows.length === BLOCKS_AT_A_TIME);
   }
 }
 
-type BlockRow = Record<"events" | "authors", string> & { first: number };
-
-function prepare(db: DatabaseSync) {
+function prepare(db: DatabaseSync, epoch: number) {
   const sql = (text: string): StatementSync => db.prepare(text);
+  const row = "seq, shown, type, epoch, time, username, person, content, ref, target, changed";
+  const place = "FROM events WHERE room = rooms.id AND shown";
   return {
-    room: sql("SELECT id, epoch FROM rooms WHERE name = ?"),
-    insertRoom: sql("INSERT INTO rooms (name, epoch) VALUES (?, ?)"),
-    insert: sql("INSERT INTO blocks (room, first, events, authors) VALUES (?, ?, ?, ?)"),
-    rewrite: sql("UPDATE blocks SET events = ?, authors = ? WHERE room = ? AND first = ?"),
-    oldest: sql("SELECT min(first) AS oldest FROM blocks WHERE room = ?"),
-    blockOf: sql(`
-      SELECT first, events, authors FROM blocks WHERE room = ? AND first <= ?
-      ORDER BY first DESC LIMIT 1
+    newestId: sql("SELECT seq FROM sqlite_sequence WHERE name = 'rooms'"),
+    room: sql(`
+      SELECT id, active,
+        (SELECT min(seq) ${place} = 0) AS oldest0, (SELECT min(seq) ${place} = 1) AS oldest1,
+        (SELECT max(seq) ${place} = 0) AS newest0, (SELECT max(seq) ${place} = 1) AS newest1
+      FROM rooms WHERE name = ?
     `),
-    authors: sql("SELECT first, authors FROM blocks WHERE room = ? AND first > ? ORDER BY first"),
-    start: sql("SELECT max(first) AS start FROM blocks WHERE room = ? AND first <= ?"),
-    blocksFrom: sql(`
-      SELECT first, events FROM blocks WHERE room = ? AND first >= ? ORDER BY first LIMIT ?
+    insertRoom: sql("INSERT INTO rooms (id, name, active) VALUES (?, ?, ?)"),
+    setActive: sql("UPDATE rooms SET active = ? WHERE id = ?"),
+    append: sql(`
+      INSERT INTO events (room, seq, shown, type, epoch, time, username, person, content, ref)
+      VALUES (?, ?, 1, 'chat', ${epoch}, ?, ?, ?, ?, ?)
     `),
-    blocksBefore: sql(`
-      SELECT first, events FROM blocks WHERE room = ? AND first < ? ORDER BY first DESC LIMIT ?
+    addChange: sql(`
+      INSERT INTO events (room, seq, shown, type, epoch, time, username, person, content, target)
+      VALUES (?, ?, 0, ?, ${epoch}, ?, ?, ?, ?, ?)
     `),
-    trim: sql("DELETE FROM blocks WHERE room = ? AND first < ?"),
+    rewrite: sql(`
+      UPDATE events SET content = ?, shown = ?, changed = ? WHERE room = ? AND shown = ? AND seq = ?
+    `),
+    clear: sql("UPDATE events SET content = '' WHERE room = ? AND shown = 0 AND seq = ?"),
+    find: sql(`SELECT ${row} FROM events WHERE room = ? AND shown IN (0, 1) AND seq = ?`),
+    events: sql(`
+      SELECT ${row} FROM events WHERE room = ? AND shown IN (0, 1) AND seq > ? AND seq <= ?
+      ORDER BY seq
+    `),
+    count: sql(`
+      SELECT count(*) AS count FROM events WHERE room = ? AND shown IN (0, 1) AND seq > ?
+    `),
+    newestMessages: sql(`
+      SELECT ${row} FROM events WHERE room = ? AND shown = 1 AND seq > ? AND seq < ?
+      ORDER BY seq DESC LIMIT ?
+    `),
+    oldestMessages: sql(`
+      SELECT ${row} FROM events WHERE room = ? AND shown = 1 AND seq > ? AND seq < ?
+      ORDER BY seq LIMIT ?
+    `),
+    refs: sql(`
+      SELECT seq, person, ref FROM events
+      WHERE room = ? AND shown IN (0, 1) AND seq > ? AND ref IS NOT NULL ORDER BY seq
+    `),
+    drop: sql("DELETE FROM events WHERE room = ? AND shown IN (0, 1) AND seq < ?"),
+    dropInbox: sql("DELETE FROM inbox WHERE room = ?"),
+    dropRow: sql("DELETE FROM rooms WHERE id = ?"),
+    silentRooms: sql("SELECT name FROM rooms ORDER BY active LIMIT 16"),
   };
 }
 
-/** The `seq` of the first event that is in no block yet. */
-function firstOpen({ lastSeq, events }: RoomLog): number {
-  return lastSeq - events.length + 1;
-}
-
-/** The first `limit` events that are wanted. */
-function take(
-  events: Generator<LogEvent>,
-  limit: number,
-  isWanted: (event: LogEvent) => boolean = () => true,
-): LogEvent[] {
-  const taken: LogEvent[] = [];
-  if (limit <= 0) return taken;
-  for (const event of events) {
-    if (isWanted(event)) taken.push(event);
-    if (taken.length === limit) break;
-  }
-  return taken;
+function toOutcome<E extends LogEvent>(event: E, origin: string): Outcome<Receipt<E>> {
+  return { value: { event, isDuplicate: false }, event: { type: "logged", event, origin } };
 }

@@ -7,6 +7,7 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import type { Account, Token } from "../people/accounts.ts";
 import { DEFAULT_SETTINGS, type RoomSettings } from "./engine.ts";
+import type { Outcome } from "./group_commit.ts";
 
 /** The tables. */
 export const PEOPLE_SCHEMA = `
@@ -41,8 +42,10 @@ export class SqliteAccounts {
   }
 
   /** Adds an account. False if there is one with this key. */
-  addAccount({ key, username, passwordHash }: Account): boolean {
-    return this.#sql.addAccount.run(key, username, passwordHash).changes !== 0;
+  addAccount({ key, username, passwordHash }: Account): Outcome<boolean> {
+    const { changes } = this.#sql.addAccount.run(key, username, passwordHash);
+    if (changes === 0) return { value: false };
+    return { value: true, event: { type: "registered", key } };
   }
 
   /** The account with this key. */
@@ -52,9 +55,10 @@ export class SqliteAccounts {
   }
 
   /** Adds a token, and drops the tokens that have expired by `now`. */
-  addToken({ hash, account, expiresAt }: Token, now: number): void {
+  addToken({ hash, account, expiresAt }: Token, now: number): Outcome<void> {
     this.#sql.dropExpired.run(now);
     this.#sql.addToken.run(hash, account, expiresAt);
+    return { value: undefined };
   }
 
   /** The token with this hash, expired or not. */
@@ -64,8 +68,9 @@ export class SqliteAccounts {
   }
 
   /** Ends a token. */
-  endToken(hash: string): void {
+  endToken(hash: string): Outcome<void> {
     this.#sql.endToken.run(hash);
+    return { value: undefined, event: { type: "token_ended", hash } };
   }
 }
 
@@ -85,16 +90,12 @@ export class SqliteSettings {
     return { owner: undefined, version: 1, ...JSON.parse(row.value) };
   }
 
-  /**
-   * Stores the next version of settings.
-   *
-   * @returns what is stored, or `undefined`, with nothing changed, if another change came first
-   */
-  setSettings(room: string, settings: RoomSettings): RoomSettings | undefined {
-    if (this.settings(room).version !== settings.version) return undefined;
+  /** Stores the next version of settings. False, with nothing changed, if another came first. */
+  setSettings(room: string, settings: RoomSettings): Outcome<boolean> {
+    if (this.settings(room).version !== settings.version) return { value: false };
     const stored = { ...settings, version: settings.version + 1 };
     this.#sql.setSettings.run(room, stored.owner ?? null, JSON.stringify(stored));
-    return stored;
+    return { value: true, event: { type: "settings", settings: stored } };
   }
 
   /** The number of rooms that an account owns. */

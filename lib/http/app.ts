@@ -9,12 +9,13 @@ import { etag } from "hono/etag";
 import { secureHeaders } from "hono/secure-headers";
 import { serveStatic } from "hono/serve-static";
 import { ChatError, type ErrorCode } from "../errors.ts";
-import { errorFields } from "../logger.ts";
+import { errorFields, type Logger } from "../logger.ts";
 import { LOBBY } from "../names.ts";
 import { addressOf, checkOrigin, isSecure } from "./addresses.ts";
 import { type ApiOptions, createApi } from "./api.ts";
 import { setGuestCookie } from "./credentials.ts";
 import { HandshakeError } from "./handshake.ts";
+import type { Health } from "./health.ts";
 import type { Rooms } from "./rooms.ts";
 import { Sockets, type SocketSettings, type SocketsOptions } from "./sockets.ts";
 
@@ -22,6 +23,9 @@ import { Sockets, type SocketSettings, type SocketsOptions } from "./sockets.ts"
 export interface AppOptions extends ApiOptions, SocketsOptions {
   readonly hub: Rooms;
   readonly settings: SocketSettings;
+  readonly health: Pick<Health, "isDegraded">;
+  /** Writes failures of the store: a throttled logger. */
+  readonly failures: Logger;
   /** Absolute path of the folder with the page. */
   readonly publicDir: string;
 }
@@ -36,6 +40,7 @@ const GREETING = "WebSocket Chat Server - Connect to /ws";
 /** The HTTP status of each error code. */
 export const ERROR_STATUS = {
   bad_request: 400,
+  conflict: 409,
   too_big: 413,
   name_in_use: 409,
   unauthenticated: 401,
@@ -53,7 +58,7 @@ export function createApp(options: AppOptions): App {
   routeSockets(app, new Sockets(options));
   app.use(pageHeaders());
   routeApi(app, options);
-  app.get("/health", (c) => c.json({ status: "ok" }));
+  app.get("/health", (c) => answerHealth(c, options.health));
   routePage(app, options);
   app.notFound((c) => c.json({ error: "There is nothing at this address." }, 404));
   app.onError((error, c) => answerError(c, error, options));
@@ -112,19 +117,30 @@ function routePage(app: App, { accounts, settings, publicDir: root }: AppOptions
   app.get("*", serveStatic({ root, getContent: readFile }));
 }
 
+function answerHealth(c: Context, { isDegraded }: AppOptions["health"]): Response {
+  return isDegraded ? c.json({ status: "degraded" }, 503) : c.json({ status: "ok" });
+}
+
 /**
  * Answers an expected error with its sentence. Any other is logged, and its details are not sent.
  */
-function answerError(c: Context, error: Error, { logger, settings }: AppOptions): Response {
+function answerError(
+  c: Context,
+  error: Error,
+  { logger, failures, settings }: AppOptions,
+): Response {
   const { path } = c.req;
   const refusal = refusalOf(error);
   if (refusal === undefined) {
-    logger.error("request failed", { path, ...errorFields(error) });
+    failures.error("request failed", { path, ...errorFields(error) });
     return c.json({ error: "Something went wrong on the server. Try again later." }, 500);
   }
   const { status, headers } = refusal;
   const address = addressOf(c, settings);
-  logger.info("refused", { path, status, reason: error.message, address });
+  // What the engine cannot do is logged as its failure.
+  if (!(error instanceof ChatError && error.code === "unavailable")) {
+    logger.info("refused", { path, status, reason: error.message, address });
+  }
   for (const [name, value] of Object.entries(headers)) c.header(name, value);
   return c.json({ error: error.message }, status);
 }

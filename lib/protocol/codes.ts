@@ -34,6 +34,7 @@ export const CLOSE = {
 /** The close code of an error that ends its connection. */
 export const ERROR_CLOSE = {
   bad_request: CLOSE.policy,
+  conflict: CLOSE.policy,
   too_big: CLOSE.tooBig,
   name_in_use: CLOSE.nameInUse,
   unauthenticated: CLOSE.unauthenticated,

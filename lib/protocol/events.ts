@@ -24,6 +24,8 @@ export interface ChatEvent extends EventBase {
   readonly seq: number;
   /** RFC 3339, UTC, milliseconds; never goes backwards within a room. */
   readonly timestamp: string;
+  /** The sender's own id of it. */
+  readonly ref?: string;
   /** Present if its author has edited it. */
   readonly edited?: true;
   /**

@@ -10,7 +10,7 @@
  */
 
 import { EncodedEvent } from "../delivery/batch.ts";
-import type { InboxEntry, Log, LogState, PrivateMessage } from "../engine/engine.ts";
+import type { InboxEntry, Log, PrivateMessage } from "../engine/engine.ts";
 import type { SizeLimits } from "../protocol/commands.ts";
 import { type DmEvent, envelope, type WelcomeEvent } from "../protocol/events.ts";
 import type { After } from "../time.ts";
@@ -55,12 +55,12 @@ export async function welcome(member: Member, options: WelcomeOptions): Promise<
 
 async function welcomeBack(member: Member, options: WelcomeOptions): Promise<void> {
   const { room, request: { resume } } = member;
-  const state = await options.log.state(room.name);
-  const missed = await readMissedPrivate(member, state.epoch, options);
+  const missed = await readMissedPrivate(member, options);
+  const recovered = resume !== undefined && missed.isWhole &&
+    await options.log.canResume(room.name, resume.epoch, resume.after);
   if (member.isGone) return;
-  const recovered = missed.isWhole && isWithin(state, resume);
   let unsent = [toWelcome(member, options, recovered, missed.lastSeq), ...ownNotices(member)];
-  let events = recovered ? room.recent.after(resume!.after) : room.recent.history();
+  let events = recovered ? room.recent.after(resume.after) : room.recent.history();
   let seq = resume?.after ?? 0;
   while (events === undefined) {
     seq = await sendPage(member, unsent, seq, options);
@@ -75,12 +75,6 @@ async function welcomeBack(member: Member, options: WelcomeOptions): Promise<voi
     return new EncodedEvent(recovered ? event : { ...event, history: true });
   });
   member.goLive([...unsent, ...events, ...messages, ...member.queuedAfter(missed.lastSeq)]);
-}
-
-/** Whether a log still has every event after the resume position. */
-function isWithin({ epoch, oldestSeq, lastSeq }: LogState, resume: Member["request"]["resume"]) {
-  return resume !== undefined && resume.epoch === epoch &&
-    resume.after <= lastSeq && resume.after >= oldestSeq - 1;
 }
 
 /**
@@ -115,21 +109,19 @@ async function hasTakenPage(member: Member, { after }: WelcomeOptions): Promise<
 
 async function readMissedPrivate(
   { room, person, request: { resume } }: Member,
-  epoch: string,
   { log, limits: { historySize } }: WelcomeOptions,
 ): Promise<MissedMessages> {
-  const last = await log.inboxSeq(room.name, person);
+  const { name } = room;
+  const last = await log.inboxSeq(name, person);
   const newest = Math.max(0, last - historySize);
   const read = async (after: number, isWhole: boolean) => {
-    const entries = await log.inbox(room.name, person, after, MAX_MISSED_PRIVATE);
+    const entries = await log.inbox(name, person, after, MAX_MISSED_PRIVATE);
     return { entries, lastSeq: entries.at(-1)?.inboxSeq ?? last, isWhole };
   };
   if (resume === undefined) return await read(newest, false);
-  const { inbox } = resume;
-  // A number of another epoch, or one that was never assigned, means nothing.
-  const isKnown = resume.epoch === epoch && (inbox ?? last) <= last;
-  if (inbox === undefined) return await read(last, isKnown);
-  if (!isKnown) return await read(newest, false);
+  const { epoch, inbox } = resume;
+  if (inbox === undefined) return { entries: [], lastSeq: last, isWhole: true };
+  if (!await log.canResumeInbox(name, person, epoch, inbox)) return await read(newest, false);
   const missed = await read(Math.max(inbox, last - MAX_MISSED_PRIVATE), true);
   return { ...missed, isWhole: missed.entries.length >= last - inbox };
 }

@@ -12,7 +12,7 @@ export const ATTACKS = {
   "a flood of messages": () => repeat('{"type":"chat","content":"flood"}', 500),
   "messages just slow enough not to be cut off": () =>
     repeat('{"type":"chat","content":"flood"}', 5),
-  "frames of 16 KB, as large as they may be": () => repeat(`{"x":"${"x".repeat(16_000)}"}`, 50),
+  "frames of 32 KB, as large as they may be": () => repeat(`{"x":"${"x".repeat(32_000)}"}`, 50),
   "frames of nested lists": () => repeat(`{"x":${"[".repeat(8000)}${"]".repeat(8000)}}`, 50),
   "frames of 8 MB": () => frame("x".repeat(8 * 1024 * 1024)),
   "typing on and off": () =>

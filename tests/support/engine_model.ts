@@ -44,8 +44,8 @@ class RoomModel {
   oldestSeq = 1;
   /** Authors by message. */
   readonly persons = new Map<string, string>();
-  /** Messages by sender and ref. */
-  readonly refs = new Map<string, string>();
+  /** The id and first text of each message with a ref, by person and ref. */
+  readonly refs = new Map<string, { readonly id: string; readonly content: string }>();
   readonly inboxes = new Map<string, InboxEntry[]>();
   readonly privateRefs = new Map<string, PrivateMessage>();
   /** What the room was told since the engine was opened. */
@@ -61,6 +61,15 @@ class RoomModel {
     const inbox = this.inboxes.get(person) ?? [];
     this.inboxes.set(person, inbox);
     return inbox;
+  }
+
+  /** What a reader sees: a change that a later one replaced has the present text of its message. */
+  view(): LogEvent[] {
+    return this.events.map((event, i) => {
+      const isReplaced = event.type === "message_updated" &&
+        this.events.slice(i + 1).some(({ id }) => id === event.id);
+      return isReplaced ? { ...event, content: this.message(event.id)?.content ?? "" } : event;
+    });
   }
 
   /** Drops what the engine was free to drop. */
@@ -193,22 +202,29 @@ class Comparison {
     assertEquals(isDuplicate, false);
     const { id, seq, timestamp } = event;
     const { content, username, person, ref } = one;
-    assertEquals(event, { type: "chat", content, room, username, id, seq, timestamp });
+    const expected = { type: "chat", content, room, username, id, seq, timestamp } as const;
+    assertEquals(event, ref === undefined ? expected : { ...expected, ref });
     assert(!model.persons.has(id), "An id was given twice.");
     model.persons.set(id, person);
-    if (ref !== undefined) model.refs.set(`${nameKey(username)}/${ref}`, id);
+    if (ref !== undefined) model.refs.set(`${person}/${ref}`, { id, content });
     this.#next(model, event, one.origin);
   }
 
   async #repeat(room: string, model: RoomModel, key: string): Promise<void> {
-    const [username, ref] = key.split("/") as [string, string];
-    const author = this.#people.find((one) => nameKey(one.username) === username)!;
-    const one = draft(author, this.#text(), ref);
-    const message = model.message(model.refs.get(key));
-    const receipt = await this.#lab.engine.log.append(room, one);
+    const [person, ref] = key.split("/") as [string, string];
+    const author = this.#random.pick(this.#people.filter((one) => one.person === person));
+    const { id, content } = model.refs.get(key)!;
+    const isOther = this.#random.percent(30);
+    const one = draft(author, isOther ? this.#text() : content, ref);
+    const message = model.message(id);
+    const run = () => this.#lab.engine.log.append(room, one);
+    const isUnchanged = message !== undefined && !message.edited && !message.deleted;
+    if (isOther && isUnchanged) return await assertRefused(run, "conflict");
+    // A message that is no longer kept may be known or not. One that is, cannot be a third thing.
+    if (isOther && message === undefined) return;
+    const receipt = await run();
     if (message !== undefined) return assertEquals(receipt, { event: message, isDuplicate: true });
-    // Its message is no longer kept: it may be known or not, but not be a third thing.
-    if (receipt.isDuplicate) return assertEquals(receipt.event.id, model.refs.get(key)!);
+    if (receipt.isDuplicate) return assertEquals(receipt.event.id, id);
     this.#added(room, model, one, receipt);
   }
 
@@ -278,12 +294,15 @@ class Comparison {
   async #repeatWhisper(room: string, model: RoomModel, key: string): Promise<void> {
     const [person, username, ref] = key.split("/") as [string, string, string];
     const first = model.privateRefs.get(key)!;
-    const one = privateDraft({ person, username }, first.to, this.#text(), ref);
+    const isOther = this.#random.percent(30);
+    const content = isOther ? this.#text() : first.content;
+    const one = privateDraft({ person, username }, first.to, content, ref);
     const oldest = (await this.#lab.engine.log.inbox(room, person, 0, 1))[0]!.inboxSeq;
     // What is no longer kept may be forgotten.
     if (first.fromSeq < oldest) return;
-    const receipt = await this.#lab.engine.log.whisper(room, one);
-    assertEquals(receipt, { event: first, isDuplicate: true });
+    const run = () => this.#lab.engine.log.whisper(room, one);
+    if (isOther) return await assertRefused(run, "conflict");
+    assertEquals(await run(), { event: first, isDuplicate: true });
   }
 
   /** Looks at all of a room that can be seen from outside. */
@@ -297,11 +316,12 @@ class Comparison {
     assert(kept >= Math.min(lastSeq, MODEL_KEEP), `${kept} of ${lastSeq} events are kept.`);
     assert(kept <= MODEL_KEEP + SLACK, `${kept} events are kept.`);
     model.trim(oldestSeq);
-    assertEquals(await engine.log.events(room, 0, ALL), model.events);
+    const view = model.view();
+    assertEquals(await engine.log.events(room, 0, ALL), view);
 
     const limit = this.#random.between(0, 60);
     const seq = this.#random.between(Math.max(0, oldestSeq - 5), lastSeq + 5);
-    const after = model.events.filter((event) => event.seq > seq);
+    const after = view.filter((event) => event.seq > seq);
     assertEquals(
       await engine.log.events(room, Math.max(seq, oldestSeq - 1), limit),
       after.slice(0, limit),

@@ -124,6 +124,7 @@ export function createFakeApp(env: Record<string, string> = {}) {
   const logger = createLogger({ level: "info", write });
   const clock = () => 0;
   const connections = new Connections(config.connections);
+  const health = { isDegraded: false };
   const passwords = new Passwords(1);
   const app = createApp({
     hub,
@@ -133,7 +134,9 @@ export function createFakeApp(env: Record<string, string> = {}) {
     settings: config.http,
     joinLimiter: new RateLimiter(config.rates.join, clock),
     authLimiter: new RateLimiter(config.rates.auth, clock),
+    health,
     logger,
+    failures: logger,
     clock,
     publicDir: `${import.meta.dirname}/../../public`,
   });
@@ -142,6 +145,7 @@ export function createFakeApp(env: Record<string, string> = {}) {
     store,
     hub,
     connections,
+    health,
     log,
     /** Resolves when a line with this message has been logged. */
     async logged(msg: string): Promise<Record<string, unknown>> {

@@ -7,7 +7,7 @@ import type { Engine, EngineOptions, Log } from "../../lib/engine/engine.ts";
 import { MemoryEngine } from "../../lib/engine/memory.ts";
 import type { SqliteEngineOptions } from "../../lib/engine/sqlite.ts";
 import type { JoinRequest } from "../../lib/http/rooms.ts";
-import { createLogger } from "../../lib/logger.ts";
+import { createLogger, createThrottledLogger } from "../../lib/logger.ts";
 import type { Identity } from "../../lib/people/accounts.ts";
 import type { Event } from "../../lib/protocol/events.ts";
 
@@ -85,6 +85,7 @@ export function createHub(
   const atCommit = (callback: () => void) => void commits.push(callback);
   const engine = open({ clock, newId, keep, leaseMs: 30_000, atCommit });
   Object.assign(engine.log, changed.log);
+  const logger = createLogger({ level: "info", write: (line) => log.push(line) });
   const hub = new Hub({
     engine,
     limits: {
@@ -98,7 +99,8 @@ export function createHub(
       messageRate: { perSecond: Infinity, burst: Infinity },
       ...limits,
     },
-    logger: createLogger({ level: "info", write: (line) => log.push(line) }),
+    logger,
+    failures: createThrottledLogger(logger, clock),
     clock,
     date: clock,
     turn: { deliver: (callback) => void deliveries.push(callback) },

@@ -1,0 +1,232 @@
+/**
+ * The SQLite file: opened if it is Hubbub's and no other server uses it, and watched.
+ *
+ * Programs that only read may have the file open too. A second server is kept out by a lock on a
+ * file beside it, which ends with the process, whatever ends that.
+ *
+ * @module
+ */
+
+import { DatabaseSync, type StatementSync } from "node:sqlite";
+import type { Logger } from "../logger.ts";
+import { EPOCHS_SCHEMA } from "./sqlite_epochs.ts";
+import { INBOX_SCHEMA } from "./sqlite_inbox.ts";
+import { LOG_SCHEMA } from "./sqlite_log.ts";
+import { isOldFile, migrate } from "./sqlite_migrate.ts";
+import { PEOPLE_SCHEMA } from "./sqlite_people.ts";
+
+/** `PRAGMA application_id` of a file: "HUBB". */
+const APPLICATION_ID = 0x48554242;
+
+/** `PRAGMA user_version` of a file. `sqlite_migrate.ts` reads versions 1 to 3. */
+const VERSION = 4;
+
+/** How long a commit waits for another program that locks the file, in milliseconds. */
+const BUSY_MS = 1000;
+
+const REASONS: readonly (readonly [pattern: RegExp, sentence: string])[] = [
+  [/locked|busy/, "Another Hubbub uses this file. Stop it first, or choose another file."],
+  [/not a database/, "The file is not a database. Choose another file."],
+  [/malformed|corrupt/, "The file is damaged. Put a backup in its place, or choose another file."],
+  [
+    /readonly|read-only|unable to open|permission/i,
+    "The file cannot be read and written. Let this user write to it and to its folder.",
+  ],
+  [/full/, "The disk is full. Make room on it."],
+];
+
+/** Writes as much as a few long messages: a smaller write may find space where they do not. */
+const PROBE = `
+  BEGIN IMMEDIATE;
+  CREATE TABLE IF NOT EXISTS probe (bytes BLOB);
+  INSERT INTO probe VALUES (zeroblob(65536));
+  COMMIT;
+  DROP TABLE probe;
+`;
+
+/** One file, open in this process. */
+export class SqliteFile {
+  readonly db: DatabaseSync;
+  /** Absolute; `undefined` for a database in memory. */
+  readonly path: string | undefined;
+  readonly #lock: DatabaseSync | undefined;
+  readonly #begin: StatementSync;
+  readonly #commit: StatementSync;
+  readonly #size: StatementSync;
+  /** The file that was opened. */
+  readonly #identity: string | undefined;
+
+  /** @throws an `Error` whose message is a sentence for the person who starts the server */
+  constructor(path: string, logger?: Logger) {
+    try {
+      if (path !== ":memory:") {
+        this.path = resolve(path);
+        inspect(this.path);
+        this.#lock = lock(this.path);
+      }
+      this.db = openDatabase(this.path ?? path, logger);
+      if (this.path !== undefined) this.#identity = identityOf(Deno.statSync(this.path));
+    } catch (error) {
+      this.#lock?.close();
+      throw toSentence(error);
+    }
+    this.#begin = this.db.prepare("BEGIN IMMEDIATE");
+    this.#commit = this.db.prepare("COMMIT");
+    this.#size = this.db.prepare(`
+      SELECT (page_count - freelist_count) * page_size AS size
+      FROM pragma_page_count, pragma_freelist_count, pragma_page_size
+    `);
+  }
+
+  /** The bytes of all pages in use. */
+  get size(): number {
+    return this.#size.get()!.size as number;
+  }
+
+  begin(): void {
+    this.#begin.run();
+  }
+
+  commit(): void {
+    this.#commit.run();
+  }
+
+  /** Says what to do if the file is no longer where it was opened. */
+  async findLoss(): Promise<Error | undefined> {
+    if (this.path === undefined) return undefined;
+    const info = await Deno.stat(this.path).catch(() => undefined);
+    if (info === undefined) return new Error("The database file is gone. Put it back.");
+    if (identityOf(info) === this.#identity) return undefined;
+    return new Error("Another file is in the place of the database. Restart the server to use it.");
+  }
+
+  /** @throws an `Error` if nothing can be read, or, on demand, if nothing can be written */
+  probe(withWrite: boolean): void {
+    try {
+      this.db.prepare("SELECT count(*) FROM sqlite_schema").get();
+      if (withWrite) this.db.exec(PROBE);
+    } catch (error) {
+      if (this.db.isTransaction) this.db.exec("ROLLBACK");
+      throw toSentence(error);
+    }
+  }
+
+  close(): void {
+    this.db.close();
+    this.#lock?.close();
+  }
+}
+
+/** The path of a file, with every link followed. */
+function resolve(path: string): string {
+  try {
+    return Deno.realPathSync(path);
+  } catch {
+    const end = Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")) + 1;
+    try {
+      return `${Deno.realPathSync(path.slice(0, end) || ".")}/${path.slice(end)}`;
+    } catch {
+      throw new Error("The folder of the file does not exist. Create it first.");
+    }
+  }
+}
+
+function identityOf({ dev, ino }: Deno.FileInfo): string {
+  return `${dev} ${ino}`;
+}
+
+/** Checks that a file may be opened, and leaves it as it is. */
+function inspect(path: string): void {
+  const info = statOrNothing(path);
+  if (info?.isDirectory) throw new Error("It is a folder. Name a file in it.");
+  if (info === undefined || info.size === 0) return;
+  const db = new DatabaseSync(path, { readOnly: true });
+  try {
+    readVersion(db);
+  } finally {
+    db.close();
+  }
+}
+
+function statOrNothing(path: string): Deno.FileInfo | undefined {
+  try {
+    return Deno.statSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The version of a file; 0 if there is nothing in it.
+ *
+ * @throws an `Error` if the file is another program's, or of a newer version
+ */
+function readVersion(db: DatabaseSync): number {
+  const version = db.prepare("PRAGMA user_version").get()!.user_version as number;
+  const { application_id } = db.prepare("PRAGMA application_id").get()!;
+  const { tables } = db.prepare("SELECT count(*) AS tables FROM sqlite_schema").get()!;
+  const isOurs = application_id === APPLICATION_ID && version > 0;
+  const isEmpty = tables === 0 && version === 0 && application_id === 0;
+  if (!isOurs && !isEmpty && !isOldFile(db, version)) {
+    throw new Error("The file belongs to another program. Choose another file.");
+  }
+  if (version > VERSION) {
+    throw new Error("The file was written by a newer version of Hubbub. Use that version for it.");
+  }
+  return version;
+}
+
+/** Whether Hubbub wrote a file, in version 4 or later. */
+export function isHubbub(db: DatabaseSync): boolean {
+  return db.prepare("PRAGMA application_id").get()!.application_id === APPLICATION_ID;
+}
+
+/** Locks the file beside a database, by SQLite's own lock: the system ends it with the process. */
+function lock(path: string): DatabaseSync {
+  const db = new DatabaseSync(`${path}-lock`);
+  try {
+    db.exec("PRAGMA journal_mode = MEMORY; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE");
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
+  const db = new DatabaseSync(path);
+  try {
+    // A thread makes the checkpoints. Whatever is deleted is overwritten with zeros.
+    db.exec(`
+      PRAGMA busy_timeout = ${BUSY_MS};
+      PRAGMA journal_mode = WAL;
+      PRAGMA synchronous = NORMAL;
+      PRAGMA wal_autocheckpoint = 0;
+      PRAGMA secure_delete = ON;
+      PRAGMA cache_size = -16384;
+      BEGIN IMMEDIATE;
+    `);
+    const version = readVersion(db);
+    if (version === 0) db.exec(EPOCHS_SCHEMA + LOG_SCHEMA + INBOX_SCHEMA + PEOPLE_SCHEMA);
+    else if (version < VERSION) migrate(db, version, logger);
+    db.exec(`
+      PRAGMA application_id = ${APPLICATION_ID};
+      PRAGMA user_version = ${VERSION};
+      COMMIT;
+    `);
+    // Texts that an earlier version deleted may be in free pages.
+    if (version > 0 && version < VERSION) db.exec("VACUUM");
+    db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+/** The reason why a file cannot be used, as a sentence that says what to do. */
+function toSentence(error: unknown): Error {
+  const { message } = error as Error;
+  const [, sentence = message] = REASONS.find(([pattern]) => pattern.test(message)) ?? [];
+  return new Error(sentence, { cause: error });
+}

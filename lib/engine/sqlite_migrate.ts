@@ -1,0 +1,174 @@
+/**
+ * Brings SQLite files of versions 1 to 3 to version 4: out of blocks and a journal, each a list of
+ * events as JSON, come rows.
+ *
+ * A room had one epoch for ever, which stays good for everything written until now.
+ *
+ * @module
+ */
+
+import type { DatabaseSync } from "node:sqlite";
+import type { Logger } from "../logger.ts";
+import type { LogEvent } from "../protocol/events.ts";
+import { EPOCHS_SCHEMA } from "./sqlite_epochs.ts";
+import { INBOX_SCHEMA } from "./sqlite_inbox.ts";
+import { LOG_SCHEMA } from "./sqlite_log.ts";
+import { PEOPLE_SCHEMA } from "./sqlite_people.ts";
+
+/** The tables of versions 1 to 3. */
+const OLD_TABLES = ["rooms", "blocks", "inbox", "accounts", "sessions", "settings", "journal"];
+
+/** How often progress is logged, in milliseconds. */
+const PROGRESS_MS = 1000;
+
+/** The author of an event, the name and the ref of its sender, and the `seq` of each change of it. */
+type AuthorEntry = [person: string, key?: string | null, changes?: number[]];
+
+/** The events of one room in one turn. */
+type JournalEntry = [room: number, first: number, events: LogEvent[], authors: AuthorEntry[]];
+
+interface OldRoom {
+  readonly id: number;
+  readonly name: string;
+  readonly epoch: string;
+}
+
+/** Whether Hubbub wrote a file in version 1, 2 or 3. */
+export function isOldFile(db: DatabaseSync, version: number): boolean {
+  const { application_id } = db.prepare("PRAGMA application_id").get()!;
+  const sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+  const tables = db.prepare(sql).all().map(({ name }) => name as string);
+  return application_id === 0 && version >= 1 && version <= 3 && tables.includes("blocks") &&
+    tables.every((name) => OLD_TABLES.includes(name));
+}
+
+/** Makes rows of a file of an earlier version. Call it within a transaction. */
+export function migrate(db: DatabaseSync, version: number, logger?: Logger): void {
+  db.exec(`
+    DROP INDEX inbox_ref;
+    DROP INDEX inbox_time;
+    ALTER TABLE rooms RENAME TO old_rooms;
+    ALTER TABLE inbox RENAME TO old_inbox;
+    ${EPOCHS_SCHEMA} ${LOG_SCHEMA} ${INBOX_SCHEMA}
+    ${version < 2 ? PEOPLE_SCHEMA : ""}
+  `);
+  const journal = version < 3 ? new Map<number, JournalEntry[]>() : readJournal(db);
+  new Migration(db, logger).run(journal);
+  db.exec(`
+    INSERT INTO inbox SELECT old.room, person, seq, epochs.id, old.id, content, time,
+      from_name, from_person, from_seq, to_name, to_person, to_seq,
+      CASE WHEN seq = max(seq) OVER (
+        PARTITION BY old.room, person, substr(ref, instr(ref, char(10)) + 1)
+      ) THEN substr(ref, instr(ref, char(10)) + 1) END
+    FROM old_inbox AS old JOIN epochs ON epochs.room = old.room;
+    DROP TABLE old_inbox; DROP TABLE old_rooms; DROP TABLE blocks; DROP TABLE IF EXISTS journal;
+  `);
+}
+
+function readJournal(db: DatabaseSync): Map<number, JournalEntry[]> {
+  const rows = db.prepare("SELECT entries FROM journal ORDER BY start").all();
+  const entries = rows.flatMap(({ entries }) => JSON.parse(entries as string) as JournalEntry[]);
+  return Map.groupBy(entries, ([room]) => room);
+}
+
+class Migration {
+  readonly #sql: ReturnType<typeof prepare>;
+  readonly #logger: Logger | undefined;
+  readonly #total: number;
+  #done = 0;
+  #reported = performance.now();
+
+  constructor(db: DatabaseSync, logger: Logger | undefined) {
+    this.#sql = prepare(db);
+    this.#logger = logger;
+    this.#total = (this.#sql.total.get() as { total: number }).total;
+  }
+
+  run(journal: ReadonlyMap<number, JournalEntry[]>): void {
+    for (const room of this.#sql.rooms.all() as unknown as OldRoom[]) {
+      const epoch = Number(this.#sql.addEpoch.run(room.epoch, Date.now(), room.id).lastInsertRowid);
+      this.#migrate(room, epoch, journal.get(room.id) ?? []);
+    }
+  }
+
+  #migrate({ id, name }: OldRoom, epoch: number, journal: readonly JournalEntry[]): void {
+    /** The `seq` of each change that a later one replaced. */
+    const replaced = new Set<number>();
+    const { first: oldest } = this.#sql.oldest.get(id) as { first: number | null };
+    let lastSeq = oldest === null ? 0 : oldest - 1;
+    let active = 0;
+    const addAll = (first: number, events: LogEvent[], authors: AuthorEntry[]) => {
+      for (const [i, event] of events.entries()) {
+        // The journal may still have events of a block.
+        if (first + i <= lastSeq) continue;
+        lastSeq = first + i;
+        active = Date.parse(event.timestamp);
+        this.#add(id, epoch, event, active, authors[i]!, replaced);
+      }
+    };
+    for (let from = 0;;) {
+      const block = this.#sql.block.get(id, from) as Record<string, string> | undefined;
+      if (block === undefined) break;
+      const first = Number(block.first);
+      addAll(first, JSON.parse(block.events!), JSON.parse(block.authors!));
+      // Its pages hold the next rows, so that the file need not grow.
+      this.#sql.dropBlock.run(id, first);
+      from = first + 1;
+    }
+    for (const [, first, events, authors] of journal) addAll(first, events, authors);
+    this.#sql.addRoom.run(id, name, active);
+  }
+
+  #add(
+    room: number,
+    epoch: number,
+    event: LogEvent,
+    time: number,
+    [person, key, changes = []]: AuthorEntry,
+    replaced: Set<number>,
+  ): void {
+    const { type, seq, username, content, id } = event;
+    for (const change of changes.slice(0, -1)) replaced.add(change);
+    const isMessage = type === "chat";
+    this.#sql.addEvent.run(
+      ...[room, seq, isMessage && !event.deleted ? 1 : 0, type, epoch, time, username, person],
+      ...[replaced.delete(seq) ? "" : content, key?.slice(key.indexOf("\n") + 1) ?? null],
+      ...[isMessage ? null : id, changes.at(-1) ?? null],
+    );
+    this.#done++;
+    if (this.#done % 1000 === 0) this.#report();
+  }
+
+  #report(): void {
+    const now = performance.now();
+    if (now - this.#reported < PROGRESS_MS) return;
+    this.#reported = now;
+    const total = Math.max(this.#done, this.#total);
+    this.#logger?.info("bringing the database up to date", { done: this.#done, total });
+  }
+}
+
+function prepare(db: DatabaseSync) {
+  return {
+    rooms: db.prepare("SELECT id, name, epoch FROM old_rooms ORDER BY id"),
+    total: db.prepare(`
+      SELECT coalesce(sum(last), 0) AS total FROM (
+        SELECT first - min(first) OVER (PARTITION BY room) + json_array_length(authors) AS last,
+          first = max(first) OVER (PARTITION BY room) AS is_newest
+        FROM blocks
+      ) WHERE is_newest
+    `),
+    oldest: db.prepare("SELECT min(first) AS first FROM blocks WHERE room = ?"),
+    block: db.prepare(`
+      SELECT first, events, authors FROM blocks WHERE room = ? AND first >= ? ORDER BY first LIMIT 1
+    `),
+    dropBlock: db.prepare("DELETE FROM blocks WHERE room = ? AND first = ?"),
+    addEpoch: db.prepare("INSERT INTO epochs (name, started, room) VALUES (?, ?, ?)"),
+    addRoom: db.prepare("INSERT INTO rooms (id, name, active) VALUES (?, ?, ?)"),
+    addEvent: db.prepare(`
+      INSERT INTO events (
+        room, seq, shown, type, epoch, time, username, person, content, ref, target, changed
+      ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    `),
+  };
+}

@@ -1,0 +1,139 @@
+/**
+ * Keeps the write-ahead log of a SQLite file small, and the server's thread from waiting for the
+ * disk.
+ *
+ * While somebody writes, a thread (`sqlite_checkpoints.ts`) copies the log into the file, again and
+ * again. The log itself is emptied while no commit is in flight: when nobody writes, when it is
+ * long, or when it may contain a text that was deleted. Commits wait for that.
+ *
+ * @module
+ */
+
+import type { DatabaseSync } from "node:sqlite";
+import { Worker } from "node:worker_threads";
+import type { Logger } from "../logger.ts";
+import type { Answer, Request } from "./sqlite_checkpoints.ts";
+
+/** How long until the next checkpoint while somebody writes, in milliseconds. */
+const INTERVAL_MS = 500;
+
+/** A checkpoint begins early after this many writes. Commits wait for it after this many more. */
+const MANY_WRITES = 1000;
+const TOO_MANY_WRITES = 2000;
+
+/** Maximum pages in the log before it is emptied. */
+const LONG_LOG = 2000;
+
+/** What {@linkcode Checkpoints} needs. */
+export interface CheckpointsOptions {
+  readonly path: string;
+  /** The connection that writes; SQLite makes its checkpoints there if the thread fails. */
+  readonly db: DatabaseSync;
+  readonly logger: Logger | undefined;
+  /** Called when commits need no longer wait. */
+  readonly onRelease: () => void;
+}
+
+/** The checkpoints of one file. */
+export class Checkpoints {
+  readonly #options: CheckpointsOptions;
+  readonly #worker: Worker;
+  #hasFailed = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** The checkpoints in flight. */
+  #round: Promise<void> | undefined;
+  #settle: (answer: Answer) => void = () => {};
+  /** Writes since the last round began. */
+  #writes = 0;
+  #isHolding = false;
+  #mustErase = false;
+  #problem: string | undefined;
+
+  constructor(options: CheckpointsOptions) {
+    this.#options = options;
+    const url = new URL("./sqlite_checkpoints.ts", import.meta.url);
+    // A worker begins in a file. A module that came over the network is imported from there.
+    const script = `data:text/javascript,import ${JSON.stringify(url.href)}`;
+    const workerData = options.path;
+    this.#worker = new Worker(url.protocol === "file:" ? url : new URL(script), { workerData });
+    this.#worker.unref();
+    this.#worker.on("message", (answer: Answer) => this.#settle(answer));
+    this.#worker.on("error", ({ message: reason }: Error) => this.#fail(reason));
+  }
+
+  /** Whether commits must wait for {@linkcode CheckpointsOptions.onRelease}. */
+  get isHolding(): boolean {
+    return this.#isHolding;
+  }
+
+  /** Notes a commit. @param isErasing whether it deleted a text, which the log may still contain */
+  note(writes: number, isErasing: boolean): void {
+    this.#writes += writes;
+    this.#mustErase ||= isErasing;
+    if (this.#round !== undefined) this.#isHolding ||= this.#writes >= TOO_MANY_WRITES;
+    else if (this.#writes >= MANY_WRITES) this.#begin();
+    else this.#schedule();
+  }
+
+  /** Ends the thread. */
+  async close(): Promise<void> {
+    clearTimeout(this.#timer);
+    await this.#round;
+    clearTimeout(this.#timer);
+    if (this.#hasFailed) return;
+    await this.#ask("CLOSE");
+    await this.#worker.terminate();
+  }
+
+  #schedule(): void {
+    if (this.#timer !== undefined || this.#hasFailed) return;
+    this.#timer = setTimeout(() => this.#begin(), INTERVAL_MS);
+    Deno.unrefTimer(Number(this.#timer));
+  }
+
+  #begin(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (!this.#hasFailed) this.#round = this.#run();
+  }
+
+  async #run(): Promise<void> {
+    const isIdle = this.#writes === 0;
+    this.#writes = 0;
+    let { busy, log } = await this.#ask("PASSIVE");
+    if (isIdle || this.#mustErase || log > LONG_LOG) {
+      this.#isHolding = true;
+      ({ busy } = await this.#ask("TRUNCATE"));
+      this.#mustErase &&= busy > 0;
+    }
+    this.#round = undefined;
+    const mustRelease = this.#isHolding;
+    this.#isHolding = false;
+    // One round more when nobody writes, to empty the log.
+    if (!isIdle || busy > 0 || this.#writes > 0) this.#schedule();
+    if (mustRelease) this.#options.onRelease();
+  }
+
+  async #ask(request: Request): Promise<Answer> {
+    const { promise, resolve } = Promise.withResolvers<Answer>();
+    this.#settle = resolve;
+    // Without its reference the process would end before the answer.
+    this.#worker.ref();
+    this.#worker.postMessage(request);
+    const answer = await promise;
+    this.#worker.unref();
+    if (answer.error !== undefined && answer.error !== this.#problem) {
+      this.#options.logger?.warn("checkpoint failed", { reason: answer.error });
+    }
+    this.#problem = answer.error;
+    return answer;
+  }
+
+  /** Leaves the checkpoints to SQLite, which makes them on the server's thread. */
+  #fail(reason: string): void {
+    this.#hasFailed = true;
+    this.#options.logger?.warn("checkpoints run on the main thread", { reason });
+    this.#options.db.exec("PRAGMA wal_autocheckpoint = 1000");
+    this.#settle({ busy: 0, log: 0 });
+  }
+}

@@ -1,0 +1,443 @@
+/** The file of SQLite, as its owner sees it: what is in it, how to query it, back it up and restore it. */
+
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { afterEach, beforeEach, describe, it } from "@std/testing/bdd";
+import { DatabaseSync } from "node:sqlite";
+import type { AckEvent, ErrorEvent, Event } from "../lib/protocol/events.ts";
+import { ServerProcess } from "./support/process.ts";
+import { V1Client } from "./support/v1_client.ts";
+
+const ROOT = new URL("..", import.meta.url);
+
+const docs = await Deno.readTextFile(new URL("docs/database.md", ROOT));
+
+/** Why something is skipped, and how to change that. */
+const NO_SQLITE3 = "The tests with sqlite3 are skipped. Install it: apt-get install -y sqlite3";
+const NO_TMPFS = "The test of a full disk is skipped. It mounts a small disk: run it as root.";
+
+/** Runs a program to its end. `undefined` if the machine does not have it. */
+async function run(program: string, args: string[], options: Deno.CommandOptions = {}) {
+  try {
+    const output = await new Deno.Command(program, { args, ...options }).output();
+    const decode = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+    return { code: output.code, stdout: decode(output.stdout), stderr: decode(output.stderr) };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/** Declares a test that needs something of the machine: where that is missing, it says so. */
+function itWith(isThere: boolean, reason: string, name: string, test: () => Promise<void>): void {
+  if (isThere) return void it(name, test);
+  // deno-lint-ignore no-console
+  console.log(reason);
+  // A container may not mount a disk, whatever is installed.
+  if (reason === NO_TMPFS || Deno.env.get("REQUIRE_ALL") !== "1") return void it.skip(name, test);
+  it(name, () => {
+    throw new Error(reason);
+  });
+}
+
+/** Mounts a disk of 2 MB. False where that is not allowed. */
+async function mount(disk: string): Promise<boolean> {
+  const args = ["-t", "tmpfs", "-o", "size=2m", "tmpfs", disk];
+  return (await run("mount", args))?.code === 0;
+}
+
+async function canMount(): Promise<boolean> {
+  const disk = await Deno.makeTempDir();
+  const isMounted = await mount(disk);
+  if (isMounted) await run("umount", [disk]);
+  await Deno.remove(disk);
+  return isMounted;
+}
+
+const hasDisks = await canMount();
+const hasSqlite3 = await run("sqlite3", ["--version"]) !== undefined;
+
+let folder: string;
+let path: string;
+let env: Record<string, string>;
+
+beforeEach(async () => {
+  folder = await Deno.makeTempDir();
+  path = `${folder}/chat.db`;
+  env = { DATABASE_URL: `sqlite:${path}` };
+});
+
+afterEach(() => Deno.remove(folder, { recursive: true }));
+
+/** What a query finds in a file. */
+function query(file: string, sql: string): Record<string, unknown>[] {
+  const db = new DatabaseSync(file, { readOnly: true });
+  try {
+    return db.prepare(sql).all().map((row) => ({ ...row }));
+  } finally {
+    db.close();
+  }
+}
+
+function backUp(copy: string, url = `sqlite:${path}`) {
+  return run(Deno.execPath(), ["task", "backup", copy], { cwd: ROOT, env: { DATABASE_URL: url } });
+}
+
+let refs = 0;
+
+/** Sends a command, and waits until it is stored or refused. */
+async function ask(client: V1Client, command: { type: string; [field: string]: unknown }) {
+  const ref = `ask-${++refs}`;
+  client.send({ ...command, ref });
+  const isAnswer = ({ type }: Event) => type === "ack" || type === "error";
+  return await client.next((event) => isAnswer(event) && "ref" in event && event.ref === ref) as
+    | AckEvent
+    | ErrorEvent;
+}
+
+/** Something of everything that docs/database.md asks for. */
+async function talk(server: ServerProcess): Promise<void> {
+  await using alice = await V1Client.join(server.ws, "lobby", "alice");
+  await using bob = await V1Client.join(server.ws, "lobby", "bob");
+  await ask(alice, { type: "chat", content: "hello bob" });
+  const said = await ask(bob, { type: "chat", content: 'hello "alice", and a comma' });
+  await ask(alice, { type: "chat", content: "one more" });
+  assert("id" in said, JSON.stringify(said));
+  await ask(bob, { type: "edit", id: said.id, content: 'hello "alice", again' });
+  const slip = await ask(alice, { type: "chat", content: "hello, a slip" });
+  assert("id" in slip, JSON.stringify(slip));
+  await ask(alice, { type: "delete", id: slip.id });
+}
+
+/** The fenced blocks of docs/database.md in a language. */
+function readBlocks(language: string): string[] {
+  const blocks = docs.matchAll(new RegExp(`^\`\`\`${language}\n([^]*?)^\`\`\``, "gm"));
+  return [...blocks].map(([, text]) => text!);
+}
+
+describe("docs/database.md", () => {
+  it("names every table and view with its columns, and no other", async () => {
+    await using server = await ServerProcess.start({ env });
+    await talk(server);
+    const real = Object.fromEntries(
+      query(path, "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")
+        .map(({ name }) => String(name))
+        .filter((name) => !name.startsWith("sqlite_"))
+        .map((name) => [name, query(path, `SELECT name FROM pragma_table_info('${name}')`)])
+        .map(([name, columns]) => [name, (columns as { name: string }[]).map(({ name }) => name)]),
+    );
+    const documented = Object.fromEntries(
+      docs.split(/^### `/m).slice(1).map((section) => [
+        section.slice(0, section.indexOf("`")),
+        [...section.matchAll(/^\| `(\w+)` +\|/gm)].map(([, column]) => column),
+      ]),
+    );
+    assertEquals(documented, real);
+  });
+
+  it("has queries that are right", async () => {
+    await using server = await ServerProcess.start({ env });
+    await talk(server);
+    const [lastDay, search, ofAlice, sizes, ...more] = readBlocks("sql")
+      .map((sql) => query(path, sql));
+    assertEquals(more, []);
+    const edited = 'hello "alice", again';
+    assertEquals(lastDay!.map(({ content }) => content), ["hello bob", edited, "one more"]);
+    assertEquals(search!.map(({ content }) => content).sort(), [edited, "hello bob"]);
+    assertEquals(search!.map(({ room }) => room), ["lobby", "lobby"]);
+    assertEquals(ofAlice!.map(({ content }) => content), ["hello bob", "one more"]);
+    const bytes = `hello bob${edited}one more`.length;
+    assertEquals(
+      sizes!.map(({ room, messages, bytes }) => [room, messages, bytes]),
+      [["lobby", 4, bytes]],
+    );
+    assert(
+      Date.parse(String(sizes![0]!.newest)) > Date.now() - 60_000,
+      String(sizes![0]!.newest),
+    );
+  });
+
+  it("says what becomes of a message that is deleted", async () => {
+    await using server = await ServerProcess.start({ env });
+    await talk(server);
+    const sql = "SELECT username, content, edited, deleted FROM messages WHERE deleted OR edited";
+    assertEquals(query(path, sql), [
+      { username: "bob", content: 'hello "alice", again', edited: 1, deleted: 0 },
+      { username: "alice", content: "", edited: 0, deleted: 1 },
+    ]);
+  });
+
+  itWith(hasSqlite3, NO_SQLITE3, "has commands that work beside the server", async () => {
+    await using server = await ServerProcess.start({ env });
+    await talk(server);
+    const blocks = readBlocks("sh").filter((block) => block.includes("sqlite3"));
+    assertEquals(blocks.length, 3);
+    for (const block of blocks) {
+      // Two commands in one block make one copy each.
+      for (const line of block.includes("copy.db") ? block.trim().split("\n") : [block]) {
+        const result = await run("sh", ["-ec", line], { cwd: folder });
+        assertEquals([result!.code, result!.stderr], [0, ""], line);
+        if (!line.includes("copy.db")) continue;
+        assertEquals(query(`${folder}/copy.db`, "SELECT * FROM messages").length, 4);
+        await Deno.remove(`${folder}/copy.db`);
+      }
+    }
+    const csv = await Deno.readTextFile(`${folder}/lobby.csv`);
+    const [head, ...rows] = csv.trim().split(/\r?\n/);
+    assertEquals([head, rows.length], ["seq,timestamp,username,content", 3]);
+    assertStringIncludes(csv, 'bob,"hello ""alice"", again"');
+  });
+});
+
+/** Sends messages, with up to 20 under way, until it is stopped. */
+function keepTalking(client: V1Client) {
+  let isStopped = false;
+  let sent = 0;
+  const done = (async () => {
+    for (let acked = 0; !isStopped; acked++) {
+      for (; sent < acked + 20; sent++) {
+        client.send({ type: "chat", content: `message ${sent}`, ref: `${sent}` });
+      }
+      await client.nextOf("ack");
+    }
+  })();
+  return {
+    stop: () => {
+      isStopped = true;
+      return done;
+    },
+  };
+}
+
+describe("A backup of a server under load", () => {
+  /** Backs up while three members talk; then compares the copy with what they know. */
+  async function check(back: (copy: string) => Promise<void>): Promise<void> {
+    const copy = `${folder}/copy.db`;
+    const acks = [];
+    let sentAfter = 0;
+    {
+      await using server = await ServerProcess.start({ env });
+      const members = await Promise.all(
+        ["alice", "bob", "carol"].map((name) => V1Client.join(server.ws, "r", name)),
+      );
+      const talks = members.map(keepTalking);
+      for (const member of members) {
+        while (member.all("ack").length < 500) await new Promise((done) => setTimeout(done, 10));
+      }
+      acks.push(...members.flatMap((member) => member.all("ack")));
+      await back(copy);
+      await Promise.all(talks.map(({ stop }) => stop()));
+      sentAfter = members.flatMap((member) => member.all("ack")).length - acks.length;
+      await Promise.all(members.map((member) => member.close()));
+    }
+    assert(sentAfter > 0, "Nobody talked meanwhile.");
+    const stored = query(copy, "SELECT seq, id FROM messages WHERE room = 'r' ORDER BY seq");
+    assertEquals(stored.map(({ seq }) => seq), stored.map((_, i) => i + 1));
+    for (const { seq, id } of acks) assertEquals(stored[seq! - 1], { seq, id });
+
+    const restored = await ServerProcess.start({ env: { DATABASE_URL: `sqlite:${copy}` } });
+    await using _restored = restored;
+    await using dave = await V1Client.join(restored.ws, "r", "dave");
+    assertEquals(dave.welcome.seq, stored.length);
+    const { seq, id } = await dave.nextOf("chat", ({ seq }) => seq === stored.length);
+    assertEquals({ seq, id }, stored.at(-1));
+    const answer = await ask(dave, { type: "chat", content: "and on" });
+    assertEquals("seq" in answer && answer.seq, stored.length + 1);
+  }
+
+  it("by deno task backup holds every message that was acked before, and a server starts on it", () =>
+    check(async (copy) => {
+      const { code, stdout, stderr } = (await backUp(copy))!;
+      assertEquals(code, 0, stderr);
+      assertMatch(stdout, /^\/.*\/copy\.db holds \d+ messages in 1 room\.\n$/);
+      const [{ messages }] = query(copy, "SELECT count(*) AS messages FROM messages") as [
+        { messages: number },
+      ];
+      assertStringIncludes(stdout, ` ${messages} messages `);
+    }));
+
+  for (const [name, command] of [[".backup", ".backup "], ["VACUUM INTO", "VACUUM INTO "]]) {
+    itWith(
+      hasSqlite3,
+      NO_SQLITE3,
+      `by sqlite3 and ${name} is as good`,
+      () =>
+        check(async (copy) => {
+          const result = await run("sqlite3", [path, `${command}'${copy}'`]);
+          assertEquals(result, { code: 0, stdout: "", stderr: "" });
+        }),
+    );
+  }
+});
+
+describe("deno task backup", () => {
+  const fill = async () => {
+    await using server = await ServerProcess.start({ env });
+    await talk(server);
+    await server.stop();
+  };
+
+  it("copies the file of a server that is stopped, and leaves nothing else behind", async () => {
+    await fill();
+    const before = [...Deno.readDirSync(folder)].map(({ name }) => name);
+    const { code, stdout } = (await backUp(`${folder}/copy.db`))!;
+    assertEquals([code, stdout], [0, `${folder}/copy.db holds 3 messages in 1 room.\n`]);
+    const after = [...Deno.readDirSync(folder)].map(({ name }) => name);
+    assertEquals(after.sort(), [...before, "copy.db"].sort());
+  });
+
+  it("makes a copy that its owner alone can read", async () => {
+    await fill();
+    await backUp(`${folder}/copy.db`);
+    if (Deno.build.os === "windows") return;
+    assertEquals((await Deno.stat(`${folder}/copy.db`)).mode! & 0o777, 0o600);
+  });
+
+  it("takes the copy's place from the folder it is called in", async () => {
+    await fill();
+    const config = new URL("deno.json", ROOT).pathname;
+    const args = [Deno.execPath(), "task", "--config", config, "backup", "copy.db"];
+    // The task that runs this test has set it already.
+    const { code, stderr } = (await run("env", ["-u", "INIT_CWD", ...args], { cwd: folder, env }))!;
+    assertEquals(code, 0, stderr);
+    assertEquals(query(`${folder}/copy.db`, "SELECT * FROM messages").length, 4);
+  });
+
+  it("replaces no file", async () => {
+    await fill();
+    for (const name of ["other.txt", "chat.db"]) {
+      const file = `${folder}/${name}`;
+      if (name !== "chat.db") await Deno.writeTextFile(file, "precious");
+      const before = await Deno.readFile(file);
+      const { code, stderr } = (await backUp(file))!;
+      assertEquals(code, 1);
+      assertStringIncludes(stderr, `${file} exists already. Name a new file.\n`);
+      assertEquals(await Deno.readFile(file), before);
+    }
+  });
+
+  it("says in a sentence what is wrong, and leaves no half of a copy", async () => {
+    const copy = `${folder}/copy.db`;
+    const other = `${folder}/other.db`;
+    const db = new DatabaseSync(other);
+    db.exec("CREATE TABLE notes (text)");
+    db.close();
+    await Deno.writeTextFile(`${folder}/text.db`, "This is no database. ".repeat(100));
+    await fill();
+    const CASES: [url: string, copy: string, sentence: string][] = [
+      ["memory:", copy, "DATABASE_URL is memory:, which keeps nothing to back up."],
+      ["sqlite::memory:", copy, "DATABASE_URL must be memory:, not sqlite::memory:."],
+      [`sqlite:${folder}/none.db`, copy, `There is no database at ${folder}/none.db.`],
+      [`sqlite:${other}`, copy, `${other} is no database of this version.`],
+      [`sqlite:${folder}/text.db`, copy, `Cannot copy ${folder}/text.db to ${copy}: `],
+      [`sqlite:${path}`, `${folder}/no/copy.db`, `Cannot copy ${path} to ${folder}/no/copy.db: `],
+      [`sqlite:${path}`, "", "Name one file: deno task backup COPY"],
+    ];
+    const before = [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
+    for (const [url, target, sentence] of CASES) {
+      const { code, stdout, stderr } = (await backUp(target, url))!;
+      assertEquals([code, stdout], [1, ""], url);
+      assertStringIncludes(stderr, sentence);
+      assert(!stderr.includes("    at "), stderr);
+    }
+    assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name).sort(), before);
+  });
+});
+
+describe("A restore", () => {
+  it("as docs/database.md says brings back what the copy holds, and nothing of the -wal", async () => {
+    const copy = `${folder}/copy.db`;
+    {
+      await using server = await ServerProcess.start({ env });
+      await talk(server);
+      assertEquals((await backUp(copy))!.code, 0);
+      await using carol = await V1Client.join(server.ws, "lobby", "carol");
+      await ask(carol, { type: "chat", content: "too late" });
+      await server.stop("SIGKILL");
+    }
+    for (const suffix of ["", "-wal", "-shm"]) await Deno.remove(path + suffix);
+    await Deno.copyFile(copy, path);
+    await using server = await ServerProcess.start({ env });
+    const contents = query(path, "SELECT content FROM messages WHERE NOT deleted ORDER BY seq");
+    assertEquals(contents.map(({ content }) => content), [
+      "hello bob",
+      'hello "alice", again',
+      "one more",
+    ]);
+    await using alice = await V1Client.join(server.ws, "lobby", "alice");
+    assertEquals((await ask(alice, { type: "chat", content: "on" })).type, "ack");
+  });
+});
+
+/** An answer to `GET /health`. */
+type Health = [status: number, body: unknown];
+
+async function readHealth({ url }: ServerProcess): Promise<Health> {
+  const response = await fetch(`${url}/health`);
+  return [response.status, await response.json()];
+}
+
+const OK: Health = [200, { status: "ok" }];
+const DEGRADED: Health = [503, { status: "degraded" }];
+
+describe("A server whose store fails", () => {
+  const changed = async (server: ServerProcess, msg: string, wanted: Health) => {
+    await server.logLine((line) => line.msg === msg);
+    assertEquals(await readHealth(server), wanted);
+  };
+  it("is degraded while the file is gone, says so once, and goes on when it is back", async () => {
+    await using server = await ServerProcess.start({ env });
+    await using alice = await V1Client.join(server.ws, "r", "alice");
+    assertEquals((await ask(alice, { type: "chat", content: "before" })).type, "ack");
+    assertEquals(await readHealth(server), OK);
+    await Deno.rename(path, `${path}.away`);
+    await changed(server, "store unavailable", DEGRADED);
+    await Deno.rename(`${path}.away`, path);
+    await changed(server, "store is back", OK);
+    assertEquals((await ask(alice, { type: "chat", content: "after" })).type, "ack");
+    const changes = server.log.map(({ msg }) => msg).filter((msg) => msg.startsWith("store "));
+    assertEquals(changes, ["store unavailable", "store is back"]);
+    assert(server.log.find(({ msg }) => msg === "store unavailable")!.reason);
+  });
+
+  itWith(
+    hasDisks,
+    NO_TMPFS,
+    "for want of space takes no message, and takes the next when there is some",
+    async () => {
+      const disk = `${folder}/disk`;
+      await Deno.mkdir(disk);
+      await mount(disk);
+      try {
+        await Deno.writeFile(`${disk}/ballast`, new Uint8Array(1_500_000));
+        await using server = await ServerProcess.start({
+          env: { DATABASE_URL: `sqlite:${disk}/chat.db` },
+        });
+        await using alice = await V1Client.join(server.ws, "r", "alice");
+        const say = () => ask(alice, { type: "chat", content: "x".repeat(4000) });
+        let acked = -1;
+        let answer;
+        do {
+          answer = await say();
+          acked++;
+        } while (answer.type === "ack");
+        assertEquals(answer.code, "unavailable");
+        await changed(server, "store unavailable", DEGRADED);
+        const before = server.log.length;
+        for (let i = 0; i < 60; i++) assertEquals((await say()).type, "error");
+        const [first, ...lines] = server.log.slice(before);
+        assert(first !== undefined && Number(lines[0]?.omitted) > 0, JSON.stringify(lines));
+        const took = Date.parse(lines.at(-1)!.time) - Date.parse(first.time);
+        assert(lines.length <= took / 1000 + 1, `${lines.length} lines in ${took} ms.`);
+        assertEquals(await readHealth(server), DEGRADED);
+        await Deno.remove(`${disk}/ballast`);
+        await changed(server, "store is back", OK);
+        assertEquals((await say()).type, "ack");
+        assertEquals((await server.stop()).code, 0);
+        const [row] = query(`${disk}/chat.db`, "SELECT count(*) AS stored FROM messages");
+        assertEquals(row, { stored: acked + 1 });
+      } finally {
+        await run("umount", [disk]);
+      }
+    },
+  );
+});
