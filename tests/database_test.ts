@@ -327,7 +327,11 @@ describe("deno task backup", () => {
       ["memory:", copy, "DATABASE_URL is memory:, which keeps nothing to back up."],
       ["sqlite::memory:", copy, "DATABASE_URL must be memory:, not sqlite::memory:."],
       [`sqlite:${folder}/none.db`, copy, `There is no database at ${folder}/none.db.`],
-      [`sqlite:${other}`, copy, `${other} is no database of this version.`],
+      [
+        `sqlite:${other}`,
+        copy,
+        `Cannot copy ${other} to ${copy}: It is no database of this version.`,
+      ],
       [`sqlite:${folder}/text.db`, copy, `Cannot copy ${folder}/text.db to ${copy}: `],
       [`sqlite:${path}`, `${folder}/no/copy.db`, `Cannot copy ${path} to ${folder}/no/copy.db: `],
       [`sqlite:${path}`, "", "Name one file: deno task backup COPY"],

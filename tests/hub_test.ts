@@ -956,10 +956,10 @@ describe("A member that catches up", () => {
   it("receives its errors after the welcome and what it missed, in the same order", async () => {
     const read = Promise.withResolvers<void>();
     const { hub, engine, join, settle } = createHub();
-    const state = engine.log.state;
-    engine.log.state = async (room) => {
+    const inboxSeq = engine.log.inboxSeq;
+    engine.log.inboxSeq = async (room, person) => {
       await read.promise;
-      return await state(room);
+      return await inboxSeq(room, person);
     };
     const { peer, member } = await join("alice", { format: "v1", identity: guest("a", true) });
     hub.receive(member, '{"type":"fly","ref":"1"}');

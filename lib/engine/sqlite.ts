@@ -45,7 +45,7 @@ export interface SqliteEngineOptions extends EngineOptions {
 /** How many commits pass until the engine looks at the file's size again. */
 const COMMITS_PER_LOOK = 64;
 
-/** How long a turn may drop messages, in milliseconds. */
+/** How long a transaction may drop messages, in milliseconds. */
 const DROP_MS = 3;
 
 /** The tables of the file, each with its statements. */
@@ -69,7 +69,7 @@ export class SqliteEngine implements Engine {
   readonly #commits: GroupCommit;
   readonly #instance: LocalInstance;
   #commitCount = 0;
-  /** Whether messages must be dropped until the file is small enough. */
+  /** Whether the next transactions must drop messages. */
   #isTooBig = false;
   /** Whether the file is no longer where it was opened: nothing is stored. */
   #isLost = false;
@@ -179,6 +179,7 @@ export class SqliteEngine implements Engine {
     try {
       this.#file.begin();
       write();
+      if (this.#isTooBig) this.#shrink();
       this.#file.commit();
     } catch (error) {
       this.#hasLastCommitFailed = true;
@@ -189,13 +190,7 @@ export class SqliteEngine implements Engine {
     }
     this.#hasLastCommitFailed = false;
     this.#checkpoints?.note(count, log.commit());
-    if (++this.#commitCount % COMMITS_PER_LOOK === 0) this.#boundSize();
-  }
-
-  #boundSize(): void {
-    if (this.#isTooBig || !this.#isBeyondBound()) return;
-    this.#isTooBig = true;
-    this.#shrinkLater();
+    if (++this.#commitCount % COMMITS_PER_LOOK === 0) this.#isTooBig = this.#isBeyondBound();
   }
 
   #isBeyondBound(): boolean {
@@ -203,25 +198,11 @@ export class SqliteEngine implements Engine {
     return maxStoredBytes !== Infinity && this.#file.size > maxStoredBytes;
   }
 
-  /** Drops messages in the next turns, for a few milliseconds in each. */
-  #shrinkLater(): void {
-    this.#options.atCommit(() => {
-      if (this.#instance.isClosed) return;
-      if (!this.#checkpoints?.isHolding) this.#shrink(performance.now() + DROP_MS);
-      if (this.#isTooBig) this.#shrinkLater();
-    });
-  }
-
-  #shrink(end: number): void {
-    try {
-      this.#transact(() => {
-        while (this.#isTooBig && performance.now() < end) {
-          this.#isTooBig = this.#isBeyondBound() && this.#tables.log.dropOldest();
-        }
-      }, 1);
-    } catch (error) {
-      this.#isTooBig = false;
-      this.#options.logger?.warn("cannot drop messages", { reason: (error as Error).message });
+  /** Drops the oldest messages for a few milliseconds, or until the file is small enough. */
+  #shrink(): void {
+    const end = performance.now() + DROP_MS;
+    while (this.#isTooBig && performance.now() < end) {
+      this.#isTooBig = this.#tables.log.dropOldest() && this.#isBeyondBound();
     }
   }
 }

@@ -26,17 +26,19 @@ const LOCK_WAIT_MS = 5000;
 function backUp(path: string, copy: string): string {
   if (!exists(path)) throw new Error(`There is no database at ${path}.`);
   if (exists(copy)) throw new Error(`${copy} exists already. Name a new file.`);
-  const part = Deno.makeTempFileSync({ dir: dirname(copy), suffix: ".part" });
+  let part: string | undefined;
   try {
-    use(path, (db) => db.prepare("VACUUM INTO ?").run(part));
+    part = Deno.makeTempFileSync({ dir: dirname(copy), suffix: ".part" });
+    const target = part;
+    use(path, (db) => db.prepare("VACUUM INTO ?").run(target));
     const content = use(part, check);
     using file = Deno.openSync(part, { read: true, write: true });
     file.syncSync();
     Deno.renameSync(part, copy);
     return `${copy} holds ${content}.`;
   } catch (error) {
-    Deno.removeSync(part);
-    throw error;
+    if (part !== undefined) Deno.removeSync(part);
+    throw new Error(`Cannot copy ${path} to ${copy}: ${(error as Error).message}`);
   }
 }
 
@@ -48,7 +50,7 @@ function use<T>(path: string, act: (db: DatabaseSync) => T): T {
     db.exec(`PRAGMA busy_timeout = ${LOCK_WAIT_MS}`);
     if (isHubbub(db)) return act(db);
     throw new Error(
-      `${path} is no database of this version. Start the server on it once, then back it up.`,
+      "It is no database of this version. Start the server on it once, then back it up.",
     );
   } finally {
     db.close();

@@ -11,8 +11,8 @@ import { parentPort, workerData } from "node:worker_threads";
 /** A request to the thread, which answers each. `CLOSE` ends its connection. */
 export type Request = "PASSIVE" | "TRUNCATE" | "CLOSE";
 
-/** Whether somebody kept the checkpoint from its end, and the pages in the log. */
-export type Answer = { readonly busy: number; readonly log: number; readonly error?: string };
+/** Whether a reader kept the checkpoint from its end; or why there was none. */
+export type Answer = { readonly busy: number; readonly error?: string };
 
 let db: DatabaseSync | undefined;
 
@@ -25,8 +25,8 @@ function answer(request: Request): Answer {
       return db.prepare(`PRAGMA wal_checkpoint(${request})`).get() as unknown as Answer;
     }
     db?.close();
-    return { busy: 0, log: 0 };
+    return { busy: 0 };
   } catch (error) {
-    return { busy: 1, log: 0, error: (error as Error).message };
+    return { busy: 1, error: (error as Error).message };
   }
 }

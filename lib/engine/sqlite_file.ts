@@ -202,6 +202,7 @@ function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
       PRAGMA journal_mode = WAL;
       PRAGMA synchronous = NORMAL;
       PRAGMA wal_autocheckpoint = 0;
+      PRAGMA journal_size_limit = 0;
       PRAGMA secure_delete = ON;
       PRAGMA cache_size = -16384;
       BEGIN IMMEDIATE;

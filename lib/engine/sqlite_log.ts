@@ -88,8 +88,8 @@ const MAX_ALL_REFS = 2_000_000;
 const ACTIVE_MS = 60_000;
 
 /** How many events beyond `keep` a room has before some are dropped, and maximum dropped at once. */
-const EXCESS = 16;
-const MAX_DROPPED = 64;
+const EXCESS = 128;
+const MAX_DROPPED = 128;
 
 /** The log of one room. */
 interface RoomLog {

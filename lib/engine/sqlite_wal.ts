@@ -17,12 +17,12 @@ import type { Answer, Request } from "./sqlite_checkpoints.ts";
 /** How long until the next checkpoint while somebody writes, in milliseconds. */
 const INTERVAL_MS = 500;
 
-/** A checkpoint begins early after this many writes. Commits wait for it after this many more. */
-const MANY_WRITES = 1000;
-const TOO_MANY_WRITES = 2000;
+/** The log is emptied early if it has this many bytes. With more, commits wait until it is. */
+const LONG_LOG = 10 * 1024 * 1024;
+const TOO_LONG_LOG = 14 * 1024 * 1024;
 
-/** Maximum pages in the log before it is emptied. */
-const LONG_LOG = 2000;
+/** How many writes pass until the log's size is looked at again. */
+const WRITES_PER_LOOK = 128;
 
 /** What {@linkcode Checkpoints} needs. */
 export interface CheckpointsOptions {
@@ -43,8 +43,9 @@ export class Checkpoints {
   /** The checkpoints in flight. */
   #round: Promise<void> | undefined;
   #settle: (answer: Answer) => void = () => {};
-  /** Writes since the last round began. */
+  /** Writes since the last round began, and since the log's size was looked at. */
   #writes = 0;
+  #unseen = 0;
   #isHolding = false;
   #mustErase = false;
   #problem: string | undefined;
@@ -70,9 +71,13 @@ export class Checkpoints {
   note(writes: number, isErasing: boolean): void {
     this.#writes += writes;
     this.#mustErase ||= isErasing;
-    if (this.#round !== undefined) this.#isHolding ||= this.#writes >= TOO_MANY_WRITES;
-    else if (this.#writes >= MANY_WRITES) this.#begin();
-    else this.#schedule();
+    this.#unseen += writes;
+    this.#schedule();
+    if (this.#unseen < WRITES_PER_LOOK) return;
+    this.#unseen = 0;
+    const size = this.#logSize();
+    if (this.#round !== undefined) this.#isHolding ||= size >= TOO_LONG_LOG;
+    else if (size >= LONG_LOG) this.#begin();
   }
 
   /** Ends the thread. */
@@ -85,8 +90,16 @@ export class Checkpoints {
     await this.#worker.terminate();
   }
 
+  #logSize(): number {
+    try {
+      return Deno.statSync(`${this.#options.path}-wal`).size;
+    } catch {
+      return 0;
+    }
+  }
+
   #schedule(): void {
-    if (this.#timer !== undefined || this.#hasFailed) return;
+    if (this.#timer !== undefined || this.#round !== undefined || this.#hasFailed) return;
     this.#timer = setTimeout(() => this.#begin(), INTERVAL_MS);
     Deno.unrefTimer(Number(this.#timer));
   }
@@ -100,8 +113,8 @@ export class Checkpoints {
   async #run(): Promise<void> {
     const isIdle = this.#writes === 0;
     this.#writes = 0;
-    let { busy, log } = await this.#ask("PASSIVE");
-    if (isIdle || this.#mustErase || log > LONG_LOG) {
+    let { busy } = await this.#ask("PASSIVE");
+    if (isIdle || this.#mustErase || this.#logSize() >= LONG_LOG) {
       this.#isHolding = true;
       ({ busy } = await this.#ask("TRUNCATE"));
       this.#mustErase &&= busy > 0;
@@ -134,6 +147,6 @@ export class Checkpoints {
     this.#hasFailed = true;
     this.#options.logger?.warn("checkpoints run on the main thread", { reason });
     this.#options.db.exec("PRAGMA wal_autocheckpoint = 1000");
-    this.#settle({ busy: 0, log: 0 });
+    this.#settle({ busy: 0 });
   }
 }
