@@ -221,6 +221,15 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       });
     }
 
+    it("brings at most 10,000 missed events", async () => {
+      const { fake, epoch, session } = await setUp(10_001, { keep: 20_000 });
+      const some = await comeBack(fake, session, { epoch, after: 1 });
+      assertEquals([some.welcome.recovered, logged(some.events).length], [true, 10_000]);
+      const tooMany = await comeBack(fake, session, { epoch, after: 0 });
+      assertEquals([tooMany.welcome.recovered, logged(tooMany.events).length], [false, 50]);
+      await fake.engine.close();
+    });
+
     const hopeless: Record<string, (epoch: string) => Resume> = {
       "a foreign epoch": () => ({ epoch: "another", after: 590 }),
       "a foreign epoch, with private messages": () => ({ epoch: "another", after: 590, inbox: 1 }),

@@ -25,6 +25,9 @@ const PAGE_EVENTS = 64;
 /** How long between two checks whether a page has left, in milliseconds. */
 const PAGE_POLL_MS = 20;
 
+/** Maximum missed events that a returning member receives. */
+const MAX_MISSED_EVENTS = 10_000;
+
 /** Maximum missed private messages that a returning member receives. */
 const MAX_MISSED_PRIVATE = 1000;
 
@@ -57,6 +60,7 @@ async function welcomeBack(member: Member, options: WelcomeOptions): Promise<voi
   const { room, request: { resume } } = member;
   const missed = await readMissedPrivate(member, options);
   const recovered = resume !== undefined && missed.isWhole &&
+    room.lastSeq - resume.after <= MAX_MISSED_EVENTS &&
     await options.log.canResume(room.name, resume.epoch, resume.after);
   if (member.isGone) return;
   let unsent = [toWelcome(member, options, recovered, missed.lastSeq), ...ownNotices(member)];
