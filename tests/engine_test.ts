@@ -17,6 +17,7 @@ import {
   withPresentText,
 } from "../lib/engine/changes.ts";
 import type { Author, Change, EngineOptions } from "../lib/engine/engine.ts";
+import { GroupCommit } from "../lib/engine/group_commit.ts";
 import { MemoryEngine, MemoryStore } from "../lib/engine/memory.ts";
 import { SqliteEngine } from "../lib/engine/sqlite.ts";
 import { MAX_CACHED_ROOMS } from "../lib/engine/sqlite_log.ts";
@@ -1102,6 +1103,33 @@ describe("SqliteEngine: what is written in one turn", () => {
     await closing;
     await lab.reopen();
     assertEquals((await lab.engine.log.state("r")).lastSeq, 0);
+  });
+});
+
+describe("GroupCommit", () => {
+  it("makes writes wait, in order, and refuses more than can wait", async () => {
+    let mustWait = true;
+    const published: string[] = [];
+    const commits = new GroupCommit({
+      atCommit: (callback) => callback(),
+      transact: (write) => write(),
+      mustWait: () => mustWait,
+      publish: (room) => published.push(room),
+    });
+    const put = (room: string) =>
+      commits.put(room, () => ({
+        value: room,
+        event: { type: "token_ended", hash: room },
+      }));
+    const waiting = Array.from({ length: 10_000 }, (_, i) => put(`${i}`));
+    const refusal = await assertRejects(() => put("too many"), ChatError);
+    assertEquals(refusal.code, "unavailable");
+    assertEquals(published, []);
+    mustWait = false;
+    commits.commit();
+    const rooms = Array.from({ length: 10_000 }, (_, i) => `${i}`);
+    assertEquals(await Promise.all(waiting), rooms);
+    assertEquals(published, rooms);
   });
 });
 

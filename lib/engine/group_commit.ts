@@ -7,8 +7,11 @@
  * @module
  */
 
-import { ChatError } from "../errors.ts";
+import { ChatError, storeUnavailable } from "../errors.ts";
 import type { EngineEvent } from "./engine.ts";
+
+/** Maximum writes that wait while commits have to wait. Others are refused. */
+const MAX_QUEUED = 10_000;
 
 /** The result of a write, and the event that its room hears after the commit. */
 export interface Outcome<T> {
@@ -47,8 +50,15 @@ export class GroupCommit {
     this.#options = options;
   }
 
-  /** Queues a write for this turn's transaction. The room hears its event when it is stored. */
+  /**
+   * Queues a write for this turn's transaction. The room hears its event when it is stored.
+   *
+   * @throws {ChatError} `unavailable` if too many wait
+   */
   put<T>(room: string, write: () => Outcome<T>): Promise<T> {
+    if (this.#jobs.length >= MAX_QUEUED && this.#options.mustWait()) {
+      return Promise.reject(storeUnavailable());
+    }
     return new Promise((resolve, reject) => {
       if (this.#jobs.length === 0) this.#options.atCommit(() => this.commit());
       this.#jobs.push({ room, write, resolve: resolve as Job["resolve"], reject });

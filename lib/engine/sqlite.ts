@@ -119,6 +119,7 @@ export class SqliteEngine implements Engine {
     const problem = await this.#file.findLoss();
     this.#isLost = problem !== undefined;
     if (problem !== undefined) throw problem;
+    if (this.#checkpoints?.isStuck) throw new Error("The disk does not answer. Check it.");
     if (this.#instance.isClosed) throw restarting();
     this.#file.probe(this.#hasLastCommitFailed);
     this.#hasLastCommitFailed = false;

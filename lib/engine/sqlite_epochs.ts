@@ -34,7 +34,7 @@ type Row = { readonly name: string; readonly room: number | null };
 export class SqliteEpochs {
   /** The present epoch's place in the order of epochs. */
   readonly id: number;
-  readonly #name = randomBytes(12).toString("base64url");
+  readonly #name = randomBytes(9).toString("base64url");
   readonly #sql: ReturnType<typeof prepare>;
   readonly #earlier = new Map<number, Row>();
   /** The newest epoch in which a whole room was dropped; 0 if there is none. */

@@ -21,6 +21,9 @@ const INTERVAL_MS = 500;
 const LONG_LOG = 10 * 1024 * 1024;
 const TOO_LONG_LOG = 14 * 1024 * 1024;
 
+/** How long commits may wait before the disk counts as stuck, in milliseconds. */
+const MAX_HOLD_MS = 2000;
+
 /** How many writes pass until the log's size is looked at again. */
 const WRITES_PER_LOOK = 128;
 
@@ -46,7 +49,8 @@ export class Checkpoints {
   /** Writes since the last round began, and since the log's size was looked at. */
   #writes = 0;
   #unseen = 0;
-  #isHolding = false;
+  /** When commits began to wait, in milliseconds; `undefined` if they need not. */
+  #heldAt: number | undefined;
   #mustErase = false;
   #problem: string | undefined;
 
@@ -64,7 +68,12 @@ export class Checkpoints {
 
   /** Whether commits must wait for {@linkcode CheckpointsOptions.onRelease}. */
   get isHolding(): boolean {
-    return this.#isHolding;
+    return this.#heldAt !== undefined;
+  }
+
+  /** Whether commits have waited for so long that the disk seems to be stuck. */
+  get isStuck(): boolean {
+    return this.#heldAt !== undefined && performance.now() - this.#heldAt > MAX_HOLD_MS;
   }
 
   /** Notes a commit. @param isErasing whether it deleted a text, which the log may still contain */
@@ -76,8 +85,8 @@ export class Checkpoints {
     if (this.#unseen < WRITES_PER_LOOK) return;
     this.#unseen = 0;
     const size = this.#logSize();
-    if (this.#round !== undefined) this.#isHolding ||= size >= TOO_LONG_LOG;
-    else if (size >= LONG_LOG) this.#begin();
+    if (this.#round === undefined && size >= LONG_LOG) this.#begin();
+    else if (this.#round !== undefined && size >= TOO_LONG_LOG) this.#hold();
   }
 
   /** Ends the thread. */
@@ -85,9 +94,12 @@ export class Checkpoints {
     clearTimeout(this.#timer);
     await this.#round;
     clearTimeout(this.#timer);
-    if (this.#hasFailed) return;
     await this.#ask("CLOSE");
     await this.#worker.terminate();
+  }
+
+  #hold(): void {
+    this.#heldAt ??= performance.now();
   }
 
   #logSize(): number {
@@ -115,19 +127,20 @@ export class Checkpoints {
     this.#writes = 0;
     let { busy } = await this.#ask("PASSIVE");
     if (isIdle || this.#mustErase || this.#logSize() >= LONG_LOG) {
-      this.#isHolding = true;
+      this.#hold();
       ({ busy } = await this.#ask("TRUNCATE"));
       this.#mustErase &&= busy > 0;
     }
     this.#round = undefined;
-    const mustRelease = this.#isHolding;
-    this.#isHolding = false;
+    const mustRelease = this.isHolding;
+    this.#heldAt = undefined;
     // One round more when nobody writes, to empty the log.
     if (!isIdle || busy > 0 || this.#writes > 0) this.#schedule();
     if (mustRelease) this.#options.onRelease();
   }
 
   async #ask(request: Request): Promise<Answer> {
+    if (this.#hasFailed) return { busy: 0 };
     const { promise, resolve } = Promise.withResolvers<Answer>();
     this.#settle = resolve;
     // Without its reference the process would end before the answer.
