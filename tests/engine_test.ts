@@ -21,6 +21,7 @@ import { GroupCommit } from "../lib/engine/group_commit.ts";
 import { MemoryEngine, MemoryStore } from "../lib/engine/memory.ts";
 import { SqliteEngine } from "../lib/engine/sqlite.ts";
 import { MAX_CACHED_ROOMS } from "../lib/engine/sqlite_log.ts";
+import { Checkpoints } from "../lib/engine/sqlite_wal.ts";
 import { ChatError, type ErrorCode } from "../lib/errors.ts";
 import type { ChatEvent, LogEvent } from "../lib/protocol/events.ts";
 import {
@@ -131,6 +132,11 @@ async function openPoisoned(how: "ABORT" | "ROLLBACK") {
   return await Lab.open(() => store);
 }
 
+/** The size of a store's write-ahead log. */
+function walOf({ path }: SqliteStore): number {
+  return Deno.statSync(`${path}-wal`).size;
+}
+
 /** Every byte of a store's files, as text. */
 function bytesOf(path: string): string {
   const texts = [path, `${path}-wal`].map((file) => {
@@ -174,6 +180,16 @@ describe("SqliteEngine: a file", () => {
     store.path = `${store.path}.link`;
     assertThrows(() => store.open(), Error, "Another Hubbub uses");
     await first.close();
+  });
+
+  it("is one file behind a link that was there first", async () => {
+    await using store = new SqliteStore();
+    const link = `${store.dir}/link.db`;
+    Deno.symlinkSync(store.path, link);
+    const engine = new SqliteEngine({ ...OPTIONS, path: link, atCommit: setImmediate });
+    assertThrows(() => store.open(), Error, "Another Hubbub uses this file.");
+    await engine.close();
+    await store.open().close();
   });
 
   it("is free at once when its server is killed, and has every message", async () => {
@@ -705,13 +721,15 @@ describe("SqliteEngine: an epoch", () => {
       logger: { info: note, warn: note, error: note },
     });
     const { log } = engine;
-    for (const [seq, can] of [[0, false], [9, false], [12, false], [13, true]] as const) {
+    for (
+      const [seq, can] of [[0, false], [9, false], [11, false], [12, true], [13, true]] as const
+    ) {
       assertEquals(await log.canResume("r", epoch, seq), can, `${seq}`);
     }
     const numbers = async (after: number, limit: number) =>
       (await log.events("r", after, limit)).map(({ seq }) => seq);
     assertEquals(await numbers(20, 5), [21, 22, 23, 24, 25]);
-    assertEquals(await numbers(8, 7), [13, 14, 15]);
+    assertEquals(await numbers(8, 7), [13, 14, 15, 16, 17, 18, 19]);
     assertEquals((await log.state("r")).oldestSeq, 13);
     assert(lines.length > 0 && lines.every((line) => line === "events are missing in a log"));
     assertEquals((await sayEach(engine, ["on"]))[0]!.seq, 31);
@@ -901,6 +919,24 @@ describe("SqliteEngine: maxStoredBytes", () => {
     await engine.close();
   });
 
+  it("holds for the private messages of a room that somebody is in", async () => {
+    await using store = new SqliteStore();
+    const { engine } = openBounded(store, 500_000);
+    const { log, bus } = engine;
+    const stop = await bus.subscribe("lobby", () => {});
+    const to = Array.from({ length: 20 }, (_, i) => ({ username: `to${i}`, person: `guest:${i}` }));
+    await log.append("lobby", draft(ALICE, "hello"));
+    for (let i = 0; i < 1500; i++) {
+      await log.whisper("lobby", privateDraft(ALICE, to[i % 20]!, text));
+    }
+    assert(size(store) <= 600_000, `${size(store)} bytes are in use.`);
+    assertEquals(await log.inboxSeq("lobby", ALICE.person), 1500);
+    for (const { person } of to) assertEquals(await log.inboxSeq("lobby", person), 75);
+    assertEquals((await log.messages("lobby", { limit: 5 })).length, 1);
+    stop();
+    await engine.close();
+  });
+
   it("does not let a client believe that it has seen all of a room that is gone", async () => {
     await using store = new SqliteStore();
     const { engine, wait } = openBounded(store, 500_000);
@@ -966,8 +1002,6 @@ describe("SqliteEngine: check", () => {
 });
 
 describe("SqliteEngine: the write-ahead log", () => {
-  const walOf = ({ path }: SqliteStore) => Deno.statSync(`${path}-wal`).size;
-
   it("stays small under load, and is emptied when nobody writes", async () => {
     await using store = new SqliteStore();
     const engine = store.open();
@@ -997,12 +1031,66 @@ describe("SqliteEngine: the write-ahead log", () => {
       "r",
       change(ALICE, (await engine.log.events("r", 0, 1))[0]!.id),
     );
-    await sleep(1200);
     assertEquals(reader.prepare("SELECT count(*) AS n FROM events").get()!.n, 1);
     reader.close();
     await until(() => walOf(store) === 0, "the log is emptied");
     assertEquals((await engine.log.state("r")).lastSeq, 1502);
     await engine.close();
+  });
+});
+
+describe("Checkpoints", () => {
+  /** A database with a long log, and its checkpoints. */
+  function open(store: SqliteStore, path = store.path) {
+    const db = new DatabaseSync(store.path);
+    db.exec("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (x)");
+    const lines: string[] = [];
+    const note = (line: string) => void lines.push(line);
+    let released = Promise.withResolvers<void>();
+    const checkpoints = new Checkpoints({
+      path,
+      db,
+      logger: { info: note, warn: note, error: note },
+      onRelease: () => released.resolve(),
+    });
+    /** Waits until commits have waited, and no longer do. */
+    const release = async () => {
+      await released.promise;
+      released = Promise.withResolvers();
+    };
+    const close = async () => {
+      await checkpoints.close();
+      db.close();
+    };
+    return { db, checkpoints, release, lines, close };
+  }
+
+  it("try again until the reader that keeps the log has ended", async () => {
+    await using store = new SqliteStore();
+    const { db, checkpoints, release, lines, close } = open(store);
+    const reader = new DatabaseSync(store.path);
+    reader.exec("BEGIN");
+    reader.prepare("SELECT * FROM t").all();
+    db.exec("INSERT INTO t VALUES (1)");
+    checkpoints.note(1, true);
+    for (let i = 0; i < 2; i++) await release();
+    assert(walOf(store) > 0);
+    assert(!checkpoints.isHolding && !checkpoints.isStuck);
+    reader.close();
+    await release();
+    assertEquals([walOf(store), lines], [0, []]);
+    await close();
+  });
+
+  it("run on the main thread, and say so, if the other one fails", async () => {
+    await using store = new SqliteStore();
+    const { checkpoints, release, lines, close } = open(store, `${store.dir}/no/such.db`);
+    assert(walOf(store) > 0);
+    checkpoints.note(1, true);
+    await release();
+    await until(() => walOf(store) === 0, "the log is emptied");
+    assertEquals(lines, ["checkpoints run on the main thread"]);
+    await close();
   });
 });
 

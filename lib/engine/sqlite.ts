@@ -175,28 +175,26 @@ export class SqliteEngine implements Engine {
 
   /** Runs some writes in one transaction: all of them are stored, or none. */
   #transact(write: () => void, count: number): void {
-    const { db } = this.#file;
     const { log } = this.#tables;
     try {
-      this.#file.begin();
-      write();
-      if (this.#isTooBig) this.#shrink();
-      this.#file.commit();
+      this.#file.transact(() => {
+        write();
+        if (++this.#commitCount % COMMITS_PER_LOOK === 0) this.#isTooBig = this.#isBeyondBound();
+        if (this.#isTooBig) this.#shrink();
+      });
     } catch (error) {
       this.#hasLastCommitFailed = true;
       // The numbers assigned in this transaction are void.
       log.rollback();
-      if (db.isTransaction) db.exec("ROLLBACK");
       throw error;
     }
     this.#hasLastCommitFailed = false;
     this.#checkpoints?.note(count, log.commit());
-    if (++this.#commitCount % COMMITS_PER_LOOK === 0) this.#isTooBig = this.#isBeyondBound();
   }
 
   #isBeyondBound(): boolean {
     const { maxStoredBytes = Infinity } = this.#options;
-    return maxStoredBytes !== Infinity && this.#file.size > maxStoredBytes;
+    return this.#file.size > maxStoredBytes;
   }
 
   /** Drops the oldest messages for a few milliseconds, or until the file is small enough. */
@@ -214,13 +212,13 @@ function openTables(file: SqliteFile, options: SqliteEngineOptions, bus: LocalBu
   const isInUse = (room: string) => bus.hasSubscribers(room);
   const onHole = (room: string) => options.logger?.error("events are missing in a log", { room });
   try {
-    db.exec("BEGIN IMMEDIATE");
-    const epochs = new SqliteEpochs(db, options.clock());
-    const log = new SqliteLog(db, epochs, { ...options, isInUse, onHole });
-    const inbox = new SqliteInbox(db, log, epochs, options);
-    inbox.dropOld();
-    db.exec("COMMIT");
-    return { log, inbox, accounts: new SqliteAccounts(db), settings: new SqliteSettings(db) };
+    return file.transact(() => {
+      const epochs = new SqliteEpochs(db, options.clock());
+      const log = new SqliteLog(db, epochs, { ...options, isInUse, onHole });
+      const inbox = new SqliteInbox(db, log, epochs, options);
+      inbox.dropOld();
+      return { log, inbox, accounts: new SqliteAccounts(db), settings: new SqliteSettings(db) };
+    });
   } catch (error) {
     file.close();
     throw error;

@@ -14,19 +14,28 @@ export type Request = "PASSIVE" | "TRUNCATE" | "CLOSE";
 /** Whether a reader kept the checkpoint from its end; or why there was none. */
 export type Answer = { readonly busy: number; readonly error?: string };
 
-let db: DatabaseSync | undefined;
+/** What the thread is started with. */
+export interface ThreadData {
+  readonly checkpointsOf: string;
+}
 
-parentPort?.on("message", (request: Request) => parentPort!.postMessage(answer(request)));
-
-function answer(request: Request): Answer {
+/** Makes a checkpoint, or closes the connection. */
+export function answer(db: DatabaseSync, request: Request): Answer {
   try {
     if (request !== "CLOSE") {
-      db ??= new DatabaseSync(workerData as string);
       return db.prepare(`PRAGMA wal_checkpoint(${request})`).get() as unknown as Answer;
     }
-    db?.close();
+    db.close();
     return { busy: 0 };
   } catch (error) {
     return { busy: 1, error: (error as Error).message };
   }
+}
+
+const path = (workerData as ThreadData | null)?.checkpointsOf;
+if (path !== undefined) {
+  const db = new DatabaseSync(path);
+  // Opens the files now: later, others may be in their place.
+  db.prepare("SELECT count(*) FROM sqlite_schema").get();
+  parentPort!.on("message", (request) => parentPort!.postMessage(answer(db, request)));
 }

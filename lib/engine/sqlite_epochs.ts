@@ -3,8 +3,8 @@
  * it was written in.
  *
  * A room's epoch, as clients see it, is the name of an epoch and the row of the room. A client may
- * go on from a `seq` exactly if the row with this `seq` is not of a later epoch than the client's:
- * in a restored backup, or in a log that lost its end, it is.
+ * resume after a `seq` exactly if the row with this `seq` was written in the client's epoch or an
+ * earlier one. After a restore, or the loss of a log's end, it was written later.
  *
  * @module
  */
@@ -73,7 +73,7 @@ export class SqliteEpochs {
     this.#newestDrop = this.id;
   }
 
-  /** Whether no room was dropped whole in an epoch or after it. */
+  /** Whether no room was dropped in an epoch or after it, by the name that clients see. */
   isWholeSince(name: string): boolean {
     if (this.#newestDrop === 0) return true;
     const short = name.slice(0, Math.max(0, name.lastIndexOf("-")));

@@ -25,7 +25,9 @@ const VERSION = 4;
 const BUSY_MS = 1000;
 
 const REASONS: readonly (readonly [pattern: RegExp, sentence: string])[] = [
-  [/locked|busy/, "Another Hubbub uses this file. Stop it first, or choose another file."],
+  [/locked|busy/, "Another program has locked the file. Stop it."],
+  [/is a directory/i, "It is a folder. Name a file in it."],
+  [/no such file/i, "The folder of the file does not exist. Create it first."],
   [/not a database/, "The file is not a database. Choose another file."],
   [/malformed|corrupt/, "The file is damaged. Put a backup in its place, or choose another file."],
   [
@@ -60,7 +62,9 @@ export class SqliteFile {
   constructor(path: string, logger?: Logger) {
     try {
       if (path !== ":memory:") {
-        this.path = resolve(path);
+        // A file that is missing is created first, so that a link to it can be followed.
+        Deno.openSync(path, { append: true, create: true }).close();
+        this.path = Deno.realPathSync(path);
         inspect(this.path);
         this.#lock = lock(this.path);
       }
@@ -83,20 +87,28 @@ export class SqliteFile {
     return this.#size.get()!.size as number;
   }
 
-  begin(): void {
-    this.#begin.run();
-  }
-
-  commit(): void {
-    this.#commit.run();
+  /** Runs a change in one transaction: all of it is stored, or nothing. */
+  transact<T>(change: () => T): T {
+    try {
+      this.#begin.run();
+      const result = change();
+      this.#commit.run();
+      return result;
+    } catch (error) {
+      if (this.db.isTransaction) this.db.exec("ROLLBACK");
+      throw error;
+    }
   }
 
   /** Says what to do if the file is no longer where it was opened. */
   async findLoss(): Promise<Error | undefined> {
     if (this.path === undefined) return undefined;
-    const info = await Deno.stat(this.path).catch(() => undefined);
-    if (info === undefined) return new Error("The database file is gone. Put it back.");
-    if (identityOf(info) === this.#identity) return undefined;
+    try {
+      if (identityOf(await Deno.stat(this.path)) === this.#identity) return undefined;
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) return toSentence(error);
+      return new Error("The database file is gone. Put it back.");
+    }
     return new Error("Another file is in the place of the database. Restart the server to use it.");
   }
 
@@ -117,42 +129,18 @@ export class SqliteFile {
   }
 }
 
-/** The path of a file, with every link followed. */
-function resolve(path: string): string {
-  try {
-    return Deno.realPathSync(path);
-  } catch {
-    const end = Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")) + 1;
-    try {
-      return `${Deno.realPathSync(path.slice(0, end) || ".")}/${path.slice(end)}`;
-    } catch {
-      throw new Error("The folder of the file does not exist. Create it first.");
-    }
-  }
-}
-
 function identityOf({ dev, ino }: Deno.FileInfo): string {
   return `${dev} ${ino}`;
 }
 
 /** Checks that a file may be opened, and leaves it as it is. */
 function inspect(path: string): void {
-  const info = statOrNothing(path);
-  if (info?.isDirectory) throw new Error("It is a folder. Name a file in it.");
-  if (info === undefined || info.size === 0) return;
+  if (Deno.statSync(path).size === 0) return;
   const db = new DatabaseSync(path, { readOnly: true });
   try {
     readVersion(db);
   } finally {
     db.close();
-  }
-}
-
-function statOrNothing(path: string): Deno.FileInfo | undefined {
-  try {
-    return Deno.statSync(path);
-  } catch {
-    return undefined;
   }
 }
 
@@ -189,7 +177,8 @@ function lock(path: string): DatabaseSync {
     return db;
   } catch (error) {
     db.close();
-    throw error;
+    if (!/locked/.test((error as Error).message)) throw error;
+    throw new Error("Another Hubbub uses this file. Stop it first, or choose another file.");
   }
 }
 
@@ -208,15 +197,15 @@ function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
       BEGIN IMMEDIATE;
     `);
     const version = readVersion(db);
-    if (version === 0) db.exec(EPOCHS_SCHEMA + LOG_SCHEMA + INBOX_SCHEMA + PEOPLE_SCHEMA);
-    else if (version < VERSION) migrate(db, version, logger);
-    db.exec(`
-      PRAGMA application_id = ${APPLICATION_ID};
-      PRAGMA user_version = ${VERSION};
-      COMMIT;
-    `);
-    // Texts that an earlier version deleted may be in free pages.
-    if (version > 0 && version < VERSION) db.exec("VACUUM");
+    if (version === 0) {
+      db.exec(EPOCHS_SCHEMA + LOG_SCHEMA + INBOX_SCHEMA + PEOPLE_SCHEMA);
+      db.exec(`PRAGMA user_version = ${VERSION}`);
+    } else if (!isHubbub(db)) {
+      migrate(db, version, logger);
+    }
+    db.exec(`PRAGMA application_id = ${APPLICATION_ID}; COMMIT`);
+    // Texts that an earlier version deleted may be in free pages, until this has succeeded once.
+    if (version > 0 && version < VERSION) db.exec(`VACUUM; PRAGMA user_version = ${VERSION}`);
     db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
     return db;
   } catch (error) {

@@ -35,7 +35,7 @@ export const INBOX_SCHEMA = `
     PRIMARY KEY (room, person, seq)
   ) STRICT, WITHOUT ROWID;
   CREATE UNIQUE INDEX inbox_ref ON inbox (room, person, ref) WHERE ref IS NOT NULL;
-  CREATE INDEX inbox_time ON inbox (time);
+  CREATE INDEX inbox_time ON inbox (room, time);
 `;
 
 /** How long private messages are kept, in milliseconds. */
@@ -65,10 +65,11 @@ export class SqliteInbox {
    */
   whisper(room: string, draft: PrivateDraft): Outcome<Receipt<PrivateMessage>> {
     const { content, username, person, to, ref = null, origin } = draft;
-    const row = this.#log.addRow(room);
+    const row = this.#log.findRow(room);
     const first = ref === null ? undefined : this.#sql.byRef.get(row, person, ref) as Row;
     if (first !== undefined) return { value: toRepeated(toMessage(first), draft) };
     if (to === undefined) throw nobodyWithName();
+    this.#log.addRow(room);
     const message: PrivateMessage = {
       id: this.#options.newId(),
       content,
@@ -101,11 +102,11 @@ export class SqliteInbox {
     const { count, epoch: written } = this.#sql.extent.get(row, person, inboxSeq) as Row;
     if (count !== this.#lastSeq(row, person) - inboxSeq) return false;
     if (inboxSeq === 0) return this.#log.isWhole(room, epoch);
-    // Of a message that was dropped, the next one says in which epoch it was not written yet.
+    // If the message was dropped, the next row is of the same epoch or a later one.
     return typeof written === "number" && written <= (this.#epochs.find(epoch, row) ?? 0);
   }
 
-  /** Drops the messages that are older than they may be. */
+  /** Drops the messages older than {@linkcode INBOX_MS}, except the newest of each person. */
   dropOld(): void {
     this.#sql.dropOld.run(this.#options.clock() - INBOX_MS);
   }

@@ -170,9 +170,10 @@ export class SqliteLog {
     const room = this.#room(name);
     const { username, person, content, ref } = draft;
     const known = ref === undefined ? undefined : this.#refs(room).get(person, ref);
-    const repeated = known === undefined ? undefined : this.#find(room, known);
-    if (repeated !== undefined) {
-      return { value: toRepeated(this.#toEvent(room, repeated) as ChatEvent, draft) };
+    const row = known === undefined ? undefined : this.#find(room.id, known);
+    // A write that was undone leaves its ref behind.
+    if (row?.person === person && row.ref === ref) {
+      return { value: toRepeated(this.#toEvent(room, row) as ChatEvent, draft) };
     }
     const place = this.#place(room);
     const event = toMessage(name, draft, toMessageId(room.epoch, place.seq), place);
@@ -213,10 +214,7 @@ export class SqliteLog {
 
   /** Undoes the changes of a transaction that was not committed. */
   rollback(): void {
-    for (const [room, before] of this.#touched) {
-      Object.assign(room, before, { refs: undefined });
-      this.#withRefs.delete(room);
-    }
+    for (const [room, { refs: _, ...before }] of this.#touched) Object.assign(room, before);
     this.commit();
   }
 
@@ -229,7 +227,7 @@ export class SqliteLog {
     const room = this.#room(name);
     if (!(seq >= room.oldestSeq - 1 && seq <= room.lastSeq)) return false;
     // The row after one that was dropped is of the same epoch or a later one.
-    const row = this.#find(room, Math.max(seq, room.oldestSeq));
+    const row = this.#find(room.id, Math.max(seq, room.oldestSeq));
     const known = this.#epochs.find(epoch, room.id) ?? 0;
     const isSame = seq === 0
       ? this.isWhole(name, epoch)
@@ -237,7 +235,7 @@ export class SqliteLog {
     return isSame && this.#hasAllAfter(room, seq);
   }
 
-  /** Whether a client with an epoch missed no room of this name that was dropped since. */
+  /** Whether no room of this name was dropped since the client's epoch. */
   isWhole(name: string, epoch: string): boolean {
     const known = this.#epochs.find(epoch, this.#room(name).id);
     return known !== undefined || this.#epochs.isWholeSince(epoch);
@@ -268,20 +266,25 @@ export class SqliteLog {
   }
 
   /**
-   * Drops the oldest events of the room that has been silent for longest. A room that nobody uses
-   * goes whole when it has no more than that.
+   * Drops the oldest events and private messages of the room that has been silent for longest, and
+   * drops the room when an unused one has few of them left.
    *
    * @returns whether it has found something to drop
    */
   dropOldest(): boolean {
     const rows = this.#sql.silentRooms.all() as { name: string }[];
-    const rooms = rows.map(({ name }) => this.#room(name));
-    for (const room of rooms.sort((a, b) => a.lastTime - b.lastTime)) {
+    for (const room of rows.map(({ name }) => this.#room(name))) {
       const count = room.lastSeq - room.oldestSeq + 1;
-      if (count <= MAX_DROPPED && !this.#options.isInUse(room.name)) return this.#dropRoom(room);
-      if (count > 1) return this.#drop(room, MAX_DROPPED);
-      // Its numbers go on from its newest event, which stays.
-      this.#setActive(room, this.#options.clock());
+      const { changes } = this.#sql.dropPrivate.run(room.id, MAX_DROPPED);
+      const isUnused = !this.#options.isInUse(room.name);
+      if (changes === 0 && count <= MAX_DROPPED && isUnused) this.#dropRoom(room);
+      else if (count > 1) this.#drop(room, MAX_DROPPED);
+      else if (changes === 0) {
+        // The newest event stays: the room's numbers go on from it.
+        this.#setActive(room, this.#options.clock());
+        continue;
+      }
+      return true;
     }
     return false;
   }
@@ -308,7 +311,7 @@ export class SqliteLog {
       epoch: this.#epochs.nameOf(id),
       oldestSeq: Math.min(row?.oldest0 ?? lastSeq + 1, row?.oldest1 ?? lastSeq + 1),
       lastSeq,
-      lastTime: Math.max(row?.active ?? 0, this.#findRow(id, lastSeq)?.time ?? 0),
+      lastTime: Math.max(row?.active ?? 0, this.#find(id, lastSeq)?.time ?? 0),
       active: row?.active ?? 0,
       refs: undefined,
     };
@@ -361,15 +364,14 @@ export class SqliteLog {
   }
 
   /** Drops this many of a room's oldest events, but never the newest one. */
-  #drop(room: RoomLog, count: number): true {
+  #drop(room: RoomLog, count: number): void {
     this.#touch(room);
     room.oldestSeq = Math.min(room.oldestSeq + count, room.lastSeq);
     this.#sql.drop.run(room.id, room.oldestSeq);
-    return true;
   }
 
   /** Drops all of a room. The next message there begins another room of this name. */
-  #dropRoom(room: RoomLog): true {
+  #dropRoom(room: RoomLog): void {
     this.#touch(room);
     this.#rooms.delete(room.name);
     this.#withRefs.delete(room);
@@ -377,20 +379,15 @@ export class SqliteLog {
     this.#sql.drop.run(room.id, Number.MAX_SAFE_INTEGER);
     this.#sql.dropInbox.run(room.id);
     this.#sql.dropRow.run(room.id);
-    return true;
   }
 
-  #find(room: RoomLog, seq: number): Row | undefined {
-    return this.#findRow(room.id, seq);
-  }
-
-  #findRow(room: number, seq: number): Row | undefined {
+  #find(room: number, seq: number): Row | undefined {
     return this.#sql.find.get(room, seq) as Row | undefined;
   }
 
   /** The message with an id, if the room has it. */
   #findById(room: RoomLog, id: string) {
-    const row = this.#find(room, Number(id.slice(id.lastIndexOf("-") + 1)));
+    const row = this.#find(room.id, Number(id.slice(id.lastIndexOf("-") + 1)));
     const event = row && this.#toEvent(room, row);
     return event?.id === id ? { row: row!, event, person: row!.person } : undefined;
   }
@@ -398,7 +395,8 @@ export class SqliteLog {
   #hasAllAfter(room: RoomLog, seq: number): boolean {
     const { count } = this.#sql.count.get(room.id, seq) as { count: number };
     if (count === room.lastSeq - seq) return true;
-    this.#options.onHole(room.name);
+    // Reads up to the newest hole, which it notes.
+    this.events(room.name, room.oldestSeq - 1, Infinity);
     return false;
   }
 
@@ -456,6 +454,11 @@ function prepare(db: DatabaseSync, epoch: number) {
   const sql = (text: string): StatementSync => db.prepare(text);
   const row = "seq, shown, type, epoch, time, username, person, content, ref, target, changed";
   const place = "FROM events WHERE room = rooms.id AND shown";
+  const messages = (order: "ASC" | "DESC") =>
+    sql(`
+      SELECT ${row} FROM events WHERE room = ? AND shown = 1 AND seq > ? AND seq < ?
+      ORDER BY seq ${order} LIMIT ?
+    `);
   return {
     newestId: sql("SELECT seq FROM sqlite_sequence WHERE name = 'rooms'"),
     room: sql(`
@@ -486,20 +489,22 @@ function prepare(db: DatabaseSync, epoch: number) {
     count: sql(`
       SELECT count(*) AS count FROM events WHERE room = ? AND shown IN (0, 1) AND seq > ?
     `),
-    newestMessages: sql(`
-      SELECT ${row} FROM events WHERE room = ? AND shown = 1 AND seq > ? AND seq < ?
-      ORDER BY seq DESC LIMIT ?
-    `),
-    oldestMessages: sql(`
-      SELECT ${row} FROM events WHERE room = ? AND shown = 1 AND seq > ? AND seq < ?
-      ORDER BY seq LIMIT ?
-    `),
+    newestMessages: messages("DESC"),
+    oldestMessages: messages("ASC"),
     refs: sql(`
       SELECT seq, person, ref FROM events
       WHERE room = ? AND shown IN (0, 1) AND seq > ? AND ref IS NOT NULL ORDER BY seq
     `),
     drop: sql("DELETE FROM events WHERE room = ? AND shown IN (0, 1) AND seq < ?"),
     dropInbox: sql("DELETE FROM inbox WHERE room = ?"),
+    // The newest message of each person stays: the number of the next one follows from it.
+    dropPrivate: sql(`
+      DELETE FROM inbox WHERE (room, person, seq) IN (
+        SELECT room, person, seq FROM inbox WHERE room = ? AND seq < (
+          SELECT max(seq) FROM inbox AS own WHERE own.room = inbox.room AND own.person = inbox.person
+        ) ORDER BY time LIMIT ?
+      )
+    `),
     dropRow: sql("DELETE FROM rooms WHERE id = ?"),
     silentRooms: sql("SELECT name FROM rooms ORDER BY active LIMIT 16"),
   };

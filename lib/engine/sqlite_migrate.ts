@@ -1,8 +1,6 @@
 /**
- * Brings SQLite files of versions 1 to 3 to version 4: out of blocks and a journal, each a list of
- * events as JSON, come rows.
- *
- * A room had one epoch for ever, which stays good for everything written until now.
+ * Brings SQLite files of versions 1 to 3 to version 4: turns blocks and a journal, both JSON lists of
+ * events, into rows. The only epoch that each room had stays valid for its old rows.
  *
  * @module
  */

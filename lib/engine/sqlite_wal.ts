@@ -1,5 +1,5 @@
 /**
- * Keeps the write-ahead log of a SQLite file small, and the server's thread from waiting for the
+ * Keeps the write-ahead log of a SQLite file small without making the server's thread wait for the
  * disk.
  *
  * While somebody writes, a thread (`sqlite_checkpoints.ts`) copies the log into the file, again and
@@ -12,7 +12,8 @@
 import type { DatabaseSync } from "node:sqlite";
 import { Worker } from "node:worker_threads";
 import type { Logger } from "../logger.ts";
-import type { Answer, Request } from "./sqlite_checkpoints.ts";
+import { within } from "../time.ts";
+import { type Answer, answer, type Request, type ThreadData } from "./sqlite_checkpoints.ts";
 
 /** How long until the next checkpoint while somebody writes, in milliseconds. */
 const INTERVAL_MS = 500;
@@ -24,13 +25,16 @@ const TOO_LONG_LOG = 14 * 1024 * 1024;
 /** How long commits may wait before the disk counts as stuck, in milliseconds. */
 const MAX_HOLD_MS = 2000;
 
+/** How long the end of the engine waits for the disk, in milliseconds. */
+const CLOSE_WAIT_MS = 1000;
+
 /** How many writes pass until the log's size is looked at again. */
 const WRITES_PER_LOOK = 128;
 
 /** What {@linkcode Checkpoints} needs. */
 export interface CheckpointsOptions {
   readonly path: string;
-  /** The connection that writes; SQLite makes its checkpoints there if the thread fails. */
+  /** The connection that writes, and makes the checkpoints itself if the thread fails. */
   readonly db: DatabaseSync;
   readonly logger: Logger | undefined;
   /** Called when commits need no longer wait. */
@@ -51,6 +55,8 @@ export class Checkpoints {
   #unseen = 0;
   /** When commits began to wait, in milliseconds; `undefined` if they need not. */
   #heldAt: number | undefined;
+  /** Whether a reader kept the log from being emptied. */
+  #isBlocked = false;
   #mustErase = false;
   #problem: string | undefined;
 
@@ -59,11 +65,12 @@ export class Checkpoints {
     const url = new URL("./sqlite_checkpoints.ts", import.meta.url);
     // A worker begins in a file. A module that came over the network is imported from there.
     const script = `data:text/javascript,import ${JSON.stringify(url.href)}`;
-    const workerData = options.path;
+    const workerData: ThreadData = { checkpointsOf: options.path };
     this.#worker = new Worker(url.protocol === "file:" ? url : new URL(script), { workerData });
     this.#worker.unref();
     this.#worker.on("message", (answer: Answer) => this.#settle(answer));
     this.#worker.on("error", ({ message: reason }: Error) => this.#fail(reason));
+    this.#worker.on("exit", () => this.#fail("The thread has ended."));
   }
 
   /** Whether commits must wait for {@linkcode CheckpointsOptions.onRelease}. */
@@ -82,7 +89,7 @@ export class Checkpoints {
     this.#mustErase ||= isErasing;
     this.#unseen += writes;
     this.#schedule();
-    if (this.#unseen < WRITES_PER_LOOK) return;
+    if (this.#unseen < WRITES_PER_LOOK || this.#isBlocked) return;
     this.#unseen = 0;
     const size = this.#logSize();
     if (this.#round === undefined && size >= LONG_LOG) this.#begin();
@@ -91,10 +98,11 @@ export class Checkpoints {
 
   /** Ends the thread. */
   async close(): Promise<void> {
+    await within(CLOSE_WAIT_MS, this.#round ?? Promise.resolve());
     clearTimeout(this.#timer);
-    await this.#round;
-    clearTimeout(this.#timer);
-    await this.#ask("CLOSE");
+    if (this.#hasFailed) return;
+    await within(CLOSE_WAIT_MS, this.#ask("CLOSE"));
+    this.#hasFailed = true;
     await this.#worker.terminate();
   }
 
@@ -111,7 +119,7 @@ export class Checkpoints {
   }
 
   #schedule(): void {
-    if (this.#timer !== undefined || this.#round !== undefined || this.#hasFailed) return;
+    if (this.#timer !== undefined || this.#round !== undefined) return;
     this.#timer = setTimeout(() => this.#begin(), INTERVAL_MS);
     Deno.unrefTimer(Number(this.#timer));
   }
@@ -119,47 +127,49 @@ export class Checkpoints {
   #begin(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    if (!this.#hasFailed) this.#round = this.#run();
+    this.#round = this.#run();
   }
 
   async #run(): Promise<void> {
     const isIdle = this.#writes === 0;
     this.#writes = 0;
-    let { busy } = await this.#ask("PASSIVE");
+    this.#isBlocked = false;
+    await this.#ask("PASSIVE");
     if (isIdle || this.#mustErase || this.#logSize() >= LONG_LOG) {
       this.#hold();
-      ({ busy } = await this.#ask("TRUNCATE"));
-      this.#mustErase &&= busy > 0;
+      const { busy } = await this.#ask("TRUNCATE");
+      this.#isBlocked = busy > 0;
+      this.#mustErase &&= this.#isBlocked;
     }
     this.#round = undefined;
     const mustRelease = this.isHolding;
     this.#heldAt = undefined;
     // One round more when nobody writes, to empty the log.
-    if (!isIdle || busy > 0 || this.#writes > 0) this.#schedule();
+    if (!isIdle || this.#isBlocked || this.#writes > 0) this.#schedule();
     if (mustRelease) this.#options.onRelease();
   }
 
   async #ask(request: Request): Promise<Answer> {
-    if (this.#hasFailed) return { busy: 0 };
+    if (this.#hasFailed) return answer(this.#options.db, request);
     const { promise, resolve } = Promise.withResolvers<Answer>();
     this.#settle = resolve;
     // Without its reference the process would end before the answer.
     this.#worker.ref();
     this.#worker.postMessage(request);
-    const answer = await promise;
+    const settled = await promise;
     this.#worker.unref();
-    if (answer.error !== undefined && answer.error !== this.#problem) {
-      this.#options.logger?.warn("checkpoint failed", { reason: answer.error });
+    const { error: reason } = settled;
+    if (reason !== undefined && reason !== this.#problem) {
+      this.#options.logger?.warn("checkpoint failed", { reason });
     }
-    this.#problem = answer.error;
-    return answer;
+    this.#problem = reason;
+    return settled;
   }
 
-  /** Leaves the checkpoints to SQLite, which makes them on the server's thread. */
   #fail(reason: string): void {
+    if (this.#hasFailed) return;
     this.#hasFailed = true;
     this.#options.logger?.warn("checkpoints run on the main thread", { reason });
-    this.#options.db.exec("PRAGMA wal_autocheckpoint = 1000");
-    this.#settle({ busy: 0 });
+    this.#settle({ busy: 1 });
   }
 }
