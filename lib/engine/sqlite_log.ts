@@ -372,7 +372,6 @@ export class SqliteLog {
 
   /** Drops all of a room. The next message there begins another room of this name. */
   #dropRoom(room: RoomLog): void {
-    this.#touch(room);
     this.#rooms.delete(room.name);
     this.#withRefs.delete(room);
     this.#epochs.noteDrop();
