@@ -134,6 +134,7 @@ export class Hub implements Rooms {
       limits,
       after,
       send: ({ subscriber }, events) => subscriber.send(events, options.clock()),
+      onListed: (room, reader) => this.#notices.listed(room, reader),
     };
     this.ready = engine.bus.subscribe(EVERYWHERE, (event) => this.#onServerEvent(event));
   }

@@ -30,15 +30,16 @@ export class TokenBucket {
   }
 
   /**
-   * Takes a token.
+   * Takes tokens: all of them, or none. A count beyond the burst takes a full bucket.
    *
    * @param now the time in milliseconds
-   * @returns 0 if there was one, else the seconds until the next one
+   * @returns 0 if there were enough, else the seconds until there are
    */
-  take(now: number): number {
+  take(now: number, count = 1): number {
     this.#fill(now);
-    if (this.#tokens < 1) return (1 - this.#tokens) / this.#rate.perSecond;
-    this.#tokens--;
+    const wanted = Math.min(count, this.#rate.burst);
+    if (this.#tokens < wanted) return (wanted - this.#tokens) / this.#rate.perSecond;
+    this.#tokens -= wanted;
     return 0;
   }
 
