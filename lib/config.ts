@@ -107,6 +107,22 @@ function readRates(env: Environment) {
     join: rate(joinsPerSecond, 5 * joinsPerSecond),
     /** Attempts to register or sign in. */
     auth: rate(attemptsPerMinute / 60, attemptsPerMinute),
+    /** Frames over all connections, and their bytes. */
+    traffic: readTraffic(env),
+  });
+}
+
+/**
+ * How much one address may send. It may send as many messages of full size at once as of any other,
+ * and on average messages of a quarter of that.
+ */
+function readTraffic(env: Environment) {
+  const framesPerSecond = limit(env, "MESSAGE_RATE_PER_ADDRESS", 100);
+  const burst = 3 * framesPerSecond;
+  const messageBytes = Math.max(4096, limit(env, "MAX_MESSAGE_BYTES", 4096));
+  return Object.freeze({
+    frames: rate(framesPerSecond, burst),
+    bytes: rate(framesPerSecond * messageBytes / 4, burst * messageBytes),
   });
 }
 

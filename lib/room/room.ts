@@ -6,6 +6,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { Subscriber } from "../delivery/audience.ts";
 import type { EncodedEvent } from "../delivery/batch.ts";
 import { Fanout } from "../delivery/fanout.ts";
@@ -18,7 +19,7 @@ import type { Identity } from "../people/accounts.ts";
 import type { CloseReason } from "../protocol/codes.ts";
 import type { Format } from "../protocol/encode.ts";
 import type { Event, LogEvent } from "../protocol/events.ts";
-import { type Rate, TokenBucket } from "../rate_limit.ts";
+import { type Rate, TokenBucket, type TrafficLimiter } from "../rate_limit.ts";
 import { whyForbidden } from "./permissions.ts";
 import { RecentEvents } from "./recent.ts";
 import { Roster, Typists } from "./roster.ts";
@@ -95,6 +96,8 @@ export interface MemberOptions {
   readonly room: Room;
   readonly request: JoinRequest;
   readonly limits: MemberLimits;
+  /** What its address may send. */
+  readonly traffic: TrafficLimiter;
   /** The time of joining, in milliseconds. */
   readonly now: number;
 }
@@ -108,16 +111,18 @@ export class Member implements JoinedMember {
   readonly subscriber: Subscriber;
   readonly #peer: Peer;
   readonly #allowance: TokenBucket;
+  readonly #traffic: TrafficLimiter;
   /** Consecutive frames that the rate limit refused. */
   #refusals = 0;
   #life: Life = { state: "catching up", queue: new PrivateQueue() };
 
-  constructor({ id, peer, room, request, limits, now }: MemberOptions) {
+  constructor({ id, peer, room, request, limits, traffic, now }: MemberOptions) {
     this.id = id;
     this.room = room;
     this.request = request;
     this.#peer = peer;
     this.#allowance = new TokenBucket(limits.messageRate, now);
+    this.#traffic = traffic;
     const { format, request: { echo = true } } = this;
     this.subscriber = new Subscriber({ id, peer, format, echo, limits });
   }
@@ -156,15 +161,17 @@ export class Member implements JoinedMember {
   }
 
   /**
-   * Counts one frame against its allowance.
+   * Counts one frame against its allowance and that of its address.
    *
    * @param now the time in milliseconds
    * @returns 0 if the frame is allowed, else the seconds until one is
    */
-  takeToken(now: number): number {
+  takeToken(text: string, now: number): number {
     // Only a full bucket ends a run of refusals: a single allowed frame does not.
     if (this.#allowance.isFull(now)) this.#refusals = 0;
-    const seconds = this.#allowance.take(now);
+    const { address = "" } = this.request;
+    const seconds = this.#allowance.take(now) ||
+      this.#traffic.take(address, Buffer.byteLength(text));
     if (seconds > 0) this.#refusals++;
     return seconds;
   }
