@@ -62,6 +62,7 @@ import { JoinNotices } from "./lib/room/notices.ts";
 import { Permissions } from "./lib/room/permissions.ts";
 import { toDm, welcome, type WelcomeOptions } from "./lib/room/welcome.ts";
 import { Member, type MemberLimits, type Room } from "./lib/room/room.ts";
+import type { TrafficLimiter } from "./lib/rate_limit.ts";
 import type { After, Turn } from "./lib/time.ts";
 
 /** Every limit that the hub enforces, each declared by the part that uses it. */
@@ -71,6 +72,8 @@ export type HubLimits = DirectoryLimits & MemberLimits & SizeLimits;
 export interface HubOptions {
   readonly engine: Engine;
   readonly limits: HubLimits;
+  /** What each address may send. */
+  readonly traffic: TrafficLimiter;
   readonly logger: Logger;
   /** Writes failures of the engine: a throttled logger. */
   readonly failures: Logger;
@@ -134,6 +137,7 @@ export class Hub implements Rooms {
       limits,
       after,
       send: ({ subscriber }, events) => subscriber.send(events, options.clock()),
+      onListed: (room, reader) => this.#notices.listed(room, reader),
     };
     this.ready = engine.bus.subscribe(EVERYWHERE, (event) => this.#onServerEvent(event));
   }
@@ -164,8 +168,8 @@ export class Hub implements Rooms {
     if (room === undefined) {
       throw new ChatError("unavailable", "Joining took too long. Try again.");
     }
-    const { limits, newId, clock } = this.#options;
-    const member = new Member({ id: newId(), peer, room, request, limits, now: clock() });
+    const { limits, traffic, newId, clock } = this.#options;
+    const member = new Member({ id: newId(), peer, room, request, limits, traffic, now: clock() });
     room.add(member);
     // A member of the raw relay has no name, so it needs no presence and no welcome.
     if (member.username === undefined) member.goLive([]);
@@ -205,7 +209,7 @@ export class Hub implements Rooms {
     this.#receivedAt = clock();
     const refusal = this.#refusalOf(member);
     if (refusal !== undefined) return this.#expel(member, refusal);
-    const seconds = member.takeToken(this.#receivedAt);
+    const seconds = member.takeToken(text, this.#receivedAt);
     if (seconds > 0) return this.#refuseFlood(member, seconds, text);
     try {
       this.#perform(member, decode(text, member.format, limits));

@@ -20,7 +20,7 @@ import { Accounts } from "./lib/people/accounts.ts";
 import { Passwords } from "./lib/people/passwords.ts";
 import { endOnSignal, fail, keepBuffersSmall, surviveErrors } from "./lib/process.ts";
 import { CLOSE } from "./lib/protocol/codes.ts";
-import { RateLimiter } from "./lib/rate_limit.ts";
+import { RateLimiter, TrafficLimiter } from "./lib/rate_limit.ts";
 import { createIds, Timers, Turn, within } from "./lib/time.ts";
 
 /** How long from one sweep to the next, in milliseconds. */
@@ -66,9 +66,11 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const engine = await openEngine(config, { newId, turn, logger });
   const health = new Health({ store: engine, logger, clock });
   const failures = createThrottledLogger(checkAfterErrors(logger, health), clock);
+  const traffic = new TrafficLimiter(config.rates.traffic, clock);
   const hub = new Hub({
     engine,
     limits: config.limits,
+    traffic,
     logger,
     failures,
     clock,
@@ -96,6 +98,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     settings: config.http,
     joinLimiter,
     authLimiter,
+    traffic,
     health,
     logger,
     failures,
@@ -115,6 +118,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const sweep = setInterval(() => {
     hub.sweep();
     health.sweep();
+    traffic.sweep();
     joinLimiter.sweep();
     authLimiter.sweep();
   }, SWEEP_MS);

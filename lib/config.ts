@@ -60,11 +60,12 @@ function readListen(env: Environment) {
 
 /** The limits that the hub enforces. */
 function readLimits(env: Environment) {
+  const maxMessageBytes = limit(env, "MAX_MESSAGE_BYTES", 4096);
   return Object.freeze({
     /** Maximum UTF-8 bytes of one message's content. */
-    maxMessageBytes: limit(env, "MAX_MESSAGE_BYTES", 4096),
+    maxMessageBytes,
     /** Maximum UTF-8 bytes of one frame. */
-    maxFrameBytes: limit(env, "MAX_FRAME_BYTES", 32768),
+    maxFrameBytes: limit(env, "MAX_FRAME_BYTES", frameBytesFor(maxMessageBytes)),
     /** Maximum frames that wait for one peer. */
     sendQueueFrames: limit(env, "SEND_QUEUE_FRAMES", 256),
     /** Maximum bytes that wait for one peer. */
@@ -78,6 +79,14 @@ function readLimits(env: Environment) {
     /** How often one connection may send a frame. */
     messageRate: rate(limit(env, "MESSAGE_RATE", 10), limit(env, "MESSAGE_BURST", 30)),
   });
+}
+
+/**
+ * The bytes of a frame that can carry a message whose every byte is an escape of JSON, `\u0022`, and
+ * other fields beside it.
+ */
+function frameBytesFor(messageBytes: number): number {
+  return Math.max(32768, 6 * messageBytes + 8192);
 }
 
 /** Maximum WebSockets open at a time. */
@@ -98,6 +107,22 @@ function readRates(env: Environment) {
     join: rate(joinsPerSecond, 5 * joinsPerSecond),
     /** Attempts to register or sign in. */
     auth: rate(attemptsPerMinute / 60, attemptsPerMinute),
+    /** Frames over all connections, and their bytes. */
+    traffic: readTraffic(env),
+  });
+}
+
+/**
+ * How much one address may send. It may send as many messages of full size at once as of any other,
+ * and on average messages of a quarter of that.
+ */
+function readTraffic(env: Environment) {
+  const framesPerSecond = limit(env, "MESSAGE_RATE_PER_ADDRESS", 100);
+  const burst = 3 * framesPerSecond;
+  const messageBytes = Math.max(4096, limit(env, "MAX_MESSAGE_BYTES", 4096));
+  return Object.freeze({
+    frames: rate(framesPerSecond, burst),
+    bytes: rate(framesPerSecond * messageBytes / 4, burst * messageBytes),
   });
 }
 
@@ -204,6 +229,7 @@ function whole(env: Environment, name: string, byDefault: number, min: number, m
 
 /** Reads a limit. 0 turns it off. */
 function limit(env: Environment, name: string, byDefault: number): number {
+  if (!env[name]) return byDefault;
   return whole(env, name, byDefault, 0, Number.MAX_SAFE_INTEGER) || Infinity;
 }
 

@@ -19,7 +19,7 @@ import { createLogger } from "../lib/logger.ts";
 import { Accounts } from "../lib/people/accounts.ts";
 import { Passwords } from "../lib/people/passwords.ts";
 import { createSecret, hashSecret } from "../lib/people/secrets.ts";
-import { RateLimiter } from "../lib/rate_limit.ts";
+import { RateLimiter, TrafficLimiter } from "../lib/rate_limit.ts";
 import { Client } from "./support/client.ts";
 import { createFakeApp, NOW } from "./support/fake_app.ts";
 import {
@@ -425,9 +425,11 @@ describe("What happens while somebody is joining", () => {
     };
     const turn = { deliver: (callback: () => void) => void setTimeout(callback) };
     const after = () => {};
+    const traffic = new TrafficLimiter(config.rates.traffic, clock);
     const hub = new Hub({
       engine,
       limits,
+      traffic,
       logger,
       failures: logger,
       clock,
@@ -452,6 +454,7 @@ describe("What happens while somebody is joining", () => {
       settings: config.http,
       joinLimiter: limiter,
       authLimiter: limiter,
+      traffic,
       health: { isDegraded: false },
       logger,
       failures: logger,

@@ -12,7 +12,7 @@ import { createLogger } from "../lib/logger.ts";
 import { Accounts } from "../lib/people/accounts.ts";
 import { Passwords } from "../lib/people/passwords.ts";
 import { createSecret, hashSecret } from "../lib/people/secrets.ts";
-import { RateLimiter } from "../lib/rate_limit.ts";
+import { RateLimiter, TrafficLimiter } from "../lib/rate_limit.ts";
 import { Client } from "./support/client.ts";
 import { createFakeApp, serveFakeApp } from "./support/fake_app.ts";
 import { guest } from "./support/fake_hub.ts";
@@ -28,7 +28,8 @@ function createTestApp(env: Record<string, string> = {}) {
   const newId = () => crypto.randomUUID();
   const engine = new MemoryEngine({ clock, newId, keep: 50, leaseMs: 30_000 });
   const later = { turn: { deliver: () => {} }, after: () => {}, failures: logger };
-  const hub = new Hub({ engine, limits, logger, clock, date: clock, newId, ...later });
+  const traffic = new TrafficLimiter(config.rates.traffic, clock);
+  const hub = new Hub({ engine, limits, traffic, logger, clock, date: clock, newId, ...later });
   const passwords = new Passwords(1);
   const accounts = new Accounts({
     store: engine.accounts,
@@ -45,6 +46,7 @@ function createTestApp(env: Record<string, string> = {}) {
     settings: config.http,
     joinLimiter: new RateLimiter(config.rates.join, clock),
     authLimiter: new RateLimiter(config.rates.auth, clock),
+    traffic,
     health: { isDegraded: false },
     logger,
     failures: logger,

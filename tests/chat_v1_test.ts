@@ -87,6 +87,7 @@ describe("welcome", () => {
       recovered: false,
       users: [{ username: "alice", connections: 1 }],
       online: 1,
+      typing: [],
       limits: { max_message_bytes: 4096, max_frame_bytes: 32768 },
     });
   });

@@ -24,6 +24,10 @@ describe("readConfig", () => {
       rates: {
         join: { perSecond: 20, burst: 100 },
         auth: { perSecond: 1 / 6, burst: 10 },
+        traffic: {
+          frames: { perSecond: 100, burst: 300 },
+          bytes: { perSecond: 102_400, burst: 1_228_800 },
+        },
       },
       people: { guests: true, admins: [] },
       http: { allowedOrigins: [], trustProxy: false, pongWaitSeconds: 60 },

@@ -42,8 +42,11 @@ export interface SqliteEngineOptions extends EngineOptions {
   readonly logger?: Logger | undefined;
 }
 
-/** How many commits pass until the engine looks at the file's size again. */
-const COMMITS_PER_LOOK = 64;
+/** How many writes pass until the engine looks at the file's size again. */
+const WRITES_PER_LOOK = 64;
+
+/** How many writes make room with one call of `dropOldest`: half as many as it drops. */
+const WRITES_PER_DROP = 64;
 
 /** How long a transaction may drop messages, in milliseconds. */
 const DROP_MS = 3;
@@ -68,7 +71,7 @@ export class SqliteEngine implements Engine {
   readonly #checkpoints: Checkpoints | undefined;
   readonly #commits: GroupCommit;
   readonly #instance: LocalInstance;
-  #commitCount = 0;
+  #writesSinceLook = 0;
   /** Whether the next transactions must drop messages. */
   #isTooBig = false;
   /** Whether the file is no longer where it was opened: nothing is stored. */
@@ -179,8 +182,12 @@ export class SqliteEngine implements Engine {
     try {
       this.#file.transact(() => {
         write();
-        if (++this.#commitCount % COMMITS_PER_LOOK === 0) this.#isTooBig = this.#isBeyondBound();
-        if (this.#isTooBig) this.#shrink();
+        this.#writesSinceLook += count;
+        if (this.#writesSinceLook >= WRITES_PER_LOOK) {
+          this.#writesSinceLook = 0;
+          this.#isTooBig = this.#isBeyondBound();
+        }
+        if (this.#isTooBig) this.#shrink(count);
       });
     } catch (error) {
       this.#hasLastCommitFailed = true;
@@ -197,11 +204,16 @@ export class SqliteEngine implements Engine {
     return this.#file.size > maxStoredBytes;
   }
 
-  /** Drops the oldest messages for a few milliseconds, or until the file is small enough. */
-  #shrink(): void {
+  /**
+   * Drops the oldest messages for a few milliseconds, or until the file is small enough; but no
+   * fewer than were written, or it would grow on.
+   */
+  #shrink(writes: number): void {
     const end = performance.now() + DROP_MS;
-    while (this.#isTooBig && performance.now() < end) {
+    let left = writes / WRITES_PER_DROP;
+    while (this.#isTooBig && (left > 0 || performance.now() < end)) {
       this.#isTooBig = this.#tables.log.dropOldest() && this.#isBeyondBound();
+      left--;
     }
   }
 }

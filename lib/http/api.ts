@@ -13,7 +13,7 @@ import { badRequest, ChatError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { parseName } from "../names.ts";
 import { type Accounts, TOKEN_MS } from "../people/accounts.ts";
-import { readRoomChange } from "../protocol/commands.ts";
+import { readRoomChange, withoutNulls } from "../protocol/commands.ts";
 import type { RateLimiter } from "../rate_limit.ts";
 import { addressOf, isSecure, limitAddress, type TrustSettings } from "./addresses.ts";
 import { clearTokenCookie, identify, readToken, setTokenCookie } from "./credentials.ts";
@@ -124,7 +124,7 @@ async function readObject(c: Context): Promise<Record<string, unknown>> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw badRequest("The body must be a JSON object.");
   }
-  return value as Record<string, unknown>;
+  return withoutNulls(value as Record<string, unknown>);
 }
 
 /** The value of a JSON text; `undefined` if the text is malformed. */

@@ -22,6 +22,8 @@ export interface JoinRequest {
   readonly echo?: boolean;
   /** The person behind the connection. */
   readonly identity: Identity;
+  /** The key of the client's address, by `addressKey`. @default "" */
+  readonly address?: string;
   /** What a `chat.v1` client has seen already. */
   readonly resume?: Resume | undefined;
 }

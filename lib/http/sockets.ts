@@ -20,8 +20,14 @@ import { CLOSE, type CloseReason, ERROR_CLOSE } from "../protocol/codes.ts";
 import type { SizeLimits } from "../protocol/commands.ts";
 import { encode, SUBPROTOCOL } from "../protocol/encode.ts";
 import { errorEvent } from "../protocol/events.ts";
-import { type Rate, type RateLimiter, TokenBucket } from "../rate_limit.ts";
-import { addressOf, checkOrigin, limitAddress, type TrustSettings } from "./addresses.ts";
+import { type Rate, type RateLimiter, TokenBucket, type TrafficLimiter } from "../rate_limit.ts";
+import {
+  addressKey,
+  addressOf,
+  checkOrigin,
+  limitAddress,
+  type TrustSettings,
+} from "./addresses.ts";
 import type { Connections, Holder } from "./connections.ts";
 import { identify, readToken } from "./credentials.ts";
 import { checkHandshake, offeredProtocols } from "./handshake.ts";
@@ -51,6 +57,8 @@ export interface SocketsOptions {
   readonly settings: SocketSettings;
   /** Attempts to open a socket, by address. */
   readonly joinLimiter: RateLimiter;
+  /** What each address may send. */
+  readonly traffic: TrafficLimiter;
   readonly logger: Logger;
   /** The time in milliseconds. */
   readonly clock: () => number;
@@ -105,9 +113,10 @@ export class Sockets {
   async echo(c: Context): Promise<Response> {
     this.#checkAllowed(c);
     const { account } = await identify(c, this.#options.accounts);
+    const holder = this.#holder(c, account?.key);
     return this.#upgrade(c, {
-      holder: this.#holder(c, account?.key),
-      open: (socket) => new EchoSocket(socket, this.#options),
+      holder,
+      open: (socket) => new EchoSocket(socket, holder.address, this.#options),
       refuse: (socket, { code }) => close(socket, ERROR_CLOSE[code]),
     });
   }
@@ -119,9 +128,10 @@ export class Sockets {
     limitAddress(joinLimiter, addressOf(c, settings), "connections at once");
   }
 
-  async #enter(c: Context, request: JoinRequest): Promise<Response> {
+  async #enter(c: Context, wanted: JoinRequest): Promise<Response> {
+    const holder = this.#holder(c, wanted.identity.account?.key);
+    const request = { ...wanted, address: addressKey(holder.address) };
     await this.#options.hub.admit(request);
-    const holder = this.#holder(c, request.identity.account?.key);
     return this.#upgrade(c, {
       holder,
       protocol: request.format === "v1" ? SUBPROTOCOL : undefined,
@@ -299,20 +309,23 @@ class RoomSocket implements SocketHandler {
 class EchoSocket implements SocketHandler {
   readonly #socket: WebSocket;
   readonly #outbox: Outbox;
+  readonly #address: string;
   readonly #allowance: TokenBucket;
   readonly #options: SocketsOptions;
 
-  constructor(socket: WebSocket, options: SocketsOptions) {
+  constructor(socket: WebSocket, address: string | undefined, options: SocketsOptions) {
     this.#socket = socket;
+    this.#address = addressKey(address);
     this.#outbox = new Outbox(socket, options.limits);
     this.#allowance = new TokenBucket(options.limits.messageRate, options.clock());
     this.#options = options;
   }
 
   message(data: string | ArrayBuffer): void {
-    const { limits, clock } = this.#options;
-    if (this.#allowance.take(clock()) > 0) return close(this.#socket, CLOSE.rateLimit);
+    const { limits, traffic, clock } = this.#options;
     const size = typeof data === "string" ? Buffer.byteLength(data) : data.byteLength;
+    const seconds = this.#allowance.take(clock()) || traffic.take(this.#address, size);
+    if (seconds > 0) return close(this.#socket, CLOSE.rateLimit);
     if (size > limits.maxFrameBytes) return close(this.#socket, CLOSE.tooBig);
     if (this.#outbox.isOverdue(clock())) return close(this.#socket, CLOSE.tooSlow);
     this.#outbox.send(data, clock());

@@ -147,7 +147,13 @@ function parseCommandObject(text: string): Record<string, unknown> | undefined {
     return undefined;
   }
   const object = value as Record<string, unknown>;
-  return typeof object.type === "string" ? object : undefined;
+  return typeof object.type === "string" ? withoutNulls(object) : undefined;
+}
+
+/** Takes the fields that are `null` out of an object: they count as absent. */
+export function withoutNulls(object: Record<string, unknown>): Record<string, unknown> {
+  for (const name in object) if (object[name] === null) delete object[name];
+  return object;
 }
 
 function readCommand(object: Record<string, unknown>, limits: SizeLimits): Command {
@@ -239,6 +245,9 @@ function readNames(name: string, value: unknown): string[] {
 function readId(name: string, value: unknown): string {
   if (typeof value !== "string" || value.length === 0 || value.length > MAX_REF_LENGTH) {
     throw badRequest(`${name} must be a string of 1 to ${MAX_REF_LENGTH} characters.`);
+  }
+  if (/\p{Cc}/u.test(value) || !value.isWellFormed()) {
+    throw badRequest(`${name} must be Unicode text without control characters.`);
   }
   return value;
 }

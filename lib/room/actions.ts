@@ -213,13 +213,13 @@ async function changeRoom(
 
 function startTyping(context: ActionContext, { room, username, id }: Member): void {
   if (username === undefined) return;
-  if (!room.typists.start(username, context.clock())) return;
+  if (!room.typists.start(username, id, room.roster.listings, context.clock())) return;
   publishTyping(context, room, username, true, id);
 }
 
-/** Stops a member's typing, if it types, and publishes that. */
+/** Stops a member's typing, and publishes it if the user types through no other connection. */
 export function stopTyping(context: ActionContext, { room, username, id }: Member): void {
-  if (username === undefined || !room.typists.stop(username)) return;
+  if (username === undefined || !room.typists.stop(username, id)) return;
   publishTyping(context, room, username, false, id);
 }
 

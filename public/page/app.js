@@ -710,7 +710,11 @@ function receiveOne(event) {
     case "welcome":
       showRole();
       if (!event.recovered) log.setOlder(event.seq > 0);
-      return;
+      typists.clear();
+      for (const name of event.typing) {
+        if (!isSameName(name, event.username)) typists.add(name);
+      }
+      return showTyping();
     case "chat":
     case "dm":
       return receiveMessage(event);

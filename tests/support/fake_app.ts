@@ -16,7 +16,7 @@ import { Passwords } from "../../lib/people/passwords.ts";
 import { createSecret, hashSecret } from "../../lib/people/secrets.ts";
 import type { CloseReason } from "../../lib/protocol/codes.ts";
 import type { RoomChange } from "../../lib/protocol/commands.ts";
-import { RateLimiter } from "../../lib/rate_limit.ts";
+import { RateLimiter, TrafficLimiter } from "../../lib/rate_limit.ts";
 
 /** The time of everything here, in milliseconds since 1970. */
 export const NOW = Date.UTC(2026, 0, 1);
@@ -134,6 +134,7 @@ export function createFakeApp(env: Record<string, string> = {}) {
     settings: config.http,
     joinLimiter: new RateLimiter(config.rates.join, clock),
     authLimiter: new RateLimiter(config.rates.auth, clock),
+    traffic: new TrafficLimiter(config.rates.traffic, clock),
     health,
     logger,
     failures: logger,
