@@ -154,6 +154,21 @@ export class Hub implements Rooms {
   }
 
   /**
+   * Checks a join as {@linkcode Hub.admit} does, without opening the room.
+   *
+   * @throws {ChatError} as {@linkcode Hub.admit} does
+   */
+  async check(request: JoinRequest): Promise<void> {
+    this.#check(request);
+    if (this.#rooms.get(request.room) !== undefined) return;
+    try {
+      await this.#permissions.check(request);
+    } catch (error) {
+      throw this.#toRefusal(error);
+    }
+  }
+
+  /**
    * Makes a peer a member. The member goes live once the room has heard its `entered` event.
    *
    * @throws {ChatError} as {@linkcode Hub.admit} does, which must have been awaited shortly before

@@ -21,10 +21,12 @@ import type { SizeLimits } from "../protocol/commands.ts";
 import { encode, SUBPROTOCOL } from "../protocol/encode.ts";
 import { errorEvent } from "../protocol/events.ts";
 import { type Rate, type RateLimiter, TokenBucket } from "../rate_limit.ts";
-import { addressOf, checkOrigin, limitAddress, type TrustSettings } from "./addresses.ts";
+import { addressOf, limitAddress } from "./addresses.ts";
 import type { Connections, Holder } from "./connections.ts";
-import { identify, readToken } from "./credentials.ts";
-import { checkHandshake, offeredProtocols } from "./handshake.ts";
+import { identify, readTokens } from "./credentials.ts";
+import { asksForUpgrade, checkHandshake, checkMethod, offeredProtocols } from "./handshake.ts";
+import { checkOrigin, type TrustSettings } from "./origins.ts";
+import { queryOf } from "./queries.ts";
 import type { JoinedMember, JoinRequest, Resume, Rooms } from "./rooms.ts";
 
 /** Which requests may open a socket, and how long a socket may be silent. */
@@ -85,16 +87,17 @@ export class Sockets {
   /** Joins the lobby without a name: the raw relay. */
   async relay(c: Context): Promise<Response> {
     this.#checkAllowed(c);
-    const identity = await identify(c, this.#options.accounts);
+    const { accounts, settings } = this.#options;
+    const identity = await identify(c, accounts, settings);
     return await this.#enter(c, { room: LOBBY, format: "raw", identity });
   }
 
   /** Joins a room with the name and the options in the query. */
   async join(c: Context, room: string): Promise<Response> {
     this.#checkAllowed(c);
-    const { accounts } = this.#options;
-    const request = readJoin(c, room);
-    const identity = await identify(c, accounts);
+    const { accounts, settings } = this.#options;
+    const request = readJoin(c, room, settings);
+    const identity = await identify(c, accounts, settings);
     const username = request.username ?? identity.account?.username;
     if (username === undefined) throw incomplete();
     await accounts.checkName(identity, username);
@@ -104,7 +107,8 @@ export class Sockets {
   /** Opens a socket that returns what it receives. */
   async echo(c: Context): Promise<Response> {
     this.#checkAllowed(c);
-    const { account } = await identify(c, this.#options.accounts);
+    const { accounts, settings } = this.#options;
+    const { account } = await identify(c, accounts, settings);
     return this.#upgrade(c, {
       holder: this.#holder(c, account?.key),
       open: (socket) => new EchoSocket(socket, this.#options),
@@ -112,19 +116,26 @@ export class Sockets {
     });
   }
 
-  /** Checks the origin and the rate of attempts, before any check that costs more. */
+  /** Checks the method, the origin and the rate of attempts, before any check that costs more. */
   #checkAllowed(c: Context): void {
+    checkMethod(c.req.raw);
     const { settings, joinLimiter } = this.#options;
     checkOrigin(c, settings);
     limitAddress(joinLimiter, addressOf(c, settings), "connections at once");
   }
 
   async #enter(c: Context, request: JoinRequest): Promise<Response> {
-    await this.#options.hub.admit(request);
+    const { hub, connections } = this.#options;
     const holder = this.#holder(c, request.identity.account?.key);
+    const protocol = request.format === "v1" ? SUBPROTOCOL : undefined;
+    connections.check(holder);
+    if (asksForUpgrade(c.req.raw)) {
+      checkHandshake(c.req.raw, protocol);
+      await hub.admit(request);
+    } else await hub.check(request);
     return this.#upgrade(c, {
       holder,
-      protocol: request.format === "v1" ? SUBPROTOCOL : undefined,
+      protocol,
       open: (socket) => joinRoom(socket, request, holder.address, this.#options),
       refuse: (socket, error) => refuseMember(socket, request, error),
     });
@@ -190,16 +201,20 @@ export class Sockets {
 }
 
 /** Reads the room, the name and the options of a request. */
-function readJoin(c: Context, room: string): Omit<JoinRequest, "identity"> {
-  const username = c.req.query("username");
+function readJoin(
+  c: Context,
+  room: string,
+  settings: TrustSettings,
+): Omit<JoinRequest, "identity"> {
+  const username = queryOf(c, "username");
   // A request with a token need not name its user: the account has a name.
-  const isNamed = username !== undefined || readToken(c) !== undefined;
+  const isNamed = username !== undefined || readTokens(c, settings).length > 0;
   if (room.trim() === "" || username?.trim() === "" || !isNamed) throw incomplete();
   const isV1 = offeredProtocols(c.req.raw).includes(SUBPROTOCOL);
   return {
     room: parseName("room", room),
     ...(username !== undefined && { username: parseName("username", username) }),
-    format: isV1 ? "v1" : readFormat(c.req.query("format")),
+    format: isV1 ? "v1" : readFormat(queryOf(c, "format")),
     echo: c.req.query("echo") !== "0",
     resume: isV1 ? readResume(c) : undefined,
   };
@@ -216,7 +231,7 @@ function readFormat(format = "json"): "json" | "text" {
 
 /** Reads the place up to which the client has seen everything: `?epoch=E&after=SEQ&inbox=N`. */
 function readResume(c: Context): Resume | undefined {
-  const epoch = c.req.query("epoch");
+  const epoch = queryOf(c, "epoch");
   const after = readWhole(c, "after");
   const inbox = readWhole(c, "inbox");
   if (epoch === undefined && after === undefined) return undefined;
@@ -225,7 +240,7 @@ function readResume(c: Context): Resume | undefined {
 }
 
 function readWhole(c: Context, name: string): number | undefined {
-  const text = c.req.query(name);
+  const text = queryOf(c, name);
   if (text === undefined) return undefined;
   const value = Number(text);
   if (/^\d+$/.test(text) && Number.isSafeInteger(value)) return value;

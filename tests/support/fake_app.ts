@@ -74,11 +74,13 @@ export class FakeRooms implements Rooms {
   onJoin: () => void = () => {};
   onReceive: (text: string) => void = () => {};
 
-  check(): void {}
-
   async admit(request: JoinRequest): Promise<void> {
     this.admitted.push(request);
     await this.onAdmit();
+  }
+
+  check(request: JoinRequest): Promise<void> {
+    return this.admit(request);
   }
 
   join(peer: Peer, request: JoinRequest): JoinedMember {
