@@ -72,6 +72,8 @@ export interface HubOptions {
   readonly engine: Engine;
   readonly limits: HubLimits;
   readonly logger: Logger;
+  /** Writes what members are refused: a throttled logger. */
+  readonly refusals: Logger;
   /** Writes failures of the engine: a throttled logger. */
   readonly failures: Logger;
   /** The time in milliseconds. It never goes backwards. */
@@ -153,19 +155,10 @@ export class Hub implements Rooms {
     this.#check(request);
   }
 
-  /**
-   * Checks a join as {@linkcode Hub.admit} does, without opening the room.
-   *
-   * @throws {ChatError} as {@linkcode Hub.admit} does
-   */
+  /** Checks a join as {@linkcode Hub.admit} does, without opening the room. */
   async check(request: JoinRequest): Promise<void> {
     this.#check(request);
-    if (this.#rooms.get(request.room) !== undefined) return;
-    try {
-      await this.#permissions.check(request);
-    } catch (error) {
-      throw this.#toRefusal(error);
-    }
+    if (this.#rooms.get(request.room) === undefined) await this.#permissions.check(request);
   }
 
   /**
@@ -295,7 +288,7 @@ export class Hub implements Rooms {
   #evict(member: Member): void {
     if (member.isGone) return;
     const { username, room } = member;
-    this.#options.logger.warn("member evicted", { room: room.name, username });
+    this.#options.refusals.warn("member evicted", { room: room.name, username });
     this.dismiss(member, CLOSE.tooSlow);
   }
 
@@ -305,7 +298,7 @@ export class Hub implements Rooms {
     const { name } = member.room;
     // What the engine cannot do is logged as its failure.
     if (error.code !== "unavailable") {
-      this.#options.logger.info("frame refused", { room: name, code: error.code });
+      this.#options.refusals.info("frame refused", { room: name, code: error.code });
     }
     if (error.code === "too_big") this.#expel(member, error);
     else member.tell(errorEvent(name, error));

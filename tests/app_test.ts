@@ -27,7 +27,8 @@ function createTestApp(env: Record<string, string> = {}) {
   const clock = () => 0;
   const newId = () => crypto.randomUUID();
   const engine = new MemoryEngine({ clock, newId, keep: 50, leaseMs: 30_000 });
-  const later = { turn: { deliver: () => {} }, after: () => {}, failures: logger };
+  const loggers = { refusals: logger, failures: logger };
+  const later = { turn: { deliver: () => {} }, after: () => {}, ...loggers };
   const hub = new Hub({ engine, limits, logger, clock, date: clock, newId, ...later });
   const passwords = new Passwords(1);
   const accounts = new Accounts({
@@ -47,6 +48,7 @@ function createTestApp(env: Record<string, string> = {}) {
     authLimiter: new RateLimiter(config.rates.auth, clock),
     health: { isDegraded: false },
     logger,
+    refusals: logger,
     failures: logger,
     clock,
     publicDir: `${import.meta.dirname}/../public`,

@@ -28,6 +28,7 @@ async function fill(members: number, format: "v1" | "json") {
       messageRate: { perSecond: Infinity, burst: Infinity },
     },
     logger,
+    refusals: logger,
     failures: logger,
     clock,
     date: Date.now,

@@ -12,10 +12,10 @@ import { bodyLimit } from "hono/body-limit";
 import { badRequest, ChatError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { parseName } from "../names.ts";
-import { type Accounts, TOKEN_MS } from "../people/accounts.ts";
+import { type Accounts, type Caller, TOKEN_MS } from "../people/accounts.ts";
 import { readRoomChange } from "../protocol/commands.ts";
 import type { RateLimiter } from "../rate_limit.ts";
-import { addressOf, limitAddress } from "./addresses.ts";
+import { addressKey, addressOf, limitAddress } from "./addresses.ts";
 import { clearTokenCookie, identify, readTokens, setTokenCookie } from "./credentials.ts";
 import type { TrustSettings } from "./origins.ts";
 import type { Rooms } from "./rooms.ts";
@@ -55,16 +55,16 @@ export function createApi(options: ApiOptions): Hono {
 }
 
 async function register(c: Context, options: ApiOptions): Promise<Response> {
-  const { username: name, password } = await readAttempt(c, options);
-  const username = await options.accounts.register(name, password);
+  const { username: name, password, from } = await readAttempt(c, options);
+  const username = await options.accounts.register(name, password, from);
   options.logger.info("registered", { username, address: addressOf(c, options.settings) });
   return c.json({ username }, 201);
 }
 
 async function login(c: Context, options: ApiOptions): Promise<Response> {
   const { accounts, logger, settings } = options;
-  const { username: name, password } = await readAttempt(c, options);
-  const { username, token, expiresAt } = await accounts.login(name, password);
+  const { username: name, password, from } = await readAttempt(c, options);
+  const { username, token, expiresAt } = await accounts.login(name, password, from);
   setTokenCookie(c, token, TOKEN_MS / 1000, settings);
   logger.info("signed in", { username, address: addressOf(c, settings) });
   return c.json({ username, token, expires: new Date(expiresAt).toISOString() });
@@ -107,13 +107,18 @@ async function changeRoom(
 async function readAttempt(
   c: Context,
   { authLimiter, settings }: ApiOptions,
-): Promise<{ username: string; password: string }> {
+): Promise<{ username: string; password: string; from: Caller }> {
   const { username, password } = await readObject(c);
   if (typeof username !== "string" || typeof password !== "string") {
     throw badRequest("username and password must be strings.");
   }
-  limitAddress(authLimiter, addressOf(c, settings), "attempts");
-  return { username, password };
+  const address = addressOf(c, settings);
+  limitAddress(authLimiter, address, "attempts");
+  return {
+    username,
+    password,
+    from: { address: addressKey(address), tokens: readTokens(c, settings) },
+  };
 }
 
 /** Reads the JSON object in a request's body. */

@@ -166,7 +166,7 @@ function answerHealth(c: Context, { isDegraded }: AppOptions["health"]): Respons
 function answerError(
   c: Context,
   error: Error,
-  { logger, failures, settings }: AppOptions,
+  { refusals, failures, settings }: AppOptions,
 ): Response {
   const { path } = c.req;
   const refusal = refusalOf(error);
@@ -178,7 +178,7 @@ function answerError(
   const address = addressOf(c, settings);
   // What the engine cannot do is logged as its failure.
   if (!(error instanceof ChatError && error.code === "unavailable")) {
-    logger.info("refused", { path, status, reason: error.message, address });
+    refusals.info("refused", { path, status, reason: error.message, address });
   }
   c.header("cache-control", "no-store");
   for (const [name, value] of Object.entries(headers)) c.header(name, value);

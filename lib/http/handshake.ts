@@ -72,10 +72,12 @@ export function checkMethod({ method }: Request): void {
   throw new HandshakeError(405, "A WebSocket is opened with GET.", { allow: "GET, HEAD" });
 }
 
+/** Maximum length of a header that is matched. */
+const MAX_HEADER_LENGTH = 1000;
+
 /** The members of a comma-separated header, in lower case (RFC 9110, section 5.6.1). */
 function tokens(header: string | null): string[] {
+  const list = (header ?? "").slice(0, MAX_HEADER_LENGTH).toLowerCase().split(",");
   // Not `trim`: it takes away spaces that HTTP knows nothing of, and the runtime does not.
-  return (header ?? "").toLowerCase().split(",").map((token) =>
-    token.replace(/^[ \t]+|[ \t]+$/g, "")
-  );
+  return list.map((token) => token.replace(/^[ \t]+|[ \t]+$/g, ""));
 }

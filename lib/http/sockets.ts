@@ -54,6 +54,8 @@ export interface SocketsOptions {
   /** Attempts to open a socket, by address. */
   readonly joinLimiter: RateLimiter;
   readonly logger: Logger;
+  /** Writes what clients are refused: a throttled logger. */
+  readonly refusals: Logger;
   /** The time in milliseconds. */
   readonly clock: () => number;
 }
@@ -176,7 +178,7 @@ export class Sockets {
   }
 
   #open(socket: WebSocket, plan: SocketPlan, path: string): SocketHandler | undefined {
-    const { connections, logger } = this.#options;
+    const { connections, refusals } = this.#options;
     try {
       connections.add(socket, plan.holder);
       return plan.open(socket);
@@ -184,7 +186,7 @@ export class Sockets {
       // The room or the limits may have changed since the checks before the upgrade.
       if (!(error instanceof ChatError)) throw error;
       const { address, account } = plan.holder;
-      logger.info("refused", { path, address, account, reason: error.message });
+      refusals.info("refused", { path, address, account, reason: error.message });
       plan.refuse(socket, error);
       return undefined;
     }
@@ -256,7 +258,7 @@ function joinRoom(
   socket: WebSocket,
   request: JoinRequest,
   address: string | undefined,
-  { hub, accounts, logger }: SocketsOptions,
+  { hub, accounts, logger, refusals }: SocketsOptions,
 ): SocketHandler {
   const { room, username, identity } = request;
   const fields = { room, username, address };
@@ -266,11 +268,11 @@ function joinRoom(
     // Other requests report a failing store.
     if (!(error instanceof ChatError) || error.code !== "unauthenticated") return;
     if (member.isGone) return;
-    logger.info("refused", { ...fields, reason: error.message });
+    refusals.info("refused", { ...fields, reason: error.message });
     hub.leave(member);
     refuseMember(socket, request, error);
   });
-  return new RoomSocket(member, hub, logger, fields);
+  return new RoomSocket(member, hub, { logger, refusals }, fields);
 }
 
 /** Sends the reason of a refusal in the format that the client asked for, and closes the socket. */
@@ -287,25 +289,30 @@ function refuseMember(
 class RoomSocket implements SocketHandler {
   readonly #member: JoinedMember;
   readonly #hub: Rooms;
-  readonly #logger: Logger;
+  readonly #loggers: Pick<SocketsOptions, "logger" | "refusals">;
   readonly #fields: LogFields;
 
-  constructor(member: JoinedMember, hub: Rooms, logger: Logger, fields: LogFields) {
+  constructor(
+    member: JoinedMember,
+    hub: Rooms,
+    loggers: Pick<SocketsOptions, "logger" | "refusals">,
+    fields: LogFields,
+  ) {
     this.#member = member;
     this.#hub = hub;
-    this.#logger = logger;
+    this.#loggers = loggers;
     this.#fields = fields;
   }
 
   message(data: string | ArrayBuffer): void {
     if (typeof data === "string") return this.#hub.receive(this.#member, data);
-    this.#logger.info("binary frame refused", this.#fields);
+    this.#loggers.refusals.info("binary frame refused", this.#fields);
     this.#hub.dismiss(this.#member, CLOSE.binary);
   }
 
   close({ code, wasClean }: CloseEvent): void {
     if (this.#member.isGone) return;
-    this.#logger.info("left", { ...this.#fields, code, wasClean });
+    this.#loggers.logger.info("left", { ...this.#fields, code, wasClean });
     this.#hub.leave(this.#member);
   }
 }

@@ -75,7 +75,9 @@ export class Permissions {
    * @throws {ChatError} `forbidden` or `unavailable`
    */
   async check({ room, identity, username }: JoinRequest): Promise<void> {
-    const settings = await this.#store.roomSettings.settings(room);
+    const settings = await this.#store.roomSettings.settings(room).catch(() => {
+      throw storeUnavailable();
+    });
     const refusal = whyForbidden(settings, identity, username);
     if (refusal !== undefined) throw refusal;
   }

@@ -138,6 +138,7 @@ export function createFakeApp(env: Record<string, string> = {}) {
     authLimiter: new RateLimiter(config.rates.auth, clock),
     health,
     logger,
+    refusals: logger,
     failures: logger,
     clock,
     publicDir: `${import.meta.dirname}/../../public`,

@@ -100,6 +100,7 @@ export function createHub(
       ...limits,
     },
     logger,
+    refusals: logger,
     failures: createThrottledLogger(logger, clock),
     clock,
     date: clock,
