@@ -220,7 +220,7 @@ function toOrigin(text: string): string | undefined {
 function readPublicUrl(env: Environment) {
   const text = env.PUBLIC_URL?.trim();
   if (!text) return undefined;
-  const url = /^https?:\/\/[^/?#@]+(\/[^?#]*)?$/i.test(text) ? URL.parse(text) : null;
+  const url = /^https?:\/\/[^/?#@*\s]+(\/[^?#]*)?$/i.test(text) ? URL.parse(text) : null;
   if (url === null) {
     throw new ConfigError(
       `PUBLIC_URL must be the address of the site, such as https://chat.example, not "${text}".`,
