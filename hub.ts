@@ -75,6 +75,8 @@ export interface HubOptions {
   /** What each address may send. */
   readonly traffic: TrafficLimiter;
   readonly logger: Logger;
+  /** Writes what members are refused: a throttled logger. */
+  readonly refusals: Logger;
   /** Writes failures of the engine: a throttled logger. */
   readonly failures: Logger;
   /** The time in milliseconds. It never goes backwards. */
@@ -155,6 +157,12 @@ export class Hub implements Rooms {
     const room = await this.#rooms.open(request.room);
     room.expect(this.#options.clock());
     this.#check(request);
+  }
+
+  /** Checks a join as {@linkcode Hub.admit} does, without opening the room. */
+  async check(request: JoinRequest): Promise<void> {
+    this.#check(request);
+    if (this.#rooms.get(request.room) === undefined) await this.#permissions.check(request);
   }
 
   /**
@@ -284,7 +292,7 @@ export class Hub implements Rooms {
   #evict(member: Member): void {
     if (member.isGone) return;
     const { username, room } = member;
-    this.#options.logger.warn("member evicted", { room: room.name, username });
+    this.#options.refusals.warn("member evicted", { room: room.name, username });
     this.dismiss(member, CLOSE.tooSlow);
   }
 
@@ -294,7 +302,7 @@ export class Hub implements Rooms {
     const { name } = member.room;
     // What the engine cannot do is logged as its failure.
     if (error.code !== "unavailable") {
-      this.#options.logger.info("frame refused", { room: name, code: error.code });
+      this.#options.refusals.info("frame refused", { room: name, code: error.code });
     }
     if (error.code === "too_big") this.#expel(member, error);
     else member.tell(errorEvent(name, error));

@@ -18,13 +18,16 @@ import { Listener } from "./lib/http/listener.ts";
 import { createLogger, createThrottledLogger, type Logger } from "./lib/logger.ts";
 import { Accounts } from "./lib/people/accounts.ts";
 import { Passwords } from "./lib/people/passwords.ts";
-import { endOnSignal, fail, keepBuffersSmall, surviveErrors } from "./lib/process.ts";
+import { fail, keepBuffersSmall, runUntilSignal, surviveErrors } from "./lib/process.ts";
 import { CLOSE } from "./lib/protocol/codes.ts";
 import { RateLimiter, TrafficLimiter } from "./lib/rate_limit.ts";
 import { createIds, Timers, Turn, within } from "./lib/time.ts";
 
 /** How long from one sweep to the next, in milliseconds. */
 const SWEEP_MS = 1000;
+
+/** How many refusals are logged at once, before only one a second is. */
+const REFUSALS_AT_ONCE = 10;
 
 /** How long a stop waits for the drain and for connections to close, in milliseconds. */
 const CLOSE_WAIT_MS = 2500;
@@ -67,11 +70,13 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const health = new Health({ store: engine, logger, clock });
   const failures = createThrottledLogger(checkAfterErrors(logger, health), clock);
   const traffic = new TrafficLimiter(config.rates.traffic, clock);
+  const refusals = createThrottledLogger(logger, clock, REFUSALS_AT_ONCE);
   const hub = new Hub({
     engine,
     limits: config.limits,
     traffic,
     logger,
+    refusals,
     failures,
     clock,
     date: Date.now,
@@ -80,10 +85,11 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     after,
   });
   await hub.ready;
+  // At least one thread stays free for everything else.
+  const passwords = new Passwords(Math.max(1, navigator.hardwareConcurrency - 1), clock);
   const accounts = new Accounts({
     store: engine.accounts,
-    // At least one thread stays free for everything else.
-    passwords: new Passwords(Math.max(1, navigator.hardwareConcurrency - 1)),
+    passwords,
     clock: Date.now,
     settings: config.people,
   });
@@ -101,6 +107,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     traffic,
     health,
     logger,
+    refusals,
     failures,
     clock,
     publicDir: `${import.meta.dirname}/public`,
@@ -119,8 +126,11 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     hub.sweep();
     health.sweep();
     traffic.sweep();
+    passwords.sweep();
     joinLimiter.sweep();
     authLimiter.sweep();
+    failures.sweep();
+    refusals.sweep();
   }, SWEEP_MS);
 
   const stop = async () => {
@@ -176,8 +186,7 @@ async function run(): Promise<void> {
     if (config.database.kind === "memory") {
       logger.warn("messages are kept in memory and are gone when the server ends");
     }
-    const server = await start(config, logger);
-    endOnSignal(() => server.stop(), logger);
+    await runUntilSignal(() => start(config, logger), logger);
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof StartError)) throw error;
     fail(error.message);

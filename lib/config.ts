@@ -141,8 +141,10 @@ function readHttp(env: Environment) {
   return Object.freeze({
     /** Origins, besides the server's own, whose pages may use the server; `*` for all. */
     allowedOrigins: readOrigins(env),
-    /** Whether the server believes a proxy's `X-Forwarded-For` and `X-Forwarded-Proto`. */
+    /** Whether the server believes what a proxy says about the client. */
     trustProxy: isOn(env, "TRUST_PROXY", "off"),
+    /** The only site that the server is; absent for any. */
+    publicUrl: readPublicUrl(env),
     /** How long a silent peer counts as alive, in seconds; 0 for no limit. */
     pongWaitSeconds: whole(env, "PONG_WAIT_SECONDS", 60, 0, 86400),
   });
@@ -210,14 +212,48 @@ function readAdmins(env: Environment): readonly string[] {
 }
 
 function readOrigins(env: Environment): readonly string[] {
-  const origins = list(env, "ALLOWED_ORIGINS");
-  for (const origin of origins) {
-    if (origin === "*" || URL.parse(origin)?.origin === origin) continue;
+  return Object.freeze(
+    list(env, "ALLOWED_ORIGINS").map((text) => {
+      const origin = text === "*" || text === "null" ? text : toOrigin(text);
+      if (origin !== undefined) return origin;
+      throw new ConfigError(
+        "ALLOWED_ORIGINS must be origins such as https://chat.example or capacitor://localhost, " +
+          `whole and without a path, or null, or *, not "${text}".`,
+      );
+    }),
+  );
+}
+
+/** An origin as browsers write it; `undefined` for a text that no browser's origin can equal. */
+function toOrigin(text: string): string | undefined {
+  const [, scheme = "", host = ""] = /^([a-z][a-z\d+.-]*):\/\/([^\s/?#@*\\]*)\/?$/i.exec(text) ??
+    [];
+  switch (scheme.toLowerCase()) {
+    case "http":
+    case "https":
+      return URL.parse(`${scheme}://${host}`)?.origin;
+    case "file":
+      return host === "" ? "file://" : undefined;
+    // A page is never loaded over these.
+    case "ws":
+    case "wss":
+      return undefined;
+  }
+  return host === "" ? undefined : `${scheme}://${host}`.toLowerCase();
+}
+
+function readPublicUrl(env: Environment) {
+  const text = env.PUBLIC_URL?.trim();
+  if (!text) return undefined;
+  const url = /^https?:\/\/[^/?#@*\s]+(\/[^?#]*)?$/i.test(text) ? URL.parse(text) : null;
+  if (url === null) {
     throw new ConfigError(
-      `ALLOWED_ORIGINS must be origins such as https://chat.example, or *, not "${origin}".`,
+      `PUBLIC_URL must be the address of the site, such as https://chat.example, not "${text}".`,
     );
   }
-  return Object.freeze(origins);
+  const { origin, host, protocol } = url;
+  const scheme = protocol === "https:" ? "https" as const : "http" as const;
+  return Object.freeze({ origin, host, scheme });
 }
 
 function whole(env: Environment, name: string, byDefault: number, min: number, max: number) {

@@ -31,6 +31,7 @@ async function fill(members: number, format: "v1" | "json") {
     },
     traffic: new TrafficLimiter({ frames: unlimited, bytes: unlimited }, clock),
     logger,
+    refusals: logger,
     failures: logger,
     clock,
     date: Date.now,

@@ -12,11 +12,12 @@ import { bodyLimit } from "hono/body-limit";
 import { badRequest, ChatError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { parseName } from "../names.ts";
-import { type Accounts, TOKEN_MS } from "../people/accounts.ts";
+import { type Accounts, type Caller, TOKEN_MS } from "../people/accounts.ts";
 import { readRoomChange, withoutNulls } from "../protocol/commands.ts";
 import type { RateLimiter } from "../rate_limit.ts";
-import { addressOf, isSecure, limitAddress, type TrustSettings } from "./addresses.ts";
-import { clearTokenCookie, identify, readToken, setTokenCookie } from "./credentials.ts";
+import { addressKey, addressOf, limitAddress } from "./addresses.ts";
+import { clearTokenCookie, identify, readTokens, setTokenCookie } from "./credentials.ts";
+import type { TrustSettings } from "./origins.ts";
 import type { Rooms } from "./rooms.ts";
 
 /** Maximum bytes of a request's body. */
@@ -35,6 +36,10 @@ export interface ApiOptions {
 /** Makes the routes below `/api`. */
 export function createApi(options: ApiOptions): Hono {
   const api = new Hono();
+  api.use((c, next) => {
+    c.header("cache-control", "no-store");
+    return next();
+  });
   api.use(bodyLimit({
     maxSize: MAX_BODY_BYTES,
     onError: () => {
@@ -50,41 +55,38 @@ export function createApi(options: ApiOptions): Hono {
 }
 
 async function register(c: Context, options: ApiOptions): Promise<Response> {
-  const { username: name, password } = await readAttempt(c, options);
-  const username = await options.accounts.register(name, password);
+  const { username: name, password, from } = await readAttempt(c, options);
+  const username = await options.accounts.register(name, password, from);
   options.logger.info("registered", { username, address: addressOf(c, options.settings) });
   return c.json({ username }, 201);
 }
 
 async function login(c: Context, options: ApiOptions): Promise<Response> {
   const { accounts, logger, settings } = options;
-  const { username: name, password } = await readAttempt(c, options);
-  const { username, token, expiresAt } = await accounts.login(name, password);
-  setTokenCookie(c, token, TOKEN_MS / 1000, isSecure(c, settings));
+  const { username: name, password, from } = await readAttempt(c, options);
+  const { username, token, expiresAt } = await accounts.login(name, password, from);
+  setTokenCookie(c, token, TOKEN_MS / 1000, settings);
   logger.info("signed in", { username, address: addressOf(c, settings) });
-  c.header("cache-control", "no-store");
   return c.json({ username, token, expires: new Date(expiresAt).toISOString() });
 }
 
-async function logout(c: Context, { accounts }: ApiOptions): Promise<Response> {
-  const token = readToken(c);
-  if (token !== undefined) await accounts.logout(token);
-  clearTokenCookie(c);
+async function logout(c: Context, { accounts, settings }: ApiOptions): Promise<Response> {
+  for (const token of readTokens(c, settings)) await accounts.logout(token);
+  clearTokenCookie(c, settings);
   return c.body(null, 204);
 }
 
 /** Answers with the account of the request's token; without a valid token, as to a guest. */
-async function showSession(c: Context, { accounts }: ApiOptions): Promise<Response> {
-  c.header("cache-control", "no-store");
+async function showSession(c: Context, { accounts, settings }: ApiOptions): Promise<Response> {
   const guest = { username: null, admin: false, guests: accounts.allowsGuests };
-  if (readToken(c) === undefined) return c.json(guest);
+  if (readTokens(c, settings).length === 0) return c.json(guest);
   try {
-    const { account } = await identify(c, accounts);
+    const { account } = await identify(c, accounts, settings);
     return c.json({ ...guest, username: account!.username, admin: account!.isAdmin });
   } catch (error) {
     if (!(error instanceof ChatError) || error.code !== "unauthenticated") throw error;
     // The browser has no use for a token that has ended.
-    clearTokenCookie(c);
+    clearTokenCookie(c, settings);
     return c.json(guest);
   }
 }
@@ -92,11 +94,11 @@ async function showSession(c: Context, { accounts }: ApiOptions): Promise<Respon
 async function changeRoom(
   c: Context,
   name: string,
-  { accounts, hub }: ApiOptions,
+  { accounts, hub, settings }: ApiOptions,
 ): Promise<Response> {
   const room = parseName("room", name);
   const change = readRoomChange(await readObject(c));
-  const identity = await identify(c, accounts);
+  const identity = await identify(c, accounts, settings);
   const { isPrivate, owner, members, bans } = await hub.changeRoom(room, identity, change);
   return c.json({ room, private: isPrivate, owner, members, bans: bans.map(({ key }) => key) });
 }
@@ -105,13 +107,18 @@ async function changeRoom(
 async function readAttempt(
   c: Context,
   { authLimiter, settings }: ApiOptions,
-): Promise<{ username: string; password: string }> {
+): Promise<{ username: string; password: string; from: Caller }> {
   const { username, password } = await readObject(c);
   if (typeof username !== "string" || typeof password !== "string") {
     throw badRequest("username and password must be strings.");
   }
-  limitAddress(authLimiter, addressOf(c, settings), "attempts");
-  return { username, password };
+  const address = addressOf(c, settings);
+  limitAddress(authLimiter, address, "attempts");
+  return {
+    username,
+    password,
+    from: { address: addressKey(address), tokens: readTokens(c, settings) },
+  };
 }
 
 /** Reads the JSON object in a request's body. */

@@ -64,6 +64,12 @@ export interface Rooms {
    */
   admit(request: JoinRequest): Promise<void>;
   /**
+   * Checks a join as {@linkcode Rooms.admit} does, without opening the room.
+   *
+   * @throws {ChatError} if the hub would refuse the join now
+   */
+  check(request: JoinRequest): Promise<void>;
+  /**
    * Makes a peer a member.
    *
    * @throws {ChatError} if the hub refuses the join

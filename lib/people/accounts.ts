@@ -69,6 +69,17 @@ export interface Identity {
 /** How long a token is valid, in milliseconds. */
 export const TOKEN_MS = 30 * 24 * 60 * 60 * 1000;
 
+/** Who registers or signs in, as far as the connection tells. */
+export interface Caller {
+  /** The key of the address. */
+  readonly address?: string | undefined;
+  /** The tokens that the client holds. */
+  readonly tokens?: readonly string[] | undefined;
+}
+
+/** Maximum pairs of an account and an address that are remembered. */
+const MAX_KNOWN = 10_000;
+
 /** What {@linkcode Accounts} needs. */
 export interface AccountsOptions {
   readonly store: AccountStore;
@@ -90,6 +101,8 @@ export interface PeopleSettings {
 export class Accounts {
   readonly #options: AccountsOptions;
   readonly #admins: ReadonlySet<string>;
+  /** Where owners have signed in, the latest at the end. */
+  readonly #known = new Set<string>();
 
   constructor(options: AccountsOptions) {
     this.#options = options;
@@ -108,7 +121,7 @@ export class Accounts {
    * @throws {NameError} if the name breaks a rule
    * @throws {ChatError} `bad_request` for a bad password, `name_in_use`, or `unavailable`
    */
-  async register(name: string, password: string): Promise<string> {
+  async register(name: string, password: string, { address }: Caller = {}): Promise<string> {
     const username = parseName("username", name);
     if (password.length < MIN_PASSWORD_LENGTH || password.length > MAX_PASSWORD_LENGTH) {
       throw badRequest(
@@ -118,8 +131,9 @@ export class Accounts {
     const { store, passwords } = this.#options;
     const key = nameKey(username);
     if (await store.account(key) !== undefined) throw nameTaken();
-    const passwordHash = await passwords.hash(password);
+    const passwordHash = await passwords.hash(password, { address });
     if (!await store.addAccount({ key, username, passwordHash })) throw nameTaken();
+    this.#remember(key, address);
     return username;
   }
 
@@ -131,18 +145,43 @@ export class Accounts {
   async login(
     name: string,
     password: string,
+    from: Caller = {},
   ): Promise<{ username: string; token: string; expiresAt: number }> {
     const { store, passwords, clock } = this.#options;
-    const account = await store.account(nameKey(toName(name)));
+    const key = nameKey(toName(name));
+    const account = await store.account(key);
+    const { address } = from;
+    const attempt = { address, account: key, isKnown: await this.#isKnown(key, from) };
     // No account has a longer password: hashing one whole would only cost time.
     const tried = password.slice(0, MAX_PASSWORD_LENGTH + 1);
-    if (!await passwords.check(tried, account?.passwordHash) || account === undefined) {
+    if (!await passwords.check(tried, account?.passwordHash, attempt) || account === undefined) {
       throw new ChatError("unauthenticated", "The name or the password is wrong.");
     }
+    this.#remember(key, address);
     const token = createSecret();
     const expiresAt = clock() + TOKEN_MS;
     await store.addToken({ hash: hashSecret(token), account: account.key, expiresAt });
     return { username: account.username, token, expiresAt };
+  }
+
+  /** Whether an account's owner has signed in at an address, or holds a token of it. */
+  async #isKnown(key: string, { address = "", tokens = [] }: Caller): Promise<boolean> {
+    if (this.#known.has(placeOf(key, address))) return true;
+    for (const token of tokens) {
+      const stored = isSecret(token)
+        ? await this.#options.store.token(hashSecret(token))
+        : undefined;
+      if (stored?.account === key && stored.expiresAt > this.#options.clock()) return true;
+    }
+    return false;
+  }
+
+  #remember(key: string, address = ""): void {
+    const place = placeOf(key, address);
+    this.#known.delete(place);
+    this.#known.add(place);
+    const [oldest] = this.#known;
+    if (this.#known.size > MAX_KNOWN) this.#known.delete(oldest!);
   }
 
   /** Ends a token's session. Without such a token it does nothing. */
@@ -228,6 +267,11 @@ export class Accounts {
 /** The {@linkcode Identity.person} of an account. */
 export function accountPerson(key: string): string {
   return `account:${key}`;
+}
+
+/** An account at an address. */
+function placeOf(key: string, address: string): string {
+  return `${address} ${key}`;
 }
 
 function nameTaken(): ChatError {

@@ -6,6 +6,7 @@
 
 import type { Ban, Engine, RoomSettings } from "../engine/engine.ts";
 import { ChatError, notModerator, storeUnavailable } from "../errors.ts";
+import type { JoinRequest } from "../http/rooms.ts";
 import { LOBBY, nameKey, parseName } from "../names.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { RoomChange } from "../protocol/commands.ts";
@@ -38,11 +39,12 @@ export function whyForbidden(
   // Every command asks this, and most rooms forbid nothing.
   if (!settings.isPrivate && settings.bans.length === 0) return undefined;
   if (roleIn(settings, identity) !== "member") return undefined;
-  if (isBanned(settings, identity, username)) {
-    return new ChatError("forbidden", "You are banned from this room.");
-  }
+  // A stranger learns nothing about a private room but that it is one.
   if (settings.isPrivate && !isListed(settings, identity)) {
     return new ChatError("forbidden", "This room is private. Ask its owner to let you in.");
+  }
+  if (isBanned(settings, identity, username)) {
+    return new ChatError("forbidden", "You are banned from this room.");
   }
   return undefined;
 }
@@ -65,6 +67,19 @@ export class Permissions {
 
   constructor(store: PermissionsStore) {
     this.#store = store;
+  }
+
+  /**
+   * Checks that a room's settings admit a person.
+   *
+   * @throws {ChatError} `forbidden` or `unavailable`
+   */
+  async check({ room, identity, username }: JoinRequest): Promise<void> {
+    const settings = await this.#store.roomSettings.settings(room).catch(() => {
+      throw storeUnavailable();
+    });
+    const refusal = whyForbidden(settings, identity, username);
+    if (refusal !== undefined) throw refusal;
   }
 
   /**

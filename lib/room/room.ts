@@ -314,9 +314,10 @@ export class Room {
 
   /** @throws {ChatError} `name_in_use` or `forbidden` if the room would refuse the join now */
   check({ username, identity }: JoinRequest): void {
-    if (username !== undefined) this.roster.checkName(username, identity.person);
+    // Only those whom the room admits may learn which names are in use.
     const refusal = this.refusalOf(identity, username);
     if (refusal !== undefined) throw refusal;
+    if (username !== undefined) this.roster.checkName(username, identity.person);
   }
 
   /** The refusal of a person who is banned or not admitted; `undefined` for everyone else. */

@@ -21,7 +21,7 @@ import {
   WIDE,
   writes,
 } from "../support/chromium.ts";
-import { call, PASSWORD, register, signIn, signUp } from "../support/people.ts";
+import { call, cookieName, PASSWORD, register, signIn, signUp } from "../support/people.ts";
 import { V1Client } from "../support/v1_client.ts";
 
 describePage("page, for accounts", (stage) => {
@@ -43,7 +43,7 @@ describePage("page, for accounts", (stage) => {
       "JSON.stringify([localStorage, sessionStorage, document.cookie])",
     );
     const [cookie] = (await ada.context().cookies()).filter(({ name }) =>
-      name === "hubbub_session"
+      name === cookieName(stage.server, "session")
     );
     assert(cookie!.httpOnly && !kept.includes(cookie!.value));
     // In another room the dialog asks for no name.
@@ -305,7 +305,13 @@ describePage("page, for accounts", (stage) => {
   async function signsIn(name: string, options?: VisitOptions, isNew = true): Promise<Page> {
     const value = await (isNew ? signUp : signIn)(stage.server, name);
     const cookie = {
-      ...{ name: "hubbub_session", value, domain: "127.0.0.1", path: "/", expires: -1 },
+      ...{
+        name: cookieName(stage.server, "session"),
+        value,
+        domain: "127.0.0.1",
+        path: "/",
+        expires: -1,
+      },
       ...{ httpOnly: true, secure: false, sameSite: "Lax" as const },
     };
     const storageState = { cookies: [cookie], origins: [] };

@@ -65,6 +65,7 @@ export class FakeStore implements AccountStore {
 /** A hub that records what HTTP asks of it, and fails where a test wants it to. */
 export class FakeRooms implements Rooms {
   readonly admitted: JoinRequest[] = [];
+  readonly checked: JoinRequest[] = [];
   readonly joined: { peer: Peer; request: JoinRequest; member: { isGone: boolean } }[] = [];
   readonly received: string[] = [];
   readonly left: JoinedMember[] = [];
@@ -74,10 +75,13 @@ export class FakeRooms implements Rooms {
   onJoin: () => void = () => {};
   onReceive: (text: string) => void = () => {};
 
-  check(): void {}
-
   async admit(request: JoinRequest): Promise<void> {
     this.admitted.push(request);
+    await this.onAdmit();
+  }
+
+  async check(request: JoinRequest): Promise<void> {
+    this.checked.push(request);
     await this.onAdmit();
   }
 
@@ -137,6 +141,7 @@ export function createFakeApp(env: Record<string, string> = {}) {
     traffic: new TrafficLimiter(config.rates.traffic, clock),
     health,
     logger,
+    refusals: logger,
     failures: logger,
     clock,
     publicDir: `${import.meta.dirname}/../../public`,

@@ -109,6 +109,7 @@ export function createHub(
     },
     traffic: new TrafficLimiter(traffic, clock),
     logger,
+    refusals: logger,
     failures: createThrottledLogger(logger, clock),
     clock,
     date: clock,

@@ -90,6 +90,16 @@ export async function signUp(server: Where, username: string): Promise<string> {
   return await signIn(server, username);
 }
 
+/** As a browser sends it: cookies belong to a port. */
+function hostOf({ port }: Where): RawHeaders {
+  return { Host: `127.0.0.1:${port}` };
+}
+
+/** The name of a cookie that a server sets over http. */
+export function cookieName({ port }: Where, kind: "session" | "guest"): string {
+  return `hubbub_${kind}_${port}`;
+}
+
 /** What a WebSocket handshake is answered: 101, or why not. */
 export async function knock(
   server: Where,
@@ -97,7 +107,7 @@ export async function knock(
   headers: RawHeaders = {},
 ): Promise<{ status: number; error: string; headers: Headers }> {
   using client = await RawClient.connect(server.port);
-  await client.write(handshake(target, { headers }));
+  await client.write(handshake(target, { headers: { ...hostOf(server), ...headers } }));
   const { status, body, headers: answer } = await client.readAnswer();
   return { status, error: body === "" ? "" : JSON.parse(body).error, headers: answer };
 }
@@ -113,7 +123,7 @@ export class Visitor implements Disposable {
 
   static async open(server: Where, target: string, headers: RawHeaders = {}): Promise<Visitor> {
     const client = await RawClient.connect(server.port);
-    await client.write(handshake(target, { headers }));
+    await client.write(handshake(target, { headers: { ...hostOf(server), ...headers } }));
     const { status, body } = await client.readAnswer();
     if (status === 101) return new Visitor(client);
     client.close();
