@@ -74,6 +74,8 @@ export class Member implements JoinedMember {
   readonly #allowance: TokenBucket;
   /** Consecutive frames that the rate limit refused. */
   #refusals = 0;
+  /** When its last frame came, in milliseconds. */
+  #heardAt = -Infinity;
   #life: Life = { state: "catching up", queued: [] };
 
   constructor({ id, peer, room, request, limits, now }: MemberOptions) {
@@ -117,6 +119,16 @@ export class Member implements JoinedMember {
   /** Whether every frame sent to it has left for the network. */
   get hasDrained(): boolean {
     return this.subscriber.hasDrained;
+  }
+
+  /** Notes that a frame came. @param now the time in milliseconds */
+  hear(now: number): void {
+    this.#heardAt = now;
+  }
+
+  /** How long it has sent nothing, in milliseconds. */
+  silentMs(now: number): number {
+    return now - this.#heardAt;
   }
 
   /**
