@@ -17,7 +17,7 @@ import type { Member } from "./room.ts";
 const BEGIN_MS = 10;
 
 /** Until then it is safe to close: whoever sends all the time has just sent something. */
-const SAFE_MS = 25;
+const SAFE_MS = 30;
 
 /** A member that has sent nothing for so long is not about to, and nobody is waited for longer. */
 const MAX_WAIT_MS = 500;
