@@ -59,6 +59,7 @@ import {
 } from "./lib/room/actions.ts";
 import { Directory, type DirectoryLimits } from "./lib/room/directory.ts";
 import { JoinNotices } from "./lib/room/notices.ts";
+import { closeInPauses } from "./lib/room/pauses.ts";
 import { Permissions } from "./lib/room/permissions.ts";
 import { toDm, welcome, type WelcomeOptions } from "./lib/room/welcome.ts";
 import { Member, type MemberLimits, type Room } from "./lib/room/room.ts";
@@ -92,7 +93,7 @@ export interface HubOptions {
 /** How long an empty room stays open for members on their way in, in milliseconds. */
 export const EMPTY_ROOM_MS = 10_000;
 
-/** How long no frame may arrive before a drain closes the connections, in milliseconds. */
+/** How long no frame may arrive before a drain stops listening, in milliseconds. */
 const QUIET_MS = 50;
 
 /** Maximum time a drain waits for such a pause, in milliseconds. */
@@ -212,9 +213,11 @@ export class Hub implements Rooms {
 
   /** Handles one text frame of a member. Never throws. */
   receive(member: Member, text: string): void {
-    if (member.isGone || this.#isDeaf) return;
+    if (member.isGone) return;
     const { clock, limits } = this.#options;
     this.#receivedAt = clock();
+    member.hear(this.#receivedAt);
+    if (this.#isDeaf) return;
     const refusal = this.#refusalOf(member);
     if (refusal !== undefined) return this.#expel(member, refusal);
     const seconds = member.takeToken(text, this.#receivedAt);
@@ -433,13 +436,10 @@ export class Hub implements Rooms {
 
   /**
    * Stops accepting joins, lets commands in flight finish, delivers what was accepted, and closes
-   * every member with 1012. Takes at most half a second, plus one second if the engine does not
-   * answer.
+   * every member with 1012. Takes at most one second, plus one if the engine does not answer.
    */
   async drain(): Promise<void> {
     this.#isDraining = true;
-    // The runtime drops a connection, and the frames queued for it, if a frame arrives after the
-    // call of `close`. So wait until no member is sending.
     const { clock } = this.#options;
     const end = clock() + MAX_QUIET_WAIT_MS;
     while (clock() < end && clock() - this.#receivedAt < QUIET_MS) await this.#sleep(QUIET_MS / 2);
@@ -448,12 +448,13 @@ export class Hub implements Rooms {
       const allAnswered = new Promise<void>((resolve) => this.#onAllAnswered = resolve);
       await Promise.race([allAnswered, this.#sleep(MAX_ANSWER_WAIT_MS)]);
     }
-    for (const room of this.#rooms) {
+    const members = [...this.#rooms].flatMap((room) => {
       room.fanout.flush();
       // Close it first: no member remains to hear of these leaves.
       this.#rooms.close(room);
-      for (const member of room.members.values()) this.dismiss(member, CLOSE.restart);
-    }
+      return [...room.members.values()];
+    });
+    await closeInPauses(members, (member) => this.dismiss(member, CLOSE.restart), this.#options);
   }
 
   #sleep(ms: number): Promise<void> {

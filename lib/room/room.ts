@@ -114,6 +114,8 @@ export class Member implements JoinedMember {
   readonly #traffic: TrafficLimiter;
   /** Consecutive frames that the rate limit refused. */
   #refusals = 0;
+  /** When its last frame came, in milliseconds. */
+  #heardAt = -Infinity;
   #life: Life = { state: "catching up", queue: new PrivateQueue() };
 
   constructor({ id, peer, room, request, limits, traffic, now }: MemberOptions) {
@@ -158,6 +160,16 @@ export class Member implements JoinedMember {
   /** Whether every frame sent to it has left for the network. */
   get hasDrained(): boolean {
     return this.subscriber.hasDrained;
+  }
+
+  /** Notes that a frame came. @param now the time in milliseconds */
+  hear(now: number): void {
+    this.#heardAt = now;
+  }
+
+  /** How long it has sent nothing, in milliseconds. */
+  silentMs(now: number): number {
+    return now - this.#heardAt;
   }
 
   /**
