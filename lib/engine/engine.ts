@@ -149,6 +149,11 @@ export interface Bus {
   /** The presences of a room, in order of entering. */
   present(room: string): Promise<Presence[]>;
   /**
+   * The user that has a name in a room, or had it within the last 10 minutes. A user that was there
+   * when the server stopped counts as there until it started again.
+   */
+  lastSeen(room: string, username: string): Promise<Author | undefined>;
+  /**
    * Renews this instance's lease, and ends the presences of instances whose lease has expired.
    *
    * An instance that renews too late hears `left` for its own connections, and has to enter again.

@@ -65,6 +65,12 @@ export class GroupCommit {
     });
   }
 
+  /** Calls back when everything queued so far is stored or has failed: at once if nothing is. */
+  whenDone(callback: () => void): void {
+    if (this.#jobs.length === 0) return callback();
+    this.put("", () => ({ value: undefined })).then(callback, callback);
+  }
+
   /** Gives up the writes that are not stored yet. */
   rejectAll(error: Error): void {
     for (const job of this.#jobs.splice(0)) job.reject(error);

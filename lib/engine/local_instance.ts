@@ -8,6 +8,7 @@
 import { restarting } from "../errors.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 import type {
+  Author,
   Bus,
   EngineEvent,
   EngineListener,
@@ -96,6 +97,10 @@ export class LocalInstance implements Bus {
 
   present(room: string): Promise<Presence[]> {
     return this.attempt(() => this.#options.bus.present(room));
+  }
+
+  lastSeen(room: string, username: string): Promise<Author | undefined> {
+    return this.attempt(() => this.#options.bus.lastSeen(room, username));
   }
 
   renew(): Promise<void> {

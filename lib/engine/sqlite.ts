@@ -19,13 +19,14 @@ import {
   type Wanted,
 } from "./engine.ts";
 import { GroupCommit, type Outcome } from "./group_commit.ts";
-import { LocalBus } from "./local_bus.ts";
+import { LocalBus, REACHABLE_MS } from "./local_bus.ts";
 import { LocalInstance } from "./local_instance.ts";
 import { SqliteEpochs } from "./sqlite_epochs.ts";
 import { SqliteFile } from "./sqlite_file.ts";
 import { SqliteInbox } from "./sqlite_inbox.ts";
 import { SqliteLog } from "./sqlite_log.ts";
 import { SqliteAccounts, SqliteSettings } from "./sqlite_people.ts";
+import { SqliteVisits } from "./sqlite_visits.ts";
 import { Checkpoints } from "./sqlite_wal.ts";
 
 /** What {@linkcode SqliteEngine} needs. */
@@ -57,6 +58,7 @@ interface Tables {
   readonly inbox: SqliteInbox;
   readonly accounts: SqliteAccounts;
   readonly settings: SqliteSettings;
+  readonly visits: SqliteVisits;
 }
 
 /** The only instance that uses a SQLite file. */
@@ -107,7 +109,7 @@ export class SqliteEngine implements Engine {
       inboxSeq: inbox.lastSeq.bind(inbox),
     };
     this.#instance = new LocalInstance({ name: newId(), bus, log: reader, settings });
-    this.bus = this.#instance;
+    this.bus = this.#createBus(bus);
     this.log = this.#createLog();
     this.accounts = this.#createAccounts();
     this.roomSettings = this.#createRoomSettings();
@@ -137,6 +139,41 @@ export class SqliteEngine implements Engine {
     this.#commits.rejectAll(restarting());
     await this.#checkpoints?.close();
     this.#file.close();
+  }
+
+  #createBus(bus: LocalBus): Bus {
+    const instance = this.#instance;
+    const { visits } = this.#tables;
+    const { clock } = this.#options;
+    let droppedAt = clock();
+    // What cannot be stored is missing after a restart, and nothing else.
+    const note = (write: () => Outcome<void>) => void this.#put(EVERYWHERE, write).catch(() => {});
+    return {
+      subscribe: (room, subscriber) => instance.subscribe(room, subscriber),
+      publish: (room, event) => instance.publish(room, event),
+      enter: (room, presence) => {
+        if (!bus.hasUser(room, presence.username)) note(() => visits.begin(room, presence));
+        return instance.enter(room, presence);
+      },
+      leave: (room, connection) => {
+        // The room hears first what was said before.
+        this.#commits.whenDone(() => {
+          const left = bus.presence(room, connection);
+          instance.leave(room, connection);
+          if (left === undefined || bus.hasUser(room, left.username)) return;
+          note(() => visits.end(room, left));
+        });
+      },
+      present: (room) => instance.present(room),
+      lastSeen: (room, username) => instance.lastSeen(room, username),
+      renew: () => {
+        if (clock() - droppedAt >= REACHABLE_MS) {
+          droppedAt = clock();
+          note(() => visits.dropOld());
+        }
+        return instance.renew();
+      },
+    };
   }
 
   #createLog(): Log {
@@ -229,7 +266,10 @@ function openTables(file: SqliteFile, options: SqliteEngineOptions, bus: LocalBu
       const log = new SqliteLog(db, epochs, { ...options, isInUse, onHole });
       const inbox = new SqliteInbox(db, log, epochs, options);
       inbox.dropOld();
-      return { log, inbox, accounts: new SqliteAccounts(db), settings: new SqliteSettings(db) };
+      const visits = new SqliteVisits(db, options.clock);
+      for (const departure of visits.departures()) bus.addDeparture(departure);
+      const accounts = new SqliteAccounts(db);
+      return { log, inbox, accounts, settings: new SqliteSettings(db), visits };
     });
   } catch (error) {
     file.close();

@@ -42,7 +42,7 @@ const MAX_PAGE_BYTES = 32 * 1024;
 
 /** What actions need. */
 export interface ActionContext {
-  readonly engine: Pick<Engine, "log" | "bus">;
+  readonly engine: Pick<Engine, "log" | "bus" | "accounts">;
   readonly permissions: Permissions;
   readonly logger: Logger;
   /** The time in milliseconds. */
@@ -148,7 +148,7 @@ async function dm(
   { to, content, ref }: DmCommand,
 ): Promise<Event | undefined> {
   const { room, person, id: origin } = member;
-  const receiver = room.roster.user(to);
+  const receiver = room.roster.user(to) ?? await findAbsent(engine, room, to);
   if (receiver?.person === person) {
     throw badRequest("You cannot send a private message to yourself.");
   }
@@ -156,6 +156,18 @@ async function dm(
   const { event, isDuplicate } = await engine.log.whisper(room.name, draft);
   const { id, fromSeq: inbox_seq, timestamp } = event;
   return toAck(room, ref, { id, inbox_seq, timestamp }, isDuplicate);
+}
+
+/** The account with this name, or the guest that had it in the room a moment ago. */
+async function findAbsent(
+  { bus, accounts }: ActionContext["engine"],
+  room: Room,
+  username: string,
+): Promise<Author | undefined> {
+  const key = nameKey(username);
+  const account = await accounts.account(key);
+  if (account === undefined) return await bus.lastSeen(room.name, username);
+  return { username: account.username, person: accountPerson(key) };
 }
 
 async function history(

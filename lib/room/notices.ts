@@ -5,8 +5,8 @@
  * number of users. Above {@linkcode CROWD} users a room gathers them for a while, the longer the
  * larger it is, and announces them in one event.
  *
- * A smaller room whose users come and go again and again is restless: it gathers too, and announces
- * each who came or went at the end, with one list for all of them.
+ * A room whose users come and go again and again is restless, and gathers for longer. If it is small,
+ * it announces each who came or went at the end, with one list for all of them.
  *
  * @module
  */
@@ -29,7 +29,7 @@ import { CROWD } from "./roster.ts";
 const GATHER_MS_PER_USER = 1 / 10;
 const MIN_GATHER_MS = 50;
 
-/** How long a smaller room's notices are gathered when its visits are many and short. */
+/** How long the notices of a restless room are gathered, in milliseconds. */
 const RESTLESS_GATHER_MS = 2000;
 
 /** A visit of less than this is short, in milliseconds. */
@@ -102,10 +102,11 @@ class Untold {
     this.#countVisit(username, change, now);
     this.#gather(username, change);
     const isCrowd = roster.size > CROWD;
-    if (!isCrowd && now >= this.#restlessUntil) return true;
-    const ms = isCrowd
-      ? Math.max(MIN_GATHER_MS, roster.size * GATHER_MS_PER_USER)
-      : RESTLESS_GATHER_MS;
+    const isRestless = now < this.#restlessUntil;
+    if (!isCrowd && !isRestless) return true;
+    const ms = isRestless
+      ? RESTLESS_GATHER_MS
+      : Math.max(MIN_GATHER_MS, roster.size * GATHER_MS_PER_USER);
     this.#due ??= now + ms;
     return false;
   }
