@@ -100,7 +100,12 @@ describe("POST /api/register", () => {
     ["an empty name", "", PASSWORD, "The username must be 1 to 32 characters long."],
     ["a long name", "c".repeat(33), PASSWORD, "The username must be 1 to 32 characters long."],
     ["a comma in the name", "a,b", PASSWORD, "The username may only have letters"],
-    ["a reserved name", "Anonymous", PASSWORD, 'The username "anonymous" is reserved.'],
+    [
+      "a reserved name",
+      "Anonymous",
+      PASSWORD,
+      "The username is reserved for the server. Choose another.",
+    ],
   ];
   for (const [what, username, password, sentence] of BAD) {
     it(`refuses ${what} with 400 and says why`, async () => {

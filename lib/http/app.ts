@@ -8,7 +8,7 @@ import { type Context, Hono } from "hono";
 import { etag } from "hono/etag";
 import { secureHeaders } from "hono/secure-headers";
 import { serveStatic } from "hono/serve-static";
-import { ChatError, type ErrorCode } from "../errors.ts";
+import { badRequest, ChatError, type ErrorCode } from "../errors.ts";
 import { errorFields, type Logger } from "../logger.ts";
 import { LOBBY } from "../names.ts";
 import { addressOf, checkOrigin, isSecure } from "./addresses.ts";
@@ -37,6 +37,9 @@ type App = Hono<AppEnv>;
 
 const GREETING = "WebSocket Chat Server - Connect to /ws";
 
+/** Maximum length of a request's address: enough for the longest names, in whatever form. */
+const MAX_ADDRESS_LENGTH = 16 * 1024;
+
 /** The HTTP status of each error code. */
 export const ERROR_STATUS = {
   bad_request: 400,
@@ -54,7 +57,8 @@ export const ERROR_STATUS = {
 /** Makes the HTTP application. */
 export function createApp(options: AppOptions): App {
   const app: App = new Hono<AppEnv>();
-  // The WebSocket routes come before every middleware: none may alter their answer.
+  app.use(boundAddress);
+  // The WebSocket routes come before every middleware that alters answers: theirs must stay as it is.
   routeSockets(app, new Sockets(options));
   app.use(pageHeaders());
   routeApi(app, options);
@@ -63,6 +67,12 @@ export function createApp(options: AppOptions): App {
   app.notFound((c) => c.json({ error: "There is nothing at this address." }, 404));
   app.onError((error, c) => answerError(c, error, options));
   return app;
+}
+
+/** Refuses an address that is too long, before any part of it is decoded or matched. */
+function boundAddress({ req }: Context, next: () => Promise<void>): Promise<void> {
+  if (req.url.length <= MAX_ADDRESS_LENGTH) return next();
+  throw badRequest(`The address of a request may have at most ${MAX_ADDRESS_LENGTH} characters.`);
 }
 
 function routeSockets(app: App, sockets: Sockets): void {

@@ -5,6 +5,7 @@
  */
 
 import { badRequest, ChatError } from "../errors.ts";
+import { BLANKS } from "../names.ts";
 import { type Format, isLongerThan } from "./encode.ts";
 
 /** What every command may carry. */
@@ -105,6 +106,9 @@ export interface SizeLimits {
   readonly maxFrameBytes: number;
 }
 
+/** Length of the two ends of a frame in which {@linkcode peekRef} looks, in UTF-16 units. */
+const MAX_PEEKED = 256;
+
 /** Maximum length of a `ref` or an `id`, in UTF-16 units. */
 const MAX_REF_LENGTH = 64;
 
@@ -132,9 +136,15 @@ export function decode(text: string, format: Format, limits: SizeLimits): Comman
   return { type: "chat", content: readContent(text, limits) };
 }
 
-/** Best guess at the `ref` of a frame that is refused unparsed. */
+/**
+ * Best guess at the `ref` of a frame that is refused unparsed. Only its two ends are looked at,
+ * since the frame may be of any size.
+ */
 export function peekRef(text: string): string | undefined {
-  return /"ref"\s*:\s*"([^"\\]{1,64})"/.exec(text)?.[1];
+  for (const part of [text.slice(0, MAX_PEEKED), text.slice(-MAX_PEEKED)]) {
+    const ref = /"ref"\s*:\s*"([^"\\]{1,64})"/.exec(part)?.[1];
+    if (ref !== undefined && isPlain(ref)) return ref;
+  }
 }
 
 /** The JSON object in a frame, if it has a `type`. */
@@ -202,6 +212,9 @@ function readKick({ username, reason, ban }: Record<string, unknown>) {
   if (reason !== undefined && (typeof reason !== "string" || reason.length > MAX_REASON_LENGTH)) {
     throw badRequest(`reason must be a text of at most ${MAX_REASON_LENGTH} characters.`);
   }
+  if (reason !== undefined && !isPlain(reason)) {
+    throw badRequest("reason must be Unicode text without control characters.");
+  }
   if (ban !== undefined && typeof ban !== "boolean") throw badRequest("ban must be true or false.");
   return { username, ...(reason !== undefined && { reason }), ...(ban !== undefined && { ban }) };
 }
@@ -240,7 +253,15 @@ function readId(name: string, value: unknown): string {
   if (typeof value !== "string" || value.length === 0 || value.length > MAX_REF_LENGTH) {
     throw badRequest(`${name} must be a string of 1 to ${MAX_REF_LENGTH} characters.`);
   }
+  if (!isPlain(value)) {
+    throw badRequest(`${name} must be Unicode text without control characters.`);
+  }
   return value;
+}
+
+/** Whether a short text is valid Unicode without control characters. */
+function isPlain(text: string): boolean {
+  return !/\p{Cc}/u.test(text) && text.isWellFormed();
 }
 
 function readRange({ before, after, limit }: Record<string, unknown>) {
@@ -266,6 +287,12 @@ function readWhole(
   return value as number;
 }
 
+/** A character that shows something. */
+const VISIBLE = new RegExp(
+  `[^\\p{White_Space}\\p{DI}\\p{Cc}\\p{Cf}\\p{Cs}\\p{NChar}${BLANKS}]`,
+  "u",
+);
+
 function readContent(content: unknown, limits: SizeLimits): string {
   if (typeof content !== "string") throw badRequest("content must be a string.");
   if (isLongerThan(content, limits.maxMessageBytes)) {
@@ -275,11 +302,11 @@ function readContent(content: unknown, limits: SizeLimits): string {
       `A message may have at most ${maxMessageBytes} bytes of text.`,
     );
   }
-  if (content.trim() === "") throw badRequest("A message must not be empty.");
   if (/[\p{Cc}--[\t\n\r]]/v.test(content) || !content.isWellFormed()) {
     throw badRequest(
       "A message must be Unicode text without control characters other than tab and line break.",
     );
   }
+  if (!VISIBLE.test(content)) throw badRequest("A message must not be empty.");
   return content;
 }
