@@ -307,8 +307,8 @@ export class Hub implements Rooms {
   }
 
   /** The refusal of a member that may no longer be in its room; `undefined` for any other. */
-  #refusalOf({ room, identity, username }: Member): ChatError | undefined {
-    return this.#hasExpired(identity) ? sessionEnded() : room.refusalOf(identity, username);
+  #refusalOf({ room, request }: Member): ChatError | undefined {
+    return this.#hasExpired(request.identity) ? sessionEnded() : room.refusalOf(request);
   }
 
   #hasExpired({ account }: Identity): boolean {
@@ -338,7 +338,7 @@ export class Hub implements Rooms {
         }
         return room.callWaiting();
       case "kicked":
-        return this.#onKicked(room, event.key, event.reason);
+        return this.#onKicked(room, event);
       case "settings":
         room.changeSettings(event.settings);
         for (const member of room.members.values()) {
@@ -375,12 +375,10 @@ export class Hub implements Rooms {
     }
   }
 
-  #onKicked(room: Room, key: string, reason: string | undefined): void {
+  #onKicked(room: Room, { who, reason }: Extract<EngineEvent, { type: "kicked" }>): void {
     const sentence = "You were removed from this room" + (reason ? `: ${reason}` : ".");
-    for (const id of [...room.roster.user(key)?.connections ?? []]) {
-      const member = room.members.get(id);
-      if (member !== undefined) this.#expel(member, new ChatError("forbidden", sentence));
-    }
+    const members = "key" in who ? room.membersNamed(who.key) : room.membersOf(who.person);
+    for (const member of members) this.#expel(member, new ChatError("forbidden", sentence));
   }
 
   /** Handles a server-wide event. */

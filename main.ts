@@ -85,6 +85,9 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     clock: Date.now,
     settings: config.people,
   });
+  for (const { username, code } of await accounts.newCodes()) {
+    logger.warn("register this admin's name with this code", { username, admin_code: code });
+  }
   const connections = new Connections(config.connections);
   const joinLimiter = new RateLimiter(config.rates.join, clock);
   const authLimiter = new RateLimiter(config.rates.auth, clock);

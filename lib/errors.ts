@@ -94,6 +94,11 @@ export function nobodyWithName(): ChatError {
   return new ChatError("not_found", "Nobody with this name is in the room.");
 }
 
+/** The refusal of a change to a message that the room does not have. */
+export function noSuchMessage(): ChatError {
+  return new ChatError("not_found", "There is no such message in this room.");
+}
+
 /** The refusal of an expired, revoked or invalid token. */
 export function sessionEnded(): ChatError {
   return new ChatError("unauthenticated", "Your session has ended. Sign in again.");

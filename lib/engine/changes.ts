@@ -8,7 +8,7 @@
  * @module
  */
 
-import { ChatError, refInUse } from "../errors.ts";
+import { ChatError, noSuchMessage, refInUse } from "../errors.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 import type { Change, Draft, PrivateMessage, Receipt } from "./engine.ts";
 import type { Place } from "./places.ts";
@@ -28,7 +28,7 @@ interface Authored {
  */
 export function checkChange(found: Authored | undefined, change: Change): ChatEvent {
   if (found === undefined || !isMessage(found.event)) {
-    throw new ChatError("not_found", "There is no such message in this room.");
+    throw noSuchMessage();
   }
   if (found.person !== change.person && !change.isModerator) {
     throw new ChatError("forbidden", "Only its author may change a message.");

@@ -93,6 +93,8 @@ export interface Log {
    *   the person used the `ref` for a private message with another text
    */
   whisper(room: string, draft: PrivateDraft): Promise<Receipt<PrivateMessage>>;
+  /** The author of a message, deleted or not, if the log has it. */
+  author(room: string, id: string): Promise<Author | undefined>;
   /** The extent of a room's log. */
   state(room: string): Promise<LogState>;
   /**
@@ -227,10 +229,12 @@ export interface RoomSettings {
 
 /** A person and a name that a room does not admit. */
 export interface Ban {
-  /** The banned name, by `nameKey`, for every person. */
+  /** The banned name, by `nameKey`, for every person; `ANONYMOUS` for a member without a name. */
   readonly key: string;
   /** The banned person, under every name. */
   readonly person: string;
+  /** The banned address, by `addressKey`, for members without a name. */
+  readonly address?: string | undefined;
 }
 
 /** The settings of a room that nobody has changed. */
@@ -298,7 +302,12 @@ export type EngineEvent =
     readonly position: number;
   }
   | { readonly type: "settings"; readonly settings: RoomSettings }
-  | { readonly type: "kicked"; readonly key: string; readonly reason: string | undefined }
+  | {
+    /** Removes the users of a name, or all connections of a person. */
+    readonly type: "kicked";
+    readonly who: { readonly key: string } | { readonly person: string };
+    readonly reason: string | undefined;
+  }
   | { readonly type: "token_ended"; readonly hash: string }
   | { readonly type: "registered"; readonly key: string };
 

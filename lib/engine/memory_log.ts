@@ -16,6 +16,7 @@ import {
   withPresentText,
 } from "./changes.ts";
 import type {
+  Author,
   Change,
   Draft,
   EngineOptions,
@@ -156,6 +157,13 @@ export class MemoryLog implements LogReader {
     if (ref !== undefined) from.refs.set(ref, message);
     this.#bus.publish(room, { type: "private", message, origin });
     return { event: message, isDuplicate: false };
+  }
+
+  author(room: string, id: string): Author | undefined {
+    const log = this.#log(room);
+    const entry = entryAt(log, toSeq(log.epoch, id));
+    if (entry?.event.type !== "chat") return undefined;
+    return { username: entry.event.username, person: entry.person };
   }
 
   state(room: string): LogState {

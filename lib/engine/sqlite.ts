@@ -95,6 +95,7 @@ export class SqliteEngine implements Engine {
     });
     const { log, inbox, settings } = this.#tables;
     const reader = {
+      author: log.author.bind(log),
       state: log.state.bind(log),
       canResume: log.canResume.bind(log),
       canResumeInbox: inbox.canResume.bind(inbox),

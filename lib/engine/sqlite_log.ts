@@ -22,7 +22,15 @@ import {
   toRepeated,
   withPresentText,
 } from "./changes.ts";
-import type { Change, Draft, EngineOptions, LogState, MessageRange, Receipt } from "./engine.ts";
+import type {
+  Author,
+  Change,
+  Draft,
+  EngineOptions,
+  LogState,
+  MessageRange,
+  Receipt,
+} from "./engine.ts";
 import type { Outcome } from "./group_commit.ts";
 import { type Place, toMessageId, toTimestamp } from "./places.ts";
 import { Refs } from "./refs.ts";
@@ -216,6 +224,11 @@ export class SqliteLog {
   rollback(): void {
     for (const [room, { refs: _, ...before }] of this.#touched) Object.assign(room, before);
     this.commit();
+  }
+
+  author(name: string, id: string): Author | undefined {
+    const row = this.#findById(this.#room(name), id)?.row;
+    return row?.type === "chat" ? { username: row.username, person: row.person } : undefined;
   }
 
   state(name: string): LogState {

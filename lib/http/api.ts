@@ -50,8 +50,8 @@ export function createApi(options: ApiOptions): Hono {
 }
 
 async function register(c: Context, options: ApiOptions): Promise<Response> {
-  const { username: name, password } = await readAttempt(c, options);
-  const username = await options.accounts.register(name, password);
+  const { username: name, password, code } = await readAttempt(c, options);
+  const username = await options.accounts.register(name, password, code);
   options.logger.info("registered", { username, address: addressOf(c, options.settings) });
   return c.json({ username }, 201);
 }
@@ -101,17 +101,19 @@ async function changeRoom(
   return c.json({ room, private: isPrivate, owner, members, bans: bans.map(({ key }) => key) });
 }
 
-/** Reads the name and the password of one attempt to register or sign in, and counts it. */
+/** Reads one attempt to register or sign in, and counts it. */
 async function readAttempt(
   c: Context,
   { authLimiter, settings }: ApiOptions,
-): Promise<{ username: string; password: string }> {
-  const { username, password } = await readObject(c);
+): Promise<{ username: string; password: string; code: string }> {
+  const { username, password, admin_code } = await readObject(c);
   if (typeof username !== "string" || typeof password !== "string") {
     throw badRequest("username and password must be strings.");
   }
+  const code = admin_code ?? "";
+  if (typeof code !== "string") throw badRequest("admin_code must be a string.");
   limitAddress(authLimiter, addressOf(c, settings), "attempts");
-  return { username, password };
+  return { username, password, code };
 }
 
 /** Reads the JSON object in a request's body. */

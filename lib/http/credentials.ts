@@ -31,8 +31,9 @@ export function readToken(c: Context): string | undefined {
  */
 export async function identify(c: Context, accounts: Accounts): Promise<Identity> {
   const token = readToken(c);
-  if (token !== undefined) return await accounts.authenticate(token);
-  return accounts.guest(c.req.query("session") ?? guestCookie(c));
+  const secret = c.req.query("session") ?? guestCookie(c);
+  if (token !== undefined) return await accounts.authenticate(token, secret);
+  return accounts.guest(secret);
 }
 
 /** Gives a browser the token of an account, in a cookie that no script can read. */

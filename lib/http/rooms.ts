@@ -22,6 +22,8 @@ export interface JoinRequest {
   readonly echo?: boolean;
   /** The person behind the connection. */
   readonly identity: Identity;
+  /** Where the connection comes from, by `addressKey`. */
+  readonly address?: string | undefined;
   /** What a `chat.v1` client has seen already. */
   readonly resume?: Resume | undefined;
 }

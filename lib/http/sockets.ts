@@ -21,7 +21,13 @@ import type { SizeLimits } from "../protocol/commands.ts";
 import { encode, SUBPROTOCOL } from "../protocol/encode.ts";
 import { errorEvent } from "../protocol/events.ts";
 import { type Rate, type RateLimiter, TokenBucket } from "../rate_limit.ts";
-import { addressOf, checkOrigin, limitAddress, type TrustSettings } from "./addresses.ts";
+import {
+  addressKey,
+  addressOf,
+  checkOrigin,
+  limitAddress,
+  type TrustSettings,
+} from "./addresses.ts";
 import type { Connections, Holder } from "./connections.ts";
 import { identify, readToken } from "./credentials.ts";
 import { checkHandshake, offeredProtocols } from "./handshake.ts";
@@ -119,7 +125,8 @@ export class Sockets {
     limitAddress(joinLimiter, addressOf(c, settings), "connections at once");
   }
 
-  async #enter(c: Context, request: JoinRequest): Promise<Response> {
+  async #enter(c: Context, wanted: JoinRequest): Promise<Response> {
+    const request = { ...wanted, address: addressKey(addressOf(c, this.#options.settings)) };
     await this.#options.hub.admit(request);
     const holder = this.#holder(c, request.identity.account?.key);
     return this.#upgrade(c, {

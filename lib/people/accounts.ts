@@ -10,7 +10,7 @@
 import { badRequest, ChatError, nameBelongsToAccount, sessionEnded } from "../errors.ts";
 import { NameError, nameKey, parseName } from "../names.ts";
 import { MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, type Passwords } from "./passwords.ts";
-import { createSecret, hashSecret, isSecret } from "./secrets.ts";
+import { createCode, createSecret, hashSecret, isSame, isSecret } from "./secrets.ts";
 
 /** An account as it is stored. */
 export interface Account {
@@ -60,6 +60,8 @@ export interface Identity {
     /** When that token ends, in milliseconds since 1970. */
     readonly expiresAt: number;
   };
+  /** The guest that the client of an account is without its token, if it presented a secret too. */
+  readonly guest?: string | undefined;
   /** The secret with which a guest can return; absent for an account, which has a token. */
   readonly secret?: string;
   /** Whether the connection presented a secret or a token, so the person may be returning. */
@@ -82,6 +84,8 @@ export interface AccountsOptions {
 export interface PeopleSettings {
   /** Names of the admins' accounts. Admins have every right in every room. */
   readonly admins: readonly string[];
+  /** The code with which these names are registered; absent for one made for each name. */
+  readonly adminCode?: string | undefined;
   /** Whether people may chat without an account. */
   readonly guests: boolean;
 }
@@ -89,11 +93,13 @@ export interface PeopleSettings {
 /** Registers accounts, issues tokens, and identifies the people who present one. */
 export class Accounts {
   readonly #options: AccountsOptions;
-  readonly #admins: ReadonlySet<string>;
+  /** The code of each admin's name, by key. */
+  readonly #admins: ReadonlyMap<string, string>;
 
   constructor(options: AccountsOptions) {
     this.#options = options;
-    this.#admins = new Set(options.settings.admins.map(nameKey));
+    const { admins, adminCode } = options.settings;
+    this.#admins = new Map(admins.map((name) => [nameKey(name), adminCode ?? createCode()]));
   }
 
   /** Whether people may chat without an account. */
@@ -101,14 +107,29 @@ export class Accounts {
     return this.#options.settings.guests;
   }
 
+  /** The codes that were made for admins' names without an account. */
+  async newCodes(): Promise<{ username: string; code: string }[]> {
+    const { store, settings: { admins, adminCode } } = this.#options;
+    const codes = [];
+    for (const username of adminCode === undefined ? admins : []) {
+      const key = nameKey(username);
+      if (await store.account(key) === undefined) {
+        codes.push({ username, code: this.#admins.get(key)! });
+      }
+    }
+    return codes;
+  }
+
   /**
    * Makes an account.
    *
+   * @param code the admin code, which the names of admins need
    * @returns the account's name, in NFC
    * @throws {NameError} if the name breaks a rule
-   * @throws {ChatError} `bad_request` for a bad password, `name_in_use`, or `unavailable`
+   * @throws {ChatError} `bad_request` for a bad password, `name_in_use`, `forbidden` for an admin's
+   *   name without its code, or `unavailable`
    */
-  async register(name: string, password: string): Promise<string> {
+  async register(name: string, password: string, code = ""): Promise<string> {
     const username = parseName("username", name);
     if (password.length < MIN_PASSWORD_LENGTH || password.length > MAX_PASSWORD_LENGTH) {
       throw badRequest(
@@ -118,6 +139,13 @@ export class Accounts {
     const { store, passwords } = this.#options;
     const key = nameKey(username);
     if (await store.account(key) !== undefined) throw nameTaken();
+    const adminCode = this.#admins.get(key);
+    if (adminCode !== undefined && !isSame(code, adminCode)) {
+      throw new ChatError(
+        "forbidden",
+        "This is an admin's name. Register it with the admin code, which the server's operator has.",
+      );
+    }
     const passwordHash = await passwords.hash(password);
     if (!await store.addAccount({ key, username, passwordHash })) throw nameTaken();
     return username;
@@ -155,9 +183,10 @@ export class Accounts {
   /**
    * The person to whom a token belongs.
    *
+   * @param secret the secret of a guest that the client presented beside the token
    * @throws {ChatError} `unauthenticated` if the token has ended or is invalid
    */
-  async authenticate(token: string): Promise<Identity> {
+  async authenticate(token: string, secret?: string): Promise<Identity> {
     const { store, clock } = this.#options;
     const stored = isSecret(token) ? await store.token(hashSecret(token)) : undefined;
     if (stored === undefined || stored.expiresAt <= clock()) throw sessionEnded();
@@ -173,6 +202,7 @@ export class Accounts {
         tokenHash: stored.hash,
         expiresAt: stored.expiresAt,
       },
+      guest: secret !== undefined && isSecret(secret) ? guestPerson(secret) : undefined,
       isProven: true,
     };
   }
@@ -190,7 +220,7 @@ export class Accounts {
       throw badRequest("The session is not one that this server gave.");
     }
     const own = secret ?? createSecret();
-    return { person: `guest:${hashSecret(own)}`, secret: own, isProven: secret !== undefined };
+    return { person: guestPerson(own), secret: own, isProven: secret !== undefined };
   }
 
   /**
@@ -228,6 +258,10 @@ export class Accounts {
 /** The {@linkcode Identity.person} of an account. */
 export function accountPerson(key: string): string {
   return `account:${key}`;
+}
+
+function guestPerson(secret: string): string {
+  return `guest:${hashSecret(secret)}`;
 }
 
 function nameTaken(): ChatError {

@@ -61,11 +61,15 @@ export interface DeleteCommand extends CommandBase {
 }
 
 /**
- * Removes a user from the room; with `ban` the user cannot return. For the owner and admins only.
+ * Removes a user, or the author of a message, from the room; with `ban` the person cannot return. For
+ * the owner and admins only.
  */
 export interface KickCommand extends CommandBase {
   readonly type: "kick";
-  readonly username: string;
+  /** Absent if the command names a message. */
+  readonly username?: string;
+  /** The message whose author is removed: members of the raw relay have no name. */
+  readonly id?: string;
   /** Shown to the removed user; at most 200 characters. */
   readonly reason?: string;
   readonly ban?: boolean;
@@ -207,8 +211,13 @@ const MAX_REASON_LENGTH = 200;
 /** Maximum names in a list of a room's settings. */
 const MAX_LISTED_NAMES = 200;
 
-function readKick({ username, reason, ban }: Record<string, unknown>) {
-  if (typeof username !== "string") throw badRequest("username must be a name.");
+function readKick({ username, id, reason, ban }: Record<string, unknown>) {
+  if ((username === undefined) === (id === undefined)) {
+    throw badRequest("Name either the username or the id of a message.");
+  }
+  if (username !== undefined && typeof username !== "string") {
+    throw badRequest("username must be a name.");
+  }
   if (reason !== undefined && (typeof reason !== "string" || reason.length > MAX_REASON_LENGTH)) {
     throw badRequest(`reason must be a text of at most ${MAX_REASON_LENGTH} characters.`);
   }
@@ -216,7 +225,11 @@ function readKick({ username, reason, ban }: Record<string, unknown>) {
     throw badRequest("reason must be Unicode text without control characters.");
   }
   if (ban !== undefined && typeof ban !== "boolean") throw badRequest("ban must be true or false.");
-  return { username, ...(reason !== undefined && { reason }), ...(ban !== undefined && { ban }) };
+  return {
+    ...(username === undefined ? { id: readId("id", id) } : { username }),
+    ...(reason !== undefined && { reason }),
+    ...(ban !== undefined && { ban }),
+  };
 }
 
 /**

@@ -1327,7 +1327,7 @@ function testInstances(name: string, create: CreateStore): void {
       await editMessage(two, "r", { ...change(ALICE, first!.id), content: "new" });
       await Promise.all(upTo(20).map((n) => say(n % 2 === 0 ? one : two, "r", 3)));
       await one.log.whisper("r", privateDraft(ALICE, BOB, "psst"));
-      await two.bus.publish("r", { type: "kicked", key: "carol", reason: undefined });
+      await two.bus.publish("r", { type: "kicked", who: { key: "carol" }, reason: undefined });
       assertEquals(await ones.count(64), await twos.count(64));
       assertEquals(numbers(ones.logged), upTo(62));
       assertEquals(await one.log.events("r", 0, ALL), await two.log.events("r", 0, ALL));
