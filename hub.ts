@@ -337,6 +337,8 @@ export class Hub implements Rooms {
           this.#notices.left(room, event.presence.username);
         }
         return room.callWaiting();
+      case "erased":
+        return room.recent.erase(event.ids);
       case "kicked":
         return this.#onKicked(room, event);
       case "settings":
@@ -386,9 +388,11 @@ export class Hub implements Rooms {
     for (const room of this.#rooms) {
       for (const member of room.members.values()) {
         const { identity: { account }, username } = member;
-        if (event.type === "token_ended" && account?.tokenHash === event.hash) {
-          this.#expel(member, sessionEnded());
-        }
+        const hasEnded = event.type === "token_ended"
+          ? account?.tokenHash === event.hash
+          : event.type === "tokens_ended" && account?.key === event.account &&
+            account.tokenHash !== event.kept;
+        if (hasEnded) this.#expel(member, sessionEnded());
         const isNamed = username !== undefined && account === undefined;
         if (event.type === "registered" && isNamed && nameKey(username) === event.key) {
           this.#expel(member, nameBelongsToAccount());

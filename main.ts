@@ -15,7 +15,7 @@ import { createApp } from "./lib/http/app.ts";
 import { Connections } from "./lib/http/connections.ts";
 import { Health } from "./lib/http/health.ts";
 import { Listener } from "./lib/http/listener.ts";
-import { createLogger, createThrottledLogger, type Logger } from "./lib/logger.ts";
+import { createLogger, createThrottledLogger, errorFields, type Logger } from "./lib/logger.ts";
 import { Accounts } from "./lib/people/accounts.ts";
 import { Passwords } from "./lib/people/passwords.ts";
 import { endOnSignal, fail, keepBuffersSmall, surviveErrors } from "./lib/process.ts";
@@ -120,6 +120,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     health.sweep();
     joinLimiter.sweep();
     authLimiter.sweep();
+    accounts.erase().catch((error) => failures.error("messages not erased", errorFields(error)));
   }, SWEEP_MS);
 
   const stop = async () => {

@@ -104,6 +104,11 @@ export function sessionEnded(): ChatError {
   return new ChatError("unauthenticated", "Your session has ended. Sign in again.");
 }
 
+/** The refusal of a guest where an account is needed. */
+export function notSignedIn(): ChatError {
+  return new ChatError("unauthenticated", "Sign in to do this.");
+}
+
 /** The refusal of a command that only the room's owner and admins may use. */
 export function notModerator(): ChatError {
   return new ChatError("forbidden", "Only the room's owner or an admin may do this.");

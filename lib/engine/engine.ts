@@ -212,7 +212,12 @@ export interface ChangeBase extends Author {
 /** A request to change a message. `changes.ts` applies it. */
 export type Change =
   & ChangeBase
-  & ({ readonly type: "edit"; readonly content: string } | { readonly type: "delete" });
+  & (
+    | { readonly type: "edit"; readonly content: string }
+    | { readonly type: "delete" }
+    /** A deletion that takes the author's name too. */
+    | { readonly type: "erase" }
+  );
 
 /** The rules of one room: its owner, and the people it admits. */
 export interface RoomSettings {
@@ -308,7 +313,11 @@ export type EngineEvent =
     readonly who: { readonly key: string } | { readonly person: string };
     readonly reason: string | undefined;
   }
+  /** Messages have lost their text and their author, without an event of the log. */
+  | { readonly type: "erased"; readonly ids: readonly string[] }
   | { readonly type: "token_ended"; readonly hash: string }
+  /** Every token of an account has ended, except the one with the hash `kept`. */
+  | { readonly type: "tokens_ended"; readonly account: string; readonly kept: string }
   | { readonly type: "registered"; readonly key: string };
 
 /** Pseudo-room for server-wide events: registrations and ended tokens. No room has this name. */

@@ -22,6 +22,7 @@ import { GroupCommit, type Outcome } from "./group_commit.ts";
 import { LocalBus } from "./local_bus.ts";
 import { LocalInstance } from "./local_instance.ts";
 import { SqliteEpochs } from "./sqlite_epochs.ts";
+import { SqliteErasure } from "./sqlite_erasure.ts";
 import { SqliteFile } from "./sqlite_file.ts";
 import { SqliteInbox } from "./sqlite_inbox.ts";
 import { SqliteLog } from "./sqlite_log.ts";
@@ -54,6 +55,7 @@ interface Tables {
   readonly inbox: SqliteInbox;
   readonly accounts: SqliteAccounts;
   readonly settings: SqliteSettings;
+  readonly erasure: SqliteErasure;
 }
 
 /** The only instance that uses a SQLite file. */
@@ -153,10 +155,26 @@ export class SqliteEngine implements Engine {
     return {
       addAccount: (account) => this.#put(EVERYWHERE, () => accounts.addAccount(account)),
       account: (key) => this.#instance.attempt(() => accounts.account(key)),
+      setPassword: (key, hash, kept) =>
+        this.#put(EVERYWHERE, () => accounts.setPassword(key, hash, kept)),
+      removeAccount: (key) => this.#put(EVERYWHERE, () => accounts.removeAccount(key)),
+      eraseNext: () => this.#eraseNext(),
       addToken: (token) => this.#put(EVERYWHERE, () => accounts.addToken(token, clock())),
       token: (hash) => this.#instance.attempt(() => accounts.token(hash)),
       endToken: (hash) => this.#put(EVERYWHERE, () => accounts.endToken(hash)),
+      endTokens: (account) => this.#put(EVERYWHERE, () => accounts.endTokens(account)),
     };
+  }
+
+  async #eraseNext(): Promise<boolean> {
+    const { erasure } = this.#tables;
+    if (!await this.#instance.attempt(() => erasure.isPending)) return false;
+    const step = await this.#put(EVERYWHERE, () => {
+      const step = erasure.step();
+      return { value: step, published: step.published };
+    });
+    erasure.accept(step);
+    return step.progress !== undefined;
   }
 
   #createRoomSettings(): RoomSettingsStore {
@@ -218,7 +236,9 @@ function openTables(file: SqliteFile, options: SqliteEngineOptions, bus: LocalBu
       const log = new SqliteLog(db, epochs, { ...options, isInUse, onHole });
       const inbox = new SqliteInbox(db, log, epochs, options);
       inbox.dropOld();
-      return { log, inbox, accounts: new SqliteAccounts(db), settings: new SqliteSettings(db) };
+      const accounts = new SqliteAccounts(db);
+      const erasure = new SqliteErasure(db, { log, accounts, isInUse });
+      return { log, inbox, accounts, settings: new SqliteSettings(db), erasure };
     });
   } catch (error) {
     file.close();

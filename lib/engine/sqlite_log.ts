@@ -164,6 +164,17 @@ export class SqliteLog {
     return this.#room(name).id;
   }
 
+  /** The id of the message at a `seq`, which the room must have. */
+  idOf(name: string, seq: number): string {
+    const room = this.#room(name);
+    return toMessageId(this.#epochs.nameOf(room.id, this.#find(room.id, seq)!.epoch), seq);
+  }
+
+  /** Notes that the transaction erases texts. */
+  noteErasure(): void {
+    this.#hasErased = true;
+  }
+
   /** The present time in a room: it never goes backwards. */
   timeIn(name: string): string {
     return toTimestamp(this.#time(this.#room(name)));
@@ -228,7 +239,9 @@ export class SqliteLog {
 
   author(name: string, id: string): Author | undefined {
     const row = this.#findById(this.#room(name), id)?.row;
-    return row?.type === "chat" ? { username: row.username, person: row.person } : undefined;
+    return row?.type === "chat" && row.person !== ""
+      ? { username: row.username, person: row.person }
+      : undefined;
   }
 
   state(name: string): LogState {

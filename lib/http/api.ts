@@ -9,14 +9,20 @@
 
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import { badRequest, ChatError } from "../errors.ts";
+import { badRequest, ChatError, notSignedIn } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { parseName } from "../names.ts";
-import { type Accounts, TOKEN_MS } from "../people/accounts.ts";
+import { type Accounts, type Identity, TOKEN_MS } from "../people/accounts.ts";
 import { readRoomChange } from "../protocol/commands.ts";
 import type { RateLimiter } from "../rate_limit.ts";
 import { addressOf, isSecure, limitAddress, type TrustSettings } from "./addresses.ts";
-import { clearTokenCookie, identify, readToken, setTokenCookie } from "./credentials.ts";
+import {
+  clearTokenCookie,
+  identify,
+  namesToken,
+  readToken,
+  setTokenCookie,
+} from "./credentials.ts";
 import type { Rooms } from "./rooms.ts";
 
 /** Maximum bytes of a request's body. */
@@ -44,6 +50,8 @@ export function createApi(options: ApiOptions): Hono {
   api.post("/register", (c) => register(c, options));
   api.post("/login", (c) => login(c, options));
   api.post("/logout", (c) => logout(c, options));
+  api.post("/password", (c) => changePassword(c, options));
+  api.delete("/account", (c) => removeAccount(c, options));
   api.get("/session", (c) => showSession(c, options));
   api.put("/rooms/:room", (c) => changeRoom(c, c.req.param("room"), options));
   return api;
@@ -68,12 +76,51 @@ async function login(c: Context, options: ApiOptions): Promise<Response> {
 
 async function logout(c: Context, { accounts }: ApiOptions): Promise<Response> {
   const token = readToken(c);
-  if (token !== undefined) await accounts.logout(token);
+  if (c.req.query("everywhere") === "1") {
+    await accounts.logoutEverywhere(await identifyAccount(c, accounts));
+  } else if (token !== undefined) await accounts.logout(token);
   clearTokenCookie(c);
   return c.body(null, 204);
 }
 
-/** Answers with the account of the request's token; without a valid token, as to a guest. */
+/** Changes one's own password; with a `username`, an admin sets that of another account. */
+async function changePassword(c: Context, options: ApiOptions): Promise<Response> {
+  const { accounts, logger } = options;
+  const { password, new_password, username } = await readObject(c);
+  if (typeof password !== "string" || typeof new_password !== "string") {
+    throw badRequest("password and new_password must be strings.");
+  }
+  const identity = await identifyAccount(c, accounts);
+  limitAddress(options.authLimiter, addressOf(c, options.settings), "attempts");
+  if (username === undefined || username === null) {
+    await accounts.changePassword(identity, password, new_password);
+  } else if (typeof username === "string") {
+    await accounts.setPassword(identity, password, username, new_password);
+  } else throw badRequest("username must be a name.");
+  logger.info("password changed", { by: identity.account?.username, username });
+  return c.body(null, 204);
+}
+
+async function removeAccount(c: Context, options: ApiOptions): Promise<Response> {
+  const { accounts, logger } = options;
+  const { password } = await readObject(c);
+  if (typeof password !== "string") throw badRequest("password must be a string.");
+  const identity = await identifyAccount(c, accounts);
+  limitAddress(options.authLimiter, addressOf(c, options.settings), "attempts");
+  await accounts.remove(identity, password);
+  logger.info("account removed", { address: addressOf(c, options.settings) });
+  clearTokenCookie(c);
+  return c.body(null, 204);
+}
+
+/** The account of a request. @throws {ChatError} `unauthenticated` if it has no valid token */
+async function identifyAccount(c: Context, accounts: Accounts): Promise<Identity> {
+  const identity = await identify(c, accounts);
+  if (identity.account === undefined) throw notSignedIn();
+  return identity;
+}
+
+/** Answers with the account of the request's token; with no token, or an old cookie, as to a guest. */
 async function showSession(c: Context, { accounts }: ApiOptions): Promise<Response> {
   c.header("cache-control", "no-store");
   const guest = { username: null, admin: false, guests: accounts.allowsGuests };
@@ -82,7 +129,8 @@ async function showSession(c: Context, { accounts }: ApiOptions): Promise<Respon
     const { account } = await identify(c, accounts);
     return c.json({ ...guest, username: account!.username, admin: account!.isAdmin });
   } catch (error) {
-    if (!(error instanceof ChatError) || error.code !== "unauthenticated") throw error;
+    const isOld = error instanceof ChatError && error.code === "unauthenticated";
+    if (!isOld || namesToken(c)) throw error;
     // The browser has no use for a token that has ended.
     clearTokenCookie(c);
     return c.json(guest);
@@ -96,7 +144,7 @@ async function changeRoom(
 ): Promise<Response> {
   const room = parseName("room", name);
   const change = readRoomChange(await readObject(c));
-  const identity = await identify(c, accounts);
+  const identity = await identifyAccount(c, accounts);
   const { isPrivate, owner, members, bans } = await hub.changeRoom(room, identity, change);
   return c.json({ room, private: isPrivate, owner, members, bans: bans.map(({ key }) => key) });
 }

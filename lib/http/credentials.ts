@@ -23,6 +23,11 @@ export function readToken(c: Context): string | undefined {
   return bearer ?? c.req.query("token") ?? getCookie(c, TOKEN_COOKIE);
 }
 
+/** Whether a request names a token itself: a browser adds a cookie on its own. */
+export function namesToken(c: Context): boolean {
+  return readToken(c) !== getCookie(c, TOKEN_COOKIE);
+}
+
 /**
  * The sender of a request: the account of its token, or a guest.
  *

@@ -7,7 +7,13 @@
  * @module
  */
 
-import { badRequest, ChatError, nameBelongsToAccount, sessionEnded } from "../errors.ts";
+import {
+  badRequest,
+  ChatError,
+  nameBelongsToAccount,
+  notSignedIn,
+  sessionEnded,
+} from "../errors.ts";
 import { NameError, nameKey, parseName } from "../names.ts";
 import { MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, type Passwords } from "./passwords.ts";
 import { createCode, createSecret, hashSecret, isSame, isSecret } from "./secrets.ts";
@@ -16,9 +22,9 @@ import { createCode, createSecret, hashSecret, isSame, isSecret } from "./secret
 export interface Account {
   /** `nameKey(username)`, unique among accounts. */
   readonly key: string;
-  /** As it was registered. */
+  /** As it was registered; empty if the account was removed: its key stays taken. */
   readonly username: string;
-  /** In the PHC string format. */
+  /** In the PHC string format; empty if the account was removed. */
   readonly passwordHash: string;
 }
 
@@ -44,6 +50,23 @@ export interface AccountStore {
   token(hash: string): Promise<Token | undefined>;
   /** Drops a token, and tells every instance to close the sockets of its session. */
   endToken(hash: string): Promise<void>;
+  /** The same for every token of an account. */
+  endTokens(account: string): Promise<void>;
+  /**
+   * Replaces an account's password, and ends its tokens, except the one with the hash `kept`. False
+   * if there is no such account.
+   */
+  setPassword(key: string, passwordHash: string, kept?: string): Promise<boolean>;
+  /**
+   * Removes an account for good, and ends its tokens. {@linkcode eraseNext} erases what it wrote.
+   * False if there is no such account.
+   */
+  removeAccount(key: string): Promise<boolean>;
+  /**
+   * Erases some of what removed accounts wrote, for a few milliseconds: its messages lose their text
+   * and its name, and its private messages are gone. False if nothing is left to erase.
+   */
+  eraseNext(): Promise<boolean>;
 }
 
 /** The person behind a connection. */
@@ -95,6 +118,7 @@ export class Accounts {
   readonly #options: AccountsOptions;
   /** The code of each admin's name, by key. */
   readonly #admins: ReadonlyMap<string, string>;
+  #erasing: Promise<void> | undefined;
 
   constructor(options: AccountsOptions) {
     this.#options = options;
@@ -131,11 +155,7 @@ export class Accounts {
    */
   async register(name: string, password: string, code = ""): Promise<string> {
     const username = parseName("username", name);
-    if (password.length < MIN_PASSWORD_LENGTH || password.length > MAX_PASSWORD_LENGTH) {
-      throw badRequest(
-        `The password must have ${MIN_PASSWORD_LENGTH} to ${MAX_PASSWORD_LENGTH} characters.`,
-      );
-    }
+    checkPassword(password);
     const { store, passwords } = this.#options;
     const key = nameKey(username);
     if (await store.account(key) !== undefined) throw nameTaken();
@@ -164,13 +184,100 @@ export class Accounts {
     const account = await store.account(nameKey(toName(name)));
     // No account has a longer password: hashing one whole would only cost time.
     const tried = password.slice(0, MAX_PASSWORD_LENGTH + 1);
-    if (!await passwords.check(tried, account?.passwordHash) || account === undefined) {
-      throw new ChatError("unauthenticated", "The name or the password is wrong.");
-    }
+    const isRight = await passwords.check(tried, account?.passwordHash || undefined);
+    if (!isRight || account === undefined) throw wrongLogin();
     const token = createSecret();
     const expiresAt = clock() + TOKEN_MS;
-    await store.addToken({ hash: hashSecret(token), account: account.key, expiresAt });
+    const hash = hashSecret(token);
+    await store.addToken({ hash, account: account.key, expiresAt });
+    // The password may have changed, or the account be gone, while this one was checked.
+    const { passwordHash } = await store.account(account.key) ?? {};
+    if (passwordHash !== account.passwordHash) {
+      await store.endToken(hash);
+      throw wrongLogin();
+    }
     return { username: account.username, token, expiresAt };
+  }
+
+  /**
+   * Changes the password of an account, and ends its other sessions.
+   *
+   * @throws {ChatError} `forbidden` if the password is wrong, `bad_request` for a bad new one, or
+   *   `unavailable`
+   */
+  async changePassword(identity: Identity, password: string, newPassword: string): Promise<void> {
+    const { key, tokenHash } = await this.#prove(identity, password);
+    const { store, passwords } = this.#options;
+    await store.setPassword(key, await passwords.hash(checkPassword(newPassword)), tokenHash);
+  }
+
+  /**
+   * Sets the password of another's account on behalf of an admin, and ends its sessions.
+   *
+   * @param password the admin's own
+   * @throws {ChatError} `forbidden` if the password is wrong, or the person no admin; `not_found` if
+   *   there is no such account; `bad_request` for a bad new password, or `unavailable`
+   */
+  async setPassword(
+    identity: Identity,
+    password: string,
+    username: string,
+    newPassword: string,
+  ): Promise<void> {
+    if (!identity.account?.isAdmin) {
+      throw new ChatError("forbidden", "Only an admin may set the password of another.");
+    }
+    await this.#prove(identity, password);
+    const { store, passwords } = this.#options;
+    const hash = await passwords.hash(checkPassword(newPassword));
+    if (!await store.setPassword(nameKey(username), hash)) {
+      throw new ChatError("not_found", "There is no account of this name.");
+    }
+  }
+
+  /**
+   * Removes an account for good: its sessions end, its messages lose their text and its name, and
+   * nobody can register the name again.
+   *
+   * @throws {ChatError} `forbidden` if the password is wrong, or `unavailable`
+   */
+  async remove(identity: Identity, password: string): Promise<void> {
+    const { key } = await this.#prove(identity, password);
+    await this.#options.store.removeAccount(key);
+    await this.erase();
+  }
+
+  /**
+   * Erases what removed accounts wrote, step by step. Call it about once a second: it goes on with
+   * what a restart or a failure of the store has left.
+   */
+  erase(): Promise<void> {
+    return this.#erasing ??= this.#eraseAll().finally(() => this.#erasing = undefined);
+  }
+
+  async #eraseAll(): Promise<void> {
+    while (await this.#options.store.eraseNext());
+  }
+
+  /** Ends every session of an account. */
+  async logoutEverywhere({ account }: Identity): Promise<void> {
+    if (account !== undefined) await this.#options.store.endTokens(account.key);
+  }
+
+  /**
+   * Checks the password of somebody who is signed in.
+   *
+   * @throws {ChatError} `forbidden`, `unauthenticated` for a guest, or `unavailable`
+   */
+  async #prove({ account }: Identity, password: string) {
+    if (account === undefined) throw notSignedIn();
+    const { store, passwords } = this.#options;
+    const stored = await store.account(account.key);
+    const tried = password.slice(0, MAX_PASSWORD_LENGTH + 1);
+    if (!await passwords.check(tried, stored?.passwordHash || undefined)) {
+      throw new ChatError("forbidden", "The password is wrong.");
+    }
+    return account;
   }
 
   /** Ends a token's session. Without such a token it does nothing. */
@@ -258,6 +365,20 @@ export class Accounts {
 /** The {@linkcode Identity.person} of an account. */
 export function accountPerson(key: string): string {
   return `account:${key}`;
+}
+
+/** Returns a new password. @throws {ChatError} `bad_request` if it is too short or too long */
+function checkPassword(password: string): string {
+  if (password.length >= MIN_PASSWORD_LENGTH && password.length <= MAX_PASSWORD_LENGTH) {
+    return password;
+  }
+  throw badRequest(
+    `The password must have ${MIN_PASSWORD_LENGTH} to ${MAX_PASSWORD_LENGTH} characters.`,
+  );
+}
+
+function wrongLogin(): ChatError {
+  return new ChatError("unauthenticated", "The name or the password is wrong.");
 }
 
 function guestPerson(secret: string): string {
