@@ -11,6 +11,7 @@ import { Hub } from "./hub.ts";
 import { type Config, ConfigError, readConfig } from "./lib/config.ts";
 import type { Engine } from "./lib/engine/engine.ts";
 import { MemoryEngine } from "./lib/engine/memory.ts";
+import { ChatError } from "./lib/errors.ts";
 import { createApp } from "./lib/http/app.ts";
 import { Connections } from "./lib/http/connections.ts";
 import { Health } from "./lib/http/health.ts";
@@ -83,6 +84,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     // At least one thread stays free for everything else.
     passwords: new Passwords(Math.max(1, navigator.hardwareConcurrency - 1)),
     clock: Date.now,
+    after,
     settings: config.people,
   });
   for (const { username, code } of await accounts.newCodes()) {
@@ -120,7 +122,10 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     health.sweep();
     joinLimiter.sweep();
     authLimiter.sweep();
-    accounts.erase().catch((error) => failures.error("messages not erased", errorFields(error)));
+    accounts.erase().catch((error) => {
+      // The store is reported by itself, and this goes on when it is back.
+      if (!(error instanceof ChatError)) failures.error("erasing failed", errorFields(error));
+    });
   }, SWEEP_MS);
 
   const stop = async () => {

@@ -446,6 +446,7 @@ describe("What happens while somebody is joining", () => {
       store: engine.accounts,
       passwords,
       clock: Date.now,
+      after,
       settings: config.people,
     });
     const limiter = new RateLimiter(config.rates.join, clock);
@@ -714,7 +715,8 @@ describe("GET /api/session", () => {
     const { store, signIn, ask } = createTestApp();
     const token = signIn("alice");
     store.accounts.clear();
-    assertEquals((await ask(`/api/session?token=${token}`)).body.username, null);
+    const { status, body } = await ask(`/api/session?token=${token}`);
+    assertEquals([status, body], [401, { error: "Your session has ended. Sign in again." }]);
   });
 });
 

@@ -5,7 +5,6 @@
  * @module
  */
 
-import { setImmediate } from "node:timers";
 import { ChatError } from "../errors.ts";
 import type { Account, AccountStore, Token } from "../people/accounts.ts";
 import {
@@ -172,12 +171,7 @@ export class MemoryEngine implements Engine {
       endTokens: (account) => instance.attempt(() => store.endTokens(account)),
       setPassword: (key, hash, kept) => instance.attempt(() => store.setPassword(key, hash, kept)),
       removeAccount: (key) => instance.attempt(() => store.removeAccount(key)),
-      eraseNext: async () => {
-        const isPending = await instance.attempt(() => store.eraseNext());
-        // Lets everything else have its turn before the next step.
-        if (isPending) await new Promise<void>((resolve) => setImmediate(resolve));
-        return isPending;
-      },
+      eraseNext: () => instance.attempt(() => store.eraseNext()),
     };
     this.roomSettings = {
       settings: (room) => instance.attempt(() => store.settings(room)),

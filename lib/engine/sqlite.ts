@@ -150,14 +150,18 @@ export class SqliteEngine implements Engine {
   }
 
   #createAccounts(): AccountStore {
-    const { accounts } = this.#tables;
+    const { accounts, erasure } = this.#tables;
     const { clock } = this.#options;
     return {
       addAccount: (account) => this.#put(EVERYWHERE, () => accounts.addAccount(account)),
       account: (key) => this.#instance.attempt(() => accounts.account(key)),
       setPassword: (key, hash, kept) =>
         this.#put(EVERYWHERE, () => accounts.setPassword(key, hash, kept)),
-      removeAccount: (key) => this.#put(EVERYWHERE, () => accounts.removeAccount(key)),
+      removeAccount: async (key) => {
+        const isRemoved = await this.#put(EVERYWHERE, () => accounts.removeAccount(key));
+        erasure.begin();
+        return isRemoved;
+      },
       eraseNext: () => this.#eraseNext(),
       addToken: (token) => this.#put(EVERYWHERE, () => accounts.addToken(token, clock())),
       token: (hash) => this.#instance.attempt(() => accounts.token(hash)),

@@ -65,12 +65,17 @@ export class SqliteErasure {
   constructor(db: DatabaseSync, parts: ErasureParts) {
     this.#sql = prepare(db);
     this.#parts = parts;
-    this.#progress = this.#begin();
+    this.begin();
   }
 
   /** Whether there is something to erase. */
   get isPending(): boolean {
-    return (this.#progress ??= this.#begin()) !== undefined;
+    return this.#progress !== undefined;
+  }
+
+  /** Begins with a removed account, if there is one. Call it after each removal. */
+  begin(): void {
+    this.#progress ??= this.#next();
   }
 
   /** Erases for a few milliseconds. It counts when it is passed to {@linkcode accept}. */
@@ -92,7 +97,7 @@ export class SqliteErasure {
     this.#progress = progress;
   }
 
-  #begin(): Progress | undefined {
+  #next(): Progress | undefined {
     const account = this.#parts.accounts.nextRemoved();
     return account === undefined
       ? undefined
@@ -124,7 +129,7 @@ export class SqliteErasure {
     const { newest } = this.#sql.newest.get() as { newest: number | null };
     if (newest === null || from >= newest) {
       this.#parts.accounts.noteErased(account);
-      return this.#begin();
+      return this.#next();
     }
     const to = from + CHUNK;
     const rows = this.#sql.events.all(from, to, accountPerson(account)) as unknown as Row[];

@@ -97,7 +97,7 @@ async function changePassword(c: Context, options: ApiOptions): Promise<Response
   } else if (typeof username === "string") {
     await accounts.setPassword(identity, password, username, new_password);
   } else throw badRequest("username must be a name.");
-  logger.info("password changed", { by: identity.account?.username, username });
+  logger.info("password changed", { by: identity.account?.username, of: username ?? undefined });
   return c.body(null, 204);
 }
 

@@ -15,6 +15,7 @@ import {
   sessionEnded,
 } from "../errors.ts";
 import { NameError, nameKey, parseName } from "../names.ts";
+import { type After, within } from "../time.ts";
 import { MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, type Passwords } from "./passwords.ts";
 import { createCode, createSecret, hashSecret, isSame, isSecret } from "./secrets.ts";
 
@@ -94,12 +95,19 @@ export interface Identity {
 /** How long a token is valid, in milliseconds. */
 export const TOKEN_MS = 30 * 24 * 60 * 60 * 1000;
 
+/** How long a removal waits for its erasure, which then goes on by itself, in milliseconds. */
+const MAX_ERASE_WAIT_MS = 5000;
+
+/** How long between two steps of an erasure, in milliseconds: about as long as a step takes. */
+const ERASE_PAUSE_MS = 4;
+
 /** What {@linkcode Accounts} needs. */
 export interface AccountsOptions {
   readonly store: AccountStore;
   readonly passwords: Passwords;
   /** The time in milliseconds since 1970. */
   readonly clock: () => number;
+  readonly after: After;
   readonly settings: PeopleSettings;
 }
 
@@ -244,7 +252,7 @@ export class Accounts {
   async remove(identity: Identity, password: string): Promise<void> {
     const { key } = await this.#prove(identity, password);
     await this.#options.store.removeAccount(key);
-    await this.erase();
+    await within(MAX_ERASE_WAIT_MS, this.erase());
   }
 
   /**
@@ -256,7 +264,11 @@ export class Accounts {
   }
 
   async #eraseAll(): Promise<void> {
-    while (await this.#options.store.eraseNext());
+    const { store, after } = this.#options;
+    // The runtime reads from no socket while one turn follows another without a pause.
+    while (await store.eraseNext()) {
+      await new Promise<void>((resolve) => after(ERASE_PAUSE_MS, resolve));
+    }
   }
 
   /** Ends every session of an account. */

@@ -152,7 +152,13 @@ export function createFakeApp(env: Record<string, string> = {}) {
   const passwords = new Passwords(1);
   const app = createApp({
     hub,
-    accounts: new Accounts({ store, passwords, clock: () => NOW, settings: config.people }),
+    accounts: new Accounts({
+      store,
+      passwords,
+      clock: () => NOW,
+      after: () => {},
+      settings: config.people,
+    }),
     connections,
     limits: config.limits,
     settings: config.http,
