@@ -128,9 +128,12 @@ const RESERVED: ReadonlySet<string> = new Set(
   ["error", "online", "server", "system", ANONYMOUS].map(toReading),
 );
 
+/** How a notice ends, and what stands before a private message in older versions. */
+const NOTICE = / (?:joined|left) the (?:chat|room)$| to .+ alone$/;
+
 /** Whether a reader may take a name, in front of a text, for the server's own words. */
 function readsAsServer(name: string): boolean {
-  return RESERVED.has(toReading(name)) || / (?:joined|left) the (?:chat|room)$/.test(nameKey(name));
+  return RESERVED.has(toReading(name)) || NOTICE.test(nameKey(name));
 }
 
 /** The letters that a reader sees at a glance: without marks, signs, and digits for letters. */

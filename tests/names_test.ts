@@ -33,7 +33,7 @@ const GOOD: [name: string, why: string][] = [
   ["Йода 2", "Cyrillic with a digit"],
   ["١٢٣ محمد", "Arabic digits beside Arabic letters"],
   ["Errors", "a word that only begins like one of the server's"],
-  ["alice to bob alone", "words that no line of the server has"],
+  ["alice to bob", "words that no line of the server has"],
 ];
 
 const BAD: [name: string, rule: string, why: string][] = [
@@ -100,6 +100,7 @@ const BAD: [name: string, rule: string, why: string][] = [
   ["⚠️ Error", "is reserved", "a word of the server's with an emoji"],
   ["User 'al' joined the chat", "is reserved", "a notice"],
   ["al left the room", "is reserved", "another notice"],
+  ["alice to bob alone", "is reserved", "the old start of a private message"],
 ];
 
 describe("parseName", () => {

@@ -14,7 +14,7 @@ import {
   notSignedIn,
   sessionEnded,
 } from "../errors.ts";
-import { NameError, nameKey, parseName } from "../names.ts";
+import { nameKey, parseName } from "../names.ts";
 import { type After, within } from "../time.ts";
 import { MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, type Passwords } from "./passwords.ts";
 import { createCode, createSecret, hashSecret, isSame, isSecret } from "./secrets.ts";
@@ -189,7 +189,7 @@ export class Accounts {
     password: string,
   ): Promise<{ username: string; token: string; expiresAt: number }> {
     const { store, passwords, clock } = this.#options;
-    const account = await store.account(nameKey(toName(name)));
+    const account = await store.account(nameKey(name));
     // No account has a longer password: hashing one whole would only cost time.
     const tried = password.slice(0, MAX_PASSWORD_LENGTH + 1);
     const isRight = await passwords.check(tried, account?.passwordHash || undefined);
@@ -399,16 +399,4 @@ function guestPerson(secret: string): string {
 
 function nameTaken(): ChatError {
   return new ChatError("name_in_use", "There is an account of this name. Choose another.");
-}
-
-/**
- * A name in the form of its account. A malformed name becomes the empty one, which no account has.
- */
-function toName(name: string): string {
-  try {
-    return parseName("username", name);
-  } catch (error) {
-    if (error instanceof NameError) return "";
-    throw error;
-  }
 }
