@@ -322,8 +322,8 @@ export class Hub implements Rooms {
   }
 
   /** The refusal of a member that may no longer be in its room; `undefined` for any other. */
-  #refusalOf({ room, identity, username }: Member): ChatError | undefined {
-    return this.#hasExpired(identity) ? sessionEnded() : room.refusalOf(identity, username);
+  #refusalOf({ room, request }: Member): ChatError | undefined {
+    return this.#hasExpired(request.identity) ? sessionEnded() : room.refusalOf(request);
   }
 
   #hasExpired({ account }: Identity): boolean {
@@ -352,8 +352,10 @@ export class Hub implements Rooms {
           this.#notices.left(room, event.presence.username);
         }
         return room.callWaiting();
+      case "erased":
+        return room.recent.erase(event.ids);
       case "kicked":
-        return this.#onKicked(room, event.key, event.reason);
+        return this.#onKicked(room, event);
       case "settings":
         room.changeSettings(event.settings);
         for (const member of room.members.values()) {
@@ -390,12 +392,10 @@ export class Hub implements Rooms {
     }
   }
 
-  #onKicked(room: Room, key: string, reason: string | undefined): void {
+  #onKicked(room: Room, { who, reason }: Extract<EngineEvent, { type: "kicked" }>): void {
     const sentence = "You were removed from this room" + (reason ? `: ${reason}` : ".");
-    for (const id of [...room.roster.user(key)?.connections ?? []]) {
-      const member = room.members.get(id);
-      if (member !== undefined) this.#expel(member, new ChatError("forbidden", sentence));
-    }
+    const members = "key" in who ? room.membersNamed(who.key) : room.membersOf(who.person);
+    for (const member of members) this.#expel(member, new ChatError("forbidden", sentence));
   }
 
   /** Handles a server-wide event. */
@@ -403,9 +403,11 @@ export class Hub implements Rooms {
     for (const room of this.#rooms) {
       for (const member of room.members.values()) {
         const { identity: { account }, username } = member;
-        if (event.type === "token_ended" && account?.tokenHash === event.hash) {
-          this.#expel(member, sessionEnded());
-        }
+        const hasEnded = event.type === "token_ended"
+          ? account?.tokenHash === event.hash
+          : event.type === "tokens_ended" && account?.key === event.account &&
+            account.tokenHash !== event.kept;
+        if (hasEnded) this.#expel(member, sessionEnded());
         const isNamed = username !== undefined && account === undefined;
         if (event.type === "registered" && isNamed && nameKey(username) === event.key) {
           this.#expel(member, nameBelongsToAccount());

@@ -11,11 +11,12 @@ import { Hub } from "./hub.ts";
 import { type Config, ConfigError, readConfig } from "./lib/config.ts";
 import type { Engine } from "./lib/engine/engine.ts";
 import { MemoryEngine } from "./lib/engine/memory.ts";
+import { ChatError } from "./lib/errors.ts";
 import { createApp } from "./lib/http/app.ts";
 import { Connections } from "./lib/http/connections.ts";
 import { Health } from "./lib/http/health.ts";
 import { Listener } from "./lib/http/listener.ts";
-import { createLogger, createThrottledLogger, type Logger } from "./lib/logger.ts";
+import { createLogger, createThrottledLogger, errorFields, type Logger } from "./lib/logger.ts";
 import { Accounts } from "./lib/people/accounts.ts";
 import { Passwords } from "./lib/people/passwords.ts";
 import { fail, keepBuffersSmall, runUntilSignal, surviveErrors } from "./lib/process.ts";
@@ -91,8 +92,12 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     store: engine.accounts,
     passwords,
     clock: Date.now,
+    after,
     settings: config.people,
   });
+  for (const { username, code } of await accounts.newCodes()) {
+    logger.warn("register this admin's name with this code", { username, admin_code: code });
+  }
   const connections = new Connections(config.connections);
   const joinLimiter = new RateLimiter(config.rates.join, clock);
   const authLimiter = new RateLimiter(config.rates.auth, clock);
@@ -131,6 +136,10 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     authLimiter.sweep();
     failures.sweep();
     refusals.sweep();
+    accounts.erase().catch((error) => {
+      // The store is reported by itself, and this goes on when it is back.
+      if (!(error instanceof ChatError)) failures.error("erasing failed", errorFields(error));
+    });
   }, SWEEP_MS);
 
   const stop = async () => {

@@ -26,6 +26,9 @@ export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
 
+/** Maximum length of `ADMIN_CODE`, in UTF-16 units. */
+const MAX_ADMIN_CODE_LENGTH = 256;
+
 /** The environment: names to values. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -133,6 +136,8 @@ function readPeople(env: Environment) {
     guests: isOn(env, "GUESTS", "on"),
     /** Names of the admins' accounts. Admins have every right in every room. */
     admins: readAdmins(env),
+    /** The code with which the admins' names are registered; absent for one made at the start. */
+    adminCode: readAdminCode(env),
   });
 }
 
@@ -209,6 +214,15 @@ function readAdmins(env: Environment): readonly string[] {
     const { message } = error as Error;
     throw new ConfigError(`ADMINS must be names, separated by commas. ${message}`);
   }
+}
+
+function readAdminCode({ ADMIN_CODE: code }: Environment): string | undefined {
+  if (!code) return undefined;
+  if (code.length <= MAX_ADMIN_CODE_LENGTH && code.trim() === code) return code;
+  // The value is a secret, so the sentence does not quote it.
+  throw new ConfigError(
+    `ADMIN_CODE must have at most ${MAX_ADMIN_CODE_LENGTH} characters, and no space around them.`,
+  );
 }
 
 function readOrigins(env: Environment): readonly string[] {

@@ -101,7 +101,12 @@ describe("POST /api/register", () => {
     ["an empty name", "", PASSWORD, "The username must be 1 to 32 characters long."],
     ["a long name", "c".repeat(33), PASSWORD, "The username must be 1 to 32 characters long."],
     ["a comma in the name", "a,b", PASSWORD, "The username may only have letters"],
-    ["a reserved name", "Anonymous", PASSWORD, 'The username "anonymous" is reserved.'],
+    [
+      "a reserved name",
+      "Anonymous",
+      PASSWORD,
+      "The username is reserved for the server. Choose another.",
+    ],
   ];
   for (const [what, username, password, sentence] of BAD) {
     it(`refuses ${what} with 400 and says why`, async () => {
@@ -452,6 +457,7 @@ describe("What happens while somebody is joining", () => {
       store: engine.accounts,
       passwords,
       clock: Date.now,
+      after,
       settings: config.people,
     });
     const limiter = new RateLimiter(config.rates.join, clock);
@@ -725,7 +731,8 @@ describe("GET /api/session", () => {
     const { store, signIn, ask } = createTestApp();
     const token = signIn("alice");
     store.accounts.clear();
-    assertEquals((await ask(`/api/session?token=${token}`)).body.username, null);
+    const { status, body } = await ask(`/api/session?token=${token}`);
+    assertEquals([status, body], [401, { error: "Your session has ended. Sign in again." }]);
   });
 });
 

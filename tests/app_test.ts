@@ -36,6 +36,7 @@ function createTestApp(env: Record<string, string> = {}) {
     store: engine.accounts,
     passwords,
     clock,
+    after: () => {},
     settings: config.people,
   });
   const connections = new Connections(config.connections);

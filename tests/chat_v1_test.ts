@@ -370,7 +370,7 @@ describe("dm", () => {
     assertEquals([frame.content, frame.username, frame.room], ["psst", "alice", room]);
     let line = "";
     while (!line.includes("psst")) line = await text.nextText();
-    assertEquals(line, "alice to text alone: psst");
+    assertEquals(line, "alice (to text): psst");
   });
 });
 

@@ -310,7 +310,7 @@ describe("PUT /api/rooms/:room", () => {
 
   it("is for accounts: a guest is told so, and an ended session too", async () => {
     const guest = await call(server, "PUT", `/api/rooms/${newRoom()}`, { body: { private: true } });
-    assertEquals([guest.status, guest.body], [403, { error: ONLY_MODERATORS }]);
+    assertEquals([guest.status, guest.body], [401, { error: "Sign in to do this." }]);
     const token = "A".repeat(43);
     const body = { private: true };
     const ended = await call(server, "PUT", `/api/rooms/${newRoom()}`, { body, token });

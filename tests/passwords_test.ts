@@ -125,7 +125,7 @@ function createAccounts() {
     engine,
     store,
     passwords,
-    accounts: new Accounts({ store, passwords, clock, settings }),
+    accounts: new Accounts({ store, passwords, clock, after: () => {}, settings }),
   };
 }
 

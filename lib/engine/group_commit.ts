@@ -17,6 +17,8 @@ const MAX_QUEUED = 10_000;
 export interface Outcome<T> {
   readonly value: T;
   readonly event?: EngineEvent | undefined;
+  /** The events that other rooms hear. */
+  readonly published?: readonly { readonly room: string; readonly event: EngineEvent }[];
 }
 
 /** A queued write, and the promise to settle after the commit. */
@@ -93,6 +95,7 @@ export class GroupCommit {
         continue;
       }
       if (outcome.event !== undefined) this.#options.publish(room, outcome.event);
+      for (const { room, event } of outcome.published ?? []) this.#options.publish(room, event);
       resolve(outcome.value);
     }
   }

@@ -25,6 +25,7 @@ import type { LocalBus } from "./local_bus.ts";
 
 /** The reading half of a {@linkcode Log}, synchronous. */
 export interface LogReader {
+  author(room: string, id: string): Author | undefined;
   state(room: string): LogState;
   canResume(room: string, epoch: string, seq: number): boolean;
   canResumeInbox(room: string, person: string, epoch: string, inboxSeq: number): boolean;
@@ -111,6 +112,7 @@ export class LocalInstance implements Bus {
   reads(): Pick<Log, keyof LogReader> {
     const { log } = this.#options;
     return {
+      author: (room, id) => this.attempt(() => log.author(room, id)),
       state: (room) => this.attempt(() => log.state(room)),
       canResume: (room, epoch, seq) => this.attempt(() => log.canResume(room, epoch, seq)),
       canResumeInbox: (room, person, epoch, seq) =>

@@ -22,6 +22,7 @@ import { GroupCommit, type Outcome } from "./group_commit.ts";
 import { LocalBus, REACHABLE_MS } from "./local_bus.ts";
 import { LocalInstance } from "./local_instance.ts";
 import { SqliteEpochs } from "./sqlite_epochs.ts";
+import { SqliteErasure } from "./sqlite_erasure.ts";
 import { SqliteFile } from "./sqlite_file.ts";
 import { SqliteInbox } from "./sqlite_inbox.ts";
 import { SqliteLog } from "./sqlite_log.ts";
@@ -59,6 +60,7 @@ interface Tables {
   readonly accounts: SqliteAccounts;
   readonly settings: SqliteSettings;
   readonly visits: SqliteVisits;
+  readonly erasure: SqliteErasure;
 }
 
 /** The only instance that uses a SQLite file. */
@@ -100,6 +102,7 @@ export class SqliteEngine implements Engine {
     });
     const { log, inbox, settings } = this.#tables;
     const reader = {
+      author: log.author.bind(log),
       state: log.state.bind(log),
       canResume: log.canResume.bind(log),
       canResumeInbox: inbox.canResume.bind(inbox),
@@ -187,15 +190,35 @@ export class SqliteEngine implements Engine {
   }
 
   #createAccounts(): AccountStore {
-    const { accounts } = this.#tables;
+    const { accounts, erasure } = this.#tables;
     const { clock } = this.#options;
     return {
       addAccount: (account) => this.#put(EVERYWHERE, () => accounts.addAccount(account)),
       account: (key) => this.#instance.attempt(() => accounts.account(key)),
+      setPassword: (key, hash, kept) =>
+        this.#put(EVERYWHERE, () => accounts.setPassword(key, hash, kept)),
+      removeAccount: async (key) => {
+        const isRemoved = await this.#put(EVERYWHERE, () => accounts.removeAccount(key));
+        erasure.begin();
+        return isRemoved;
+      },
+      eraseNext: () => this.#eraseNext(),
       addToken: (token) => this.#put(EVERYWHERE, () => accounts.addToken(token, clock())),
       token: (hash) => this.#instance.attempt(() => accounts.token(hash)),
       endToken: (hash) => this.#put(EVERYWHERE, () => accounts.endToken(hash)),
+      endTokens: (account) => this.#put(EVERYWHERE, () => accounts.endTokens(account)),
     };
+  }
+
+  async #eraseNext(): Promise<boolean> {
+    const { erasure } = this.#tables;
+    if (!await this.#instance.attempt(() => erasure.isPending)) return false;
+    const step = await this.#put(EVERYWHERE, () => {
+      const step = erasure.step();
+      return { value: step, published: step.published };
+    });
+    erasure.accept(step);
+    return step.progress !== undefined;
   }
 
   #createRoomSettings(): RoomSettingsStore {
@@ -269,7 +292,8 @@ function openTables(file: SqliteFile, options: SqliteEngineOptions, bus: LocalBu
       const visits = new SqliteVisits(db, options.clock);
       for (const departure of visits.departures()) bus.addDeparture(departure);
       const accounts = new SqliteAccounts(db);
-      return { log, inbox, accounts, settings: new SqliteSettings(db), visits };
+      const erasure = new SqliteErasure(db, { log, accounts, isInUse });
+      return { log, inbox, accounts, settings: new SqliteSettings(db), visits, erasure };
     });
   } catch (error) {
     file.close();

@@ -22,7 +22,15 @@ import {
   toRepeated,
   withPresentText,
 } from "./changes.ts";
-import type { Change, Draft, EngineOptions, LogState, MessageRange, Receipt } from "./engine.ts";
+import type {
+  Author,
+  Change,
+  Draft,
+  EngineOptions,
+  LogState,
+  MessageRange,
+  Receipt,
+} from "./engine.ts";
 import type { Outcome } from "./group_commit.ts";
 import { type Place, toMessageId, toTimestamp } from "./places.ts";
 import { Refs } from "./refs.ts";
@@ -156,6 +164,17 @@ export class SqliteLog {
     return this.#room(name).id;
   }
 
+  /** The id of the message at a `seq`, which the room must have. */
+  idOf(name: string, seq: number): string {
+    const room = this.#room(name);
+    return toMessageId(this.#epochs.nameOf(room.id, this.#find(room.id, seq)!.epoch), seq);
+  }
+
+  /** Notes that the transaction erases texts. */
+  noteErasure(): void {
+    this.#hasErased = true;
+  }
+
   /** The present time in a room: it never goes backwards. */
   timeIn(name: string): string {
     return toTimestamp(this.#time(this.#room(name)));
@@ -216,6 +235,13 @@ export class SqliteLog {
   rollback(): void {
     for (const [room, { refs: _, ...before }] of this.#touched) Object.assign(room, before);
     this.commit();
+  }
+
+  author(name: string, id: string): Author | undefined {
+    const row = this.#findById(this.#room(name), id)?.row;
+    return row?.type === "chat" && row.person !== ""
+      ? { username: row.username, person: row.person }
+      : undefined;
   }
 
   state(name: string): LogState {

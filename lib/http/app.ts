@@ -8,7 +8,7 @@ import { type Context, Hono, type Next } from "hono";
 import { etag, RETAINED_304_HEADERS } from "hono/etag";
 import { secureHeaders } from "hono/secure-headers";
 import { serveStatic } from "hono/serve-static";
-import { ChatError, type ErrorCode } from "../errors.ts";
+import { badRequest, ChatError, type ErrorCode } from "../errors.ts";
 import { errorFields, type Logger } from "../logger.ts";
 import { LOBBY } from "../names.ts";
 import { addressOf } from "./addresses.ts";
@@ -41,6 +41,8 @@ const GREETING = "WebSocket Chat Server - Connect to /ws";
 
 const CUT_ADDRESS = "This address is cut off or damaged: a percent sign in it begins no whole " +
   "letter. Copy the whole address and try again.";
+/** Maximum length of a request's address: enough for the longest names, in whatever form. */
+const MAX_ADDRESS_LENGTH = 16 * 1024;
 
 /** The HTTP status of each error code. */
 export const ERROR_STATUS = {
@@ -59,6 +61,7 @@ export const ERROR_STATUS = {
 /** Makes the HTTP application. */
 export function createApp(options: AppOptions): App {
   const app: App = new Hono<AppEnv>();
+  app.use(boundAddress);
   app.use(answerHead);
   // Whoever watches the server asks at any of its addresses.
   app.get("/health", (c) => answerHealth(c, options.health));
@@ -75,6 +78,12 @@ export function createApp(options: AppOptions): App {
   app.notFound((c) => c.json({ error: "There is nothing at this address." }, 404));
   app.onError((error, c) => answerError(c, error, options));
   return app;
+}
+
+/** Refuses an address that is too long, before any part of it is decoded or matched. */
+function boundAddress({ req }: Context, next: () => Promise<void>): Promise<void> {
+  if (req.url.length <= MAX_ADDRESS_LENGTH) return next();
+  throw badRequest(`The address of a request may have at most ${MAX_ADDRESS_LENGTH} characters.`);
 }
 
 function routeSockets(app: App, sockets: Sockets): void {

@@ -30,9 +30,14 @@ const MAX_COOKIES = 50;
  * The tokens that a request carries: the one in `Authorization` or in `?token=`, or all in cookies.
  */
 export function readTokens(c: Context, settings: TrustSettings): readonly string[] {
-  const [, bearer] = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "") ?? [];
-  const token = bearer ?? queryOf(c, "token");
+  const token = namedToken(c);
   return token === undefined ? readCookies(c, "session", settings) : [token];
+}
+
+/** The token that a request names itself: a browser adds a cookie on its own. */
+export function namedToken(c: Context): string | undefined {
+  const [, bearer] = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "") ?? [];
+  return bearer ?? queryOf(c, "token");
 }
 
 /**
@@ -47,16 +52,21 @@ export async function identify(
   settings: TrustSettings,
 ): Promise<Identity> {
   const tokens = readTokens(c, settings);
-  if (tokens.length > 0) return await authenticate(tokens, accounts);
-  return accounts.guest(queryOf(c, "session") ?? guestCookie(c, settings));
+  const secret = queryOf(c, "session") ?? guestCookie(c, settings);
+  if (tokens.length > 0) return await authenticate(tokens, secret, accounts);
+  return accounts.guest(secret);
 }
 
 /** The account of the only valid token. With those of two accounts, nobody knows whose it is. */
-async function authenticate(tokens: readonly string[], accounts: Accounts): Promise<Identity> {
+async function authenticate(
+  tokens: readonly string[],
+  secret: string | undefined,
+  accounts: Accounts,
+): Promise<Identity> {
   const found = new Map<string, Identity>();
   for (const token of tokens) {
     try {
-      const identity = await accounts.authenticate(token);
+      const identity = await accounts.authenticate(token, secret);
       found.set(identity.person, identity);
     } catch (error) {
       if (!(error instanceof ChatError) || error.code !== "unauthenticated") throw error;

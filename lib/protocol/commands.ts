@@ -5,6 +5,7 @@
  */
 
 import { badRequest, ChatError } from "../errors.ts";
+import { BLANKS } from "../names.ts";
 import { type Format, isLongerThan } from "./encode.ts";
 
 /** What every command may carry. */
@@ -60,11 +61,15 @@ export interface DeleteCommand extends CommandBase {
 }
 
 /**
- * Removes a user from the room; with `ban` the user cannot return. For the owner and admins only.
+ * Removes a user, or the author of a message, from the room; with `ban` the person cannot return. For
+ * the owner and admins only.
  */
 export interface KickCommand extends CommandBase {
   readonly type: "kick";
-  readonly username: string;
+  /** Absent if the command names a message. */
+  readonly username?: string;
+  /** The message whose author is removed: members of the raw relay have no name. */
+  readonly id?: string;
   /** Shown to the removed user; at most 200 characters. */
   readonly reason?: string;
   readonly ban?: boolean;
@@ -105,6 +110,9 @@ export interface SizeLimits {
   readonly maxFrameBytes: number;
 }
 
+/** Length of the two ends of a frame in which {@linkcode peekRef} looks, in UTF-16 units. */
+const MAX_PEEKED = 256;
+
 /** Maximum length of a `ref` or an `id`, in UTF-16 units. */
 const MAX_REF_LENGTH = 64;
 
@@ -132,9 +140,15 @@ export function decode(text: string, format: Format, limits: SizeLimits): Comman
   return { type: "chat", content: readContent(text, limits) };
 }
 
-/** Best guess at the `ref` of a frame that is refused unparsed. */
+/**
+ * Best guess at the `ref` of a frame that is refused unparsed. Only its two ends are looked at,
+ * since the frame may be of any size.
+ */
 export function peekRef(text: string): string | undefined {
-  return /"ref"\s*:\s*"([^"\\]{1,64})"/.exec(text)?.[1];
+  for (const part of [text.slice(0, MAX_PEEKED), text.slice(-MAX_PEEKED)]) {
+    const ref = /"ref"\s*:\s*"([^"\\]{1,64})"/.exec(part)?.[1];
+    if (ref !== undefined && isPlain(ref)) return ref;
+  }
 }
 
 /** The JSON object in a frame, if it has a `type`. */
@@ -203,13 +217,25 @@ const MAX_REASON_LENGTH = 200;
 /** Maximum names in a list of a room's settings. */
 const MAX_LISTED_NAMES = 200;
 
-function readKick({ username, reason, ban }: Record<string, unknown>) {
-  if (typeof username !== "string") throw badRequest("username must be a name.");
+function readKick({ username, id, reason, ban }: Record<string, unknown>) {
+  if ((username === undefined) === (id === undefined)) {
+    throw badRequest("Name either the username or the id of a message.");
+  }
+  if (username !== undefined && typeof username !== "string") {
+    throw badRequest("username must be a name.");
+  }
   if (reason !== undefined && (typeof reason !== "string" || reason.length > MAX_REASON_LENGTH)) {
     throw badRequest(`reason must be a text of at most ${MAX_REASON_LENGTH} characters.`);
   }
+  if (reason !== undefined && !isPlain(reason)) {
+    throw badRequest("reason must be Unicode text without control characters.");
+  }
   if (ban !== undefined && typeof ban !== "boolean") throw badRequest("ban must be true or false.");
-  return { username, ...(reason !== undefined && { reason }), ...(ban !== undefined && { ban }) };
+  return {
+    ...(username === undefined ? { id: readId("id", id) } : { username }),
+    ...(reason !== undefined && { reason }),
+    ...(ban !== undefined && { ban }),
+  };
 }
 
 /**
@@ -246,10 +272,15 @@ function readId(name: string, value: unknown): string {
   if (typeof value !== "string" || value.length === 0 || value.length > MAX_REF_LENGTH) {
     throw badRequest(`${name} must be a string of 1 to ${MAX_REF_LENGTH} characters.`);
   }
-  if (/\p{Cc}/u.test(value) || !value.isWellFormed()) {
+  if (!isPlain(value)) {
     throw badRequest(`${name} must be Unicode text without control characters.`);
   }
   return value;
+}
+
+/** Whether a short text is valid Unicode without control characters. */
+function isPlain(text: string): boolean {
+  return !/\p{Cc}/u.test(text) && text.isWellFormed();
 }
 
 function readRange({ before, after, limit }: Record<string, unknown>) {
@@ -275,6 +306,12 @@ function readWhole(
   return value as number;
 }
 
+/** A character that shows something. */
+const VISIBLE = new RegExp(
+  `[^\\p{White_Space}\\p{DI}\\p{Cc}\\p{Cf}\\p{Cs}\\p{NChar}${BLANKS}]`,
+  "u",
+);
+
 function readContent(content: unknown, limits: SizeLimits): string {
   if (typeof content !== "string") throw badRequest("content must be a string.");
   if (isLongerThan(content, limits.maxMessageBytes)) {
@@ -284,11 +321,11 @@ function readContent(content: unknown, limits: SizeLimits): string {
       `A message may have at most ${maxMessageBytes} bytes of text.`,
     );
   }
-  if (content.trim() === "") throw badRequest("A message must not be empty.");
   if (/[\p{Cc}--[\t\n\r]]/v.test(content) || !content.isWellFormed()) {
     throw badRequest(
       "A message must be Unicode text without control characters other than tab and line break.",
     );
   }
+  if (!VISIBLE.test(content)) throw badRequest("A message must not be empty.");
   return content;
 }

@@ -8,8 +8,8 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { Author, Change, Engine, Receipt } from "../engine/engine.ts";
-import { badRequest, ChatError, nobodyWithName, notModerator } from "../errors.ts";
+import type { Author, Ban, Change, Engine, Receipt } from "../engine/engine.ts";
+import { badRequest, ChatError, nobodyWithName, noSuchMessage, notModerator } from "../errors.ts";
 import { errorFields, type Logger } from "../logger.ts";
 import { ANONYMOUS, nameKey } from "../names.ts";
 import { accountPerson } from "../people/accounts.ts";
@@ -197,21 +197,35 @@ function ping(_context: ActionContext, { room }: Member, { ref }: PingCommand): 
 async function kick(
   { engine, permissions }: ActionContext,
   { room, identity }: Member,
-  { username, reason, ban, ref }: KickCommand,
+  { username, id, reason, ban, ref }: KickCommand,
 ): Promise<Event | undefined> {
   if (roleIn(room.settings, identity) === "member") throw notModerator();
-  const user = room.roster.user(username);
-  if (user === undefined) throw nobodyWithName();
+  const user = username === undefined
+    ? await engine.log.author(room.name, id!)
+    : room.roster.user(username);
+  if (user === undefined) throw username === undefined ? noSuchMessage() : nobodyWithName();
+  const { person } = user;
   const { owner } = room.settings;
-  if (
-    user.person === identity.person || (owner !== undefined && user.person === accountPerson(owner))
-  ) {
+  if (person === identity.person || (owner !== undefined && person === accountPerson(owner))) {
     throw new ChatError("forbidden", "You cannot remove yourself or the owner.");
   }
-  const key = nameKey(username);
-  await engine.bus.publish(room.name, { type: "kicked", key, reason });
-  if (ban) await permissions.ban(room.name, { key, person: user.person });
+  const key = nameKey(user.username);
+  // Before the members are removed, which takes what is known of them.
+  const bans = ban ? bansOf(room, key, person) : [];
+  const who = username === undefined ? { person } : { key };
+  await engine.bus.publish(room.name, { type: "kicked", who, reason });
+  if (ban) await permissions.ban(room.name, ...bans);
   return toAck(room, ref);
+}
+
+/** The bans of a person: as itself, as the guest that each of its clients becomes, and by address. */
+function bansOf(room: Room, key: string, person: string): Ban[] {
+  const bans = new Map<string, Ban>([[person, { key, person }]]);
+  for (const { username, identity: { guest }, request: { address } } of room.membersOf(person)) {
+    if (username === undefined) bans.set(person, { key, person, address });
+    if (guest !== undefined) bans.set(guest, { key, person: guest });
+  }
+  return [...bans.values()];
 }
 
 async function changeRoom(

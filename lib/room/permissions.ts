@@ -6,8 +6,8 @@
 
 import type { Ban, Engine, RoomSettings } from "../engine/engine.ts";
 import { ChatError, notModerator, storeUnavailable } from "../errors.ts";
-import type { JoinRequest } from "../http/rooms.ts";
 import { LOBBY, nameKey, parseName } from "../names.ts";
+import type { JoinRequest } from "../http/rooms.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { RoomChange } from "../protocol/commands.ts";
 import type { Role } from "../protocol/events.ts";
@@ -21,6 +21,9 @@ const MAX_BANS = 1000;
 /** Maximum attempts at one change: each fails only because another change came first. */
 const MAX_ATTEMPTS = 20;
 
+/** Who is in a room or wants to join it. */
+export type Visitor = Pick<JoinRequest, "identity" | "username" | "address">;
+
 /** A person's rights in a room with these settings. */
 export function roleIn({ owner }: RoomSettings, { account }: Identity): Role {
   if (account === undefined) return "member";
@@ -31,11 +34,8 @@ export function roleIn({ owner }: RoomSettings, { account }: Identity): Role {
 /**
  * The refusal of a person whom these settings ban or do not admit; `undefined` for everyone else.
  */
-export function whyForbidden(
-  settings: RoomSettings,
-  identity: Identity,
-  username: string | undefined,
-): ChatError | undefined {
+export function whyForbidden(settings: RoomSettings, visitor: Visitor): ChatError | undefined {
+  const { identity } = visitor;
   // Every command asks this, and most rooms forbid nothing.
   if (!settings.isPrivate && settings.bans.length === 0) return undefined;
   if (roleIn(settings, identity) !== "member") return undefined;
@@ -43,15 +43,19 @@ export function whyForbidden(
   if (settings.isPrivate && !isListed(settings, identity)) {
     return new ChatError("forbidden", "This room is private. Ask its owner to let you in.");
   }
-  if (isBanned(settings, identity, username)) {
+  if (isBanned(settings, visitor)) {
     return new ChatError("forbidden", "You are banned from this room.");
   }
   return undefined;
 }
 
-function isBanned({ bans }: RoomSettings, { person }: Identity, username?: string): boolean {
+function isBanned({ bans }: RoomSettings, { identity, username, address }: Visitor): boolean {
+  const { person, guest } = identity;
   const key = username === undefined ? undefined : nameKey(username);
-  return bans.some((ban) => ban.person === person || ban.key === key);
+  return bans.some((ban) =>
+    ban.person === person || ban.person === guest || ban.key === key ||
+    (key === undefined && ban.address !== undefined && ban.address === address)
+  );
 }
 
 function isListed({ members }: RoomSettings, { account }: Identity): boolean {
@@ -74,11 +78,11 @@ export class Permissions {
    *
    * @throws {ChatError} `forbidden` or `unavailable`
    */
-  async check({ room, identity, username }: JoinRequest): Promise<void> {
-    const settings = await this.#store.roomSettings.settings(room).catch(() => {
+  async check(request: JoinRequest): Promise<void> {
+    const settings = await this.#store.roomSettings.settings(request.room).catch(() => {
       throw storeUnavailable();
     });
-    const refusal = whyForbidden(settings, identity, username);
+    const refusal = whyForbidden(settings, request);
     if (refusal !== undefined) throw refusal;
   }
 
@@ -101,14 +105,14 @@ export class Permissions {
   }
 
   /**
-   * Adds a ban to a room's settings.
+   * Adds bans to a room's settings.
    *
    * @throws {ChatError} `unavailable`
    */
-  async ban(room: string, ban: Ban): Promise<RoomSettings> {
+  async ban(room: string, ...bans: readonly Ban[]): Promise<RoomSettings> {
     return await this.#update(
       room,
-      (before) => ({ ...before, bans: [...before.bans, ban].slice(-MAX_BANS) }),
+      (before) => ({ ...before, bans: [...before.bans, ...bans].slice(-MAX_BANS) }),
     );
   }
 

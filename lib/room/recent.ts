@@ -8,7 +8,7 @@
  */
 
 import { EncodedEvent } from "../delivery/batch.ts";
-import { applyChange, isMessage } from "../engine/changes.ts";
+import { applyChange, erase, isMessage } from "../engine/changes.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 
 /** Maximum events that are kept. */
@@ -117,6 +117,17 @@ export class RecentEvents {
     const count = this.#lastSeq - seq;
     if (count > this.#events.length) return undefined;
     return newest(this.#events, count).map((json) => new EncodedEvent(JSON.parse(json), { json }));
+  }
+
+  /** Takes the text and the author from events of messages. */
+  erase(ids: readonly string[]): void {
+    const erased = new Set(ids);
+    const isErased = (json: string) => erased.has(JSON.parse(json).id);
+    this.#events = this.#events.map((json) =>
+      isErased(json) ? JSON.stringify(erase(JSON.parse(json))) : json
+    );
+    this.#size = lengthOf(this.#events);
+    this.#messages = this.#messages.filter(({ json }) => !isErased(json));
   }
 
   #addMessage(json: string): void {

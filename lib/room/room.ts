@@ -20,7 +20,7 @@ import type { CloseReason } from "../protocol/codes.ts";
 import type { Format } from "../protocol/encode.ts";
 import type { Event, LogEvent } from "../protocol/events.ts";
 import { type Rate, TokenBucket, type TrafficLimiter } from "../rate_limit.ts";
-import { whyForbidden } from "./permissions.ts";
+import { type Visitor, whyForbidden } from "./permissions.ts";
 import { RecentEvents } from "./recent.ts";
 import { Roster, Typists } from "./roster.ts";
 
@@ -302,6 +302,17 @@ export class Room {
     return this.recent.lastSeq;
   }
 
+  /** The members on this instance under a name. */
+  membersNamed(username: string): Member[] {
+    const ids = [...this.roster.user(username)?.connections ?? []];
+    return ids.map((id) => this.#members.get(id)).filter((member) => member !== undefined);
+  }
+
+  /** The members on this instance of one person, with a name or without. */
+  membersOf(person: string): Member[] {
+    return [...this.#members.values()].filter((member) => member.person === person);
+  }
+
   /** Adds a member; {@linkcode Member.goLive} adds it to the fan-out. */
   add(member: Member): void {
     this.#members.set(member.id, member);
@@ -325,16 +336,17 @@ export class Room {
   }
 
   /** @throws {ChatError} `name_in_use` or `forbidden` if the room would refuse the join now */
-  check({ username, identity }: JoinRequest): void {
+  check(request: JoinRequest): void {
+    const { username, identity } = request;
     // Only those whom the room admits may learn which names are in use.
-    const refusal = this.refusalOf(identity, username);
+    const refusal = this.refusalOf(request);
     if (refusal !== undefined) throw refusal;
     if (username !== undefined) this.roster.checkName(username, identity.person);
   }
 
   /** The refusal of a person who is banned or not admitted; `undefined` for everyone else. */
-  refusalOf(identity: Identity, username: string | undefined): ChatError | undefined {
-    return whyForbidden(this.#settings, identity, username);
+  refusalOf(visitor: Visitor): ChatError | undefined {
+    return whyForbidden(this.#settings, visitor);
   }
 
   /** Records the next event of the log. @param json the event as JSON */

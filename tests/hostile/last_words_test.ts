@@ -79,7 +79,11 @@ describe("user_left", () => {
       if (end === "leave") hub.leave(member.member);
       if (end === "dismiss") hub.dismiss(member.member, CLOSE.binary);
       if (end === "kick") {
-        await engine.bus.publish("r", { type: "kicked", key: "member", reason: undefined });
+        await engine.bus.publish("r", {
+          type: "kicked",
+          who: { key: "member" },
+          reason: undefined,
+        });
       }
       if (end === "evict") {
         member.peer.bufferedAmount = 5000;

@@ -22,6 +22,7 @@ import {
   writes,
 } from "../support/chromium.ts";
 import { call, cookieName, PASSWORD, register, signIn, signUp } from "../support/people.ts";
+import { TEST_ENV } from "../support/server.ts";
 import { V1Client } from "../support/v1_client.ts";
 
 describePage("page, for accounts", (stage) => {
@@ -264,7 +265,12 @@ describePage("page, for accounts", (stage) => {
     await root.locator("#password-error:not(:empty)").waitFor();
     await look("create_account");
     await fill(root, "root", PASSWORD);
+    assertEquals(await root.getByLabel("Admin code").isVisible(), false);
     await root.getByLabel("Password").press("Enter");
+    await root.locator("#admin-code-error", { hasText: "This is an admin's name." }).waitFor();
+    await look("admin_code");
+    await root.getByLabel("Admin code").fill(TEST_ENV.ADMIN_CODE!);
+    await root.getByLabel("Admin code").press("Enter");
     await isIn(root);
     await using bob = await V1Client.join(stage.server.ws, "book-club", "Bob");
     for (const text of ["Has anybody finished it?", "Buy cheap watches here"]) {

@@ -56,6 +56,30 @@ export class FakeStore implements AccountStore {
     this.tokens.delete(hash);
   }
 
+  async endTokens(account: string): Promise<void> {
+    await this.#answer();
+    for (const [hash, token] of this.tokens) {
+      if (token.account === account) this.tokens.delete(hash);
+    }
+  }
+
+  async setPassword(key: string, passwordHash: string): Promise<boolean> {
+    await this.#answer();
+    this.accounts.set(key, { ...this.accounts.get(key)!, passwordHash });
+    return true;
+  }
+
+  async removeAccount(key: string): Promise<boolean> {
+    await this.#answer();
+    this.accounts.set(key, { key, username: "", passwordHash: "" });
+    return true;
+  }
+
+  async eraseNext(): Promise<boolean> {
+    await this.#answer();
+    return false;
+  }
+
   async #answer(): Promise<void> {
     await this.onAsk();
     if (this.failure !== undefined) throw this.failure;
@@ -132,7 +156,13 @@ export function createFakeApp(env: Record<string, string> = {}) {
   const passwords = new Passwords(1);
   const app = createApp({
     hub,
-    accounts: new Accounts({ store, passwords, clock: () => NOW, settings: config.people }),
+    accounts: new Accounts({
+      store,
+      passwords,
+      clock: () => NOW,
+      after: () => {},
+      settings: config.people,
+    }),
     connections,
     limits: config.limits,
     settings: config.http,

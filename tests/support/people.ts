@@ -2,6 +2,7 @@
 
 import { assertEquals, AssertionError } from "@std/assert";
 import type { Event } from "../../lib/protocol/events.ts";
+import { TEST_ENV } from "./server.ts";
 import { handshake, OPCODE, RawClient, type RawHeaders } from "./raw.ts";
 
 /** The password of everyone in tests who has no other. */
@@ -56,14 +57,15 @@ export async function call(
   };
 }
 
-/** Registers an account. */
+/** Registers an account. Names of admins need the code, which others do not care for. */
 export function register(
   server: Where,
   username: unknown,
   password: unknown = PASSWORD,
   options: CallOptions = {},
 ): Promise<Answer> {
-  return call(server, "POST", "/api/register", { ...options, body: { username, password } });
+  const body = { username, password, admin_code: TEST_ENV.ADMIN_CODE };
+  return call(server, "POST", "/api/register", { ...options, body });
 }
 
 /** Asks for a token. */

@@ -18,6 +18,7 @@ export const TEST_ENV: Record<string, string> = {
   JOIN_RATE_PER_ADDRESS: "0",
   AUTH_RATE_PER_ADDRESS: "0",
   MAX_CONNECTIONS_PER_ADDRESS: "0",
+  ADMIN_CODE: "the code of the tests",
 };
 
 export interface TestServer extends AsyncDisposable {
