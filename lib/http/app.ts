@@ -63,10 +63,9 @@ export function createApp(options: AppOptions): App {
   const app: App = new Hono<AppEnv>();
   app.use(boundAddress);
   app.use(answerHead);
-  // Whoever watches the server asks at any of its addresses.
-  app.get("/health", (c) => answerHealth(c, options.health));
   app.use((c, next) => {
-    checkHost(c, options.settings);
+    // Whoever watches the server asks at any of its addresses.
+    if (c.req.path !== "/health") checkHost(c, options.settings);
     return next();
   });
   // The WebSocket routes come before every middleware that adds a header: none may alter their
@@ -74,6 +73,7 @@ export function createApp(options: AppOptions): App {
   routeSockets(app, new Sockets(options));
   app.use(pageHeaders());
   routeApi(app, options);
+  app.get("/health", (c) => answerHealth(c, options.health));
   routePage(app, options);
   app.notFound((c) => c.json({ error: "There is nothing at this address." }, 404));
   app.onError((error, c) => answerError(c, error, options));

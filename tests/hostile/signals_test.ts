@@ -42,7 +42,7 @@ describe("A server under load", () => {
               if (client.socket.readyState !== WebSocket.OPEN) return;
               const ref = `${i}-${sent++}`;
               client.send({ type: "chat", content: ref, ref });
-            }, random.between(20, 200))
+            }, random.between(50, 200))
           );
           try {
             await isBusy.promise;
