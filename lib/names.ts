@@ -107,9 +107,10 @@ export function parseName(kind: NameKind, value: string): string {
  * gives the same classes for the letters that names may have.
  */
 export function nameKey(username: string): string {
-  if (!isNormalizable("username", username)) return "";
   // Most names are ASCII, which has nothing to normalize.
-  if (/^[ -&(-~]*$/.test(username)) return username.toLowerCase();
+  const isShort = username.length <= MAX_NAME_LENGTH.username;
+  if (isShort && /^[ -&(-~]*$/.test(username)) return username.toLowerCase();
+  if (!isNormalizable("username", username)) return "";
   return username.replace(/\p{DI}/gu, "").normalize("NFKC").toUpperCase().toLowerCase()
     .normalize("NFKC").replace(/['‘ʻʼʽˈ]/g, "’");
 }

@@ -77,6 +77,7 @@ class SqliteStore implements Store {
   readonly isShared = false;
   path: string;
   readonly dir: string;
+  #copies = 0;
 
   constructor() {
     this.dir = Deno.makeTempDirSync();
@@ -89,7 +90,7 @@ class SqliteStore implements Store {
 
   /** Goes on with a copy of the files as they are now. */
   freeze(): void {
-    const copy = `${this.path}.copy`;
+    const copy = `${this.dir}/copy${++this.#copies}.db`;
     // In this order, a checkpoint that comes between the two does no harm.
     Deno.copyFileSync(`${this.path}-wal`, `${copy}-wal`);
     Deno.copyFileSync(this.path, copy);

@@ -83,7 +83,9 @@ export function createApp(options: AppOptions): App {
 /** Refuses an address that is too long, before any part of it is decoded or matched. */
 function boundAddress({ req }: Context, next: () => Promise<void>): Promise<void> {
   if (req.url.length <= MAX_ADDRESS_LENGTH) return next();
-  throw badRequest(`The address of a request may have at most ${MAX_ADDRESS_LENGTH} characters.`);
+  throw badRequest(
+    `The address of a request may be at most ${MAX_ADDRESS_LENGTH} characters long.`,
+  );
 }
 
 function routeSockets(app: App, sockets: Sockets): void {

@@ -2,7 +2,7 @@
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { call, login, PASSWORD, quantile } from "../support/people.ts";
+import { call, login, PASSWORD } from "../support/people.ts";
 import { Random, seeds } from "../support/random.ts";
 import { startServer } from "../support/server.ts";
 
@@ -88,23 +88,6 @@ describe("A name in ADMINS", () => {
       assertEquals([...codesOf(third.log).keys()], ["chef"]);
     }
     await Deno.remove(folder, { recursive: true });
-  });
-
-  it("does not reveal its code by the time that a guess takes", async () => {
-    const code = "c".repeat(200);
-    await using server = await startServer({ ADMINS: "root", ADMIN_CODE: code });
-    const times: Record<string, number[]> = { first: [], last: [] };
-    for (let i = 0; i < 200; i++) {
-      for (
-        const [where, guess] of [["first", "x" + code.slice(1)], ["last", code.slice(1) + "x"]]
-      ) {
-        const start = performance.now();
-        assertEquals((await register(server, "root", guess)).status, 403);
-        times[where!]!.push(performance.now() - start);
-      }
-    }
-    const [first, last] = [quantile(times.first!), quantile(times.last!)];
-    assertEquals(Math.abs(first - last) < 2, true, `${first} ms, ${last} ms`);
   });
 
   it("is counted with the other attempts of its address", async () => {

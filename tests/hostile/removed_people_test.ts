@@ -4,7 +4,7 @@ import { assert, assertEquals } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
 import { createSecret } from "../../lib/people/secrets.ts";
 import { Client } from "../support/client.ts";
-import { call, knock, signUp, Visitor } from "../support/people.ts";
+import { call, cookieName, knock, signUp, Visitor } from "../support/people.ts";
 import { Random, seeds } from "../support/random.ts";
 import { frame, handshake, OPCODE, RawClient } from "../support/raw.ts";
 import { startServer, type TestServer } from "../support/server.ts";
@@ -38,8 +38,8 @@ describe("A banned account", () => {
   it("is banned as the guest that its browser becomes, and lifted as both", async () => {
     const room = newRoom();
     const token = await signUp(server, "mallory");
-    const guest = `hubbub_guest=${createSecret()}`;
-    const cookie = `${guest}; hubbub_session=${token}`;
+    const guest = `${cookieName(server, "guest")}=${createSecret()}`;
+    const cookie = `${guest}; ${cookieName(server, "session")}=${token}`;
     using browser = await Visitor.open(server, `/ws/${room}`, { Cookie: cookie, ...V1 });
     await browser.nextOf("welcome");
     await using moderator = await admin(room);

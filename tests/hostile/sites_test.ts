@@ -117,7 +117,7 @@ describe("A server with PUBLIC_URL", () => {
       [{ Host: "chat.example" }, 421],
       [{ Host: `127.0.0.1:${server.port}` }, 421],
       [{ Host: "chat.example:8443.evil.example" }, 421],
-      [{ Host: "x".repeat(20_000) }, 421],
+      [{ Host: "x".repeat(10_000) }, 421],
     ];
     for (const [headers, status] of CASES) {
       const answer = await knock(server, "/ws/r?username=ann", headers);
