@@ -743,6 +743,7 @@ describe("PUT /api/rooms/:room", () => {
       room: "r",
       private: true,
       owner: "alice",
+      moderators: ["carol"],
       members: ["bob"],
       bans: ["mallory"],
     });

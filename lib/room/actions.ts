@@ -199,14 +199,18 @@ async function kick(
   { room, identity }: Member,
   { username, reason, ban, ref }: KickCommand,
 ): Promise<Event | undefined> {
-  if (roleIn(room.settings, identity) === "member") throw notModerator();
+  const role = roleIn(room.settings, identity);
+  if (role === "member") throw notModerator();
   const user = room.roster.user(username);
   if (user === undefined) throw nobodyWithName();
-  const { owner } = room.settings;
+  const { owner, moderators } = room.settings;
   if (
     user.person === identity.person || (owner !== undefined && user.person === accountPerson(owner))
   ) {
     throw new ChatError("forbidden", "You cannot remove yourself or the owner.");
+  }
+  if (role === "moderator" && moderators.some((key) => user.person === accountPerson(key))) {
+    throw new ChatError("forbidden", "You cannot remove another moderator.");
   }
   const key = nameKey(username);
   await engine.bus.publish(room.name, { type: "kicked", key, reason });
