@@ -114,6 +114,12 @@ export function notModerator(): ChatError {
   return new ChatError("forbidden", "Only the room's owner or an admin may do this.");
 }
 
+/** The refusal when an account claims a room that others use. */
+export function roomInUse(): ChatError {
+  const sentence = "This room is in use. Choose a new one, or ask an admin to give it to you.";
+  return new ChatError("forbidden", sentence);
+}
+
 /** The refusal of every call after the server began to stop. */
 export function restarting(): ChatError {
   return new ChatError("unavailable", "The server is restarting. Try again in a moment.");

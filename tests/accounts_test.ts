@@ -763,6 +763,7 @@ describe("PUT /api/rooms/:room", () => {
       room: "r",
       private: true,
       owner: "alice",
+      moderators: ["carol"],
       members: ["bob"],
       bans: ["mallory"],
     });

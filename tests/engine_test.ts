@@ -268,7 +268,7 @@ describe("SqliteEngine: a file", () => {
     const engine = store.open();
     const { roomSettings } = engine;
     const settings = await roomSettings.settings("r");
-    assertEquals(settings, { ...old, version: 1 });
+    assertEquals(settings, { ...old, moderators: [], version: 1 });
     assert(await roomSettings.setSettings("r", { ...settings, isPrivate: false }));
     assertEquals((await roomSettings.settings("r")).version, 2);
     await engine.close();

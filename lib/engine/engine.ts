@@ -228,7 +228,9 @@ export type Change =
 export interface RoomSettings {
   /** The key of the owner's account; absent if the room has no owner. */
   readonly owner: string | undefined;
-  /** Whether the room admits only its owner, its members and admins. */
+  /** The moderators' accounts, by key. */
+  readonly moderators: readonly string[];
+  /** Whether the room admits only its owner, its moderators, its members and admins. */
   readonly isPrivate: boolean;
   /** The members' accounts, by key. */
   readonly members: readonly string[];
@@ -250,6 +252,7 @@ export interface Ban {
 /** The settings of a room that nobody has changed. */
 export const DEFAULT_SETTINGS: RoomSettings = Object.freeze({
   owner: undefined,
+  moderators: [],
   isPrivate: false,
   members: [],
   bans: [],

@@ -47,6 +47,8 @@ export interface GroupCommitOptions {
 export class GroupCommit {
   readonly #options: GroupCommitOptions;
   #jobs: Job[] = [];
+  /** The rooms of `#jobs`. */
+  #rooms = new Set<string>();
 
   constructor(options: GroupCommitOptions) {
     this.#options = options;
@@ -64,17 +66,19 @@ export class GroupCommit {
     return new Promise((resolve, reject) => {
       if (this.#jobs.length === 0) this.#options.atCommit(() => this.commit());
       this.#jobs.push({ room, write, resolve: resolve as Job["resolve"], reject });
+      this.#rooms.add(room);
     });
   }
 
-  /** Calls back when everything queued so far is stored or has failed: at once if nothing is. */
-  whenDone(callback: () => void): void {
-    if (this.#jobs.length === 0) return callback();
-    this.put("", () => ({ value: undefined })).then(callback, callback);
+  /** Calls back when what a room has queued is stored or has failed: at once if it has nothing. */
+  whenDone(room: string, callback: () => void): void {
+    if (!this.#rooms.has(room)) return callback();
+    this.put(room, () => ({ value: undefined })).then(callback, callback);
   }
 
   /** Gives up the writes that are not stored yet. */
   rejectAll(error: Error): void {
+    this.#rooms.clear();
     for (const job of this.#jobs.splice(0)) job.reject(error);
   }
 
@@ -83,6 +87,7 @@ export class GroupCommit {
     const jobs = this.#jobs;
     if (jobs.length === 0 || this.#options.mustWait()) return;
     this.#jobs = [];
+    this.#rooms = new Set();
     try {
       this.#options.transact(() => jobs.forEach(run), jobs.length);
     } catch (error) {

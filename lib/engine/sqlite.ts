@@ -160,7 +160,7 @@ export class SqliteEngine implements Engine {
       },
       leave: (room, connection) => {
         // The room hears first what was said before.
-        this.#commits.whenDone(() => {
+        this.#commits.whenDone(room, () => {
           const left = bus.presence(room, connection);
           instance.leave(room, connection);
           if (left === undefined || bus.hasUser(room, left.username)) return;

@@ -276,7 +276,12 @@ export class SqliteLog {
     let first = rows.length;
     while (first > 0 && rows[first - 1]!.seq === to - rows.length + first) first--;
     if (first > 0 || rows.length < to - from) this.#noteHole(room, to - rows.length + first + 1);
-    const find = (id: string) => this.#findById(room, id)?.event;
+    // A message that was edited many times in a row is read once.
+    const found = new Map<string, LogEvent | undefined>();
+    const find = (id: string) => {
+      if (!found.has(id)) found.set(id, this.#findById(room, id)?.event);
+      return found.get(id);
+    };
     return rows.slice(first).map((row) => withPresentText(this.#toEvent(room, row), find));
   }
 

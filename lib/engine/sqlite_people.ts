@@ -123,8 +123,8 @@ export class SqliteSettings {
   settings(room: string): RoomSettings {
     const row = this.#sql.settings.get(room) as { value: string } | undefined;
     if (row === undefined) return DEFAULT_SETTINGS;
-    // The first release stored no version.
-    return { owner: undefined, version: 1, ...JSON.parse(row.value) };
+    // Earlier releases stored no version and no moderators.
+    return { ...DEFAULT_SETTINGS, version: 1, ...JSON.parse(row.value) };
   }
 
   /** Stores the next version of settings. False, with nothing changed, if another came first. */

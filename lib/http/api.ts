@@ -152,8 +152,10 @@ async function changeRoom(
   const room = parseName("room", name);
   const change = readRoomChange(await readObject(c));
   const identity = await identifyAccount(c, accounts, settings);
-  const { isPrivate, owner, members, bans } = await hub.changeRoom(room, identity, change);
-  return c.json({ room, private: isPrivate, owner, members, bans: bans.map(({ key }) => key) });
+  const { isPrivate, bans, ...access } = await hub.changeRoom(room, identity, change);
+  const { owner, moderators, members } = access;
+  const banned = bans.map(({ key }) => key);
+  return c.json({ room, private: isPrivate, owner, moderators, members, bans: banned });
 }
 
 /** Reads one attempt to register or sign in, and counts it. */

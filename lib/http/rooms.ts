@@ -47,7 +47,9 @@ export interface JoinedMember {
 export interface RoomAccess {
   /** The owner's account, by key. */
   readonly owner: string | undefined;
-  /** Whether the room admits its owner, its members and admins only. */
+  /** The moderators' accounts, by key. */
+  readonly moderators: readonly string[];
+  /** Whether the room admits its owner, its moderators, its members and admins only. */
   readonly isPrivate: boolean;
   /** Accounts, by key. */
   readonly members: readonly string[];

@@ -88,6 +88,10 @@ export interface RoomChange {
   readonly members?: readonly string[];
   /** Names to unban; at most 200. */
   readonly unban?: readonly string[];
+  /** The name of the account that owns the room from now on. */
+  readonly owner?: string;
+  /** The names of the moderators' accounts; at most 200. */
+  readonly moderators?: readonly string[];
 }
 
 /** Any command. */
@@ -244,17 +248,20 @@ function readKick({ username, id, reason, ban }: Record<string, unknown>) {
  * @throws {ChatError} `bad_request` if a field is wrong or all are absent
  */
 export function readRoomChange(object: Record<string, unknown>): RoomChange {
-  const { private: isPrivate, members, unban } = object;
+  const { private: isPrivate, members, unban, owner, moderators } = object;
   if (isPrivate !== undefined && typeof isPrivate !== "boolean") {
     throw badRequest("private must be true or false.");
   }
-  if (isPrivate === undefined && members === undefined && unban === undefined) {
-    throw badRequest("Name at least one of private, members and unban.");
+  if (owner !== undefined && typeof owner !== "string") throw badRequest("owner must be a name.");
+  if ([isPrivate, members, unban, owner, moderators].every((value) => value === undefined)) {
+    throw badRequest("Name at least one of private, members, moderators, owner and unban.");
   }
   return {
     ...(isPrivate !== undefined && { private: isPrivate }),
     ...(members !== undefined && { members: readNames("members", members) }),
     ...(unban !== undefined && { unban: readNames("unban", unban) }),
+    ...(owner !== undefined && { owner }),
+    ...(moderators !== undefined && { moderators: readNames("moderators", moderators) }),
   };
 }
 

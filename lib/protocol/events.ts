@@ -90,8 +90,8 @@ export interface PresenceEvent extends EventBase {
   readonly users?: readonly UserEntry[];
 }
 
-/** A person's rights in a room. Owners and admins moderate. */
-export type Role = "owner" | "admin" | "member";
+/** A person's rights in a room. All but members moderate. */
+export type Role = "owner" | "admin" | "moderator" | "member";
 
 /** The first event: your name, the room, and its newest number. */
 export interface WelcomeEvent extends EventBase {

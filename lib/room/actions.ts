@@ -199,15 +199,19 @@ async function kick(
   { room, identity }: Member,
   { username, id, reason, ban, ref }: KickCommand,
 ): Promise<Event | undefined> {
-  if (roleIn(room.settings, identity) === "member") throw notModerator();
+  const role = roleIn(room.settings, identity);
+  if (role === "member") throw notModerator();
   const user = username === undefined
     ? await engine.log.author(room.name, id!)
     : room.roster.user(username);
   if (user === undefined) throw username === undefined ? noSuchMessage() : nobodyWithName();
   const { person } = user;
-  const { owner } = room.settings;
+  const { owner, moderators } = room.settings;
   if (person === identity.person || (owner !== undefined && person === accountPerson(owner))) {
     throw new ChatError("forbidden", "You cannot remove yourself or the owner.");
+  }
+  if (role === "moderator" && moderators.some((key) => person === accountPerson(key))) {
+    throw new ChatError("forbidden", "You cannot remove another moderator.");
   }
   const key = nameKey(user.username);
   // Before the members are removed, which takes what is known of them.

@@ -5,7 +5,7 @@
  */
 
 import type { Ban, Engine, RoomSettings } from "../engine/engine.ts";
-import { ChatError, notModerator, storeUnavailable } from "../errors.ts";
+import { ChatError, notModerator, roomInUse, storeUnavailable } from "../errors.ts";
 import { LOBBY, nameKey, parseName } from "../names.ts";
 import type { JoinRequest } from "../http/rooms.ts";
 import type { Identity } from "../people/accounts.ts";
@@ -25,10 +25,11 @@ const MAX_ATTEMPTS = 20;
 export type Visitor = Pick<JoinRequest, "identity" | "username" | "address">;
 
 /** A person's rights in a room with these settings. */
-export function roleIn({ owner }: RoomSettings, { account }: Identity): Role {
+export function roleIn({ owner, moderators }: RoomSettings, { account }: Identity): Role {
   if (account === undefined) return "member";
   if (account.isAdmin) return "admin";
-  return account.key === owner ? "owner" : "member";
+  if (account.key === owner) return "owner";
+  return moderators.includes(account.key) ? "moderator" : "member";
 }
 
 /**
@@ -63,7 +64,7 @@ function isListed({ members }: RoomSettings, { account }: Identity): boolean {
 }
 
 /** What {@linkcode Permissions} needs of the engine, which publishes every change to the room. */
-export type PermissionsStore = Pick<Engine, "roomSettings" | "accounts">;
+export type PermissionsStore = Pick<Engine, "roomSettings" | "accounts" | "log" | "bus">;
 
 /** Changes the settings of rooms, by compare-and-set: two changes at once both take effect. */
 export class Permissions {
@@ -87,21 +88,29 @@ export class Permissions {
   }
 
   /**
-   * Changes a room's settings, on behalf of its owner or an admin. In a room without an owner, the
-   * account that makes the change becomes the owner.
+   * Changes a room's settings, on behalf of its owner or an admin. An account that changes a room
+   * without an owner claims it, which it may while nobody else uses the room.
    *
-   * @throws {ChatError} `forbidden`, `not_found` if a member has no account, `bad_request` if a
-   *   member's name breaks a rule, or `unavailable`
+   * @throws {ChatError} `forbidden`, `not_found` if a name has no account, `bad_request` if it
+   *   breaks a rule, or `unavailable`
    */
   async change(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
     const unbanned = new Set(change.unban?.map(nameKey));
-    return await this.#update(room, async (before) => ({
-      ...before,
-      owner: await this.#checkChange(room, before, identity),
-      isPrivate: change.private ?? before.isPrivate,
-      members: change.members ? await this.#accountKeys(change.members) : before.members,
-      bans: before.bans.filter(({ key }) => !unbanned.has(key)),
-    }));
+    return await this.#update(room, async (before) => {
+      const owner = await this.#checkChange(room, before, identity, change);
+      const { private: isPrivate = before.isPrivate, members, moderators } = change;
+      const listed = members ? await this.#accountKeys(members) : before.members;
+      const hasHandedOver = before.owner !== undefined && before.owner !== owner;
+      return {
+        ...before,
+        owner,
+        isPrivate,
+        // Who hands a room over stays in it.
+        members: hasHandedOver ? [...new Set([...listed, before.owner])] : listed,
+        moderators: moderators ? await this.#accountKeys(moderators) : before.moderators,
+        bans: before.bans.filter(({ key }) => !unbanned.has(key)),
+      };
+    });
   }
 
   /**
@@ -133,22 +142,44 @@ export class Permissions {
   /**
    * Checks that a person may change a room's settings. Returns the room's owner after the change.
    */
-  async #checkChange(room: string, settings: RoomSettings, identity: Identity): Promise<string> {
+  async #checkChange(
+    room: string,
+    settings: RoomSettings,
+    identity: Identity,
+    { owner: heir }: RoomChange,
+  ): Promise<string | undefined> {
     const { account } = identity;
-    const { owner } = settings;
     const role = roleIn(settings, identity);
-    if (account === undefined || (role === "member" && owner !== undefined)) throw notModerator();
-    if (role !== "admin" && room === LOBBY) {
-      throw new ChatError("forbidden", "The lobby is for everyone.");
+    const isAdmin = role === "admin";
+    if (account === undefined || role === "moderator") throw notModerator();
+    if (role === "member" && settings.owner !== undefined) throw notModerator();
+    if (!isAdmin && room === LOBBY) throw new ChatError("forbidden", "The lobby is for everyone.");
+    let { owner } = settings;
+    if (owner === undefined && (!isAdmin || room !== LOBBY)) {
+      if (await this.#isUnused(room, identity)) owner = account.key;
+      else if (!isAdmin) throw roomInUse();
     }
-    if (owner !== undefined) return owner;
-    if (await this.#store.roomSettings.countOwned(account.key) >= MAX_OWNED_ROOMS) {
-      throw new ChatError(
-        "forbidden",
-        `You own ${MAX_OWNED_ROOMS} rooms, the maximum. Use one of them.`,
-      );
-    }
-    return account.key;
+    if (heir !== undefined) [owner] = await this.#accountKeys([heir]);
+    if (!isAdmin && owner !== settings.owner) await this.#checkOwned(owner!, account.key);
+    return owner;
+  }
+
+  /** Whether a room has no messages, and nobody in it but this person. */
+  async #isUnused(room: string, { person }: Identity): Promise<boolean> {
+    const { bus, log } = this.#store;
+    const present = await bus.present(room);
+    return present.every((presence) => presence.person === person) &&
+      (await log.messages(room, { limit: 1 })).length === 0;
+  }
+
+  async #checkOwned(owner: string, self: string): Promise<void> {
+    if (await this.#store.roomSettings.countOwned(owner) < MAX_OWNED_ROOMS) return;
+    throw new ChatError(
+      "forbidden",
+      owner === self
+        ? `You own ${MAX_OWNED_ROOMS} rooms, the maximum. Use one of them.`
+        : `${owner} owns ${MAX_OWNED_ROOMS} rooms, the maximum. Choose another owner.`,
+    );
   }
 
   /** The keys of the accounts with these names. */

@@ -684,7 +684,7 @@ function showRole() {
   page.membersOnly.hidden = !isPrivate;
   // Whoever has an account may look after a room that nobody looks after yet; the lobby is for all.
   const mayClaim = me.username !== null && !isPrivate && room !== DEFAULT_ROOM && room !== "";
-  page.settings.hidden = !isModerator && !mayClaim;
+  page.settings.hidden = role !== "owner" && role !== "admin" && !mayClaim;
 }
 
 /** Why what is said in this room can be neither read nor written; nothing if it can. */

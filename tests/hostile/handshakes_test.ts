@@ -57,7 +57,7 @@ describe("A request that opens no socket", () => {
     for (let i = 0; i < 10; i++) await hub.check({ room: `r${i}`, username: "ann", identity });
     const { version } = await engine.roomSettings.settings("den");
     const bans = [{ key: "ann", person: "guest:ann" }];
-    const open = { owner: "root", isPrivate: false, members: [], bans: [] };
+    const open = { owner: "root", isPrivate: false, moderators: [], members: [], bans: [] };
     await engine.roomSettings.setSettings("den", { ...open, version, isPrivate: true });
     await engine.roomSettings.setSettings("pub", { ...open, version, bans });
     const refusal = (answer: Promise<void>) => answer.then(() => "", (error) => error.message);

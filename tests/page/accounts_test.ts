@@ -148,7 +148,9 @@ describePage("page, for accounts", (stage) => {
   });
 
   it("makes a room private: strangers see why they were let go, members come back", async () => {
-    const ada = await signsIn("Ada", { path: "/r/tea" });
+    const token = await signUp(stage.server, "Ada");
+    await call(stage.server, "PUT", "/api/rooms/tea", { body: { private: false }, token });
+    const ada = await signsIn("Ada", { path: "/r/tea" }, false);
     await signUp(stage.server, "Grace");
     const stranger = await stage.joins("Stranger", { path: "/r/tea" });
     await ada.getByRole("button", { name: "More" }).click();

@@ -1424,7 +1424,8 @@ function testRoomSettings(name: string, create: CreateStore): void {
       const { roomSettings } = lab.engine;
       using listener = await Listener.open(lab.engine, "r");
       assertEquals(await roomSettings.settings("r"), DEFAULT_SETTINGS);
-      const wanted = { owner: "alice", isPrivate: true, members: ["bob"], bans, version: 0 };
+      const lists = { moderators: ["carol"], members: ["bob"], bans };
+      const wanted = { owner: "alice", isPrivate: true, ...lists, version: 0 };
       assert(await roomSettings.setSettings("r", wanted));
       const stored: RoomSettings = { ...wanted, version: 1 };
       assertEquals(await roomSettings.settings("s"), DEFAULT_SETTINGS);

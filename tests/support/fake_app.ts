@@ -134,7 +134,8 @@ export class FakeRooms implements Rooms {
   changeRoom(_room: string, _identity: unknown, change: RoomChange) {
     this.changes.push(change);
     const bans = [{ key: "mallory", person: "guest:secret" }];
-    return Promise.resolve({ owner: "alice", isPrivate: true, members: ["bob"], bans });
+    const lists = { moderators: ["carol"], members: ["bob"], bans };
+    return Promise.resolve({ owner: "alice", isPrivate: true, ...lists });
   }
 }
 
