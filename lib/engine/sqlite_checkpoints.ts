@@ -6,7 +6,6 @@
  */
 
 import { DatabaseSync } from "node:sqlite";
-import { pathToFileURL } from "node:url";
 import { parentPort, workerData } from "node:worker_threads";
 
 /** A request to the thread, which answers each. `CLOSE` ends its connection. */
@@ -35,8 +34,9 @@ export function answer(db: DatabaseSync, request: Request): Answer {
 
 const path = (workerData as ThreadData | null)?.checkpointsOf;
 if (path !== undefined) {
-  // Never a new file, if this one has just been moved away.
-  const db = new DatabaseSync(`${pathToFileURL(path)}?mode=rw`);
+  // Throws if the file has just been moved away: SQLite would make a new one.
+  Deno.statSync(path);
+  const db = new DatabaseSync(path);
   // Opens the files now: later, others may be in their place.
   db.prepare("SELECT count(*) FROM sqlite_schema").get();
   parentPort!.on("message", (request) => parentPort!.postMessage(answer(db, request)));
