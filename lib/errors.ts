@@ -111,7 +111,10 @@ export function notSignedIn(): ChatError {
 
 /** The refusal of a command that only the room's owner and admins may use. */
 export function notModerator(): ChatError {
-  return new ChatError("forbidden", "Only the room's owner or an admin may do this.");
+  return new ChatError(
+    "forbidden",
+    "Only the room's owner, its moderators or an admin may do this.",
+  );
 }
 
 /** The refusal when an account claims a room that others use. */

@@ -472,6 +472,32 @@ describe("SqliteEngine: a file of an earlier version", () => {
     });
   }
 
+  it("has accounts and rooms under the keys that their names have now", async () => {
+    await using store = new SqliteStore();
+    make(store, 3);
+    const settings = { owner: "sun☀\ufe0f", isPrivate: true, members: ["sun☀\ufe0f"], bans: [] };
+    store.inspect((db) => {
+      db.exec(`
+        INSERT INTO accounts VALUES ('sun☀\ufe0f', 'Sun☀\ufe0f', 'hash');
+        INSERT INTO sessions VALUES ('its token', 'sun☀\ufe0f', ${Date.now() * 2});
+        INSERT INTO rooms VALUES (9, '☕\ufe0f', 'old-9');
+        UPDATE inbox SET person = 'account:sun☀\ufe0f' WHERE person = 'guest:b';
+      `);
+      const value = JSON.stringify({ ...settings, version: 3 });
+      db.prepare("INSERT INTO settings VALUES (?, ?, ?)").run("☕\ufe0f", settings.owner, value);
+    });
+    const engine = store.open();
+    assertEquals((await engine.accounts.account("sun☀"))?.username, "Sun☀\ufe0f");
+    assertEquals((await engine.accounts.token("its token"))?.account, "sun☀");
+    const { owner, members, isPrivate } = await engine.roomSettings.settings("☕");
+    assertEquals([owner, members, isPrivate], ["sun☀", ["sun☀"], true]);
+    assertEquals(await engine.roomSettings.countOwned("sun☀"), 1);
+    assertEquals(await engine.log.inboxSeq("quiet", "account:sun☀"), 2);
+    await engine.close();
+    const names = store.inspect((db) => db.prepare("SELECT name FROM rooms ORDER BY id").all());
+    assertEquals(names.map(({ name }) => name), ["r", "quiet", "s", "☕"]);
+  });
+
   it("stays as it is if something goes wrong on the way", async () => {
     await using store = new SqliteStore();
     make(store, 3);

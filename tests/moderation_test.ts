@@ -13,7 +13,7 @@ import { type Answer, call, knock, signIn, signUp, soon } from "./support/people
 import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
-const ONLY_MODERATORS = "Only the room's owner or an admin may do this.";
+const ONLY_MODERATORS = "Only the room's owner, its moderators or an admin may do this.";
 const PRIVATE = "This room is private. Ask its owner to let you in.";
 const BANNED = "You are banned from this room.";
 

@@ -167,14 +167,20 @@ async function findAbsent(
   const key = nameKey(username);
   const account = await accounts.account(key);
   if (account === undefined) return await bus.lastSeen(room.name, username);
+  // A removed account keeps its key, and receives nothing.
+  if (account.username === "") return undefined;
   return { username: account.username, person: accountPerson(key) };
 }
 
 async function history(
   { engine }: ActionContext,
-  { room }: Member,
+  { room, isLive }: Member,
   { before, after, limit, ref }: HistoryCommand,
 ): Promise<HistoryEvent> {
+  // Its answers would wait, as long as they are, until the member has read what it missed.
+  if (!isLive) {
+    throw new ChatError("unavailable", "You still receive what you missed. Ask again after it.");
+  }
   const found = await engine.log.messages(room.name, { before, after, limit: limit + 1 });
   return {
     type: "history",

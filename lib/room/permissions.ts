@@ -59,6 +59,10 @@ function isBanned({ bans }: RoomSettings, { identity, username, address }: Visit
   );
 }
 
+function isSameBan(ban: Ban, { key, person, address }: Ban): boolean {
+  return ban.key === key && ban.person === person && ban.address === address;
+}
+
 function isListed({ members }: RoomSettings, { account }: Identity): boolean {
   return account !== undefined && members.includes(account.key);
 }
@@ -114,14 +118,17 @@ export class Permissions {
   }
 
   /**
-   * Adds bans to a room's settings.
+   * Adds bans to a room's settings. A repeat of one that is there adds nothing.
    *
    * @throws {ChatError} `unavailable`
    */
   async ban(room: string, ...bans: readonly Ban[]): Promise<RoomSettings> {
     return await this.#update(
       room,
-      (before) => ({ ...before, bans: [...before.bans, ...bans].slice(-MAX_BANS) }),
+      (before) => {
+        const isNew = (ban: Ban) => !before.bans.some((other) => isSameBan(ban, other));
+        return { ...before, bans: [...before.bans, ...bans.filter(isNew)].slice(-MAX_BANS) };
+      },
     );
   }
 
@@ -186,7 +193,7 @@ export class Permissions {
   async #accountKeys(names: readonly string[]): Promise<string[]> {
     const keys = names.map((name) => nameKey(parseName("username", name)));
     for (const [i, key] of keys.entries()) {
-      if (await this.#store.accounts.account(key) === undefined) {
+      if (!(await this.#store.accounts.account(key))?.username) {
         throw new ChatError("not_found", `There is no account of the name ${names[i]}.`);
       }
     }

@@ -203,6 +203,11 @@ export class Member implements JoinedMember {
     this.room.fanout.tellLast(this.subscriber, event);
   }
 
+  /** Whether it receives every event of the room. */
+  get isLive(): boolean {
+    return this.#life.state === "live";
+  }
+
   /** Adds a private message for it. While it is catching up, the message is queued. */
   tellPrivate(event: EncodedEvent, inboxSeq: number): void {
     if (this.#life.state === "catching up") this.#life.queue.add(event, inboxSeq);
