@@ -991,6 +991,8 @@ describe("SqliteEngine: check", () => {
     const engine = store.open();
     await engine.check();
     await engine.log.append("r", draft(ALICE, "before"));
+    // The thread that makes the checkpoints has opened the file by then.
+    await until(() => walOf(store) === 0, "the log is emptied");
     const moved = `${store.path}.moved`;
     Deno.renameSync(store.path, moved);
     await assertRejects(() => engine.check(), Error, "The database file is gone.");
