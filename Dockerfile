@@ -6,4 +6,4 @@ USER deno
 ENV DATABASE_URL=sqlite:/data/chat.db
 VOLUME /data
 EXPOSE 8080
-CMD ["run", "-A", "main.ts"]
+CMD ["run", "--allow-net", "--allow-env", "--allow-read=.,/data", "--allow-write=/data", "main.ts"]

@@ -59,9 +59,11 @@ import {
 } from "./lib/room/actions.ts";
 import { Directory, type DirectoryLimits } from "./lib/room/directory.ts";
 import { JoinNotices } from "./lib/room/notices.ts";
+import { closeInPauses } from "./lib/room/pauses.ts";
 import { Permissions } from "./lib/room/permissions.ts";
 import { toDm, welcome, type WelcomeOptions } from "./lib/room/welcome.ts";
 import { Member, type MemberLimits, type Room } from "./lib/room/room.ts";
+import type { TrafficLimiter } from "./lib/rate_limit.ts";
 import type { After, Turn } from "./lib/time.ts";
 
 /** Every limit that the hub enforces, each declared by the part that uses it. */
@@ -71,7 +73,11 @@ export type HubLimits = DirectoryLimits & MemberLimits & SizeLimits;
 export interface HubOptions {
   readonly engine: Engine;
   readonly limits: HubLimits;
+  /** What each address may send. */
+  readonly traffic: TrafficLimiter;
   readonly logger: Logger;
+  /** Writes what members are refused: a throttled logger. */
+  readonly refusals: Logger;
   /** Writes failures of the engine: a throttled logger. */
   readonly failures: Logger;
   /** The time in milliseconds. It never goes backwards. */
@@ -87,7 +93,7 @@ export interface HubOptions {
 /** How long an empty room stays open for members on their way in, in milliseconds. */
 export const EMPTY_ROOM_MS = 10_000;
 
-/** How long no frame may arrive before a drain closes the connections, in milliseconds. */
+/** How long no frame may arrive before a drain stops listening, in milliseconds. */
 const QUIET_MS = 50;
 
 /** Maximum time a drain waits for such a pause, in milliseconds. */
@@ -134,6 +140,7 @@ export class Hub implements Rooms {
       limits,
       after,
       send: ({ subscriber }, events) => subscriber.send(events, options.clock()),
+      onListed: (room, reader) => this.#notices.listed(room, reader),
     };
     this.ready = engine.bus.subscribe(EVERYWHERE, (event) => this.#onServerEvent(event));
   }
@@ -153,6 +160,12 @@ export class Hub implements Rooms {
     this.#check(request);
   }
 
+  /** Checks a join as {@linkcode Hub.admit} does, without opening the room. */
+  async check(request: JoinRequest): Promise<void> {
+    this.#check(request);
+    if (this.#rooms.get(request.room) === undefined) await this.#permissions.check(request);
+  }
+
   /**
    * Makes a peer a member. The member goes live once the room has heard its `entered` event.
    *
@@ -164,8 +177,8 @@ export class Hub implements Rooms {
     if (room === undefined) {
       throw new ChatError("unavailable", "Joining took too long. Try again.");
     }
-    const { limits, newId, clock } = this.#options;
-    const member = new Member({ id: newId(), peer, room, request, limits, now: clock() });
+    const { limits, traffic, newId, clock } = this.#options;
+    const member = new Member({ id: newId(), peer, room, request, limits, traffic, now: clock() });
     room.add(member);
     // A member of the raw relay has no name, so it needs no presence and no welcome.
     if (member.username === undefined) member.goLive([]);
@@ -200,12 +213,14 @@ export class Hub implements Rooms {
 
   /** Handles one text frame of a member. Never throws. */
   receive(member: Member, text: string): void {
-    if (member.isGone || this.#isDeaf) return;
+    if (member.isGone) return;
     const { clock, limits } = this.#options;
     this.#receivedAt = clock();
+    member.hear(this.#receivedAt);
+    if (this.#isDeaf) return;
     const refusal = this.#refusalOf(member);
     if (refusal !== undefined) return this.#expel(member, refusal);
-    const seconds = member.takeToken(this.#receivedAt);
+    const seconds = member.takeToken(text, this.#receivedAt);
     if (seconds > 0) return this.#refuseFlood(member, seconds, text);
     try {
       this.#perform(member, decode(text, member.format, limits));
@@ -280,7 +295,7 @@ export class Hub implements Rooms {
   #evict(member: Member): void {
     if (member.isGone) return;
     const { username, room } = member;
-    this.#options.logger.warn("member evicted", { room: room.name, username });
+    this.#options.refusals.warn("member evicted", { room: room.name, username });
     this.dismiss(member, CLOSE.tooSlow);
   }
 
@@ -290,7 +305,7 @@ export class Hub implements Rooms {
     const { name } = member.room;
     // What the engine cannot do is logged as its failure.
     if (error.code !== "unavailable") {
-      this.#options.logger.info("frame refused", { room: name, code: error.code });
+      this.#options.refusals.info("frame refused", { room: name, code: error.code });
     }
     if (error.code === "too_big") this.#expel(member, error);
     else member.tell(errorEvent(name, error));
@@ -307,8 +322,8 @@ export class Hub implements Rooms {
   }
 
   /** The refusal of a member that may no longer be in its room; `undefined` for any other. */
-  #refusalOf({ room, identity, username }: Member): ChatError | undefined {
-    return this.#hasExpired(identity) ? sessionEnded() : room.refusalOf(identity, username);
+  #refusalOf({ room, request }: Member): ChatError | undefined {
+    return this.#hasExpired(request.identity) ? sessionEnded() : room.refusalOf(request);
   }
 
   #hasExpired({ account }: Identity): boolean {
@@ -337,8 +352,10 @@ export class Hub implements Rooms {
           this.#notices.left(room, event.presence.username);
         }
         return room.callWaiting();
+      case "erased":
+        return room.recent.erase(event.ids);
       case "kicked":
-        return this.#onKicked(room, event.key, event.reason);
+        return this.#onKicked(room, event);
       case "settings":
         room.changeSettings(event.settings);
         for (const member of room.members.values()) {
@@ -375,12 +392,10 @@ export class Hub implements Rooms {
     }
   }
 
-  #onKicked(room: Room, key: string, reason: string | undefined): void {
+  #onKicked(room: Room, { who, reason }: Extract<EngineEvent, { type: "kicked" }>): void {
     const sentence = "You were removed from this room" + (reason ? `: ${reason}` : ".");
-    for (const id of [...room.roster.user(key)?.connections ?? []]) {
-      const member = room.members.get(id);
-      if (member !== undefined) this.#expel(member, new ChatError("forbidden", sentence));
-    }
+    const members = "key" in who ? room.membersNamed(who.key) : room.membersOf(who.person);
+    for (const member of members) this.#expel(member, new ChatError("forbidden", sentence));
   }
 
   /** Handles a server-wide event. */
@@ -388,9 +403,11 @@ export class Hub implements Rooms {
     for (const room of this.#rooms) {
       for (const member of room.members.values()) {
         const { identity: { account }, username } = member;
-        if (event.type === "token_ended" && account?.tokenHash === event.hash) {
-          this.#expel(member, sessionEnded());
-        }
+        const hasEnded = event.type === "token_ended"
+          ? account?.tokenHash === event.hash
+          : event.type === "tokens_ended" && account?.key === event.account &&
+            account.tokenHash !== event.kept;
+        if (hasEnded) this.#expel(member, sessionEnded());
         const isNamed = username !== undefined && account === undefined;
         if (event.type === "registered" && isNamed && nameKey(username) === event.key) {
           this.#expel(member, nameBelongsToAccount());
@@ -421,13 +438,10 @@ export class Hub implements Rooms {
 
   /**
    * Stops accepting joins, lets commands in flight finish, delivers what was accepted, and closes
-   * every member with 1012. Takes at most half a second, plus one second if the engine does not
-   * answer.
+   * every member with 1012. Takes at most one second, plus one if the engine does not answer.
    */
   async drain(): Promise<void> {
     this.#isDraining = true;
-    // The runtime drops a connection, and the frames queued for it, if a frame arrives after the
-    // call of `close`. So wait until no member is sending.
     const { clock } = this.#options;
     const end = clock() + MAX_QUIET_WAIT_MS;
     while (clock() < end && clock() - this.#receivedAt < QUIET_MS) await this.#sleep(QUIET_MS / 2);
@@ -436,12 +450,13 @@ export class Hub implements Rooms {
       const allAnswered = new Promise<void>((resolve) => this.#onAllAnswered = resolve);
       await Promise.race([allAnswered, this.#sleep(MAX_ANSWER_WAIT_MS)]);
     }
-    for (const room of this.#rooms) {
+    const members = [...this.#rooms].flatMap((room) => {
       room.fanout.flush();
       // Close it first: no member remains to hear of these leaves.
       this.#rooms.close(room);
-      for (const member of room.members.values()) this.dismiss(member, CLOSE.restart);
-    }
+      return [...room.members.values()];
+    });
+    await closeInPauses(members, (member) => this.dismiss(member, CLOSE.restart), this.#options);
   }
 
   #sleep(ms: number): Promise<void> {

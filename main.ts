@@ -11,20 +11,24 @@ import { Hub } from "./hub.ts";
 import { type Config, ConfigError, readConfig } from "./lib/config.ts";
 import type { Engine } from "./lib/engine/engine.ts";
 import { MemoryEngine } from "./lib/engine/memory.ts";
+import { ChatError } from "./lib/errors.ts";
 import { createApp } from "./lib/http/app.ts";
 import { Connections } from "./lib/http/connections.ts";
 import { Health } from "./lib/http/health.ts";
 import { Listener } from "./lib/http/listener.ts";
-import { createLogger, createThrottledLogger, type Logger } from "./lib/logger.ts";
+import { createLogger, createThrottledLogger, errorFields, type Logger } from "./lib/logger.ts";
 import { Accounts } from "./lib/people/accounts.ts";
 import { Passwords } from "./lib/people/passwords.ts";
-import { endOnSignal, fail, keepBuffersSmall, surviveErrors } from "./lib/process.ts";
+import { fail, keepBuffersSmall, runUntilSignal, surviveErrors } from "./lib/process.ts";
 import { CLOSE } from "./lib/protocol/codes.ts";
-import { RateLimiter } from "./lib/rate_limit.ts";
+import { RateLimiter, TrafficLimiter } from "./lib/rate_limit.ts";
 import { createIds, Timers, Turn, within } from "./lib/time.ts";
 
 /** How long from one sweep to the next, in milliseconds. */
 const SWEEP_MS = 1000;
+
+/** How many refusals are logged at once, before only one a second is. */
+const REFUSALS_AT_ONCE = 10;
 
 /** How long a stop waits for the drain and for connections to close, in milliseconds. */
 const CLOSE_WAIT_MS = 2500;
@@ -66,10 +70,14 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const engine = await openEngine(config, { newId, turn, logger });
   const health = new Health({ store: engine, logger, clock });
   const failures = createThrottledLogger(checkAfterErrors(logger, health), clock);
+  const traffic = new TrafficLimiter(config.rates.traffic, clock);
+  const refusals = createThrottledLogger(logger, clock, REFUSALS_AT_ONCE);
   const hub = new Hub({
     engine,
     limits: config.limits,
+    traffic,
     logger,
+    refusals,
     failures,
     clock,
     date: Date.now,
@@ -78,13 +86,18 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     after,
   });
   await hub.ready;
+  // At least one thread stays free for everything else.
+  const passwords = new Passwords(Math.max(1, navigator.hardwareConcurrency - 1), clock);
   const accounts = new Accounts({
     store: engine.accounts,
-    // At least one thread stays free for everything else.
-    passwords: new Passwords(Math.max(1, navigator.hardwareConcurrency - 1)),
+    passwords,
     clock: Date.now,
+    after,
     settings: config.people,
   });
+  for (const { username, code } of await accounts.newCodes()) {
+    logger.warn("register this admin's name with this code", { username, admin_code: code });
+  }
   const connections = new Connections(config.connections);
   const joinLimiter = new RateLimiter(config.rates.join, clock);
   const authLimiter = new RateLimiter(config.rates.auth, clock);
@@ -96,8 +109,10 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     settings: config.http,
     joinLimiter,
     authLimiter,
+    traffic,
     health,
     logger,
+    refusals,
     failures,
     clock,
     publicDir: `${import.meta.dirname}/public`,
@@ -115,8 +130,16 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const sweep = setInterval(() => {
     hub.sweep();
     health.sweep();
+    traffic.sweep();
+    passwords.sweep();
     joinLimiter.sweep();
     authLimiter.sweep();
+    failures.sweep();
+    refusals.sweep();
+    accounts.erase().catch((error) => {
+      // The store is reported by itself, and this goes on when it is back.
+      if (!(error instanceof ChatError)) failures.error("erasing failed", errorFields(error));
+    });
   }, SWEEP_MS);
 
   const stop = async () => {
@@ -172,8 +195,7 @@ async function run(): Promise<void> {
     if (config.database.kind === "memory") {
       logger.warn("messages are kept in memory and are gone when the server ends");
     }
-    const server = await start(config, logger);
-    endOnSignal(() => server.stop(), logger);
+    await runUntilSignal(() => start(config, logger), logger);
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof StartError)) throw error;
     fail(error.message);

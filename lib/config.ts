@@ -26,6 +26,9 @@ export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
 
+/** Maximum length of `ADMIN_CODE`, in UTF-16 units. */
+const MAX_ADMIN_CODE_LENGTH = 256;
+
 /** The environment: names to values. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -60,11 +63,12 @@ function readListen(env: Environment) {
 
 /** The limits that the hub enforces. */
 function readLimits(env: Environment) {
+  const maxMessageBytes = limit(env, "MAX_MESSAGE_BYTES", 4096);
   return Object.freeze({
     /** Maximum UTF-8 bytes of one message's content. */
-    maxMessageBytes: limit(env, "MAX_MESSAGE_BYTES", 4096),
+    maxMessageBytes,
     /** Maximum UTF-8 bytes of one frame. */
-    maxFrameBytes: limit(env, "MAX_FRAME_BYTES", 32768),
+    maxFrameBytes: limit(env, "MAX_FRAME_BYTES", frameBytesFor(maxMessageBytes)),
     /** Maximum frames that wait for one peer. */
     sendQueueFrames: limit(env, "SEND_QUEUE_FRAMES", 256),
     /** Maximum bytes that wait for one peer. */
@@ -78,6 +82,14 @@ function readLimits(env: Environment) {
     /** How often one connection may send a frame. */
     messageRate: rate(limit(env, "MESSAGE_RATE", 10), limit(env, "MESSAGE_BURST", 30)),
   });
+}
+
+/**
+ * The bytes of a frame that can carry a message whose every byte is an escape of JSON, `\u0022`, and
+ * other fields beside it.
+ */
+function frameBytesFor(messageBytes: number): number {
+  return Math.max(32768, 6 * messageBytes + 8192);
 }
 
 /** Maximum WebSockets open at a time. */
@@ -98,6 +110,22 @@ function readRates(env: Environment) {
     join: rate(joinsPerSecond, 5 * joinsPerSecond),
     /** Attempts to register or sign in. */
     auth: rate(attemptsPerMinute / 60, attemptsPerMinute),
+    /** Frames over all connections, and their bytes. */
+    traffic: readTraffic(env),
+  });
+}
+
+/**
+ * How much one address may send. It may send as many messages of full size at once as of any other,
+ * and on average messages of a quarter of that.
+ */
+function readTraffic(env: Environment) {
+  const framesPerSecond = limit(env, "MESSAGE_RATE_PER_ADDRESS", 100);
+  const burst = 3 * framesPerSecond;
+  const messageBytes = Math.max(4096, limit(env, "MAX_MESSAGE_BYTES", 4096));
+  return Object.freeze({
+    frames: rate(framesPerSecond, burst),
+    bytes: rate(framesPerSecond * messageBytes / 4, burst * messageBytes),
   });
 }
 
@@ -108,6 +136,8 @@ function readPeople(env: Environment) {
     guests: isOn(env, "GUESTS", "on"),
     /** Names of the admins' accounts. Admins have every right in every room. */
     admins: readAdmins(env),
+    /** The code with which the admins' names are registered; absent for one made at the start. */
+    adminCode: readAdminCode(env),
   });
 }
 
@@ -116,8 +146,10 @@ function readHttp(env: Environment) {
   return Object.freeze({
     /** Origins, besides the server's own, whose pages may use the server; `*` for all. */
     allowedOrigins: readOrigins(env),
-    /** Whether the server believes a proxy's `X-Forwarded-For` and `X-Forwarded-Proto`. */
+    /** Whether the server believes what a proxy says about the client. */
     trustProxy: isOn(env, "TRUST_PROXY", "off"),
+    /** The only site that the server is; absent for any. */
+    publicUrl: readPublicUrl(env),
     /** How long a silent peer counts as alive, in seconds; 0 for no limit. */
     pongWaitSeconds: whole(env, "PONG_WAIT_SECONDS", 60, 0, 86400),
   });
@@ -184,15 +216,58 @@ function readAdmins(env: Environment): readonly string[] {
   }
 }
 
+function readAdminCode({ ADMIN_CODE: code }: Environment): string | undefined {
+  if (!code) return undefined;
+  if (code.length <= MAX_ADMIN_CODE_LENGTH && code.trim() === code) return code;
+  // The value is a secret, so the sentence does not quote it.
+  throw new ConfigError(
+    `ADMIN_CODE must have at most ${MAX_ADMIN_CODE_LENGTH} characters, and no space around them.`,
+  );
+}
+
 function readOrigins(env: Environment): readonly string[] {
-  const origins = list(env, "ALLOWED_ORIGINS");
-  for (const origin of origins) {
-    if (origin === "*" || URL.parse(origin)?.origin === origin) continue;
+  return Object.freeze(
+    list(env, "ALLOWED_ORIGINS").map((text) => {
+      const origin = text === "*" || text === "null" ? text : toOrigin(text);
+      if (origin !== undefined) return origin;
+      throw new ConfigError(
+        "ALLOWED_ORIGINS must be origins such as https://chat.example or capacitor://localhost, " +
+          `whole and without a path, or null, or *, not "${text}".`,
+      );
+    }),
+  );
+}
+
+/** An origin as browsers write it; `undefined` for a text that no browser's origin can equal. */
+function toOrigin(text: string): string | undefined {
+  const [, scheme = "", host = ""] = /^([a-z][a-z\d+.-]*):\/\/([^\s/?#@*\\]*)\/?$/i.exec(text) ??
+    [];
+  switch (scheme.toLowerCase()) {
+    case "http":
+    case "https":
+      return URL.parse(`${scheme}://${host}`)?.origin;
+    case "file":
+      return host === "" ? "file://" : undefined;
+    // A page is never loaded over these.
+    case "ws":
+    case "wss":
+      return undefined;
+  }
+  return host === "" ? undefined : `${scheme}://${host}`.toLowerCase();
+}
+
+function readPublicUrl(env: Environment) {
+  const text = env.PUBLIC_URL?.trim();
+  if (!text) return undefined;
+  const url = /^https?:\/\/[^/?#@*\s]+(\/[^?#]*)?$/i.test(text) ? URL.parse(text) : null;
+  if (url === null) {
     throw new ConfigError(
-      `ALLOWED_ORIGINS must be origins such as https://chat.example, or *, not "${origin}".`,
+      `PUBLIC_URL must be the address of the site, such as https://chat.example, not "${text}".`,
     );
   }
-  return Object.freeze(origins);
+  const { origin, host, protocol } = url;
+  const scheme = protocol === "https:" ? "https" as const : "http" as const;
+  return Object.freeze({ origin, host, scheme });
 }
 
 function whole(env: Environment, name: string, byDefault: number, min: number, max: number) {
@@ -204,6 +279,7 @@ function whole(env: Environment, name: string, byDefault: number, min: number, m
 
 /** Reads a limit. 0 turns it off. */
 function limit(env: Environment, name: string, byDefault: number): number {
+  if (!env[name]) return byDefault;
   return whole(env, name, byDefault, 0, Number.MAX_SAFE_INTEGER) || Infinity;
 }
 

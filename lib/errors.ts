@@ -94,14 +94,33 @@ export function nobodyWithName(): ChatError {
   return new ChatError("not_found", "Nobody with this name is in the room.");
 }
 
+/** The refusal of a change to a message that the room does not have. */
+export function noSuchMessage(): ChatError {
+  return new ChatError("not_found", "There is no such message in this room.");
+}
+
 /** The refusal of an expired, revoked or invalid token. */
 export function sessionEnded(): ChatError {
   return new ChatError("unauthenticated", "Your session has ended. Sign in again.");
 }
 
+/** The refusal of a guest where an account is needed. */
+export function notSignedIn(): ChatError {
+  return new ChatError("unauthenticated", "Sign in to do this.");
+}
+
 /** The refusal of a command that only the room's owner and admins may use. */
 export function notModerator(): ChatError {
-  return new ChatError("forbidden", "Only the room's owner or an admin may do this.");
+  return new ChatError(
+    "forbidden",
+    "Only the room's owner, its moderators or an admin may do this.",
+  );
+}
+
+/** The refusal when an account claims a room that others use. */
+export function roomInUse(): ChatError {
+  const sentence = "This room is in use. Choose a new one, or ask an admin to give it to you.";
+  return new ChatError("forbidden", sentence);
 }
 
 /** The refusal of every call after the server began to stop. */

@@ -28,6 +28,28 @@ export interface LoggerOptions {
   readonly write?: (line: string) => void;
 }
 
+/** Maximum length of a text in a line. */
+const MAX_TEXT_LENGTH = 200;
+
+/** Maximum length of a stack. */
+const MAX_STACK_LENGTH = 4000;
+
+/** What a viewer may take for the end of a line, for a command, or for the other direction. */
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+
+/** Cuts the texts that a line is made of, some of which clients write. */
+function cut(field: string, value: unknown): unknown {
+  if (typeof value !== "string") return value;
+  const longest = field === "stack" ? MAX_STACK_LENGTH : MAX_TEXT_LENGTH;
+  return value.length > longest ? `${value.slice(0, longest)}…` : value;
+}
+
+/** A character as JSON writes one that cannot be shown. */
+function escape(character: string): string {
+  return character.split("").map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
+    .join("");
+}
+
 /** Makes a logger whose lines hold `time` (RFC 3339, UTC), `level`, `msg` and the given fields. */
 export function createLogger(options: LoggerOptions): Logger {
   // deno-lint-ignore no-console
@@ -37,35 +59,57 @@ export function createLogger(options: LoggerOptions): Logger {
     if (LOG_LEVELS.indexOf(name) < lowest) return () => {};
     return (msg: string, fields?: LogFields) => {
       const time = new Date(clock()).toISOString();
-      write(JSON.stringify({ time, level: name, msg, ...fields }));
+      const line = JSON.stringify({ time, level: name, msg, ...fields }, cut);
+      write(line.replace(UNPRINTABLE, escape));
     };
   };
   return { info: at("info"), warn: at("warn"), error: at("error") };
 }
 
-/** How long a throttled logger is silent after a line, in milliseconds. */
-const SILENCE_MS = 1000;
+/** A throttled logger gains one line in this time, in milliseconds. */
+const LINE_MS = 1000;
+
+/** A logger that leaves lines out. */
+export interface ThrottledLogger extends Logger {
+  /** Writes the last line left out, and how many came before it, if one is due. Call it every second. */
+  readonly sweep: () => void;
+}
 
 /**
- * Makes a logger that writes at most one line a second, of all levels together: for failures that
- * may come with every message. A line says in `omitted` how many were left out since the last one.
+ * Makes a logger that writes at most one line a second, of all levels together, after the first
+ * few: for lines that may come with every message. A line says in `omitted` how many were left out
+ * since the last one.
  *
  * @param clock the time in milliseconds; it never goes backwards
+ * @param burst how many lines may come at once
  */
-export function createThrottledLogger(logger: Logger, clock: () => number): Logger {
-  let nextAt = -Infinity;
+export function createThrottledLogger(
+  logger: Logger,
+  clock: () => number,
+  burst = 1,
+): ThrottledLogger {
+  /** When every line of the burst is there again, in milliseconds. */
+  let fullAt = -Infinity;
   let omitted = 0;
-  const at = (level: LogLevel) => (message: string, fields?: LogFields) => {
-    const now = clock();
-    if (now < nextAt) {
-      omitted++;
-      return;
-    }
+  let last: { level: LogLevel; message: string; fields: LogFields | undefined } | undefined;
+  const mayWrite = () => clock() >= fullAt - (burst - 1) * LINE_MS;
+  const write = (level: LogLevel, message: string, fields: LogFields | undefined) => {
+    fullAt = Math.max(fullAt, clock()) + LINE_MS;
     logger[level](message, omitted > 0 ? { ...fields, omitted } : fields);
-    nextAt = now + SILENCE_MS;
     omitted = 0;
+    last = undefined;
   };
-  return { info: at("info"), warn: at("warn"), error: at("error") };
+  const at = (level: LogLevel) => (message: string, fields?: LogFields) => {
+    if (mayWrite()) return write(level, message, fields);
+    omitted++;
+    last = { level, message, fields };
+  };
+  const sweep = () => {
+    if (last === undefined || !mayWrite()) return;
+    omitted--;
+    write(last.level, last.message, last.fields);
+  };
+  return { info: at("info"), warn: at("warn"), error: at("error"), sweep };
 }
 
 /** An unexpected error as log fields. */

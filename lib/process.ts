@@ -28,22 +28,32 @@ export function surviveErrors(logger: Logger): void {
   }
 }
 
-/** Calls `stop` at the first SIGINT or SIGTERM, then ends the process. */
-export function endOnSignal(stop: () => Promise<void>, logger: Logger): void {
-  let isStopping = false;
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    Deno.addSignalListener(signal, async () => {
-      if (isStopping) return;
-      isStopping = true;
-      try {
-        await stop();
-      } catch (error) {
-        logger.error("stopping failed", errorFields(error));
-        Deno.exit(1);
-      }
-      Deno.exit(0);
-    });
+/** The signals that end a server in order: a closed terminal sends the first, others people send. */
+const END_SIGNALS = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"] as const;
+
+/** Starts what has to be stopped in order; at the first signal, however early, stops it and ends. */
+export async function runUntilSignal(
+  start: () => Promise<{ stop(): Promise<void> }>,
+  logger: Logger,
+): Promise<void> {
+  // Before the start: a signal that nobody handles kills the process, with its port open already.
+  const signalled = Promise.withResolvers<void>();
+  for (const signal of END_SIGNALS) {
+    try {
+      Deno.addSignalListener(signal, signalled.resolve);
+    } catch {
+      // Windows has no SIGQUIT.
+    }
   }
+  const server = await start();
+  await signalled.promise;
+  try {
+    await server.stop();
+  } catch (error) {
+    logger.error("stopping failed", errorFields(error));
+    Deno.exit(1);
+  }
+  Deno.exit(0);
 }
 
 /** Prints a sentence for the operator and ends the process with an error. */

@@ -30,15 +30,16 @@ export class TokenBucket {
   }
 
   /**
-   * Takes a token.
+   * Takes tokens: all of them, or none. A count beyond the burst takes a full bucket.
    *
    * @param now the time in milliseconds
-   * @returns 0 if there was one, else the seconds until the next one
+   * @returns 0 if there were enough, else the seconds until there are
    */
-  take(now: number): number {
+  take(now: number, count = 1): number {
     this.#fill(now);
-    if (this.#tokens < 1) return (1 - this.#tokens) / this.#rate.perSecond;
-    this.#tokens--;
+    const wanted = Math.min(count, this.#rate.burst);
+    if (this.#tokens < wanted) return (wanted - this.#tokens) / this.#rate.perSecond;
+    this.#tokens -= wanted;
     return 0;
   }
 
@@ -77,8 +78,8 @@ export class RateLimiter {
     return this.#buckets.size;
   }
 
-  /** Takes a token from a key's bucket. Returns 0, or the seconds until the next one. */
-  take(key: string): number {
+  /** Takes tokens from a key's bucket. Returns 0, or the seconds until there are enough. */
+  take(key: string, count = 1): number {
     if (this.#rate.perSecond === Infinity) return 0;
     const now = this.#clock();
     let bucket = this.#buckets.get(key);
@@ -90,7 +91,7 @@ export class RateLimiter {
       bucket = new TokenBucket(this.#rate, now);
       this.#buckets.set(key, bucket);
     }
-    return bucket.take(now);
+    return bucket.take(now, count);
   }
 
   /** Forgets the full buckets. Call it about once a second. */
@@ -99,5 +100,34 @@ export class RateLimiter {
     for (const [key, bucket] of this.#buckets) {
       if (bucket.isFull(now)) this.#buckets.delete(key);
     }
+  }
+}
+
+/** How much one address may send, over all its connections. */
+export interface TrafficRates {
+  readonly frames: Rate;
+  readonly bytes: Rate;
+}
+
+/** Limits the frames and the bytes that addresses send. */
+export class TrafficLimiter {
+  readonly #frames: RateLimiter;
+  readonly #bytes: RateLimiter;
+
+  /** @param clock the time in milliseconds */
+  constructor({ frames, bytes }: TrafficRates, clock: () => number) {
+    this.#frames = new RateLimiter(frames, clock);
+    this.#bytes = new RateLimiter(bytes, clock);
+  }
+
+  /** Counts one frame of an address. Returns 0, or the seconds until it is allowed. */
+  take(address: string, bytes: number): number {
+    return this.#frames.take(address) || this.#bytes.take(address, bytes);
+  }
+
+  /** Forgets the full buckets. Call it about once a second. */
+  sweep(): void {
+    this.#frames.sweep();
+    this.#bytes.sweep();
   }
 }

@@ -61,7 +61,10 @@ export function readCall([place = "", username = "", server, ...rest], self) {
  * @param {string} text
  */
 export function printable(text) {
-  return text.replace(/\r\n?|\n/g, "\n  ").replace(/(?![\n\t])\p{Cc}|\p{Bidi_Control}/gu, "");
+  return text.replace(/\r\n|[\n\v\f\r\x85\u2028\u2029]/g, "\n  ").replace(
+    /(?![\n\t])\p{Cc}|\p{Bidi_Control}/gu,
+    "",
+  );
 }
 
 /**
@@ -77,7 +80,7 @@ export function lineOf(event) {
     case "message_updated":
       return `${event.username}${remarkOn(event)}, corrected: ${textOf(event)}`;
     case "dm":
-      return `${event.username} to ${event.to} alone${remarkOn(event)}: ${textOf(event)}`;
+      return `${event.username} (to ${event.to})${remarkOn(event)}: ${textOf(event)}`;
     case "user_joined":
     case "user_left":
       return event.content;

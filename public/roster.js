@@ -63,6 +63,9 @@ export class Roster {
       case "presence":
         for (const name of event.left) this.#people.delete(name);
         for (const name of event.joined) this.#add(name);
+        if (event.users !== undefined) {
+          this.#people = new Map(event.users.map((user) => [user.username, user.connections]));
+        }
         this.#online = event.online;
         break;
       case "user_joined":

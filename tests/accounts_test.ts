@@ -19,11 +19,12 @@ import { createLogger } from "../lib/logger.ts";
 import { Accounts } from "../lib/people/accounts.ts";
 import { Passwords } from "../lib/people/passwords.ts";
 import { createSecret, hashSecret } from "../lib/people/secrets.ts";
-import { RateLimiter } from "../lib/rate_limit.ts";
+import { RateLimiter, TrafficLimiter } from "../lib/rate_limit.ts";
 import { Client } from "./support/client.ts";
 import { createFakeApp, NOW } from "./support/fake_app.ts";
 import {
   call,
+  cookieName,
   knock,
   login,
   PASSWORD,
@@ -100,7 +101,12 @@ describe("POST /api/register", () => {
     ["an empty name", "", PASSWORD, "The username must be 1 to 32 characters long."],
     ["a long name", "c".repeat(33), PASSWORD, "The username must be 1 to 32 characters long."],
     ["a comma in the name", "a,b", PASSWORD, "The username may only have letters"],
-    ["a reserved name", "Anonymous", PASSWORD, 'The username "anonymous" is reserved.'],
+    [
+      "a reserved name",
+      "Anonymous",
+      PASSWORD,
+      "The username is reserved for the server. Choose another.",
+    ],
   ];
   for (const [what, username, password, sentence] of BAD) {
     it(`refuses ${what} with 400 and says why`, async () => {
@@ -133,7 +139,7 @@ describe("POST /api/login", () => {
   it("gives the token in a cookie that no script can read and no other site can send", async () => {
     const { body, headers } = await login(server, "alice");
     const [cookie, ...flags] = headers.get("set-cookie")!.split("; ");
-    assertEquals(cookie, `hubbub_session=${body.token}`);
+    assertEquals(cookie, `${cookieName(server, "session")}=${body.token}`);
     const rest = flags.filter((flag) => !flag.startsWith("Max-Age=")).sort();
     assertEquals(rest, ["HttpOnly", "Path=/", "SameSite=Lax"]);
   });
@@ -182,14 +188,15 @@ describe("POST /api/login", () => {
 
 describe("A token", () => {
   it("is taken from the cookie, from Authorization, and from the query", async () => {
-    const cookie = `other=1; hubbub_session=${alice}`;
+    const name = cookieName(server, "session");
+    const cookie = `other=1; ${name}=${alice}`;
     const ways: [query: string, headers: Record<string, string>][] = [
       ["", { Cookie: cookie }],
       ["", { Authorization: `Bearer ${alice}` }],
       ["", { Authorization: `bearer ${alice}` }],
       [`?token=${alice}`, {}],
       // The one that was given on purpose counts.
-      [`?token=${alice}`, { Cookie: `hubbub_session=${NOBODYS_TOKEN}` }],
+      [`?token=${alice}`, { Cookie: `${name}=${NOBODYS_TOKEN}` }],
       [`?token=${NOBODYS_TOKEN}`, { Authorization: `Bearer ${alice}` }],
     ];
     for (const [query, headers] of ways) {
@@ -201,7 +208,7 @@ describe("A token", () => {
   });
 
   it("that is none is answered 401 before the upgrade, and never taken for a guest", async () => {
-    for (const token of [NOBODYS_TOKEN, "garbage", "", "A".repeat(10_000), "%00", "../x"]) {
+    for (const token of [NOBODYS_TOKEN, "garbage", "A".repeat(10_000), "%00", "../x"]) {
       const query = `token=${encodeURIComponent(token)}`;
       for (const path of [`/ws/r?username=bob&${query}`, `/ws?${query}`, `/echo?${query}`]) {
         const { status, error } = await knock(server, path);
@@ -209,7 +216,7 @@ describe("A token", () => {
         assertEquals((await call(server, "GET", path)).status, 401);
       }
     }
-    const headers = { Cookie: `hubbub_session=${NOBODYS_TOKEN}` };
+    const headers = { Cookie: `${cookieName(server, "session")}=${NOBODYS_TOKEN}` };
     assertEquals((await knock(server, "/ws/r?username=bob", headers)).status, 401);
   });
 
@@ -240,10 +247,11 @@ describe("GET /api/session", () => {
     const nobody = { username: null, admin: false, guests: true };
     const plain = await call(server, "GET", "/api/session");
     assertEquals([plain.body, plain.headers.get("set-cookie")], [nobody, null]);
-    const headers = { cookie: `hubbub_session=${NOBODYS_TOKEN}` };
+    const name = cookieName(server, "session");
+    const headers = { cookie: `${name}=${NOBODYS_TOKEN}` };
     const stale = await call(server, "GET", "/api/session", { headers });
     assertEquals(stale.body, nobody);
-    assertStringIncludes(stale.headers.get("set-cookie")!, "hubbub_session=; Max-Age=0");
+    assertStringIncludes(stale.headers.get("set-cookie")!, `${name}=; Max-Age=0`);
   });
 });
 
@@ -257,7 +265,8 @@ describe("POST /api/logout", () => {
     for (const member of ended) await member.nextOf("welcome");
     const { status, headers } = await call(server, "POST", "/api/logout", { token: first });
     assertEquals(status, 204);
-    assertStringIncludes(headers.get("set-cookie")!, "hubbub_session=; Max-Age=0; Path=/");
+    const gone = `${cookieName(server, "session")}=; Max-Age=0; Path=/`;
+    assertStringIncludes(headers.get("set-cookie")!, gone);
     const closed = await soon(Promise.all(ended.map(({ closed }) => closed)));
     assertEquals(closed.map(({ code }) => code), [4001, 4001]);
     for (const member of ended) {
@@ -343,10 +352,10 @@ describe("A guest", () => {
 
   it("is given a cookie by the page, once, which no script can read", async () => {
     const [cookie, ...flags] = (await visitPage())!.split("; ");
-    assertMatch(cookie!, /^hubbub_guest=[A-Za-z0-9_-]{43}$/);
+    assertMatch(cookie!, /^hubbub_guest_\d+=[A-Za-z0-9_-]{43}$/);
     assertEquals(flags.sort(), ["HttpOnly", "Max-Age=31536000", "Path=/", "SameSite=Lax"]);
     assertEquals(await visitPage(server, { cookie: cookie! }), null);
-    assert(await visitPage(server, { cookie: "hubbub_guest=garbage" }) !== null);
+    assert(await visitPage(server, { cookie: `${cookieName(server, "guest")}=garbage` }) !== null);
   });
 
   it("is one user in two tabs of one browser, and nobody else is that user", async () => {
@@ -359,7 +368,11 @@ describe("A guest", () => {
     using second = await Visitor.open(server, target, { ...V1, Cookie: cookie! });
     const { users, online } = await second.nextOf("welcome");
     assertEquals([users, online], [[{ username: "bob", connections: 2 }], 1]);
-    for (const headers of [{}, { Cookie: other! }, { Cookie: "hubbub_guest=garbage" }]) {
+    for (
+      const headers of [{}, { Cookie: other! }, {
+        Cookie: `${cookieName(server, "guest")}=garbage`,
+      }]
+    ) {
       const { status, error } = await knock(server, target, { ...V1, ...headers });
       assertEquals([status, error.startsWith("This name is in use")], [409, true]);
     }
@@ -425,10 +438,13 @@ describe("What happens while somebody is joining", () => {
     };
     const turn = { deliver: (callback: () => void) => void setTimeout(callback) };
     const after = () => {};
+    const traffic = new TrafficLimiter(config.rates.traffic, clock);
     const hub = new Hub({
       engine,
       limits,
+      traffic,
       logger,
+      refusals: logger,
       failures: logger,
       clock,
       date: Date.now,
@@ -441,6 +457,7 @@ describe("What happens while somebody is joining", () => {
       store: engine.accounts,
       passwords,
       clock: Date.now,
+      after,
       settings: config.people,
     });
     const limiter = new RateLimiter(config.rates.join, clock);
@@ -452,8 +469,10 @@ describe("What happens while somebody is joining", () => {
       settings: config.http,
       joinLimiter: limiter,
       authLimiter: limiter,
+      traffic,
       health: { isDegraded: false },
       logger,
+      refusals: logger,
       failures: logger,
       clock,
       publicDir: `${import.meta.dirname}/../public`,
@@ -677,7 +696,10 @@ describe("GET /api/session", () => {
     assertEquals([good.body.username, good.headers.get("set-cookie")], ["Alice", null]);
     const ended = await session(NOW);
     assertEquals([ended.status, ended.body.username], [200, null]);
-    assertEquals(ended.headers.get("set-cookie"), "hubbub_session=; Max-Age=0; Path=/");
+    assertEquals(
+      ended.headers.get("set-cookie"),
+      "hubbub_session=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax",
+    );
   });
 
   it("reads a token after the word Bearer alone, and else sees a guest", async () => {
@@ -709,7 +731,8 @@ describe("GET /api/session", () => {
     const { store, signIn, ask } = createTestApp();
     const token = signIn("alice");
     store.accounts.clear();
-    assertEquals((await ask(`/api/session?token=${token}`)).body.username, null);
+    const { status, body } = await ask(`/api/session?token=${token}`);
+    assertEquals([status, body], [401, { error: "Your session has ended. Sign in again." }]);
   });
 });
 
@@ -740,6 +763,7 @@ describe("PUT /api/rooms/:room", () => {
       room: "r",
       private: true,
       owner: "alice",
+      moderators: ["carol"],
       members: ["bob"],
       bans: ["mallory"],
     });

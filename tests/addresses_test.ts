@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { addressKey, clientAddress, isAllowedOrigin } from "../lib/http/addresses.ts";
+import { addressKey, clientAddress } from "../lib/http/addresses.ts";
+import { isAllowedOrigin } from "../lib/http/origins.ts";
 
 describe("addressKey", () => {
   const CASES: [address: string | undefined, key: string][] = [
@@ -19,7 +20,7 @@ describe("addressKey", () => {
     ["::", "0:0:0:0::/64"],
     ["1::", "1:0:0:0::/64"],
     ["2001:db8::ffff:192.0.2.1", "2001:db8:0:0::/64"],
-    ["::ffff:192.0.2.1:0", "0:0:0:0::/64"],
+    ["::ffff:192.0.2.1:0", "192.0.2.1"],
     ["unknown", "unknown"],
     ["", ""],
     [undefined, ""],

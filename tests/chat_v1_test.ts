@@ -87,6 +87,7 @@ describe("welcome", () => {
       recovered: false,
       users: [{ username: "alice", connections: 1 }],
       online: 1,
+      typing: [],
       limits: { max_message_bytes: 4096, max_frame_bytes: 32768 },
     });
   });
@@ -369,7 +370,7 @@ describe("dm", () => {
     assertEquals([frame.content, frame.username, frame.room], ["psst", "alice", room]);
     let line = "";
     while (!line.includes("psst")) line = await text.nextText();
-    assertEquals(line, "alice to text alone: psst");
+    assertEquals(line, "alice (to text): psst");
   });
 });
 

@@ -24,9 +24,13 @@ describe("readConfig", () => {
       rates: {
         join: { perSecond: 20, burst: 100 },
         auth: { perSecond: 1 / 6, burst: 10 },
+        traffic: {
+          frames: { perSecond: 100, burst: 300 },
+          bytes: { perSecond: 102_400, burst: 1_228_800 },
+        },
       },
-      people: { guests: true, admins: [] },
-      http: { allowedOrigins: [], trustProxy: false, pongWaitSeconds: 60 },
+      people: { guests: true, admins: [], adminCode: undefined },
+      http: { allowedOrigins: [], trustProxy: false, publicUrl: undefined, pongWaitSeconds: 60 },
       engine: { historyKeep: 10000, maxStoredBytes: 2147483648 },
       database: { kind: "sqlite", path: "chat.db" },
       logLevel: "info",
@@ -59,10 +63,12 @@ describe("readConfig", () => {
     const config = readConfig({
       ADMINS: " alice , Bob",
       ALLOWED_ORIGINS: "https://chat.example,http://localhost:3000",
+      ADMIN_CODE: "open sesame",
       GUESTS: "off",
       TRUST_PROXY: "1",
     });
     assertEquals(config.people.admins, ["alice", "Bob"]);
+    assertEquals(config.people.adminCode, "open sesame");
     assertEquals(config.http.allowedOrigins, ["https://chat.example", "http://localhost:3000"]);
     assertEquals([config.people.guests, config.http.trustProxy], [false, true]);
   });
@@ -209,9 +215,11 @@ describe("readConfig", () => {
     ["DATABASE_URL", "mysql://root:secret@host", 'not "mysql:…".'],
     ["GUESTS", "maybe", 'GUESTS must be one of on, off, 1, 0, true, false, not "maybe".'],
     ["TRUST_PROXY", "2", "TRUST_PROXY must be one of"],
+    ["ADMIN_CODE", " padded", "ADMIN_CODE must have at most 256 characters, and no space around"],
+    ["ADMIN_CODE", "x".repeat(257), "ADMIN_CODE must have at most 256 characters"],
     ["ADMINS", "alice,<b>", "ADMINS must be names, separated by commas. The username may only"],
     ["ALLOWED_ORIGINS", "chat.example", 'or *, not "chat.example".'],
-    ["ALLOWED_ORIGINS", "https://chat.example/", "ALLOWED_ORIGINS must be origins such as"],
+    ["ALLOWED_ORIGINS", "https://chat.example/x", "ALLOWED_ORIGINS must be origins such as"],
     ["MESSAGE_RATE", "fast", "MESSAGE_RATE must be a whole number"],
     ["LOG_LEVEL", "loud", 'LOG_LEVEL must be one of info, warn, error, not "loud".'],
     ["LOG_LEVEL", "debug", "LOG_LEVEL must be one of info"],

@@ -14,7 +14,7 @@ import { Client } from "./support/client.ts";
 import { ServerProcess } from "./support/process.ts";
 import { OPCODE, RawClient } from "./support/raw.ts";
 
-const SIGNALS: Deno.Signal[] = ["SIGTERM", "SIGINT"];
+const SIGNALS: Deno.Signal[] = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"];
 
 describe("A server that is told to end", () => {
   for (const signal of SIGNALS) {
@@ -277,7 +277,7 @@ const LOGGER = new URL("../lib/logger.ts", import.meta.url).href;
 
 /** Starts a program that has all of the module's functions, and a logger. */
 function spawn(program: string, env: Record<string, string> = {}): Deno.ChildProcess {
-  const functions = "endOnSignal, fail, keepBuffersSmall, surviveErrors";
+  const functions = "fail, keepBuffersSmall, runUntilSignal, surviveErrors";
   const code = `
     import { ${functions} } from "${MODULE}";
     import { createLogger } from "${LOGGER}";
@@ -348,17 +348,20 @@ describe("surviveErrors", () => {
   });
 });
 
-describe("endOnSignal", () => {
+describe("runUntilSignal", () => {
   const program = (ms: number) => `
-    endOnSignal(async () => {
+    const stop = async () => {
       console.log("stopping");
       await new Promise((resolve) => setTimeout(resolve, ${ms}));
       console.log("stopped");
-    }, logger);
+    };
     setInterval(() => {}, 1000);
-    console.log("started");`;
+    await runUntilSignal(async () => {
+      console.log("started");
+      return { stop };
+    }, logger);`;
 
-  for (const first of ["SIGINT", "SIGTERM"] as const) {
+  for (const first of ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"] as const) {
     it(`ends the process with 0 at ${first}, when all is stopped`, async () => {
       const { code, lines } = await signal(program(50), { started: [first] });
       assertEquals([code, lines], [0, ["started", "stopping", "stopped"]]);
@@ -367,9 +370,11 @@ describe("endOnSignal", () => {
 
   it("ends the process with 1, and says why, when stopping fails", async () => {
     const failing = `
-      endOnSignal(() => Promise.reject(new Error("stuck")), logger);
       setInterval(() => {}, 1000);
-      console.log("started");`;
+      await runUntilSignal(async () => {
+        console.log("started");
+        return { stop: () => Promise.reject(new Error("stuck")) };
+      }, logger);`;
     const { code, lines } = await signal(failing, { started: ["SIGTERM"] });
     assertEquals([code, lines.length], [1, 2]);
     const { level, msg, error } = JSON.parse(lines[1]!);

@@ -77,6 +77,7 @@ class SqliteStore implements Store {
   readonly isShared = false;
   path: string;
   readonly dir: string;
+  #copies = 0;
 
   constructor() {
     this.dir = Deno.makeTempDirSync();
@@ -89,7 +90,7 @@ class SqliteStore implements Store {
 
   /** Goes on with a copy of the files as they are now. */
   freeze(): void {
-    const copy = `${this.path}.copy`;
+    const copy = `${this.dir}/copy${++this.#copies}.db`;
     // In this order, a checkpoint that comes between the two does no harm.
     Deno.copyFileSync(`${this.path}-wal`, `${copy}-wal`);
     Deno.copyFileSync(this.path, copy);
@@ -267,7 +268,7 @@ describe("SqliteEngine: a file", () => {
     const engine = store.open();
     const { roomSettings } = engine;
     const settings = await roomSettings.settings("r");
-    assertEquals(settings, { ...old, version: 1 });
+    assertEquals(settings, { ...old, moderators: [], version: 1 });
     assert(await roomSettings.setSettings("r", { ...settings, isPrivate: false }));
     assertEquals((await roomSettings.settings("r")).version, 2);
     await engine.close();
@@ -470,6 +471,32 @@ describe("SqliteEngine: a file of an earlier version", () => {
       assert(!store.rows("sqlite_schema").join().includes("blocks"));
     });
   }
+
+  it("has accounts and rooms under the keys that their names have now", async () => {
+    await using store = new SqliteStore();
+    make(store, 3);
+    const settings = { owner: "sun☀\ufe0f", isPrivate: true, members: ["sun☀\ufe0f"], bans: [] };
+    store.inspect((db) => {
+      db.exec(`
+        INSERT INTO accounts VALUES ('sun☀\ufe0f', 'Sun☀\ufe0f', 'hash');
+        INSERT INTO sessions VALUES ('its token', 'sun☀\ufe0f', ${Date.now() * 2});
+        INSERT INTO rooms VALUES (9, '☕\ufe0f', 'old-9');
+        UPDATE inbox SET person = 'account:sun☀\ufe0f' WHERE person = 'guest:b';
+      `);
+      const value = JSON.stringify({ ...settings, version: 3 });
+      db.prepare("INSERT INTO settings VALUES (?, ?, ?)").run("☕\ufe0f", settings.owner, value);
+    });
+    const engine = store.open();
+    assertEquals((await engine.accounts.account("sun☀"))?.username, "Sun☀\ufe0f");
+    assertEquals((await engine.accounts.token("its token"))?.account, "sun☀");
+    const { owner, members, isPrivate } = await engine.roomSettings.settings("☕");
+    assertEquals([owner, members, isPrivate], ["sun☀", ["sun☀"], true]);
+    assertEquals(await engine.roomSettings.countOwned("sun☀"), 1);
+    assertEquals(await engine.log.inboxSeq("quiet", "account:sun☀"), 2);
+    await engine.close();
+    const names = store.inspect((db) => db.prepare("SELECT name FROM rooms ORDER BY id").all());
+    assertEquals(names.map(({ name }) => name), ["r", "quiet", "s", "☕"]);
+  });
 
   it("stays as it is if something goes wrong on the way", async () => {
     await using store = new SqliteStore();
@@ -964,6 +991,8 @@ describe("SqliteEngine: check", () => {
     const engine = store.open();
     await engine.check();
     await engine.log.append("r", draft(ALICE, "before"));
+    // The thread that makes the checkpoints has opened the file by then.
+    await until(() => walOf(store) === 0, "the log is emptied");
     const moved = `${store.path}.moved`;
     Deno.renameSync(store.path, moved);
     await assertRejects(() => engine.check(), Error, "The database file is gone.");

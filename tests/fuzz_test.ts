@@ -110,7 +110,9 @@ describe("Random HTTP requests", () => {
   ];
   const TYPES = ["application/json", "application/json; charset=utf-8", "text/plain", "", "x/y"];
 
-  const request = (dice: Dice, tokens: readonly string[]) => {
+  const COOKIES = ["hubbub_session", "hubbub_guest", "hubbub_session"];
+
+  const request = (dice: Dice, tokens: readonly string[], port: number) => {
     const segment = () => encodeURIComponent(dice.text().toWellFormed());
     let path = dice.pick(PATHS);
     if (dice.chance(0.2)) path = `/api/rooms/${segment()}`;
@@ -125,7 +127,9 @@ describe("Random HTTP requests", () => {
       "content-type": dice.pick(TYPES),
     };
     if (dice.chance(0.5)) headers.authorization = `Bearer ${dice.pick(tokens)}`;
-    if (dice.chance(0.2)) headers.cookie = `hubbub_session=${segment()}; hubbub_guest=${segment()}`;
+    if (dice.chance(0.2)) {
+      headers.cookie = COOKIES.map((name) => `${name}_${port}=${segment()}`).join("; ");
+    }
     if (dice.chance(0.1)) {
       headers.origin = dice.pick(["null", "https://x.example", "%", "http://["]);
     }
@@ -152,7 +156,7 @@ describe("Random HTTP requests", () => {
     for (let round = 0; round < ROUNDS; round++) {
       const ask = async () => {
         for (let i = 0; i < 150; i++) {
-          const { method, path, headers, body } = request(dice, tokens);
+          const { method, path, headers, body } = request(dice, tokens, server.port);
           const init = { method, headers, redirect: "manual", ...(body && { body }) } as const;
           const response = await fetch(server.url + path, init);
           const text = await response.text();
@@ -160,6 +164,8 @@ describe("Random HTTP requests", () => {
           assert(response.status < 500 || response.status === 503, said);
           assert(!/\bat \S.*:\d+:\d+|file:\/\//.test(text), said);
           const isJson = response.headers.get("content-type")?.includes("json");
+          // A browser is told with a page that its link is cut.
+          if (headers.accept === "text/html" && text.includes("cut off or damaged")) continue;
           if (response.status >= 400 && method !== "HEAD") {
             assert(isJson && typeof JSON.parse(text).error === "string", said);
           }

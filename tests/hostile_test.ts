@@ -171,7 +171,7 @@ describe("a hostile handshake", () => {
     ["the method POST", { method: "POST" }, 405],
     ["the method PUT", { method: "PUT" }, 405],
     ["the method DELETE", { method: "DELETE" }, 405],
-    ["the method HEAD", { method: "HEAD" }, 405],
+    ["the method HEAD", { method: "HEAD" }, 426],
     ["the method OPTIONS", { method: "OPTIONS" }, 405],
     ["the method TRACE", { method: "TRACE" }, 405],
     ["an unknown method", { method: "BREW" }, 405],
@@ -622,7 +622,6 @@ describe("a hostile message", () => {
     ["an empty ref", command('"content":"x","ref":""')],
     ["a number as ref", command('"content":"x","ref":1')],
     ["an object as ref", command('"content":"x","ref":{"length":1}')],
-    ["null as ref", command('"content":"x","ref":null')],
   ];
   for (const [what, text] of refused) {
     it(`with ${what} is refused, and its sender stays`, () =>

@@ -21,6 +21,7 @@ const MOST_MS = 500;
 /** The limits as they are by default, which other tests turn off. */
 const DEFAULTS = {
   MESSAGE_RATE: "",
+  MESSAGE_RATE_PER_ADDRESS: "",
   JOIN_RATE_PER_ADDRESS: "",
   MAX_CONNECTIONS_PER_ADDRESS: "",
   TRUST_PROXY: "1",

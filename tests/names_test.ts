@@ -22,6 +22,18 @@ const GOOD: [name: string, why: string][] = [
   [".hidden", "a dot in front"],
   ["etc...", "dots at the end"],
   ["q\u{0323}\u{0324}\u{0325}\u{0326}", "four marks on one letter"],
+  ["👩🏽‍🚀", "an emoji with a skin tone and a joiner"],
+  ["1️⃣", "a keycap"],
+  ["🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}", "a flag with tags"],
+  ["☀\u{fe0e}", "an emoji as text"],
+  ["李 Bruce", "Han beside Latin"],
+  ["さとう カナ Sato", "Kana beside Latin"],
+  ["김 Kim", "Hangul beside Latin"],
+  ["ㄅㄆ Li", "Bopomofo beside Latin"],
+  ["Йода 2", "Cyrillic with a digit"],
+  ["١٢٣ محمد", "Arabic digits beside Arabic letters"],
+  ["Errors", "a word that only begins like one of the server's"],
+  ["alice to bob", "words that no line of the server has"],
 ];
 
 const BAD: [name: string, rule: string, why: string][] = [
@@ -37,7 +49,9 @@ const BAD: [name: string, rule: string, why: string][] = [
   ["a%b", "may only have", "a percent sign"],
   ["a\u{2028}b", "may only have", "a line separator"],
   ["a\u{00a0}b", "may only have", "a space that is not U+0020"],
-  ["a\u{2800}b", "may only have", "a blank Braille pattern"],
+  ["a\u{2800}b", "must not have blank characters", "a blank Braille pattern"],
+  ["\u{13441}", "must not have blank characters", "a blank Egyptian letter"],
+  ["bob\u{16fe4}", "must not have blank characters", "a filler that is a mark"],
   ["a\u{fffd}", "may only have", "a replacement character"],
   ["a\nb", "control characters", "a line break"],
   ["a\0b", "control characters", "NUL"],
@@ -63,8 +77,30 @@ const BAD: [name: string, rule: string, why: string][] = [
   ["q" + "\u{0323}\u{0324}\u{0325}\u{0326}\u{0327}", "four combining marks", "a pile of marks"],
   [".", "dots alone", "a dot"],
   ["..", "dots alone", "two dots"],
+  ["a _\u{0332}", "must not begin with a combining mark", "a mark on a sign"],
+  ["a\u{0338}\u{0338}", "the same combining mark twice", "one mark drawn over itself"],
+  ["agent7\u{fe0e}", "invisible or direction characters", "a selector behind a digit"],
+  ["🦊\u{200d}", "invisible or direction characters", "a joiner that joins nothing"],
+  ["🦊\u{e0067}\u{e007f}", "invisible or direction characters", "tags of no flag"],
+  ["\u{115f}\u{1160}", "invisible or direction characters", "Hangul fillers"],
+  ["bob\u{ffa0}", "invisible or direction characters", "a half-width filler"],
+  ["r\u{043e}ot", "must keep to one script", "a Cyrillic o among Latin letters"],
+  ["\u{0391}lice", "must keep to one script", "a Greek A among Latin letters"],
+  ["\u{13a0}ave", "must keep to one script", "a Cherokee D among Latin letters"],
+  ["alice\u{0661}", "must keep to one script", "an Arabic digit among Latin letters"],
+  ["\u{0430}\u{4e2d}", "must keep to one script", "Cyrillic beside Han"],
   ["anonymous", "is reserved", "the name of those without one"],
   ["Anonymous", "is reserved", "the same in another case"],
+  ["Error", "is reserved", "the word before a refusal"],
+  ["0nline", "is reserved", "the word before a list of users, with a digit"],
+  ["onIine", "is reserved", "the same, with an I for an l"],
+  ["\u{ff25}\u{ff32}\u{ff32}\u{ff2f}\u{ff32}", "is reserved", "full-width letters"],
+  ["Ser\u{0301}ver", "is reserved", "a word of the server's with an accent"],
+  ["_s.y.s.t.e.m_", "is reserved", "a word of the server's with signs"],
+  ["⚠️ Error", "is reserved", "a word of the server's with an emoji"],
+  ["User 'al' joined the chat", "is reserved", "a notice"],
+  ["al left the room", "is reserved", "another notice"],
+  ["alice to bob alone", "is reserved", "the old start of a private message"],
 ];
 
 describe("parseName", () => {
@@ -82,6 +118,22 @@ describe("parseName", () => {
 
   it("gives a name in NFC", () => {
     assertEquals(parseName("username", "Zoe\u0308"), "Zoë");
+  });
+
+  it("keeps an apostrophe as ’, however it was typed", () => {
+    for (const typed of ["O'Neil", "O‘Neil", "O’Neil"]) {
+      assertEquals(parseName("username", typed), "O’Neil");
+    }
+  });
+
+  it("gives a room without selectors, and the lobby in lower case", () => {
+    assertEquals(parseName("room", "tea ☀️"), "tea ☀");
+    for (const name of ["lobby", "LOBBY", "Lobby", "ｌｏｂｂｙ"]) {
+      assertEquals(parseName("room", name), "lobby");
+    }
+    for (const name of ["Tea", "чай tea", "error", "Lobby 2"]) {
+      assertEquals(parseName("room", name), name);
+    }
   });
 
   it("counts the characters after NFC", () => {
@@ -120,6 +172,20 @@ describe("nameKey", () => {
     assertEquals(nameKey("\u03aa\u0301x"), nameKey("\u0390x"));
     assertEquals(nameKey("STRASSE"), nameKey("straße"));
     assertEquals(nameKey("ΣΊΣΥΦΟΣ"), nameKey("Σίσυφος"));
+  });
+
+  it("does not depend on selectors, joiners, and the kind of an apostrophe", () => {
+    assertEquals(nameKey("sun☀\u{fe0f}"), nameKey("sun☀"));
+    assertEquals(nameKey("sun☀\u{fe0e}"), nameKey("sun☀"));
+    assertEquals(nameKey("👩🏽‍🚀"), nameKey("👩🏽🚀"));
+    assertEquals(nameKey("O'NEIL"), nameKey("o’neil"));
+    assertEquals(nameKey("Oʼneil"), nameKey("o’neil"));
+  });
+
+  it("is empty for what is too long for a name, without normalizing it", () => {
+    assertEquals(nameKey("a" + "\u0301\u0323".repeat(500_000)), "");
+    assertEquals(nameKey("a".repeat(257)), "");
+    assertEquals(nameKey("a" + "\u0301\u0323".repeat(16)), "");
   });
 
   it("differs for other names", () => {

@@ -44,6 +44,9 @@ describe("terminal client, in parts", () => {
       printable("one\nGrace: two\r\nthree\rfour\t5"),
       "one\n  Grace: two\n  three\n  four\t5",
     );
+    for (const end of ["\v", "\f", "\x85", "\u2028", "\u2029"]) {
+      assertEquals(printable(`one${end}Grace: two`), "one\n  Grace: two");
+    }
   });
 
   it("says on one line what the server told", () => {
@@ -55,7 +58,7 @@ describe("terminal client, in parts", () => {
     assert(lineOf({ ...chat, content: "", seal: "broken" })?.startsWith("Ada: [cannot be read"));
     assert(lineOf({ ...chat, content: "sealed.1.AA" })?.startsWith("Ada: [encrypted"));
     const dm = { ...base, type: "dm", content: "psst", to: "Grace", inbox_seq: 1 } as const;
-    assertEquals(lineOf(dm), "Ada to Grace alone: psst");
+    assertEquals(lineOf(dm), "Ada (to Grace): psst");
     const updated = { ...base, type: "message_updated", content: "hullo", seq: 2 } as const;
     assertEquals(lineOf(updated), "Ada, corrected: hullo");
   });
@@ -117,7 +120,7 @@ describe("terminal client", () => {
       grace.send({ type: "chat", content: "hello[2J" });
       await ada.prints("Grace: hello[2J");
       grace.send({ type: "dm", to: "Ada", content: "psst" });
-      await ada.prints("Grace to Ada alone: psst");
+      await ada.prints("Grace (to Ada): psst");
       await ada.write("/msg Grace yes?\n");
       await grace.nextOf("dm", ({ content }) => content === "yes?");
       await server.stop();

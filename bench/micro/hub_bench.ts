@@ -4,6 +4,7 @@ import { setImmediate } from "node:timers";
 import { Hub } from "../../hub.ts";
 import { MemoryEngine } from "../../lib/engine/memory.ts";
 import { createLogger } from "../../lib/logger.ts";
+import { TrafficLimiter } from "../../lib/rate_limit.ts";
 import type { Member } from "../../lib/room/room.ts";
 
 const MESSAGES = 32;
@@ -15,6 +16,7 @@ async function fill(members: number, format: "v1" | "json") {
   const newId = () => String(++id);
   const clock = () => time++;
   const logger = createLogger({ level: "error" });
+  const unlimited = { perSecond: Infinity, burst: Infinity };
   const hub = new Hub({
     engine: new MemoryEngine({ clock, newId, keep: 1000, leaseMs: Infinity }),
     limits: {
@@ -25,9 +27,11 @@ async function fill(members: number, format: "v1" | "json") {
       sendQueueFrames: 256,
       sendQueueBytes: 1024 * 1024,
       writeWaitMs: Infinity,
-      messageRate: { perSecond: Infinity, burst: Infinity },
+      messageRate: unlimited,
     },
+    traffic: new TrafficLimiter({ frames: unlimited, bytes: unlimited }, clock),
     logger,
+    refusals: logger,
     failures: logger,
     clock,
     date: Date.now,

@@ -8,10 +8,16 @@
  * @module
  */
 
-import { ChatError, refInUse } from "../errors.ts";
+import { ChatError, noSuchMessage, refInUse } from "../errors.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 import type { Change, Draft, PrivateMessage, Receipt } from "./engine.ts";
 import type { Place } from "./places.ts";
+
+/**
+ * When an account is removed, its messages among this many newest events of a room in use are deleted
+ * one by one, so that everyone there sees them vanish. Older ones are erased without an event.
+ */
+export const LIVE_EVENTS = 128;
 
 /** An event, and the person who caused it. */
 interface Authored {
@@ -28,7 +34,7 @@ interface Authored {
  */
 export function checkChange(found: Authored | undefined, change: Change): ChatEvent {
   if (found === undefined || !isMessage(found.event)) {
-    throw new ChatError("not_found", "There is no such message in this room.");
+    throw noSuchMessage();
   }
   if (found.person !== change.person && !change.isModerator) {
     throw new ChatError("forbidden", "Only its author may change a message.");
@@ -70,6 +76,8 @@ export function toLogEvent(message: ChatEvent, change: Change, place: Place): Lo
     }
     case "delete":
       return { type: "message_deleted", content: "", room, username, id, seq, timestamp };
+    case "erase":
+      return { type: "message_deleted", content: "", room, username: "", id, seq, timestamp };
   }
 }
 
@@ -84,8 +92,15 @@ export function applyChange(event: LogEvent, change: LogEvent): LogEvent {
       return event.type === "chat" ? { ...event, content, edited: true } : { ...event, content };
     }
     case "message_deleted":
-      return withoutText(event);
+      return change.username === "" ? erase(event) : withoutText(event);
   }
+}
+
+/** An event of a message that has lost its text and its author. */
+export function erase(event: LogEvent): LogEvent {
+  if (event.type !== "chat") return { ...event, content: "", username: "" };
+  const { ref: _, edited: __, ...rest } = event;
+  return { ...rest, content: "", username: "", deleted: true };
 }
 
 /**

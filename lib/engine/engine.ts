@@ -93,6 +93,8 @@ export interface Log {
    *   the person used the `ref` for a private message with another text
    */
   whisper(room: string, draft: PrivateDraft): Promise<Receipt<PrivateMessage>>;
+  /** The author of a message, deleted or not, if the log has it. */
+  author(room: string, id: string): Promise<Author | undefined>;
   /** The extent of a room's log. */
   state(room: string): Promise<LogState>;
   /**
@@ -148,6 +150,11 @@ export interface Bus {
   leave(room: string, connection: string): void;
   /** The presences of a room, in order of entering. */
   present(room: string): Promise<Presence[]>;
+  /**
+   * The user that has a name in a room, or had it within the last 10 minutes. A user that was there
+   * when the server stopped counts as there until it started again.
+   */
+  lastSeen(room: string, username: string): Promise<Author | undefined>;
   /**
    * Renews this instance's lease, and ends the presences of instances whose lease has expired.
    *
@@ -210,13 +217,20 @@ export interface ChangeBase extends Author {
 /** A request to change a message. `changes.ts` applies it. */
 export type Change =
   & ChangeBase
-  & ({ readonly type: "edit"; readonly content: string } | { readonly type: "delete" });
+  & (
+    | { readonly type: "edit"; readonly content: string }
+    | { readonly type: "delete" }
+    /** A deletion that takes the author's name too. */
+    | { readonly type: "erase" }
+  );
 
 /** The rules of one room: its owner, and the people it admits. */
 export interface RoomSettings {
   /** The key of the owner's account; absent if the room has no owner. */
   readonly owner: string | undefined;
-  /** Whether the room admits only its owner, its members and admins. */
+  /** The moderators' accounts, by key. */
+  readonly moderators: readonly string[];
+  /** Whether the room admits only its owner, its moderators, its members and admins. */
   readonly isPrivate: boolean;
   /** The members' accounts, by key. */
   readonly members: readonly string[];
@@ -227,15 +241,18 @@ export interface RoomSettings {
 
 /** A person and a name that a room does not admit. */
 export interface Ban {
-  /** The banned name, by `nameKey`, for every person. */
+  /** The banned name, by `nameKey`, for every person; `ANONYMOUS` for a member without a name. */
   readonly key: string;
   /** The banned person, under every name. */
   readonly person: string;
+  /** The banned address, by `addressKey`, for members without a name. */
+  readonly address?: string | undefined;
 }
 
 /** The settings of a room that nobody has changed. */
 export const DEFAULT_SETTINGS: RoomSettings = Object.freeze({
   owner: undefined,
+  moderators: [],
   isPrivate: false,
   members: [],
   bans: [],
@@ -298,8 +315,17 @@ export type EngineEvent =
     readonly position: number;
   }
   | { readonly type: "settings"; readonly settings: RoomSettings }
-  | { readonly type: "kicked"; readonly key: string; readonly reason: string | undefined }
+  | {
+    /** Removes the users of a name, or all connections of a person. */
+    readonly type: "kicked";
+    readonly who: { readonly key: string } | { readonly person: string };
+    readonly reason: string | undefined;
+  }
+  /** Messages have lost their text and their author, without an event of the log. */
+  | { readonly type: "erased"; readonly ids: readonly string[] }
   | { readonly type: "token_ended"; readonly hash: string }
+  /** Every token of an account has ended, except the one with the hash `kept`. */
+  | { readonly type: "tokens_ended"; readonly account: string; readonly kept: string }
   | { readonly type: "registered"; readonly key: string };
 
 /** Pseudo-room for server-wide events: registrations and ended tokens. No room has this name. */

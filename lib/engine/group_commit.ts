@@ -17,6 +17,8 @@ const MAX_QUEUED = 10_000;
 export interface Outcome<T> {
   readonly value: T;
   readonly event?: EngineEvent | undefined;
+  /** The events that other rooms hear. */
+  readonly published?: readonly { readonly room: string; readonly event: EngineEvent }[];
 }
 
 /** A queued write, and the promise to settle after the commit. */
@@ -45,6 +47,8 @@ export interface GroupCommitOptions {
 export class GroupCommit {
   readonly #options: GroupCommitOptions;
   #jobs: Job[] = [];
+  /** The rooms of `#jobs`. */
+  #rooms = new Set<string>();
 
   constructor(options: GroupCommitOptions) {
     this.#options = options;
@@ -62,11 +66,19 @@ export class GroupCommit {
     return new Promise((resolve, reject) => {
       if (this.#jobs.length === 0) this.#options.atCommit(() => this.commit());
       this.#jobs.push({ room, write, resolve: resolve as Job["resolve"], reject });
+      this.#rooms.add(room);
     });
+  }
+
+  /** Calls back when what a room has queued is stored or has failed: at once if it has nothing. */
+  whenDone(room: string, callback: () => void): void {
+    if (!this.#rooms.has(room)) return callback();
+    this.put(room, () => ({ value: undefined })).then(callback, callback);
   }
 
   /** Gives up the writes that are not stored yet. */
   rejectAll(error: Error): void {
+    this.#rooms.clear();
     for (const job of this.#jobs.splice(0)) job.reject(error);
   }
 
@@ -75,6 +87,7 @@ export class GroupCommit {
     const jobs = this.#jobs;
     if (jobs.length === 0 || this.#options.mustWait()) return;
     this.#jobs = [];
+    this.#rooms = new Set();
     try {
       this.#options.transact(() => jobs.forEach(run), jobs.length);
     } catch (error) {
@@ -87,6 +100,7 @@ export class GroupCommit {
         continue;
       }
       if (outcome.event !== undefined) this.#options.publish(room, outcome.event);
+      for (const { room, event } of outcome.published ?? []) this.#options.publish(room, event);
       resolve(outcome.value);
     }
   }

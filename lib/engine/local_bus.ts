@@ -8,7 +8,7 @@
 
 import { nameInUse } from "../errors.ts";
 import { nameKey } from "../names.ts";
-import type { EngineEvent, EngineListener, Presence } from "./engine.ts";
+import type { Author, EngineEvent, EngineListener, Presence } from "./engine.ts";
 
 /** What {@linkcode LocalBus} needs. */
 export interface LocalBusOptions {
@@ -16,6 +16,19 @@ export interface LocalBusOptions {
   readonly clock: () => number;
   /** How long an instance counts as alive after its last renewal, in milliseconds. */
   readonly leaseMs: number;
+}
+
+/** How long a user can be found after it left, in milliseconds. */
+export const REACHABLE_MS = 10 * 60 * 1000;
+
+/** Maximum users that can be found after they left. */
+const MAX_DEPARTURES = 100_000;
+
+/** A user that left a room. */
+export interface Departure extends Author {
+  readonly room: string;
+  /** When it left, in milliseconds. */
+  readonly ended: number;
 }
 
 /** A presence, and the instance that holds its connection. */
@@ -29,7 +42,7 @@ interface Attendance {
   /** By connection, in order of entering. */
   readonly holdings: Map<string, Holding>;
   /** The holder of each name, by `nameKey`, and the number of its connections. */
-  readonly holders: Map<string, { readonly person: string; connections: number }>;
+  readonly holders: Map<string, Author & { connections: number }>;
 }
 
 /** Subscribers, presence and leases within one process. */
@@ -37,6 +50,8 @@ export class LocalBus {
   readonly #options: LocalBusOptions;
   readonly #subscribers = new Map<string, Set<EngineListener>>();
   readonly #rooms = new Map<string, Attendance>();
+  /** Users that left, by room and `nameKey`, in order of leaving. */
+  readonly #departures = new Map<string, Departure>();
   /** The end of each instance's lease, in milliseconds. */
   readonly #leases = new Map<string, number>();
   /** Events that subscribers published while another event was being handed out. */
@@ -104,12 +119,14 @@ export class LocalBus {
     const attendance: Attendance = this.#rooms.get(room) ??
       { holdings: new Map(), holders: new Map() };
     const key = nameKey(presence.username);
-    const holder = attendance.holders.get(key) ?? { person: presence.person, connections: 0 };
+    const { username, person } = presence;
+    const holder = attendance.holders.get(key) ?? { username, person, connections: 0 };
     if (holder.person !== presence.person) throw nameInUse();
     holder.connections++;
     attendance.holders.set(key, holder);
     attendance.holdings.set(presence.connection, { presence, instance });
     this.#rooms.set(room, attendance);
+    this.#departures.delete(departureKey(room, key));
     if (!this.#leases.has(instance)) this.#extend(instance);
     const position = ++this.#position;
     this.publish(room, { type: "entered", presence, position });
@@ -126,7 +143,10 @@ export class LocalBus {
     if (attendance.holdings.size === 0) this.#rooms.delete(room);
     const key = nameKey(presence.username);
     const holder = attendance.holders.get(key)!;
-    if (--holder.connections === 0) attendance.holders.delete(key);
+    if (--holder.connections === 0) {
+      attendance.holders.delete(key);
+      this.addDeparture({ ...presence, room, ended: this.#options.clock() });
+    }
     this.publish(room, { type: "left", presence, position: ++this.#position });
   }
 
@@ -134,6 +154,36 @@ export class LocalBus {
   present(room: string): Presence[] {
     const holdings = this.#rooms.get(room)?.holdings.values() ?? [];
     return Array.from(holdings, ({ presence }) => presence);
+  }
+
+  /** The user that has a name in a room, or had it within {@linkcode REACHABLE_MS}. */
+  lastSeen(room: string, username: string): Author | undefined {
+    const key = nameKey(username);
+    const holder = this.#rooms.get(room)?.holders.get(key);
+    if (holder !== undefined) return { username: holder.username, person: holder.person };
+    const departure = this.#departures.get(departureKey(room, key));
+    return departure !== undefined && this.#isReachable(departure) ? departure : undefined;
+  }
+
+  /** The presence of a connection in a room. */
+  presence(room: string, connection: string): Presence | undefined {
+    return this.#rooms.get(room)?.holdings.get(connection)?.presence;
+  }
+
+  /** Whether a name in a room has a user now. */
+  hasUser(room: string, username: string): boolean {
+    return this.#rooms.get(room)?.holders.has(nameKey(username)) ?? false;
+  }
+
+  /** Remembers a user that left after all earlier ones, and forgets those out of reach. */
+  addDeparture({ room, username, person, ended }: Departure): void {
+    const key = departureKey(room, nameKey(username));
+    this.#departures.delete(key);
+    this.#departures.set(key, { room, username, person, ended });
+    for (const [oldest, departure] of this.#departures) {
+      if (this.#departures.size <= MAX_DEPARTURES && this.#isReachable(departure)) break;
+      this.#departures.delete(oldest);
+    }
   }
 
   /** Extends the lease of an instance, and ends the instances whose lease has expired. */
@@ -154,6 +204,10 @@ export class LocalBus {
     }
   }
 
+  #isReachable({ ended }: Departure): boolean {
+    return this.#options.clock() - ended < REACHABLE_MS;
+  }
+
   #tell(room: string, event: EngineEvent): void {
     for (const subscriber of this.#subscribers.get(room) ?? []) subscriber(event);
   }
@@ -161,4 +215,9 @@ export class LocalBus {
   #extend(instance: string): void {
     this.#leases.set(instance, this.#options.clock() + this.#options.leaseMs);
   }
+}
+
+/** No name of a room contains a line break. */
+function departureKey(room: string, key: string): string {
+  return `${room}\n${key}`;
 }

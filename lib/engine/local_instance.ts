@@ -8,6 +8,7 @@
 import { restarting } from "../errors.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 import type {
+  Author,
   Bus,
   EngineEvent,
   EngineListener,
@@ -24,6 +25,7 @@ import type { LocalBus } from "./local_bus.ts";
 
 /** The reading half of a {@linkcode Log}, synchronous. */
 export interface LogReader {
+  author(room: string, id: string): Author | undefined;
   state(room: string): LogState;
   canResume(room: string, epoch: string, seq: number): boolean;
   canResumeInbox(room: string, person: string, epoch: string, inboxSeq: number): boolean;
@@ -98,6 +100,10 @@ export class LocalInstance implements Bus {
     return this.attempt(() => this.#options.bus.present(room));
   }
 
+  lastSeen(room: string, username: string): Promise<Author | undefined> {
+    return this.attempt(() => this.#options.bus.lastSeen(room, username));
+  }
+
   renew(): Promise<void> {
     return this.attempt(() => this.#options.bus.renew(this.#options.name));
   }
@@ -106,6 +112,7 @@ export class LocalInstance implements Bus {
   reads(): Pick<Log, keyof LogReader> {
     const { log } = this.#options;
     return {
+      author: (room, id) => this.attempt(() => log.author(room, id)),
       state: (room) => this.attempt(() => log.state(room)),
       canResume: (room, epoch, seq) => this.attempt(() => log.canResume(room, epoch, seq)),
       canResumeInbox: (room, person, epoch, seq) =>

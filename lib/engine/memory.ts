@@ -29,6 +29,9 @@ export interface MemoryEngineOptions extends EngineOptions, MemoryLogOptions {}
 /** Maximum accounts. */
 const MAX_ACCOUNTS = 100_000;
 
+/** How long one step of an erasure takes, in milliseconds; a room is erased as a whole. */
+const ERASE_MS = 3;
+
 /** Maximum tokens; beyond it, the oldest one ends. */
 const MAX_TOKENS = 100_000;
 
@@ -40,6 +43,8 @@ export class MemoryStore {
   readonly #settings = new Map<string, RoomSettings>();
   readonly #accounts = new Map<string, Account>();
   readonly #tokens = new Map<string, Token>();
+  /** Removed accounts, and the rooms in which their messages are not erased yet. */
+  readonly #erasures: { readonly account: string; readonly rooms: string[] }[] = [];
 
   constructor(options: MemoryEngineOptions) {
     this.#options = options;
@@ -82,6 +87,34 @@ export class MemoryStore {
     return this.#accounts.get(key);
   }
 
+  setPassword(key: string, passwordHash: string, kept?: string): boolean {
+    const account = this.#accounts.get(key);
+    if (account === undefined || account.username === "") return false;
+    this.#accounts.set(key, { ...account, passwordHash });
+    this.endTokens(key, kept);
+    return true;
+  }
+
+  removeAccount(key: string): boolean {
+    const account = this.#accounts.get(key);
+    if (account === undefined || account.username === "") return false;
+    this.#accounts.set(key, { key, username: "", passwordHash: "" });
+    this.#erasures.push({ account: key, rooms: this.log.rooms() });
+    this.endTokens(key);
+    return true;
+  }
+
+  eraseNext(): boolean {
+    const end = performance.now() + ERASE_MS;
+    while (this.#erasures.length > 0 && performance.now() < end) {
+      const { account, rooms } = this.#erasures[0]!;
+      const room = rooms.pop();
+      if (room === undefined) this.#erasures.shift();
+      else this.log.erase(room, account);
+    }
+    return this.#erasures.length > 0;
+  }
+
   addToken(token: Token): void {
     const now = this.#options.clock();
     for (const { hash, expiresAt } of this.#tokens.values()) {
@@ -99,6 +132,13 @@ export class MemoryStore {
   endToken(hash: string): void {
     this.#tokens.delete(hash);
     this.bus.publish(EVERYWHERE, { type: "token_ended", hash });
+  }
+
+  endTokens(account: string, kept = ""): void {
+    for (const token of this.#tokens.values()) {
+      if (token.account === account && token.hash !== kept) this.#tokens.delete(token.hash);
+    }
+    this.bus.publish(EVERYWHERE, { type: "tokens_ended", account, kept });
   }
 }
 
@@ -128,6 +168,10 @@ export class MemoryEngine implements Engine {
       addToken: (token) => instance.attempt(() => store.addToken(token)),
       token: (hash) => instance.attempt(() => store.token(hash)),
       endToken: (hash) => instance.attempt(() => store.endToken(hash)),
+      endTokens: (account) => instance.attempt(() => store.endTokens(account)),
+      setPassword: (key, hash, kept) => instance.attempt(() => store.setPassword(key, hash, kept)),
+      removeAccount: (key) => instance.attempt(() => store.removeAccount(key)),
+      eraseNext: () => instance.attempt(() => store.eraseNext()),
     };
     this.roomSettings = {
       settings: (room) => instance.attempt(() => store.settings(room)),

@@ -5,17 +5,22 @@
  */
 
 import { nobodyWithName } from "../errors.ts";
+import { nameKey } from "../names.ts";
+import { accountPerson } from "../people/accounts.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 import {
   applyChange,
   checkChange,
+  erase,
   isMessage,
+  LIVE_EVENTS,
   toLogEvent,
   toMessage,
   toRepeated,
   withPresentText,
 } from "./changes.ts";
 import type {
+  Author,
   Change,
   Draft,
   EngineOptions,
@@ -35,7 +40,7 @@ import { Refs } from "./refs.ts";
 interface Entry {
   event: LogEvent;
   /** The person who caused the event. */
-  readonly person: string;
+  person: string;
   /** The `seq` of the newest change of this message. */
   changed?: number;
 }
@@ -156,6 +161,62 @@ export class MemoryLog implements LogReader {
     if (ref !== undefined) from.refs.set(ref, message);
     this.#bus.publish(room, { type: "private", message, origin });
     return { event: message, isDuplicate: false };
+  }
+
+  author(room: string, id: string): Author | undefined {
+    const log = this.#log(room);
+    const entry = entryAt(log, toSeq(log.epoch, id));
+    if (entry?.event.type !== "chat" || entry.person === "") return undefined;
+    return { username: entry.event.username, person: entry.person };
+  }
+
+  /** The rooms with a log. */
+  rooms(): string[] {
+    return [...this.#logs.keys()];
+  }
+
+  /** Erases what an account wrote in a room, see {@linkcode LIVE_EVENTS}. */
+  erase(room: string, account: string): void {
+    const log = this.#logs.get(room);
+    if (log === undefined) return;
+    const person = accountPerson(account);
+    const ids: string[] = [];
+    for (const entry of [...log.entries]) {
+      const { event } = entry;
+      const isOwn = entry.person === person;
+      if (isOwn && event.type === "chat") {
+        if (!this.#eraseLive(room, log, event)) ids.push(event.id);
+      }
+      if (isOwn) entry.person = "";
+      // Another's change of a message has its author's name.
+      const hasName = nameKey(event.username) === account;
+      if (hasName && (isOwn || event.type !== "chat")) this.#rewrite(log, entry, erase(event));
+    }
+    this.#eraseInboxes(log, person);
+    if (ids.length > 0) this.#bus.publish(room, { type: "erased", ids });
+  }
+
+  /** Deletes a message, with its author's name, if those in the room may see it. */
+  #eraseLive(room: string, log: RoomLog, event: ChatEvent): boolean {
+    const isSeen = isMessage(event) && log.lastSeq - event.seq < LIVE_EVENTS;
+    if (!isSeen || !this.#bus.hasSubscribers(room)) return false;
+    const nobody = { username: "", person: "", origin: "", isModerator: true };
+    this.change(room, { type: "erase", id: event.id, ...nobody });
+    return true;
+  }
+
+  #eraseInboxes(log: RoomLog, person: string): void {
+    const own = log.inboxes.get(person);
+    if (own !== undefined) this.#trimInbox(log, own, own.entries.length);
+    log.inboxes.delete(person);
+    for (const { entries } of log.inboxes.values()) {
+      for (const [i, { inboxSeq, message }] of entries.entries()) {
+        if (message.from.person !== person) continue;
+        this.#count(log, -message.content.length);
+        const nobody = { username: "", person: "" };
+        entries[i] = { inboxSeq, message: { ...message, content: "", from: nobody } };
+      }
+    }
   }
 
   state(room: string): LogState {

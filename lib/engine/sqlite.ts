@@ -19,13 +19,15 @@ import {
   type Wanted,
 } from "./engine.ts";
 import { GroupCommit, type Outcome } from "./group_commit.ts";
-import { LocalBus } from "./local_bus.ts";
+import { LocalBus, REACHABLE_MS } from "./local_bus.ts";
 import { LocalInstance } from "./local_instance.ts";
 import { SqliteEpochs } from "./sqlite_epochs.ts";
+import { SqliteErasure } from "./sqlite_erasure.ts";
 import { SqliteFile } from "./sqlite_file.ts";
 import { SqliteInbox } from "./sqlite_inbox.ts";
 import { SqliteLog } from "./sqlite_log.ts";
 import { SqliteAccounts, SqliteSettings } from "./sqlite_people.ts";
+import { SqliteVisits } from "./sqlite_visits.ts";
 import { Checkpoints } from "./sqlite_wal.ts";
 
 /** What {@linkcode SqliteEngine} needs. */
@@ -42,8 +44,11 @@ export interface SqliteEngineOptions extends EngineOptions {
   readonly logger?: Logger | undefined;
 }
 
-/** How many commits pass until the engine looks at the file's size again. */
-const COMMITS_PER_LOOK = 64;
+/** How many writes pass until the engine looks at the file's size again. */
+const WRITES_PER_LOOK = 64;
+
+/** How many writes make room with one call of `dropOldest`: half as many as it drops. */
+const WRITES_PER_DROP = 64;
 
 /** How long a transaction may drop messages, in milliseconds. */
 const DROP_MS = 3;
@@ -54,6 +59,8 @@ interface Tables {
   readonly inbox: SqliteInbox;
   readonly accounts: SqliteAccounts;
   readonly settings: SqliteSettings;
+  readonly visits: SqliteVisits;
+  readonly erasure: SqliteErasure;
 }
 
 /** The only instance that uses a SQLite file. */
@@ -68,7 +75,7 @@ export class SqliteEngine implements Engine {
   readonly #checkpoints: Checkpoints | undefined;
   readonly #commits: GroupCommit;
   readonly #instance: LocalInstance;
-  #commitCount = 0;
+  #writesSinceLook = 0;
   /** Whether the next transactions must drop messages. */
   #isTooBig = false;
   /** Whether the file is no longer where it was opened: nothing is stored. */
@@ -95,6 +102,7 @@ export class SqliteEngine implements Engine {
     });
     const { log, inbox, settings } = this.#tables;
     const reader = {
+      author: log.author.bind(log),
       state: log.state.bind(log),
       canResume: log.canResume.bind(log),
       canResumeInbox: inbox.canResume.bind(inbox),
@@ -104,7 +112,7 @@ export class SqliteEngine implements Engine {
       inboxSeq: inbox.lastSeq.bind(inbox),
     };
     this.#instance = new LocalInstance({ name: newId(), bus, log: reader, settings });
-    this.bus = this.#instance;
+    this.bus = this.#createBus(bus);
     this.log = this.#createLog();
     this.accounts = this.#createAccounts();
     this.roomSettings = this.#createRoomSettings();
@@ -136,6 +144,41 @@ export class SqliteEngine implements Engine {
     this.#file.close();
   }
 
+  #createBus(bus: LocalBus): Bus {
+    const instance = this.#instance;
+    const { visits } = this.#tables;
+    const { clock } = this.#options;
+    let droppedAt = clock();
+    // What cannot be stored is missing after a restart, and nothing else.
+    const note = (write: () => Outcome<void>) => void this.#put(EVERYWHERE, write).catch(() => {});
+    return {
+      subscribe: (room, subscriber) => instance.subscribe(room, subscriber),
+      publish: (room, event) => instance.publish(room, event),
+      enter: (room, presence) => {
+        if (!bus.hasUser(room, presence.username)) note(() => visits.begin(room, presence));
+        return instance.enter(room, presence);
+      },
+      leave: (room, connection) => {
+        // The room hears first what was said before.
+        this.#commits.whenDone(room, () => {
+          const left = bus.presence(room, connection);
+          instance.leave(room, connection);
+          if (left === undefined || bus.hasUser(room, left.username)) return;
+          note(() => visits.end(room, left));
+        });
+      },
+      present: (room) => instance.present(room),
+      lastSeen: (room, username) => instance.lastSeen(room, username),
+      renew: () => {
+        if (clock() - droppedAt >= REACHABLE_MS) {
+          droppedAt = clock();
+          note(() => visits.dropOld());
+        }
+        return instance.renew();
+      },
+    };
+  }
+
   #createLog(): Log {
     const { log, inbox } = this.#tables;
     return {
@@ -147,15 +190,35 @@ export class SqliteEngine implements Engine {
   }
 
   #createAccounts(): AccountStore {
-    const { accounts } = this.#tables;
+    const { accounts, erasure } = this.#tables;
     const { clock } = this.#options;
     return {
       addAccount: (account) => this.#put(EVERYWHERE, () => accounts.addAccount(account)),
       account: (key) => this.#instance.attempt(() => accounts.account(key)),
+      setPassword: (key, hash, kept) =>
+        this.#put(EVERYWHERE, () => accounts.setPassword(key, hash, kept)),
+      removeAccount: async (key) => {
+        const isRemoved = await this.#put(EVERYWHERE, () => accounts.removeAccount(key));
+        erasure.begin();
+        return isRemoved;
+      },
+      eraseNext: () => this.#eraseNext(),
       addToken: (token) => this.#put(EVERYWHERE, () => accounts.addToken(token, clock())),
       token: (hash) => this.#instance.attempt(() => accounts.token(hash)),
       endToken: (hash) => this.#put(EVERYWHERE, () => accounts.endToken(hash)),
+      endTokens: (account) => this.#put(EVERYWHERE, () => accounts.endTokens(account)),
     };
+  }
+
+  async #eraseNext(): Promise<boolean> {
+    const { erasure } = this.#tables;
+    if (!await this.#instance.attempt(() => erasure.isPending)) return false;
+    const step = await this.#put(EVERYWHERE, () => {
+      const step = erasure.step();
+      return { value: step, published: step.published };
+    });
+    erasure.accept(step);
+    return step.progress !== undefined;
   }
 
   #createRoomSettings(): RoomSettingsStore {
@@ -179,8 +242,12 @@ export class SqliteEngine implements Engine {
     try {
       this.#file.transact(() => {
         write();
-        if (++this.#commitCount % COMMITS_PER_LOOK === 0) this.#isTooBig = this.#isBeyondBound();
-        if (this.#isTooBig) this.#shrink();
+        this.#writesSinceLook += count;
+        if (this.#writesSinceLook >= WRITES_PER_LOOK) {
+          this.#writesSinceLook = 0;
+          this.#isTooBig = this.#isBeyondBound();
+        }
+        if (this.#isTooBig) this.#shrink(count);
       });
     } catch (error) {
       this.#hasLastCommitFailed = true;
@@ -197,11 +264,16 @@ export class SqliteEngine implements Engine {
     return this.#file.size > maxStoredBytes;
   }
 
-  /** Drops the oldest messages for a few milliseconds, or until the file is small enough. */
-  #shrink(): void {
+  /**
+   * Drops the oldest messages for a few milliseconds, or until the file is small enough; but no
+   * fewer than were written, or it would grow on.
+   */
+  #shrink(writes: number): void {
     const end = performance.now() + DROP_MS;
-    while (this.#isTooBig && performance.now() < end) {
+    let left = writes / WRITES_PER_DROP;
+    while (this.#isTooBig && (left > 0 || performance.now() < end)) {
       this.#isTooBig = this.#tables.log.dropOldest() && this.#isBeyondBound();
+      left--;
     }
   }
 }
@@ -217,7 +289,11 @@ function openTables(file: SqliteFile, options: SqliteEngineOptions, bus: LocalBu
       const log = new SqliteLog(db, epochs, { ...options, isInUse, onHole });
       const inbox = new SqliteInbox(db, log, epochs, options);
       inbox.dropOld();
-      return { log, inbox, accounts: new SqliteAccounts(db), settings: new SqliteSettings(db) };
+      const visits = new SqliteVisits(db, options.clock);
+      for (const departure of visits.departures()) bus.addDeparture(departure);
+      const accounts = new SqliteAccounts(db);
+      const erasure = new SqliteErasure(db, { log, accounts, isInUse });
+      return { log, inbox, accounts, settings: new SqliteSettings(db), visits, erasure };
     });
   } catch (error) {
     file.close();

@@ -34,6 +34,8 @@ export function answer(db: DatabaseSync, request: Request): Answer {
 
 const path = (workerData as ThreadData | null)?.checkpointsOf;
 if (path !== undefined) {
+  // Throws if the file has just been moved away: SQLite would make a new one.
+  Deno.statSync(path);
   const db = new DatabaseSync(path);
   // Opens the files now: later, others may be in their place.
   db.prepare("SELECT count(*) FROM sqlite_schema").get();

@@ -99,11 +99,13 @@ export class SqliteInbox {
   /** Whether a client that saw up to an `inboxSeq` under an epoch can go on from there. */
   canResume(room: string, person: string, epoch: string, inboxSeq: number): boolean {
     const row = this.#log.findRow(room);
-    const { count, epoch: written } = this.#sql.extent.get(row, person, inboxSeq) as Row;
-    if (count !== this.#lastSeq(row, person) - inboxSeq) return false;
+    if (inboxSeq > this.#lastSeq(row, person)) return false;
+    // Only the oldest messages of a person are ever dropped, so it is enough to look at the next.
+    const next = this.#sql.next.get(row, person, inboxSeq) as Record<string, number> | undefined;
+    if ((next?.seq ?? inboxSeq) > inboxSeq + 1) return false;
     if (inboxSeq === 0) return this.#log.isWhole(room, epoch);
     // If the message was dropped, the next row is of the same epoch or a later one.
-    return typeof written === "number" && written <= (this.#epochs.find(epoch, row) ?? 0);
+    return next !== undefined && next.epoch! <= (this.#epochs.find(epoch, row) ?? 0);
   }
 
   /** Drops the messages older than {@linkcode INBOX_MS}, except the newest of each person. */
@@ -134,11 +136,8 @@ function prepare(db: DatabaseSync) {
     byRef: sql("SELECT * FROM inbox WHERE room = ? AND person = ? AND ref = ?"),
     read: sql("SELECT * FROM inbox WHERE room = ? AND person = ? AND seq > ? ORDER BY seq LIMIT ?"),
     lastSeq: sql("SELECT max(seq) AS last FROM inbox WHERE room = ? AND person = ?"),
-    extent: sql(`
-      SELECT count(*) FILTER (WHERE seq > ?3) AS count,
-        (SELECT epoch FROM inbox WHERE room = ?1 AND person = ?2 AND seq >= ?3
-          ORDER BY seq LIMIT 1) AS epoch
-      FROM inbox WHERE room = ?1 AND person = ?2 AND seq >= ?3
+    next: sql(`
+      SELECT seq, epoch FROM inbox WHERE room = ? AND person = ? AND seq >= ? ORDER BY seq LIMIT 1
     `),
     trim: sql("DELETE FROM inbox WHERE room = ? AND person = ? AND seq <= ?"),
     // The newest message stays, however old it is: the number of the next one follows from it.

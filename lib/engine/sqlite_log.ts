@@ -22,7 +22,15 @@ import {
   toRepeated,
   withPresentText,
 } from "./changes.ts";
-import type { Change, Draft, EngineOptions, LogState, MessageRange, Receipt } from "./engine.ts";
+import type {
+  Author,
+  Change,
+  Draft,
+  EngineOptions,
+  LogState,
+  MessageRange,
+  Receipt,
+} from "./engine.ts";
 import type { Outcome } from "./group_commit.ts";
 import { type Place, toMessageId, toTimestamp } from "./places.ts";
 import { Refs } from "./refs.ts";
@@ -156,6 +164,17 @@ export class SqliteLog {
     return this.#room(name).id;
   }
 
+  /** The id of the message at a `seq`, which the room must have. */
+  idOf(name: string, seq: number): string {
+    const room = this.#room(name);
+    return toMessageId(this.#epochs.nameOf(room.id, this.#find(room.id, seq)!.epoch), seq);
+  }
+
+  /** Notes that the transaction erases texts. */
+  noteErasure(): void {
+    this.#hasErased = true;
+  }
+
   /** The present time in a room: it never goes backwards. */
   timeIn(name: string): string {
     return toTimestamp(this.#time(this.#room(name)));
@@ -218,6 +237,13 @@ export class SqliteLog {
     this.commit();
   }
 
+  author(name: string, id: string): Author | undefined {
+    const row = this.#findById(this.#room(name), id)?.row;
+    return row?.type === "chat" && row.person !== ""
+      ? { username: row.username, person: row.person }
+      : undefined;
+  }
+
   state(name: string): LogState {
     const { epoch, oldestSeq, lastSeq } = this.#room(name);
     return { epoch, oldestSeq, lastSeq };
@@ -250,7 +276,12 @@ export class SqliteLog {
     let first = rows.length;
     while (first > 0 && rows[first - 1]!.seq === to - rows.length + first) first--;
     if (first > 0 || rows.length < to - from) this.#noteHole(room, to - rows.length + first + 1);
-    const find = (id: string) => this.#findById(room, id)?.event;
+    // A message that was edited many times in a row is read once.
+    const found = new Map<string, LogEvent | undefined>();
+    const find = (id: string) => {
+      if (!found.has(id)) found.set(id, this.#findById(room, id)?.event);
+      return found.get(id);
+    };
     return rows.slice(first).map((row) => withPresentText(this.#toEvent(room, row), find));
   }
 

@@ -7,6 +7,7 @@
 
 import type { DatabaseSync } from "node:sqlite";
 import type { Logger } from "../logger.ts";
+import { nameKey, parseName } from "../names.ts";
 import type { LogEvent } from "../protocol/events.ts";
 import { EPOCHS_SCHEMA } from "./sqlite_epochs.ts";
 import { INBOX_SCHEMA } from "./sqlite_inbox.ts";
@@ -61,6 +62,51 @@ export function migrate(db: DatabaseSync, version: number, logger?: Logger): voi
     FROM old_inbox AS old JOIN epochs ON epochs.room = old.room;
     DROP TABLE old_inbox; DROP TABLE old_rooms; DROP TABLE blocks; DROP TABLE IF EXISTS journal;
   `);
+  renameKeys(db);
+}
+
+/** Gives accounts and rooms the keys that their names have now, unless another has the key. */
+function renameKeys(db: DatabaseSync): void {
+  const keys = new Map<string, string>();
+  for (const { key, username } of db.prepare("SELECT key, username FROM accounts").all()) {
+    const now = nameKey(username as string);
+    const { changes } = now === key
+      ? { changes: 0 }
+      : db.prepare("UPDATE OR IGNORE accounts SET key = ? WHERE key = ?").run(now, key!);
+    if (changes === 0) continue;
+    keys.set(key as string, now);
+    db.prepare("UPDATE sessions SET account = ? WHERE account = ?").run(now, key!);
+    for (
+      const column of ["events.person", "inbox.person", "inbox.from_person", "inbox.to_person"]
+    ) {
+      const [table, name] = column.split(".");
+      db.prepare(`UPDATE ${table} SET ${name} = ? WHERE ${name} = ?`)
+        .run(`account:${now}`, `account:${key}`);
+    }
+  }
+  const rename = (key: string) => keys.get(key) ?? key;
+  for (const { room, owner, value } of db.prepare("SELECT * FROM settings").all()) {
+    const settings = JSON.parse(value as string) as { members: string[]; owner?: string };
+    const { members } = settings;
+    const renamed = { ...settings, members: members.map(rename) };
+    const heir = owner === null ? null : rename(owner as string);
+    if (heir !== null) renamed.owner = heir;
+    db.prepare("UPDATE OR IGNORE settings SET room = ?, owner = ?, value = ? WHERE room = ?")
+      .run(toRoomName(room as string), heir, JSON.stringify(renamed), room!);
+  }
+  for (const { id, name } of db.prepare("SELECT id, name FROM rooms").all()) {
+    const now = toRoomName(name as string);
+    if (now !== name) db.prepare("UPDATE OR IGNORE rooms SET name = ? WHERE id = ?").run(now, id!);
+  }
+}
+
+/** The present form of a room's name; a name that breaks a newer rule stays. */
+function toRoomName(name: string): string {
+  try {
+    return parseName("room", name);
+  } catch {
+    return name;
+  }
 }
 
 function readJournal(db: DatabaseSync): Map<number, JournalEntry[]> {

@@ -9,11 +9,16 @@ import type { Account, Token } from "../people/accounts.ts";
 import { DEFAULT_SETTINGS, type RoomSettings } from "./engine.ts";
 import type { Outcome } from "./group_commit.ts";
 
+/** Stands in place of the password of a removed account whose messages are not erased yet. */
+const ERASING = "erasing";
+
 /** The tables. */
 export const PEOPLE_SCHEMA = `
   CREATE TABLE accounts (
     key TEXT PRIMARY KEY,
+    -- Empty if the account was removed: its key stays taken.
     username TEXT NOT NULL,
+    -- Of a removed account: 'erasing' until its messages are erased, then empty.
     password_hash TEXT NOT NULL
   ) STRICT;
 
@@ -51,7 +56,39 @@ export class SqliteAccounts {
   /** The account with this key. */
   account(key: string): Account | undefined {
     const row = this.#sql.account.get(key) as Record<string, string> | undefined;
-    return row && { key, username: row.username!, passwordHash: row.password_hash! };
+    if (row === undefined) return undefined;
+    const { username, password_hash: hash } = row;
+    return { key, username: username!, passwordHash: hash === ERASING ? "" : hash! };
+  }
+
+  /** Replaces an account's password, and ends its sessions except `kept`. */
+  setPassword(key: string, passwordHash: string, kept = ""): Outcome<boolean> {
+    const { changes } = this.#sql.setPassword.run(passwordHash, key);
+    if (changes === 0) return { value: false };
+    return { ...this.endTokens(key, kept), value: true };
+  }
+
+  /** Removes an account, whose key stays taken, and ends its sessions. */
+  removeAccount(key: string): Outcome<boolean> {
+    const { changes } = this.#sql.removeAccount.run(key);
+    if (changes === 0) return { value: false };
+    return { ...this.endTokens(key), value: true };
+  }
+
+  /** The key of a removed account whose messages are not erased yet. */
+  nextRemoved(): string | undefined {
+    return (this.#sql.nextRemoved.get() as { key: string } | undefined)?.key;
+  }
+
+  /** Notes that the messages of a removed account are erased. */
+  noteErased(key: string): void {
+    this.#sql.noteErased.run(key);
+  }
+
+  /** Ends every session of an account except `kept`. */
+  endTokens(account: string, kept = ""): Outcome<void> {
+    this.#sql.endTokens.run(account, kept);
+    return { value: undefined, event: { type: "tokens_ended", account, kept } };
   }
 
   /** Adds a token, and drops the tokens that have expired by `now`. */
@@ -86,8 +123,8 @@ export class SqliteSettings {
   settings(room: string): RoomSettings {
     const row = this.#sql.settings.get(room) as { value: string } | undefined;
     if (row === undefined) return DEFAULT_SETTINGS;
-    // The first release stored no version.
-    return { owner: undefined, version: 1, ...JSON.parse(row.value) };
+    // Earlier releases stored no version and no moderators.
+    return { ...DEFAULT_SETTINGS, version: 1, ...JSON.parse(row.value) };
   }
 
   /** Stores the next version of settings. False, with nothing changed, if another came first. */
@@ -112,6 +149,15 @@ function prepareAccounts(db: DatabaseSync) {
     ),
     account: sql("SELECT username, password_hash FROM accounts WHERE key = ?"),
     addToken: sql("INSERT INTO sessions (hash, account, expires_at) VALUES (?, ?, ?)"),
+    setPassword: sql(`
+      UPDATE accounts SET password_hash = ? WHERE key = ? AND username <> ''
+    `),
+    removeAccount: sql(`
+      UPDATE accounts SET username = '', password_hash = '${ERASING}' WHERE key = ? AND username <> ''
+    `),
+    nextRemoved: sql(`SELECT key FROM accounts WHERE password_hash = '${ERASING}' LIMIT 1`),
+    noteErased: sql("UPDATE accounts SET password_hash = '' WHERE key = ?"),
+    endTokens: sql("DELETE FROM sessions WHERE account = ? AND hash <> ?"),
     token: sql("SELECT account, expires_at FROM sessions WHERE hash = ?"),
     endToken: sql("DELETE FROM sessions WHERE hash = ?"),
     dropExpired: sql("DELETE FROM sessions WHERE expires_at <= ?"),

@@ -1,37 +1,30 @@
 /**
- * Where a request comes from: the peer's address, and the origin of the page behind it.
+ * The address that a request comes from, and what one address may do.
  *
  * @module
  */
 
 import type { Context } from "hono";
-import { ChatError, rateLimited } from "../errors.ts";
+import { rateLimited } from "../errors.ts";
 import type { RateLimiter } from "../rate_limit.ts";
-
-/** Which origins and headers the server trusts. */
-export interface TrustSettings {
-  /** Origins, besides the server's own, whose pages may use the server; `*` for all. */
-  readonly allowedOrigins: readonly string[];
-  /** Whether the server believes a proxy's `X-Forwarded-For` and `X-Forwarded-Proto`. */
-  readonly trustProxy: boolean;
-}
+import type { TrustSettings } from "./origins.ts";
+import { forwardedAddress, parseAddress } from "./proxy.ts";
 
 /**
  * The key under which an address is counted: an IPv6 network of 64 bits is one customer (RFC 6177).
  */
 export function addressKey(address: string | undefined): string {
-  if (address === undefined) return "";
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
-  if (mapped) return mapped[1]!;
-  if (!address.includes(":")) return address;
-  const [head = "", tail] = address.toLowerCase().split("::");
+  const canonical = parseAddress(address ?? "");
+  if (canonical === undefined) return address ?? "";
+  if (!canonical.includes(":")) return canonical;
+  const [head = "", tail] = canonical.split("::");
   const groups = head === "" ? [] : head.split(":");
   if (tail !== undefined) {
     const rest = tail === "" ? [] : tail.split(":");
     while (groups.length + rest.length < 8) groups.push("0");
     groups.push(...rest);
   }
-  return `${groups.slice(0, 4).map((group) => group.replace(/^0+(?=.)/, "")).join(":")}::/64`;
+  return `${groups.slice(0, 4).join(":")}::/64`;
 }
 
 /**
@@ -39,15 +32,15 @@ export function addressKey(address: string | undefined): string {
  *
  * @param headers the request's
  * @param peer the other end of the TCP connection
- * @param trustProxy whether `peer` is our proxy, which appends the client's address to the header
+ * @param trustProxy whether `peer` is our proxy, which appends the client's address to a header
  */
 export function clientAddress(
   headers: Headers,
   peer: string | undefined,
   trustProxy: boolean,
 ): string | undefined {
-  const forwarded = trustProxy ? headers.get("x-forwarded-for") : null;
-  return forwarded?.split(",").at(-1)?.trim() || peer;
+  const forwarded = trustProxy ? forwardedAddress(headers) : undefined;
+  return forwarded ?? parseAddress(peer ?? "") ?? peer;
 }
 
 /** The address that a request comes from. The runtime knows it only until an upgrade. */
@@ -57,38 +50,6 @@ export function addressOf(c: Context, { trustProxy }: TrustSettings): string | u
   const peer = env?.remoteAddr;
   const hostname = peer && "hostname" in peer ? peer.hostname : undefined;
   return clientAddress(c.req.raw.headers, hostname, trustProxy);
-}
-
-/** Whether the client's own connection is encrypted. */
-export function isSecure(c: Context, { trustProxy }: TrustSettings): boolean {
-  const forwarded = trustProxy ? c.req.header("x-forwarded-proto") : undefined;
-  return forwarded === "https" || c.req.url.startsWith("https:");
-}
-
-/**
- * Whether the page behind a request may use this server. A browser names the page's origin in every
- * request that could do harm (RFC 6454; RFC 6455, section 10.2); a client that sends none is not a
- * browser.
- *
- * @param headers the request's
- * @param allowed origins besides the server's own; `*` for all
- */
-export function isAllowedOrigin(headers: Headers, allowed: readonly string[]): boolean {
-  const origin = headers.get("origin");
-  if (origin === null || allowed.includes("*") || allowed.includes(origin)) return true;
-  // Take the host as the client sent it: a URL made of it may be invalid.
-  const host = headers.get("host")?.toLowerCase();
-  return Boolean(host) && URL.parse(origin)?.host === host;
-}
-
-/**
- * Refuses a request of a page that may not use this server.
- *
- * @throws {ChatError} `forbidden`
- */
-export function checkOrigin(c: Context, { allowedOrigins }: TrustSettings): void {
-  if (isAllowedOrigin(c.req.raw.headers, allowedOrigins)) return;
-  throw new ChatError("forbidden", "Pages of this origin may not use this server.");
 }
 
 /**

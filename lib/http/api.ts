@@ -9,14 +9,21 @@
 
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import { badRequest, ChatError } from "../errors.ts";
+import { badRequest, ChatError, notSignedIn } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { parseName } from "../names.ts";
-import { type Accounts, TOKEN_MS } from "../people/accounts.ts";
-import { readRoomChange } from "../protocol/commands.ts";
+import { type Accounts, type Caller, type Identity, TOKEN_MS } from "../people/accounts.ts";
+import { readRoomChange, withoutNulls } from "../protocol/commands.ts";
 import type { RateLimiter } from "../rate_limit.ts";
-import { addressOf, isSecure, limitAddress, type TrustSettings } from "./addresses.ts";
-import { clearTokenCookie, identify, readToken, setTokenCookie } from "./credentials.ts";
+import { addressKey, addressOf, limitAddress } from "./addresses.ts";
+import {
+  clearTokenCookie,
+  identify,
+  namedToken,
+  readTokens,
+  setTokenCookie,
+} from "./credentials.ts";
+import type { TrustSettings } from "./origins.ts";
 import type { Rooms } from "./rooms.ts";
 
 /** Maximum bytes of a request's body. */
@@ -35,6 +42,10 @@ export interface ApiOptions {
 /** Makes the routes below `/api`. */
 export function createApi(options: ApiOptions): Hono {
   const api = new Hono();
+  api.use((c, next) => {
+    c.header("cache-control", "no-store");
+    return next();
+  });
   api.use(bodyLimit({
     maxSize: MAX_BODY_BYTES,
     onError: () => {
@@ -44,47 +55,91 @@ export function createApi(options: ApiOptions): Hono {
   api.post("/register", (c) => register(c, options));
   api.post("/login", (c) => login(c, options));
   api.post("/logout", (c) => logout(c, options));
+  api.post("/password", (c) => changePassword(c, options));
+  api.delete("/account", (c) => removeAccount(c, options));
   api.get("/session", (c) => showSession(c, options));
   api.put("/rooms/:room", (c) => changeRoom(c, c.req.param("room"), options));
   return api;
 }
 
 async function register(c: Context, options: ApiOptions): Promise<Response> {
-  const { username: name, password } = await readAttempt(c, options);
-  const username = await options.accounts.register(name, password);
+  const { username: name, password, code, from } = await readAttempt(c, options);
+  const username = await options.accounts.register(name, password, { code, from });
   options.logger.info("registered", { username, address: addressOf(c, options.settings) });
   return c.json({ username }, 201);
 }
 
 async function login(c: Context, options: ApiOptions): Promise<Response> {
   const { accounts, logger, settings } = options;
-  const { username: name, password } = await readAttempt(c, options);
-  const { username, token, expiresAt } = await accounts.login(name, password);
-  setTokenCookie(c, token, TOKEN_MS / 1000, isSecure(c, settings));
+  const { username: name, password, from } = await readAttempt(c, options);
+  const { username, token, expiresAt } = await accounts.login(name, password, from);
+  setTokenCookie(c, token, TOKEN_MS / 1000, settings);
   logger.info("signed in", { username, address: addressOf(c, settings) });
-  c.header("cache-control", "no-store");
   return c.json({ username, token, expires: new Date(expiresAt).toISOString() });
 }
 
-async function logout(c: Context, { accounts }: ApiOptions): Promise<Response> {
-  const token = readToken(c);
-  if (token !== undefined) await accounts.logout(token);
-  clearTokenCookie(c);
+async function logout(c: Context, { accounts, settings }: ApiOptions): Promise<Response> {
+  if (c.req.query("everywhere") === "1") {
+    await accounts.logoutEverywhere(await identifyAccount(c, accounts, settings));
+  } else {
+    for (const token of readTokens(c, settings)) await accounts.logout(token);
+  }
+  clearTokenCookie(c, settings);
   return c.body(null, 204);
 }
 
-/** Answers with the account of the request's token; without a valid token, as to a guest. */
-async function showSession(c: Context, { accounts }: ApiOptions): Promise<Response> {
-  c.header("cache-control", "no-store");
+/** Changes one's own password; with a `username`, an admin sets that of another account. */
+async function changePassword(c: Context, options: ApiOptions): Promise<Response> {
+  const { accounts, logger, settings } = options;
+  const { password, new_password, username } = await readObject(c);
+  if (typeof password !== "string" || typeof new_password !== "string") {
+    throw badRequest("password and new_password must be strings.");
+  }
+  const identity = await identifyAccount(c, accounts, settings);
+  const from = readCaller(c, options);
+  if (username === undefined) {
+    await accounts.changePassword(identity, password, new_password, from);
+  } else if (typeof username === "string") {
+    await accounts.setPassword(identity, password, { username, newPassword: new_password, from });
+  } else throw badRequest("username must be a name.");
+  logger.info("password changed", { by: identity.account?.username, of: username });
+  return c.body(null, 204);
+}
+
+async function removeAccount(c: Context, options: ApiOptions): Promise<Response> {
+  const { accounts, logger, settings } = options;
+  const { password } = await readObject(c);
+  if (typeof password !== "string") throw badRequest("password must be a string.");
+  const identity = await identifyAccount(c, accounts, settings);
+  await accounts.remove(identity, password, readCaller(c, options));
+  logger.info("account removed", { address: addressOf(c, settings) });
+  clearTokenCookie(c, settings);
+  return c.body(null, 204);
+}
+
+/** The account of a request. @throws {ChatError} `unauthenticated` if it has no valid token */
+async function identifyAccount(
+  c: Context,
+  accounts: Accounts,
+  settings: TrustSettings,
+): Promise<Identity> {
+  const identity = await identify(c, accounts, settings);
+  if (identity.account === undefined) throw notSignedIn();
+  return identity;
+}
+
+/** Answers with the account of the request's token; with no token, or an old cookie, as to a guest. */
+async function showSession(c: Context, { accounts, settings }: ApiOptions): Promise<Response> {
   const guest = { username: null, admin: false, guests: accounts.allowsGuests };
-  if (readToken(c) === undefined) return c.json(guest);
+  if (readTokens(c, settings).length === 0) return c.json(guest);
   try {
-    const { account } = await identify(c, accounts);
+    const { account } = await identify(c, accounts, settings);
     return c.json({ ...guest, username: account!.username, admin: account!.isAdmin });
   } catch (error) {
-    if (!(error instanceof ChatError) || error.code !== "unauthenticated") throw error;
+    const isOld = error instanceof ChatError && error.code === "unauthenticated";
+    if (!isOld || namedToken(c) !== undefined) throw error;
     // The browser has no use for a token that has ended.
-    clearTokenCookie(c);
+    clearTokenCookie(c, settings);
     return c.json(guest);
   }
 }
@@ -92,26 +147,35 @@ async function showSession(c: Context, { accounts }: ApiOptions): Promise<Respon
 async function changeRoom(
   c: Context,
   name: string,
-  { accounts, hub }: ApiOptions,
+  { accounts, hub, settings }: ApiOptions,
 ): Promise<Response> {
   const room = parseName("room", name);
   const change = readRoomChange(await readObject(c));
-  const identity = await identify(c, accounts);
-  const { isPrivate, owner, members, bans } = await hub.changeRoom(room, identity, change);
-  return c.json({ room, private: isPrivate, owner, members, bans: bans.map(({ key }) => key) });
+  const identity = await identifyAccount(c, accounts, settings);
+  const { isPrivate, bans, ...access } = await hub.changeRoom(room, identity, change);
+  const { owner, moderators, members } = access;
+  const banned = bans.map(({ key }) => key);
+  return c.json({ room, private: isPrivate, owner, moderators, members, bans: banned });
 }
 
-/** Reads the name and the password of one attempt to register or sign in, and counts it. */
+/** Reads one attempt to register or sign in, and counts it. */
 async function readAttempt(
   c: Context,
-  { authLimiter, settings }: ApiOptions,
-): Promise<{ username: string; password: string }> {
-  const { username, password } = await readObject(c);
+  options: ApiOptions,
+): Promise<{ username: string; password: string; code: string; from: Caller }> {
+  const { username, password, admin_code: code = "" } = await readObject(c);
   if (typeof username !== "string" || typeof password !== "string") {
     throw badRequest("username and password must be strings.");
   }
-  limitAddress(authLimiter, addressOf(c, settings), "attempts");
-  return { username, password };
+  if (typeof code !== "string") throw badRequest("admin_code must be a string.");
+  return { username, password, code, from: readCaller(c, options) };
+}
+
+/** Counts an attempt of a request's address, and says who makes it. */
+function readCaller(c: Context, { authLimiter, settings }: ApiOptions): Caller {
+  const address = addressOf(c, settings);
+  limitAddress(authLimiter, address, "attempts");
+  return { address: addressKey(address), tokens: readTokens(c, settings) };
 }
 
 /** Reads the JSON object in a request's body. */
@@ -124,7 +188,7 @@ async function readObject(c: Context): Promise<Record<string, unknown>> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw badRequest("The body must be a JSON object.");
   }
-  return value as Record<string, unknown>;
+  return withoutNulls(value as Record<string, unknown>);
 }
 
 /** The value of a JSON text; `undefined` if the text is malformed. */

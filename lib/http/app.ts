@@ -4,18 +4,20 @@
  * @module
  */
 
-import { type Context, Hono } from "hono";
-import { etag } from "hono/etag";
+import { type Context, Hono, type Next } from "hono";
+import { etag, RETAINED_304_HEADERS } from "hono/etag";
 import { secureHeaders } from "hono/secure-headers";
 import { serveStatic } from "hono/serve-static";
-import { ChatError, type ErrorCode } from "../errors.ts";
+import { badRequest, ChatError, type ErrorCode } from "../errors.ts";
 import { errorFields, type Logger } from "../logger.ts";
 import { LOBBY } from "../names.ts";
-import { addressOf, checkOrigin, isSecure } from "./addresses.ts";
+import { addressOf } from "./addresses.ts";
 import { type ApiOptions, createApi } from "./api.ts";
 import { setGuestCookie } from "./credentials.ts";
-import { HandshakeError } from "./handshake.ts";
 import type { Health } from "./health.ts";
+import { HttpError } from "./http_error.ts";
+import { checkHost, checkOrigin } from "./origins.ts";
+import { isCutPath, queryOf } from "./queries.ts";
 import type { Rooms } from "./rooms.ts";
 import { Sockets, type SocketSettings, type SocketsOptions } from "./sockets.ts";
 
@@ -37,6 +39,11 @@ type App = Hono<AppEnv>;
 
 const GREETING = "WebSocket Chat Server - Connect to /ws";
 
+const CUT_ADDRESS = "This address is cut off or damaged: a percent sign in it begins no whole " +
+  "letter. Copy the whole address and try again.";
+/** Maximum length of a request's address: enough for the longest names, in whatever form. */
+const MAX_ADDRESS_LENGTH = 16 * 1024;
+
 /** The HTTP status of each error code. */
 export const ERROR_STATUS = {
   bad_request: 400,
@@ -54,7 +61,15 @@ export const ERROR_STATUS = {
 /** Makes the HTTP application. */
 export function createApp(options: AppOptions): App {
   const app: App = new Hono<AppEnv>();
-  // The WebSocket routes come before every middleware: none may alter their answer.
+  app.use(boundAddress);
+  app.use(answerHead);
+  app.use((c, next) => {
+    // Whoever watches the server asks at any of its addresses.
+    if (c.req.path !== "/health") checkHost(c, options.settings);
+    return next();
+  });
+  // The WebSocket routes come before every middleware that adds a header: none may alter their
+  // answer.
   routeSockets(app, new Sockets(options));
   app.use(pageHeaders());
   routeApi(app, options);
@@ -65,13 +80,30 @@ export function createApp(options: AppOptions): App {
   return app;
 }
 
-function routeSockets(app: App, sockets: Sockets): void {
-  app.all(
-    "/ws",
-    (c) => c.req.query("username") === undefined ? sockets.relay(c) : sockets.join(c, LOBBY),
+/** Refuses an address that is too long, before any part of it is decoded or matched. */
+function boundAddress({ req }: Context, next: () => Promise<void>): Promise<void> {
+  if (req.url.length <= MAX_ADDRESS_LENGTH) return next();
+  throw badRequest(
+    `The address of a request may be at most ${MAX_ADDRESS_LENGTH} characters long.`,
   );
+}
+
+function routeSockets(app: App, sockets: Sockets): void {
+  app.all("/ws", (c) => {
+    const room = queryOf(c, "room");
+    const isRelay = room === undefined && c.req.query("username") === undefined;
+    return isRelay ? sockets.relay(c) : sockets.join(c, room ?? LOBBY);
+  });
   app.all("/ws/:room{[\\s\\S]*}", (c) => sockets.join(c, c.req.param("room")));
   app.all("/echo", (c) => sockets.echo(c));
+}
+
+/** Adds the length of the body that GET would have. The framework then drops the body. */
+async function answerHead(c: Context, next: Next): Promise<void> {
+  await next();
+  if (c.req.method !== "HEAD" || c.res.body === null) return;
+  const body = await c.res.clone().arrayBuffer();
+  c.res.headers.set("content-length", String(body.byteLength));
 }
 
 function pageHeaders() {
@@ -102,19 +134,37 @@ function routeApi(app: App, options: AppOptions): void {
 /** The page at `/` and `/r/:room`, and the files it loads. */
 function routePage(app: App, { accounts, settings, publicDir: root }: AppOptions): void {
   const page = serveStatic({ root, path: "index.html", getContent: readFile });
-  app.use(etag());
+  app.get("*", async (c, next) => {
+    if (isCutPath(c.req.url)) return answerCutAddress(c);
+    await next();
+  });
+  app.use(etag({ retainedHeaders: [...RETAINED_304_HEADERS, "set-cookie"] }));
   app.get("/", async (c, next) => {
     c.header("vary", "accept");
-    if (c.req.header("accept")?.includes("text/html")) return await next();
+    if (acceptsHtml(c)) return await next();
     return c.text(GREETING);
   });
-  for (const path of ["/", "/r/:room"]) {
+  for (const path of ["/", "/r/:room", "/r/:room/"]) {
     app.get(path, (c, next) => {
-      if (accounts.allowsGuests) setGuestCookie(c, isSecure(c, settings));
+      // It may set a cookie, which depends on the one that the browser sent.
+      c.header("cache-control", "private, no-cache");
+      if (accounts.allowsGuests) setGuestCookie(c, settings);
       return next();
     }, page);
   }
   app.get("*", serveStatic({ root, getContent: readFile }));
+}
+
+function acceptsHtml(c: Context): boolean {
+  return c.req.header("accept")?.includes("text/html") ?? false;
+}
+
+/** Says that a link is damaged: to a browser with a page, to others with JSON. */
+function answerCutAddress(c: Context): Response {
+  c.header("cache-control", "no-store");
+  if (!acceptsHtml(c)) return c.json({ error: CUT_ADDRESS }, 404);
+  const head = `<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Not found</title>`;
+  return c.html(`${head}<h1>Not found</h1><p>${CUT_ADDRESS}</p><a href="/">Hubbub</a>`, 404);
 }
 
 function answerHealth(c: Context, { isDegraded }: AppOptions["health"]): Response {
@@ -127,7 +177,7 @@ function answerHealth(c: Context, { isDegraded }: AppOptions["health"]): Respons
 function answerError(
   c: Context,
   error: Error,
-  { logger, failures, settings }: AppOptions,
+  { refusals, failures, settings }: AppOptions,
 ): Response {
   const { path } = c.req;
   const refusal = refusalOf(error);
@@ -139,15 +189,16 @@ function answerError(
   const address = addressOf(c, settings);
   // What the engine cannot do is logged as its failure.
   if (!(error instanceof ChatError && error.code === "unavailable")) {
-    logger.info("refused", { path, status, reason: error.message, address });
+    refusals.info("refused", { path, status, reason: error.message, address });
   }
+  c.header("cache-control", "no-store");
   for (const [name, value] of Object.entries(headers)) c.header(name, value);
   return c.json({ error: error.message }, status);
 }
 
 /** The status and headers that go with an expected error; `undefined` for any other. */
 function refusalOf(error: Error) {
-  if (error instanceof HandshakeError) return error;
+  if (error instanceof HttpError) return error;
   if (!(error instanceof ChatError)) return undefined;
   const { retryAfter } = error;
   const headers = retryAfter === undefined ? {} : { "retry-after": String(Math.ceil(retryAfter)) };

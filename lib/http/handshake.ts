@@ -7,18 +7,11 @@
  * @module
  */
 
-/** The reason why a request is not a WebSocket handshake, as an HTTP answer. */
-export class HandshakeError extends Error {
-  override readonly name = "HandshakeError";
-  readonly status: 400 | 405 | 426;
-  /** Headers that the answer must have. */
-  readonly headers: Readonly<Record<string, string>>;
+import { HttpError } from "./http_error.ts";
 
-  constructor(status: 400 | 405 | 426, message: string, headers: Record<string, string> = {}) {
-    super(message);
-    this.status = status;
-    this.headers = headers;
-  }
+/** The reason why a request is not a WebSocket handshake, as an HTTP answer. */
+export class HandshakeError extends HttpError {
+  override readonly name = "HandshakeError";
 }
 
 /**
@@ -30,6 +23,12 @@ export function offeredProtocols({ headers }: Request): string[] {
   return header === null ? [] : header.split(",").map((protocol) => protocol.trim());
 }
 
+/** Whether a request asks for an upgrade: the others learn only whether one would be accepted. */
+export function asksForUpgrade({ method, headers }: Request): boolean {
+  return method === "GET" && tokens(headers.get("upgrade")).includes("websocket") &&
+    tokens(headers.get("connection")).includes("upgrade");
+}
+
 /**
  * Checks that the server can accept a handshake (RFC 6455, section 4.2.1).
  *
@@ -38,14 +37,9 @@ export function offeredProtocols({ headers }: Request): string[] {
  * @throws {HandshakeError} if it cannot
  */
 export function checkHandshake(request: Request, protocol?: string): void {
-  const { method, headers } = request;
-  if (method !== "GET") {
-    throw new HandshakeError(405, "A WebSocket is opened with GET.", { allow: "GET" });
-  }
-  if (
-    !tokens(headers.get("upgrade")).includes("websocket") ||
-    !tokens(headers.get("connection")).includes("upgrade")
-  ) {
+  const { headers } = request;
+  checkMethod(request);
+  if (!asksForUpgrade(request)) {
     throw new HandshakeError(426, "upgrade required", {
       upgrade: "websocket",
       connection: "Upgrade",
@@ -57,8 +51,9 @@ export function checkHandshake(request: Request, protocol?: string): void {
       "sec-websocket-version": "13",
     });
   }
-  // Sixteen bytes in base64.
-  if (!/^[A-Za-z0-9+/]{21}[AQgw]==$/.test(headers.get("sec-websocket-key") ?? "")) {
+  // Sixteen bytes in base64. The four bits left over may be any: an example in RFC 6455, section
+  // 4.1, has some that are not zero.
+  if (!/^[A-Za-z0-9+/]{22}==$/.test(headers.get("sec-websocket-key") ?? "")) {
     throw new HandshakeError(400, "Sec-WebSocket-Key must be 16 bytes in base64.");
   }
   const offered = offeredProtocols(request);
@@ -67,7 +62,22 @@ export function checkHandshake(request: Request, protocol?: string): void {
   }
 }
 
+/**
+ * Checks the method. HEAD is answered as GET without an upgrade.
+ *
+ * @throws {HandshakeError} for any other
+ */
+export function checkMethod({ method }: Request): void {
+  if (method === "GET" || method === "HEAD") return;
+  throw new HandshakeError(405, "A WebSocket is opened with GET.", { allow: "GET, HEAD" });
+}
+
+/** Maximum length of a header that is matched. */
+const MAX_HEADER_LENGTH = 1000;
+
 /** The members of a comma-separated header, in lower case (RFC 9110, section 5.6.1). */
 function tokens(header: string | null): string[] {
-  return (header ?? "").toLowerCase().split(",").map((token) => token.trim());
+  const list = (header ?? "").slice(0, MAX_HEADER_LENGTH).toLowerCase().split(",");
+  // Not `trim`: it takes away spaces that HTTP knows nothing of, and the runtime does not.
+  return list.map((token) => token.replace(/^[ \t]+|[ \t]+$/g, ""));
 }

@@ -22,6 +22,8 @@ export interface JoinRequest {
   readonly echo?: boolean;
   /** The person behind the connection. */
   readonly identity: Identity;
+  /** The key of the client's address, by `addressKey`. @default "" */
+  readonly address?: string;
   /** What a `chat.v1` client has seen already. */
   readonly resume?: Resume | undefined;
 }
@@ -45,7 +47,9 @@ export interface JoinedMember {
 export interface RoomAccess {
   /** The owner's account, by key. */
   readonly owner: string | undefined;
-  /** Whether the room admits its owner, its members and admins only. */
+  /** The moderators' accounts, by key. */
+  readonly moderators: readonly string[];
+  /** Whether the room admits its owner, its moderators, its members and admins only. */
   readonly isPrivate: boolean;
   /** Accounts, by key. */
   readonly members: readonly string[];
@@ -61,6 +65,12 @@ export interface Rooms {
    * @throws {ChatError} if the hub would refuse the join now
    */
   admit(request: JoinRequest): Promise<void>;
+  /**
+   * Checks a join as {@linkcode Rooms.admit} does, without opening the room.
+   *
+   * @throws {ChatError} if the hub would refuse the join now
+   */
+  check(request: JoinRequest): Promise<void>;
   /**
    * Makes a peer a member.
    *

@@ -20,11 +20,13 @@ import { CLOSE, type CloseReason, ERROR_CLOSE } from "../protocol/codes.ts";
 import type { SizeLimits } from "../protocol/commands.ts";
 import { encode, SUBPROTOCOL } from "../protocol/encode.ts";
 import { errorEvent } from "../protocol/events.ts";
-import { type Rate, type RateLimiter, TokenBucket } from "../rate_limit.ts";
-import { addressOf, checkOrigin, limitAddress, type TrustSettings } from "./addresses.ts";
+import { type Rate, type RateLimiter, TokenBucket, type TrafficLimiter } from "../rate_limit.ts";
+import { addressKey, addressOf, limitAddress } from "./addresses.ts";
 import type { Connections, Holder } from "./connections.ts";
-import { identify, readToken } from "./credentials.ts";
-import { checkHandshake, offeredProtocols } from "./handshake.ts";
+import { identify, readTokens } from "./credentials.ts";
+import { asksForUpgrade, checkHandshake, checkMethod, offeredProtocols } from "./handshake.ts";
+import { checkOrigin, type TrustSettings } from "./origins.ts";
+import { queryOf } from "./queries.ts";
 import type { JoinedMember, JoinRequest, Resume, Rooms } from "./rooms.ts";
 
 /** Which requests may open a socket, and how long a socket may be silent. */
@@ -51,7 +53,11 @@ export interface SocketsOptions {
   readonly settings: SocketSettings;
   /** Attempts to open a socket, by address. */
   readonly joinLimiter: RateLimiter;
+  /** What each address may send. */
+  readonly traffic: TrafficLimiter;
   readonly logger: Logger;
+  /** Writes what clients are refused: a throttled logger. */
+  readonly refusals: Logger;
   /** The time in milliseconds. */
   readonly clock: () => number;
 }
@@ -85,16 +91,17 @@ export class Sockets {
   /** Joins the lobby without a name: the raw relay. */
   async relay(c: Context): Promise<Response> {
     this.#checkAllowed(c);
-    const identity = await identify(c, this.#options.accounts);
+    const { accounts, settings } = this.#options;
+    const identity = await identify(c, accounts, settings);
     return await this.#enter(c, { room: LOBBY, format: "raw", identity });
   }
 
   /** Joins a room with the name and the options in the query. */
   async join(c: Context, room: string): Promise<Response> {
     this.#checkAllowed(c);
-    const { accounts } = this.#options;
-    const request = readJoin(c, room);
-    const identity = await identify(c, accounts);
+    const { accounts, settings } = this.#options;
+    const request = readJoin(c, room, settings);
+    const identity = await identify(c, accounts, settings);
     const username = request.username ?? identity.account?.username;
     if (username === undefined) throw incomplete();
     await accounts.checkName(identity, username);
@@ -104,27 +111,37 @@ export class Sockets {
   /** Opens a socket that returns what it receives. */
   async echo(c: Context): Promise<Response> {
     this.#checkAllowed(c);
-    const { account } = await identify(c, this.#options.accounts);
+    const { accounts, settings } = this.#options;
+    const { account } = await identify(c, accounts, settings);
+    const holder = this.#holder(c, account?.key);
     return this.#upgrade(c, {
-      holder: this.#holder(c, account?.key),
-      open: (socket) => new EchoSocket(socket, this.#options),
+      holder,
+      open: (socket) => new EchoSocket(socket, holder.address, this.#options),
       refuse: (socket, { code }) => close(socket, ERROR_CLOSE[code]),
     });
   }
 
-  /** Checks the origin and the rate of attempts, before any check that costs more. */
+  /** Checks the method, the origin and the rate of attempts, before any check that costs more. */
   #checkAllowed(c: Context): void {
+    checkMethod(c.req.raw);
     const { settings, joinLimiter } = this.#options;
     checkOrigin(c, settings);
     limitAddress(joinLimiter, addressOf(c, settings), "connections at once");
   }
 
-  async #enter(c: Context, request: JoinRequest): Promise<Response> {
-    await this.#options.hub.admit(request);
-    const holder = this.#holder(c, request.identity.account?.key);
+  async #enter(c: Context, wanted: JoinRequest): Promise<Response> {
+    const { hub, connections } = this.#options;
+    const holder = this.#holder(c, wanted.identity.account?.key);
+    const request = { ...wanted, address: addressKey(holder.address) };
+    const protocol = request.format === "v1" ? SUBPROTOCOL : undefined;
+    connections.check(holder);
+    if (asksForUpgrade(c.req.raw)) {
+      checkHandshake(c.req.raw, protocol);
+      await hub.admit(request);
+    } else await hub.check(request);
     return this.#upgrade(c, {
       holder,
-      protocol: request.format === "v1" ? SUBPROTOCOL : undefined,
+      protocol,
       open: (socket) => joinRoom(socket, request, holder.address, this.#options),
       refuse: (socket, error) => refuseMember(socket, request, error),
     });
@@ -165,7 +182,7 @@ export class Sockets {
   }
 
   #open(socket: WebSocket, plan: SocketPlan, path: string): SocketHandler | undefined {
-    const { connections, logger } = this.#options;
+    const { connections, refusals } = this.#options;
     try {
       connections.add(socket, plan.holder);
       return plan.open(socket);
@@ -173,7 +190,7 @@ export class Sockets {
       // The room or the limits may have changed since the checks before the upgrade.
       if (!(error instanceof ChatError)) throw error;
       const { address, account } = plan.holder;
-      logger.info("refused", { path, address, account, reason: error.message });
+      refusals.info("refused", { path, address, account, reason: error.message });
       plan.refuse(socket, error);
       return undefined;
     }
@@ -190,16 +207,20 @@ export class Sockets {
 }
 
 /** Reads the room, the name and the options of a request. */
-function readJoin(c: Context, room: string): Omit<JoinRequest, "identity"> {
-  const username = c.req.query("username");
+function readJoin(
+  c: Context,
+  room: string,
+  settings: TrustSettings,
+): Omit<JoinRequest, "identity"> {
+  const username = queryOf(c, "username");
   // A request with a token need not name its user: the account has a name.
-  const isNamed = username !== undefined || readToken(c) !== undefined;
+  const isNamed = username !== undefined || readTokens(c, settings).length > 0;
   if (room.trim() === "" || username?.trim() === "" || !isNamed) throw incomplete();
   const isV1 = offeredProtocols(c.req.raw).includes(SUBPROTOCOL);
   return {
     room: parseName("room", room),
     ...(username !== undefined && { username: parseName("username", username) }),
-    format: isV1 ? "v1" : readFormat(c.req.query("format")),
+    format: isV1 ? "v1" : readFormat(queryOf(c, "format")),
     echo: c.req.query("echo") !== "0",
     resume: isV1 ? readResume(c) : undefined,
   };
@@ -216,7 +237,7 @@ function readFormat(format = "json"): "json" | "text" {
 
 /** Reads the place up to which the client has seen everything: `?epoch=E&after=SEQ&inbox=N`. */
 function readResume(c: Context): Resume | undefined {
-  const epoch = c.req.query("epoch");
+  const epoch = queryOf(c, "epoch");
   const after = readWhole(c, "after");
   const inbox = readWhole(c, "inbox");
   if (epoch === undefined && after === undefined) return undefined;
@@ -225,7 +246,7 @@ function readResume(c: Context): Resume | undefined {
 }
 
 function readWhole(c: Context, name: string): number | undefined {
-  const text = c.req.query(name);
+  const text = queryOf(c, name);
   if (text === undefined) return undefined;
   const value = Number(text);
   if (/^\d+$/.test(text) && Number.isSafeInteger(value)) return value;
@@ -241,7 +262,7 @@ function joinRoom(
   socket: WebSocket,
   request: JoinRequest,
   address: string | undefined,
-  { hub, accounts, logger }: SocketsOptions,
+  { hub, accounts, logger, refusals }: SocketsOptions,
 ): SocketHandler {
   const { room, username, identity } = request;
   const fields = { room, username, address };
@@ -251,11 +272,11 @@ function joinRoom(
     // Other requests report a failing store.
     if (!(error instanceof ChatError) || error.code !== "unauthenticated") return;
     if (member.isGone) return;
-    logger.info("refused", { ...fields, reason: error.message });
+    refusals.info("refused", { ...fields, reason: error.message });
     hub.leave(member);
     refuseMember(socket, request, error);
   });
-  return new RoomSocket(member, hub, logger, fields);
+  return new RoomSocket(member, hub, { logger, refusals }, fields);
 }
 
 /** Sends the reason of a refusal in the format that the client asked for, and closes the socket. */
@@ -272,25 +293,30 @@ function refuseMember(
 class RoomSocket implements SocketHandler {
   readonly #member: JoinedMember;
   readonly #hub: Rooms;
-  readonly #logger: Logger;
+  readonly #loggers: Pick<SocketsOptions, "logger" | "refusals">;
   readonly #fields: LogFields;
 
-  constructor(member: JoinedMember, hub: Rooms, logger: Logger, fields: LogFields) {
+  constructor(
+    member: JoinedMember,
+    hub: Rooms,
+    loggers: Pick<SocketsOptions, "logger" | "refusals">,
+    fields: LogFields,
+  ) {
     this.#member = member;
     this.#hub = hub;
-    this.#logger = logger;
+    this.#loggers = loggers;
     this.#fields = fields;
   }
 
   message(data: string | ArrayBuffer): void {
     if (typeof data === "string") return this.#hub.receive(this.#member, data);
-    this.#logger.info("binary frame refused", this.#fields);
+    this.#loggers.refusals.info("binary frame refused", this.#fields);
     this.#hub.dismiss(this.#member, CLOSE.binary);
   }
 
   close({ code, wasClean }: CloseEvent): void {
     if (this.#member.isGone) return;
-    this.#logger.info("left", { ...this.#fields, code, wasClean });
+    this.#loggers.logger.info("left", { ...this.#fields, code, wasClean });
     this.#hub.leave(this.#member);
   }
 }
@@ -299,20 +325,23 @@ class RoomSocket implements SocketHandler {
 class EchoSocket implements SocketHandler {
   readonly #socket: WebSocket;
   readonly #outbox: Outbox;
+  readonly #address: string;
   readonly #allowance: TokenBucket;
   readonly #options: SocketsOptions;
 
-  constructor(socket: WebSocket, options: SocketsOptions) {
+  constructor(socket: WebSocket, address: string | undefined, options: SocketsOptions) {
     this.#socket = socket;
+    this.#address = addressKey(address);
     this.#outbox = new Outbox(socket, options.limits);
     this.#allowance = new TokenBucket(options.limits.messageRate, options.clock());
     this.#options = options;
   }
 
   message(data: string | ArrayBuffer): void {
-    const { limits, clock } = this.#options;
-    if (this.#allowance.take(clock()) > 0) return close(this.#socket, CLOSE.rateLimit);
+    const { limits, traffic, clock } = this.#options;
     const size = typeof data === "string" ? Buffer.byteLength(data) : data.byteLength;
+    const seconds = this.#allowance.take(clock()) || traffic.take(this.#address, size);
+    if (seconds > 0) return close(this.#socket, CLOSE.rateLimit);
     if (size > limits.maxFrameBytes) return close(this.#socket, CLOSE.tooBig);
     if (this.#outbox.isOverdue(clock())) return close(this.#socket, CLOSE.tooSlow);
     this.#outbox.send(data, clock());

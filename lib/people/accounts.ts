@@ -7,18 +7,25 @@
  * @module
  */
 
-import { badRequest, ChatError, nameBelongsToAccount, sessionEnded } from "../errors.ts";
-import { NameError, nameKey, parseName } from "../names.ts";
+import {
+  badRequest,
+  ChatError,
+  nameBelongsToAccount,
+  notSignedIn,
+  sessionEnded,
+} from "../errors.ts";
+import { nameKey, parseName } from "../names.ts";
+import { type After, within } from "../time.ts";
 import { MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, type Passwords } from "./passwords.ts";
-import { createSecret, hashSecret, isSecret } from "./secrets.ts";
+import { createCode, createSecret, hashSecret, isSame, isSecret } from "./secrets.ts";
 
 /** An account as it is stored. */
 export interface Account {
   /** `nameKey(username)`, unique among accounts. */
   readonly key: string;
-  /** As it was registered. */
+  /** As it was registered; empty if the account was removed: its key stays taken. */
   readonly username: string;
-  /** In the PHC string format. */
+  /** In the PHC string format; empty if the account was removed. */
   readonly passwordHash: string;
 }
 
@@ -44,6 +51,23 @@ export interface AccountStore {
   token(hash: string): Promise<Token | undefined>;
   /** Drops a token, and tells every instance to close the sockets of its session. */
   endToken(hash: string): Promise<void>;
+  /** The same for every token of an account. */
+  endTokens(account: string): Promise<void>;
+  /**
+   * Replaces an account's password, and ends its tokens, except the one with the hash `kept`. False
+   * if there is no such account.
+   */
+  setPassword(key: string, passwordHash: string, kept?: string): Promise<boolean>;
+  /**
+   * Removes an account for good, and ends its tokens. {@linkcode eraseNext} erases what it wrote.
+   * False if there is no such account.
+   */
+  removeAccount(key: string): Promise<boolean>;
+  /**
+   * Erases some of what removed accounts wrote, for a few milliseconds: its messages lose their text
+   * and its name, and its private messages are gone. False if nothing is left to erase.
+   */
+  eraseNext(): Promise<boolean>;
 }
 
 /** The person behind a connection. */
@@ -60,6 +84,8 @@ export interface Identity {
     /** When that token ends, in milliseconds since 1970. */
     readonly expiresAt: number;
   };
+  /** The guest that the client of an account is without its token, if it presented a secret too. */
+  readonly guest?: string | undefined;
   /** The secret with which a guest can return; absent for an account, which has a token. */
   readonly secret?: string;
   /** Whether the connection presented a secret or a token, so the person may be returning. */
@@ -69,12 +95,29 @@ export interface Identity {
 /** How long a token is valid, in milliseconds. */
 export const TOKEN_MS = 30 * 24 * 60 * 60 * 1000;
 
+/** Who registers or signs in, as far as the connection tells. */
+export interface Caller {
+  /** The key of the address. */
+  readonly address?: string | undefined;
+  /** The tokens that the client holds. */
+  readonly tokens?: readonly string[] | undefined;
+}
+
+/** Maximum pairs of an account and an address that are remembered. */
+const MAX_KNOWN = 10_000;
+/** How long a removal waits for its erasure, which then goes on by itself, in milliseconds. */
+const MAX_ERASE_WAIT_MS = 5000;
+
+/** How long between two steps of an erasure, in milliseconds: about as long as a step takes. */
+const ERASE_PAUSE_MS = 4;
+
 /** What {@linkcode Accounts} needs. */
 export interface AccountsOptions {
   readonly store: AccountStore;
   readonly passwords: Passwords;
   /** The time in milliseconds since 1970. */
   readonly clock: () => number;
+  readonly after: After;
   readonly settings: PeopleSettings;
 }
 
@@ -82,6 +125,8 @@ export interface AccountsOptions {
 export interface PeopleSettings {
   /** Names of the admins' accounts. Admins have every right in every room. */
   readonly admins: readonly string[];
+  /** The code with which these names are registered; absent for one made for each name. */
+  readonly adminCode?: string | undefined;
   /** Whether people may chat without an account. */
   readonly guests: boolean;
 }
@@ -89,11 +134,16 @@ export interface PeopleSettings {
 /** Registers accounts, issues tokens, and identifies the people who present one. */
 export class Accounts {
   readonly #options: AccountsOptions;
-  readonly #admins: ReadonlySet<string>;
+  /** The code of each admin's name, by key. */
+  readonly #admins: ReadonlyMap<string, string>;
+  /** Where owners have signed in, the latest at the end. */
+  readonly #known = new Set<string>();
+  #erasing: Promise<void> | undefined;
 
   constructor(options: AccountsOptions) {
     this.#options = options;
-    this.#admins = new Set(options.settings.admins.map(nameKey));
+    const { admins, adminCode } = options.settings;
+    this.#admins = new Map(admins.map((name) => [nameKey(name), adminCode ?? createCode()]));
   }
 
   /** Whether people may chat without an account. */
@@ -101,25 +151,48 @@ export class Accounts {
     return this.#options.settings.guests;
   }
 
+  /** The codes that were made for admins' names without an account. */
+  async newCodes(): Promise<{ username: string; code: string }[]> {
+    const { store, settings: { admins, adminCode } } = this.#options;
+    const codes = [];
+    for (const username of adminCode === undefined ? admins : []) {
+      const key = nameKey(username);
+      if (await store.account(key) === undefined) {
+        codes.push({ username, code: this.#admins.get(key)! });
+      }
+    }
+    return codes;
+  }
+
   /**
    * Makes an account.
    *
+   * @param code the admin code, which the names of admins need
    * @returns the account's name, in NFC
    * @throws {NameError} if the name breaks a rule
-   * @throws {ChatError} `bad_request` for a bad password, `name_in_use`, or `unavailable`
+   * @throws {ChatError} `bad_request` for a bad password, `name_in_use`, `forbidden` for an admin's
+   *   name without its code, or `unavailable`
    */
-  async register(name: string, password: string): Promise<string> {
+  async register(
+    name: string,
+    password: string,
+    { code = "", from: { address } = {} }: { code?: string; from?: Caller } = {},
+  ): Promise<string> {
     const username = parseName("username", name);
-    if (password.length < MIN_PASSWORD_LENGTH || password.length > MAX_PASSWORD_LENGTH) {
-      throw badRequest(
-        `The password must have ${MIN_PASSWORD_LENGTH} to ${MAX_PASSWORD_LENGTH} characters.`,
-      );
-    }
+    checkPassword(password);
     const { store, passwords } = this.#options;
     const key = nameKey(username);
     if (await store.account(key) !== undefined) throw nameTaken();
-    const passwordHash = await passwords.hash(password);
+    const adminCode = this.#admins.get(key);
+    if (adminCode !== undefined && !isSame(code, adminCode)) {
+      throw new ChatError(
+        "forbidden",
+        "This is an admin's name. Register it with the admin code, which the server's operator has.",
+      );
+    }
+    const passwordHash = await passwords.hash(password, { address });
     if (!await store.addAccount({ key, username, passwordHash })) throw nameTaken();
+    this.#remember(key, address);
     return username;
   }
 
@@ -131,18 +204,158 @@ export class Accounts {
   async login(
     name: string,
     password: string,
+    from: Caller = {},
   ): Promise<{ username: string; token: string; expiresAt: number }> {
-    const { store, passwords, clock } = this.#options;
-    const account = await store.account(nameKey(toName(name)));
-    // No account has a longer password: hashing one whole would only cost time.
-    const tried = password.slice(0, MAX_PASSWORD_LENGTH + 1);
-    if (!await passwords.check(tried, account?.passwordHash) || account === undefined) {
-      throw new ChatError("unauthenticated", "The name or the password is wrong.");
+    const { store, clock } = this.#options;
+    const key = nameKey(name);
+    const account = await store.account(key);
+    if (!await this.#isRight(password, account, key, from) || account === undefined) {
+      throw wrongLogin();
     }
+    this.#remember(key, from.address);
     const token = createSecret();
     const expiresAt = clock() + TOKEN_MS;
-    await store.addToken({ hash: hashSecret(token), account: account.key, expiresAt });
+    const hash = hashSecret(token);
+    await store.addToken({ hash, account: account.key, expiresAt });
+    // The password may have changed, or the account be gone, while this one was checked.
+    const { passwordHash } = await store.account(account.key) ?? {};
+    if (passwordHash !== account.passwordHash) {
+      await store.endToken(hash);
+      throw wrongLogin();
+    }
     return { username: account.username, token, expiresAt };
+  }
+
+  /** Whether an account's owner has signed in at an address, or holds a token of it. */
+  async #isKnown(key: string, { address = "", tokens = [] }: Caller): Promise<boolean> {
+    if (this.#known.has(placeOf(key, address))) return true;
+    for (const token of tokens) {
+      const stored = isSecret(token)
+        ? await this.#options.store.token(hashSecret(token))
+        : undefined;
+      if (stored?.account === key && stored.expiresAt > this.#options.clock()) return true;
+    }
+    return false;
+  }
+
+  #remember(key: string, address = ""): void {
+    const place = placeOf(key, address);
+    this.#known.delete(place);
+    this.#known.add(place);
+    const [oldest] = this.#known;
+    if (this.#known.size > MAX_KNOWN) this.#known.delete(oldest!);
+  }
+
+  /** Whether a password is an account's. It takes the same time without an account. */
+  async #isRight(
+    password: string,
+    account: Account | undefined,
+    key: string,
+    from: Caller,
+  ): Promise<boolean> {
+    const attempt = {
+      address: from.address,
+      account: key,
+      isKnown: await this.#isKnown(key, from),
+    };
+    // No account has a longer password: hashing one whole would only cost time.
+    const tried = password.slice(0, MAX_PASSWORD_LENGTH + 1);
+    return await this.#options.passwords.check(tried, account?.passwordHash || undefined, attempt);
+  }
+
+  /**
+   * Changes the password of an account, and ends its other sessions.
+   *
+   * @throws {ChatError} `forbidden` if the password is wrong, `bad_request` for a bad new one, or
+   *   `unavailable`
+   */
+  async changePassword(
+    identity: Identity,
+    password: string,
+    newPassword: string,
+    from: Caller = {},
+  ): Promise<void> {
+    const { key, tokenHash } = await this.#prove(identity, password, from);
+    const { store, passwords } = this.#options;
+    const hash = await passwords.hash(checkPassword(newPassword), { address: from.address });
+    // An admin may have ended this session meanwhile, with a new password.
+    if (await store.token(tokenHash) === undefined) throw sessionEnded();
+    await store.setPassword(key, hash, tokenHash);
+  }
+
+  /**
+   * Sets the password of another's account on behalf of an admin, and ends its sessions.
+   *
+   * @param password the admin's own
+   * @throws {ChatError} `forbidden` if the password is wrong, or the person no admin; `not_found` if
+   *   there is no such account; `bad_request` for a bad new password, or `unavailable`
+   */
+  async setPassword(
+    identity: Identity,
+    password: string,
+    { username, newPassword, from = {} }: {
+      username: string;
+      newPassword: string;
+      from?: Caller;
+    },
+  ): Promise<void> {
+    if (!identity.account?.isAdmin) {
+      throw new ChatError("forbidden", "Only an admin may set the password of another.");
+    }
+    await this.#prove(identity, password, from);
+    const { store, passwords } = this.#options;
+    const hash = await passwords.hash(checkPassword(newPassword), { address: from.address });
+    if (!await store.setPassword(nameKey(username), hash)) {
+      throw new ChatError("not_found", "There is no account of this name.");
+    }
+  }
+
+  /**
+   * Removes an account for good: its sessions end, its messages lose their text and its name, and
+   * nobody can register the name again.
+   *
+   * @throws {ChatError} `forbidden` if the password is wrong, or `unavailable`
+   */
+  async remove(identity: Identity, password: string, from: Caller = {}): Promise<void> {
+    const { key } = await this.#prove(identity, password, from);
+    await this.#options.store.removeAccount(key);
+    // What fails now is erased later.
+    await within(MAX_ERASE_WAIT_MS, this.erase().catch(() => {}));
+  }
+
+  /**
+   * Erases what removed accounts wrote, step by step. Call it about once a second: it goes on with
+   * what a restart or a failure of the store has left.
+   */
+  erase(): Promise<void> {
+    return this.#erasing ??= this.#eraseAll().finally(() => this.#erasing = undefined);
+  }
+
+  async #eraseAll(): Promise<void> {
+    const { store, after } = this.#options;
+    // The runtime reads from no socket while one turn follows another without a pause.
+    while (await store.eraseNext()) {
+      await new Promise<void>((resolve) => after(ERASE_PAUSE_MS, resolve));
+    }
+  }
+
+  /** Ends every session of an account. */
+  async logoutEverywhere({ account }: Identity): Promise<void> {
+    if (account !== undefined) await this.#options.store.endTokens(account.key);
+  }
+
+  /**
+   * Checks the password of somebody who is signed in.
+   *
+   * @throws {ChatError} `forbidden`, `unauthenticated` for a guest, or `unavailable`
+   */
+  async #prove({ account }: Identity, password: string, from: Caller) {
+    if (account === undefined) throw notSignedIn();
+    const stored = await this.#options.store.account(account.key);
+    if (!await this.#isRight(password, stored, account.key, from)) {
+      throw new ChatError("forbidden", "The password is wrong.");
+    }
+    return account;
   }
 
   /** Ends a token's session. Without such a token it does nothing. */
@@ -155,9 +368,10 @@ export class Accounts {
   /**
    * The person to whom a token belongs.
    *
+   * @param secret the secret of a guest that the client presented beside the token
    * @throws {ChatError} `unauthenticated` if the token has ended or is invalid
    */
-  async authenticate(token: string): Promise<Identity> {
+  async authenticate(token: string, secret?: string): Promise<Identity> {
     const { store, clock } = this.#options;
     const stored = isSecret(token) ? await store.token(hashSecret(token)) : undefined;
     if (stored === undefined || stored.expiresAt <= clock()) throw sessionEnded();
@@ -173,6 +387,7 @@ export class Accounts {
         tokenHash: stored.hash,
         expiresAt: stored.expiresAt,
       },
+      guest: secret !== undefined && isSecret(secret) ? guestPerson(secret) : undefined,
       isProven: true,
     };
   }
@@ -190,7 +405,7 @@ export class Accounts {
       throw badRequest("The session is not one that this server gave.");
     }
     const own = secret ?? createSecret();
-    return { person: `guest:${hashSecret(own)}`, secret: own, isProven: secret !== undefined };
+    return { person: guestPerson(own), secret: own, isProven: secret !== undefined };
   }
 
   /**
@@ -230,18 +445,29 @@ export function accountPerson(key: string): string {
   return `account:${key}`;
 }
 
-function nameTaken(): ChatError {
-  return new ChatError("name_in_use", "There is an account of this name. Choose another.");
+/** An account at an address. */
+function placeOf(key: string, address: string): string {
+  return `${address} ${key}`;
 }
 
-/**
- * A name in the form of its account. A malformed name becomes the empty one, which no account has.
- */
-function toName(name: string): string {
-  try {
-    return parseName("username", name);
-  } catch (error) {
-    if (error instanceof NameError) return "";
-    throw error;
+/** Returns a new password. @throws {ChatError} `bad_request` if it is too short or too long */
+function checkPassword(password: string): string {
+  if (password.length >= MIN_PASSWORD_LENGTH && password.length <= MAX_PASSWORD_LENGTH) {
+    return password;
   }
+  throw badRequest(
+    `The password must have ${MIN_PASSWORD_LENGTH} to ${MAX_PASSWORD_LENGTH} characters.`,
+  );
+}
+
+function wrongLogin(): ChatError {
+  return new ChatError("unauthenticated", "The name or the password is wrong.");
+}
+
+function guestPerson(secret: string): string {
+  return `guest:${hashSecret(secret)}`;
+}
+
+function nameTaken(): ChatError {
+  return new ChatError("name_in_use", "There is an account of this name. Choose another.");
 }

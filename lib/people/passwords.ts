@@ -8,7 +8,7 @@
 
 import { Buffer } from "node:buffer";
 import { randomBytes, scrypt, timingSafeEqual } from "node:crypto";
-import { ChatError } from "../errors.ts";
+import { type Attempt, Turns } from "./turns.ts";
 
 /** Minimum length of a password, in UTF-16 units. */
 export const MIN_PASSWORD_LENGTH = 8;
@@ -21,9 +21,6 @@ const COST = { ln: 14, r: 8, p: 5 };
 const SALT_BYTES = 16;
 const HASH_BYTES = 32;
 
-/** Maximum passwords that wait for a thread. One more is refused at once. */
-const MAX_WAITING = 32;
-
 interface Cost {
   readonly ln: number;
   readonly r: number;
@@ -32,67 +29,63 @@ interface Cost {
 
 /** Hashes and checks passwords, a bounded number at a time. */
 export class Passwords {
-  readonly #threads: number;
-  #running = 0;
-  readonly #waiting: (() => void)[] = [];
+  readonly #turns: Turns;
   /** The hash that a password is checked against when its name has no account. */
   readonly #decoy = `${prefix(COST)}$${encode(randomBytes(SALT_BYTES))}$${
     encode(randomBytes(HASH_BYTES))
   }`;
 
-  /** @param threads maximum passwords hashed at a time */
-  constructor(threads: number) {
-    this.#threads = threads;
+  /**
+   * @param threads maximum passwords hashed at a time
+   * @param clock the time in milliseconds; it never goes backwards
+   */
+  constructor(threads: number, clock: () => number = () => performance.now()) {
+    this.#turns = new Turns({ threads, clock });
+  }
+
+  /** Moves the queue on. Call it about once a second. */
+  sweep(): void {
+    this.#turns.sweep();
   }
 
   /**
    * Hashes a password with a new salt.
    *
-   * @throws {ChatError} `unavailable` if too many wait already
+   * @throws {ChatError} `unavailable` if too many wait
    */
-  async hash(password: string): Promise<string> {
+  async hash(password: string, attempt: Attempt = {}): Promise<string> {
     const salt = randomBytes(SALT_BYTES);
-    const hash = await this.#derive(password, salt, COST);
+    const hash = await this.#turns.run(attempt, () => derive(password, salt, COST));
     return `${prefix(COST)}$${encode(salt)}$${encode(hash)}`;
   }
 
   /**
    * Whether a hash is of this password. Without a hash it is false, after the same time.
    *
-   * @throws {ChatError} `unavailable` if too many wait already
+   * @throws {ChatError} `unavailable` if too many wait
    */
-  async check(password: string, hash: string | undefined): Promise<boolean> {
+  async check(
+    password: string,
+    hash: string | undefined,
+    attempt: Attempt = {},
+  ): Promise<boolean> {
     const [, , cost, salt, expected] = (hash ?? this.#decoy).split("$");
     const [ln, r, p] = cost!.split(",").map((part) => Number(part.split("=")[1]));
-    const actual = await this.#derive(password, decode(salt!), { ln: ln!, r: r!, p: p! });
+    const wanted = { ln: ln!, r: r!, p: p! };
+    const actual = await this.#turns.run(attempt, () => derive(password, decode(salt!), wanted));
     return timingSafeEqual(actual, decode(expected!)) && hash !== undefined;
   }
+}
 
-  async #derive(password: string, salt: Uint8Array, { ln, r, p }: Cost): Promise<Uint8Array> {
-    if (this.#running >= this.#threads) {
-      if (this.#waiting.length >= MAX_WAITING) {
-        const sentence = "Too many people sign in at the moment. Try again in a few seconds.";
-        throw new ChatError("unavailable", sentence);
-      }
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    } else this.#running++;
-    try {
-      return await new Promise((resolve, reject) => {
-        // One form for one password, however it was typed (RFC 8265, section 4.2).
-        const options = { N: 2 ** ln, r, p, maxmem: 256 * 2 ** ln * r };
-        scrypt(password.normalize("NFC"), salt, HASH_BYTES, options, (error, key) => {
-          if (error) reject(error);
-          else resolve(key);
-        });
-      });
-    } finally {
-      // Pass the thread to the next in the queue: if it counted as free, a new call could take it
-      // first.
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#running--;
-      else next();
-    }
-  }
+function derive(password: string, salt: Uint8Array, { ln, r, p }: Cost): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    // One form for one password, however it was typed (RFC 8265, section 4.2).
+    const options = { N: 2 ** ln, r, p, maxmem: 256 * 2 ** ln * r };
+    scrypt(password.normalize("NFC"), salt, HASH_BYTES, options, (error, key) => {
+      if (error) reject(error);
+      else resolve(key);
+    });
+  });
 }
 
 function prefix({ ln, r, p }: Cost): string {

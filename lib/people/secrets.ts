@@ -4,7 +4,7 @@
  * @module
  */
 
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 
 /** The form of a secret: 256 bits in base64url (RFC 4648, section 5). */
 const SECRET = /^[A-Za-z0-9_-]{43}$/;
@@ -17,6 +17,21 @@ export function createSecret(): string {
 /** Whether a text has the form of a secret. */
 export function isSecret(text: string): boolean {
   return SECRET.test(text);
+}
+
+/** A code of 80 random bits that people copy by hand: 16 characters of base32 (RFC 4648). */
+export function createCode(): string {
+  const alphabet = "abcdefghijklmnopqrstuvwxyz234567";
+  return Array.from(randomBytes(16), (byte) => alphabet[byte % 32]).join("");
+}
+
+/** Whether two secrets are the same, in a time that does not depend on where they differ. */
+export function isSame(one: string, other: string): boolean {
+  return timingSafeEqual(digest(one), digest(other));
+}
+
+function digest(secret: string): Uint8Array {
+  return createHash("sha256").update(secret).digest();
 }
 
 /** The SHA-256 of a secret, in base64url: safe to store, as it does not reveal the secret. */

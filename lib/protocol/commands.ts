@@ -5,6 +5,7 @@
  */
 
 import { badRequest, ChatError } from "../errors.ts";
+import { BLANKS } from "../names.ts";
 import { type Format, isLongerThan } from "./encode.ts";
 
 /** What every command may carry. */
@@ -60,11 +61,15 @@ export interface DeleteCommand extends CommandBase {
 }
 
 /**
- * Removes a user from the room; with `ban` the user cannot return. For the owner and admins only.
+ * Removes a user, or the author of a message, from the room; with `ban` the person cannot return. For
+ * the owner and admins only.
  */
 export interface KickCommand extends CommandBase {
   readonly type: "kick";
-  readonly username: string;
+  /** Absent if the command names a message. */
+  readonly username?: string;
+  /** The message whose author is removed: members of the raw relay have no name. */
+  readonly id?: string;
   /** Shown to the removed user; at most 200 characters. */
   readonly reason?: string;
   readonly ban?: boolean;
@@ -83,6 +88,10 @@ export interface RoomChange {
   readonly members?: readonly string[];
   /** Names to unban; at most 200. */
   readonly unban?: readonly string[];
+  /** The name of the account that owns the room from now on. */
+  readonly owner?: string;
+  /** The names of the moderators' accounts; at most 200. */
+  readonly moderators?: readonly string[];
 }
 
 /** Any command. */
@@ -104,6 +113,9 @@ export interface SizeLimits {
   /** Maximum UTF-8 bytes of one frame; `Infinity` for no limit. */
   readonly maxFrameBytes: number;
 }
+
+/** Length of the two ends of a frame in which {@linkcode peekRef} looks, in UTF-16 units. */
+const MAX_PEEKED = 256;
 
 /** Maximum length of a `ref` or an `id`, in UTF-16 units. */
 const MAX_REF_LENGTH = 64;
@@ -132,9 +144,15 @@ export function decode(text: string, format: Format, limits: SizeLimits): Comman
   return { type: "chat", content: readContent(text, limits) };
 }
 
-/** Best guess at the `ref` of a frame that is refused unparsed. */
+/**
+ * Best guess at the `ref` of a frame that is refused unparsed. Only its two ends are looked at,
+ * since the frame may be of any size.
+ */
 export function peekRef(text: string): string | undefined {
-  return /"ref"\s*:\s*"([^"\\]{1,64})"/.exec(text)?.[1];
+  for (const part of [text.slice(0, MAX_PEEKED), text.slice(-MAX_PEEKED)]) {
+    const ref = /"ref"\s*:\s*"([^"\\]{1,64})"/.exec(part)?.[1];
+    if (ref !== undefined && isPlain(ref)) return ref;
+  }
 }
 
 /** The JSON object in a frame, if it has a `type`. */
@@ -147,7 +165,13 @@ function parseCommandObject(text: string): Record<string, unknown> | undefined {
     return undefined;
   }
   const object = value as Record<string, unknown>;
-  return typeof object.type === "string" ? object : undefined;
+  return typeof object.type === "string" ? withoutNulls(object) : undefined;
+}
+
+/** Takes the fields that are `null` out of an object: they count as absent. */
+export function withoutNulls(object: Record<string, unknown>): Record<string, unknown> {
+  for (const name in object) if (object[name] === null) delete object[name];
+  return object;
 }
 
 function readCommand(object: Record<string, unknown>, limits: SizeLimits): Command {
@@ -197,13 +221,25 @@ const MAX_REASON_LENGTH = 200;
 /** Maximum names in a list of a room's settings. */
 const MAX_LISTED_NAMES = 200;
 
-function readKick({ username, reason, ban }: Record<string, unknown>) {
-  if (typeof username !== "string") throw badRequest("username must be a name.");
+function readKick({ username, id, reason, ban }: Record<string, unknown>) {
+  if ((username === undefined) === (id === undefined)) {
+    throw badRequest("Name either the username or the id of a message.");
+  }
+  if (username !== undefined && typeof username !== "string") {
+    throw badRequest("username must be a name.");
+  }
   if (reason !== undefined && (typeof reason !== "string" || reason.length > MAX_REASON_LENGTH)) {
     throw badRequest(`reason must be a text of at most ${MAX_REASON_LENGTH} characters.`);
   }
+  if (reason !== undefined && !isPlain(reason)) {
+    throw badRequest("reason must be Unicode text without control characters.");
+  }
   if (ban !== undefined && typeof ban !== "boolean") throw badRequest("ban must be true or false.");
-  return { username, ...(reason !== undefined && { reason }), ...(ban !== undefined && { ban }) };
+  return {
+    ...(username === undefined ? { id: readId("id", id) } : { username }),
+    ...(reason !== undefined && { reason }),
+    ...(ban !== undefined && { ban }),
+  };
 }
 
 /**
@@ -212,17 +248,20 @@ function readKick({ username, reason, ban }: Record<string, unknown>) {
  * @throws {ChatError} `bad_request` if a field is wrong or all are absent
  */
 export function readRoomChange(object: Record<string, unknown>): RoomChange {
-  const { private: isPrivate, members, unban } = object;
+  const { private: isPrivate, members, unban, owner, moderators } = object;
   if (isPrivate !== undefined && typeof isPrivate !== "boolean") {
     throw badRequest("private must be true or false.");
   }
-  if (isPrivate === undefined && members === undefined && unban === undefined) {
-    throw badRequest("Name at least one of private, members and unban.");
+  if (owner !== undefined && typeof owner !== "string") throw badRequest("owner must be a name.");
+  if ([isPrivate, members, unban, owner, moderators].every((value) => value === undefined)) {
+    throw badRequest("Name at least one of private, members, moderators, owner and unban.");
   }
   return {
     ...(isPrivate !== undefined && { private: isPrivate }),
     ...(members !== undefined && { members: readNames("members", members) }),
     ...(unban !== undefined && { unban: readNames("unban", unban) }),
+    ...(owner !== undefined && { owner }),
+    ...(moderators !== undefined && { moderators: readNames("moderators", moderators) }),
   };
 }
 
@@ -240,7 +279,15 @@ function readId(name: string, value: unknown): string {
   if (typeof value !== "string" || value.length === 0 || value.length > MAX_REF_LENGTH) {
     throw badRequest(`${name} must be a string of 1 to ${MAX_REF_LENGTH} characters.`);
   }
+  if (!isPlain(value)) {
+    throw badRequest(`${name} must be Unicode text without control characters.`);
+  }
   return value;
+}
+
+/** Whether a short text is valid Unicode without control characters. */
+function isPlain(text: string): boolean {
+  return !/\p{Cc}/u.test(text) && text.isWellFormed();
 }
 
 function readRange({ before, after, limit }: Record<string, unknown>) {
@@ -266,6 +313,12 @@ function readWhole(
   return value as number;
 }
 
+/** A character that shows something. */
+const VISIBLE = new RegExp(
+  `[^\\p{White_Space}\\p{DI}\\p{Cc}\\p{Cf}\\p{Cs}\\p{NChar}${BLANKS}]`,
+  "u",
+);
+
 function readContent(content: unknown, limits: SizeLimits): string {
   if (typeof content !== "string") throw badRequest("content must be a string.");
   if (isLongerThan(content, limits.maxMessageBytes)) {
@@ -275,11 +328,11 @@ function readContent(content: unknown, limits: SizeLimits): string {
       `A message may have at most ${maxMessageBytes} bytes of text.`,
     );
   }
-  if (content.trim() === "") throw badRequest("A message must not be empty.");
   if (/[\p{Cc}--[\t\n\r]]/v.test(content) || !content.isWellFormed()) {
     throw badRequest(
       "A message must be Unicode text without control characters other than tab and line break.",
     );
   }
+  if (!VISIBLE.test(content)) throw badRequest("A message must not be empty.");
   return content;
 }

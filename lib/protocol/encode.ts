@@ -46,7 +46,8 @@ function encodeLine(event: Event): string | undefined {
     case "chat":
       return `${event.username}: ${setIn(event.content)}`;
     case "dm":
-      return `${event.username} to ${event.to} alone: ${setIn(event.content)}`;
+      // No name has parentheses.
+      return `${event.username} (to ${event.to}): ${setIn(event.content)}`;
     case "user_joined":
       return `User '${event.username}' joined the chat`;
     case "user_left":
@@ -54,7 +55,8 @@ function encodeLine(event: Event): string | undefined {
     case "online_users":
       return `Online: ${event.content.replaceAll(",", ", ")}`;
     case "error":
-      return `Error: ${event.content}`;
+      // The reason of a kick is another person's text.
+      return `Error: ${setIn(event.content)}`;
     case "pong":
       return "Pong";
     case "history":
@@ -65,10 +67,11 @@ function encodeLine(event: Event): string | undefined {
 }
 
 /**
- * Indents all lines but the first, so that no line of a text looks like another person's message.
+ * Indents all lines but the first, so that no line of a text looks like another person's message:
+ * after every line break, paragraph break and page break of Unicode (UAX #14).
  */
 function setIn(content: string): string {
-  return content.replace(/\r\n?|\n/g, "\n  ");
+  return content.replace(/\r\n|[\n\v\f\r\x85\u2028\u2029]/g, "\n  ");
 }
 
 /** Maximum bytes of a `chat.v1` frame with several events. */

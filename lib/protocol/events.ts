@@ -76,20 +76,22 @@ export interface OnlineUsersEvent extends EventBase {
 /** The users that joined and left since the last `presence`. */
 export interface PresenceEvent extends EventBase {
   readonly type: "presence";
-  /** At most 50 names. */
+  /** At most 50 names in a crowd. After it has shrunk, every user that is present. */
   readonly joined: readonly string[];
   /** The number of users that joined, named or not. */
   readonly joined_count: number;
-  /** At most 50 names. */
+  /** At most 50 names in a crowd. After it has shrunk, also those that were not named then. */
   readonly left: readonly string[];
   /** The number of users that left, named or not. */
   readonly left_count: number;
   /** The number of users now. */
   readonly online: number;
+  /** All users, in the first `presence` after a crowd has shrunk: `left` may lack some names. */
+  readonly users?: readonly UserEntry[];
 }
 
-/** A person's rights in a room. Owners and admins moderate. */
-export type Role = "owner" | "admin" | "member";
+/** A person's rights in a room. All but members moderate. */
+export type Role = "owner" | "admin" | "moderator" | "member";
 
 /** The first event: your name, the room, and its newest number. */
 export interface WelcomeEvent extends EventBase {
@@ -115,6 +117,8 @@ export interface WelcomeEvent extends EventBase {
   readonly users: readonly UserEntry[];
   /** The number of all users. */
   readonly online: number;
+  /** The names of users that are typing now; at most 100. */
+  readonly typing: readonly string[];
   readonly limits: {
     /** UTF-8 bytes of a message; `null` for no limit. */
     readonly max_message_bytes: number | null;

@@ -8,8 +8,8 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { Author, Change, Engine, Receipt } from "../engine/engine.ts";
-import { badRequest, ChatError, nobodyWithName, notModerator } from "../errors.ts";
+import type { Author, Ban, Change, Engine, Receipt } from "../engine/engine.ts";
+import { badRequest, ChatError, nobodyWithName, noSuchMessage, notModerator } from "../errors.ts";
 import { errorFields, type Logger } from "../logger.ts";
 import { ANONYMOUS, nameKey } from "../names.ts";
 import { accountPerson } from "../people/accounts.ts";
@@ -42,7 +42,7 @@ const MAX_PAGE_BYTES = 32 * 1024;
 
 /** What actions need. */
 export interface ActionContext {
-  readonly engine: Pick<Engine, "log" | "bus">;
+  readonly engine: Pick<Engine, "log" | "bus" | "accounts">;
   readonly permissions: Permissions;
   readonly logger: Logger;
   /** The time in milliseconds. */
@@ -148,7 +148,7 @@ async function dm(
   { to, content, ref }: DmCommand,
 ): Promise<Event | undefined> {
   const { room, person, id: origin } = member;
-  const receiver = room.roster.user(to);
+  const receiver = room.roster.user(to) ?? await findAbsent(engine, room, to);
   if (receiver?.person === person) {
     throw badRequest("You cannot send a private message to yourself.");
   }
@@ -158,11 +158,29 @@ async function dm(
   return toAck(room, ref, { id, inbox_seq, timestamp }, isDuplicate);
 }
 
+/** The account with this name, or the guest that had it in the room a moment ago. */
+async function findAbsent(
+  { bus, accounts }: ActionContext["engine"],
+  room: Room,
+  username: string,
+): Promise<Author | undefined> {
+  const key = nameKey(username);
+  const account = await accounts.account(key);
+  if (account === undefined) return await bus.lastSeen(room.name, username);
+  // A removed account keeps its key, and receives nothing.
+  if (account.username === "") return undefined;
+  return { username: account.username, person: accountPerson(key) };
+}
+
 async function history(
   { engine }: ActionContext,
-  { room }: Member,
+  { room, isLive }: Member,
   { before, after, limit, ref }: HistoryCommand,
 ): Promise<HistoryEvent> {
+  // Its answers would wait, as long as they are, until the member has read what it missed.
+  if (!isLive) {
+    throw new ChatError("unavailable", "You still receive what you missed. Ask again after it.");
+  }
   const found = await engine.log.messages(room.name, { before, after, limit: limit + 1 });
   return {
     type: "history",
@@ -185,21 +203,39 @@ function ping(_context: ActionContext, { room }: Member, { ref }: PingCommand): 
 async function kick(
   { engine, permissions }: ActionContext,
   { room, identity }: Member,
-  { username, reason, ban, ref }: KickCommand,
+  { username, id, reason, ban, ref }: KickCommand,
 ): Promise<Event | undefined> {
-  if (roleIn(room.settings, identity) === "member") throw notModerator();
-  const user = room.roster.user(username);
-  if (user === undefined) throw nobodyWithName();
-  const { owner } = room.settings;
-  if (
-    user.person === identity.person || (owner !== undefined && user.person === accountPerson(owner))
-  ) {
+  const role = roleIn(room.settings, identity);
+  if (role === "member") throw notModerator();
+  const user = username === undefined
+    ? await engine.log.author(room.name, id!)
+    : room.roster.user(username);
+  if (user === undefined) throw username === undefined ? noSuchMessage() : nobodyWithName();
+  const { person } = user;
+  const { owner, moderators } = room.settings;
+  if (person === identity.person || (owner !== undefined && person === accountPerson(owner))) {
     throw new ChatError("forbidden", "You cannot remove yourself or the owner.");
   }
-  const key = nameKey(username);
-  await engine.bus.publish(room.name, { type: "kicked", key, reason });
-  if (ban) await permissions.ban(room.name, { key, person: user.person });
+  if (role === "moderator" && moderators.some((key) => person === accountPerson(key))) {
+    throw new ChatError("forbidden", "You cannot remove another moderator.");
+  }
+  const key = nameKey(user.username);
+  // Before the members are removed, which takes what is known of them.
+  const bans = ban ? bansOf(room, key, person) : [];
+  const who = username === undefined ? { person } : { key };
+  await engine.bus.publish(room.name, { type: "kicked", who, reason });
+  if (ban) await permissions.ban(room.name, ...bans);
   return toAck(room, ref);
+}
+
+/** The bans of a person: as itself, as the guest that each of its clients becomes, and by address. */
+function bansOf(room: Room, key: string, person: string): Ban[] {
+  const bans = new Map<string, Ban>([[person, { key, person }]]);
+  for (const { username, identity: { guest }, request: { address } } of room.membersOf(person)) {
+    if (username === undefined) bans.set(person, { key, person, address });
+    if (guest !== undefined) bans.set(guest, { key, person: guest });
+  }
+  return [...bans.values()];
 }
 
 async function changeRoom(
@@ -213,13 +249,13 @@ async function changeRoom(
 
 function startTyping(context: ActionContext, { room, username, id }: Member): void {
   if (username === undefined) return;
-  if (!room.typists.start(username, context.clock())) return;
+  if (!room.typists.start(username, id, room.roster.listings, context.clock())) return;
   publishTyping(context, room, username, true, id);
 }
 
-/** Stops a member's typing, if it types, and publishes that. */
+/** Stops a member's typing, and publishes it if the user types through no other connection. */
 export function stopTyping(context: ActionContext, { room, username, id }: Member): void {
-  if (username === undefined || !room.typists.stop(username)) return;
+  if (username === undefined || !room.typists.stop(username, id)) return;
   publishTyping(context, room, username, false, id);
 }
 

@@ -5,6 +5,9 @@
  * number of users. Above {@linkcode CROWD} users a room gathers them for a while, the longer the
  * larger it is, and announces them in one event.
  *
+ * A room whose users come and go again and again is restless, and gathers for longer. If it is small,
+ * it announces each who came or went at the end, with one list for all of them.
+ *
  * @module
  */
 
@@ -13,9 +16,11 @@ import { nameKey } from "../names.ts";
 import {
   envelope,
   type Event,
+  type NoticeEvent,
   type OnlineUsersEvent,
   type PresenceEvent,
 } from "../protocol/events.ts";
+import { type Rate, TokenBucket } from "../rate_limit.ts";
 import { Alarm, type AlarmOptions } from "../time.ts";
 import type { Room } from "./room.ts";
 import { CROWD } from "./roster.ts";
@@ -24,47 +29,194 @@ import { CROWD } from "./roster.ts";
 const GATHER_MS_PER_USER = 1 / 10;
 const MIN_GATHER_MS = 50;
 
-/** Maximum names in each list of a `presence`. */
+/** How long the notices of a restless room are gathered, in milliseconds. */
+const RESTLESS_GATHER_MS = 2000;
+
+/** A visit of less than this is short, in milliseconds. */
+const SHORT_VISIT_MS = 60_000;
+
+/**
+ * How many names a room may send at once for joins that follow a short visit, summed over the lists
+ * of users that its members receive. Beyond it the room is restless.
+ */
+const RETURN_NAMES: Rate = { perSecond: 5000, burst: 50_000 };
+
+/** How long a room stays restless after the last join beyond the rate, in milliseconds. */
+const CALM_MS = 10_000;
+
+/** Maximum names in each list of a crowd's `presence`. */
 const MAX_PRESENCE_NAMES = 50;
+
+/** Maximum names that are remembered of users that left a crowd without being named. */
+const MAX_UNNAMED = 1000;
 
 type Change = "joined" | "left";
 
-/** The joins and leaves that a room has not announced yet. */
-class Gathered {
-  /** When they are announced, in milliseconds. */
-  readonly due: number;
+interface GatheredChange {
+  readonly username: string;
+  readonly change: Change;
+  /** How many lists had been sent when it happened, and since then to the user itself. */
+  lists: number;
+}
+
+/** What the members of one room have not been told yet. */
+class Untold {
+  readonly room: Room;
   /** By `nameKey`. */
-  readonly #changes = new Map<string, { readonly username: string; readonly change: Change }>();
+  readonly #changes = new Map<string, GatheredChange>();
+  /** Names of users that left a crowd without being named, by `nameKey`. */
+  readonly #unnamed = new Map<string, string>();
+  /** How many lists of the users were sent to new members. */
+  #lists = 0;
+  /** When each user joined whose visit would be short now, in milliseconds, by `nameKey`. */
+  readonly #arrivals = new Map<string, number>();
+  /** Short visits that no join has followed yet, and when the last one ended, in milliseconds. */
+  #shortVisits = 0;
+  #shortVisitAt = -Infinity;
+  readonly #names: TokenBucket;
+  /** Whether a crowd was announced whose members were not told every name. */
+  #hasToldCrowd = false;
+  /** Whether a new member was sent a list that lacks some users. */
+  #hasSentPart = false;
+  #restlessUntil = -Infinity;
+  #due: number | undefined;
 
-  constructor(due: number) {
-    this.due = due;
+  /** @param now the time in milliseconds */
+  constructor(room: Room, now: number) {
+    this.room = room;
+    this.#names = new TokenBucket(RETURN_NAMES, now);
   }
 
-  get isEmpty(): boolean {
-    return this.#changes.size === 0;
+  /** When the changes are to be announced, in milliseconds; absent if there are none. */
+  get due(): number | undefined {
+    return this.#due;
   }
 
-  /** Adds a change. A join and a leave of one name cancel out. */
-  add(username: string, change: Change): void {
+  /**
+   * Adds a change. Returns whether it must be announced at once.
+   *
+   * @param now the time in milliseconds
+   */
+  add(username: string, change: Change, now: number): boolean {
+    const { roster } = this.room;
+    this.#countVisit(username, change, now);
+    this.#gather(username, change);
+    const isCrowd = roster.size > CROWD;
+    const isRestless = now < this.#restlessUntil;
+    if (!isCrowd && !isRestless) return true;
+    const ms = isRestless
+      ? RESTLESS_GATHER_MS
+      : Math.max(MIN_GATHER_MS, roster.size * GATHER_MS_PER_USER);
+    this.#due ??= now + ms;
+    return false;
+  }
+
+  /** Counts a list of the users that a user was sent. */
+  countList(reader: string): void {
+    this.#lists++;
+    this.#hasSentPart ||= this.room.roster.size > CROWD;
+    const own = this.#changes.get(nameKey(reader));
+    if (own !== undefined) own.lists++;
+  }
+
+  /** The events that announce everything so far. */
+  take(): EncodedEvent[] {
+    const changes = [...this.#changes.values()];
+    const isCrowd = this.room.roster.size > CROWD;
+    this.#changes.clear();
+    this.#due = undefined;
+    if (changes.length === 0 && (isCrowd || !this.#hasToldCrowd)) return [];
+    const namesOf = (wanted: Change) =>
+      changes.filter(({ change }) => change === wanted).map(({ username }) => username);
+    const joined = namesOf("joined");
+    const left = namesOf("left");
+    return isCrowd ? this.#toCrowd(joined, left) : this.#toSmallRoom(joined, left);
+  }
+
+  #toCrowd(joined: string[], left: string[]): EncodedEvent[] {
+    const { room } = this;
+    this.#hasToldCrowd = true;
+    for (const username of joined) this.#unnamed.delete(nameKey(username));
+    for (const username of left.slice(MAX_PRESENCE_NAMES)) {
+      this.#unnamed.set(nameKey(username), username);
+      if (this.#unnamed.size > MAX_UNNAMED) dropFirst(this.#unnamed);
+    }
+    const event = {
+      ...presence(room, joined, left),
+      joined: joined.slice(0, MAX_PRESENCE_NAMES),
+      left: left.slice(0, MAX_PRESENCE_NAMES),
+    };
+    return [
+      new EncodedEvent(event),
+      new EncodedEvent(onlineUsers(room), { isForPlainOnly: true }),
+    ];
+  }
+
+  #toSmallRoom(joined: string[], left: string[]): EncodedEvent[] {
+    const { room } = this;
+    const isInexact = this.#hasToldCrowd || this.#hasSentPart;
+    const events: Event[] = [
+      // Of a crowd that shrinks, not everyone is said to leave.
+      ...left.slice(-MAX_PRESENCE_NAMES).map((username) => notice(room, username, "left")),
+      onlineUsers(room),
+      ...joined.slice(-MAX_PRESENCE_NAMES).map((username) => notice(room, username, "joined")),
+      isInexact ? this.#exactPresence(joined, left) : presence(room, joined, left),
+    ];
+    return events.map((event) => new EncodedEvent(event));
+  }
+
+  /** Tells members of a crowd that has shrunk who is present, and who is not any more. */
+  #exactPresence(joined: string[], left: string[]): PresenceEvent {
+    const users = this.room.roster.entries();
+    const present = users.map(({ username }) => username);
+    for (const name of present) this.#unnamed.delete(nameKey(name));
+    const gone = [...this.#unnamed.values(), ...left].slice(-MAX_UNNAMED);
+    this.#unnamed.clear();
+    this.#hasToldCrowd = false;
+    this.#hasSentPart = false;
+    return { ...presence(this.room, joined, left), joined: present, left: gone, users };
+  }
+
+  #gather(username: string, change: Change): void {
     const key = nameKey(username);
     const before = this.#changes.get(key);
-    if (before !== undefined && before.change !== change) this.#changes.delete(key);
-    else this.#changes.set(key, { username, change });
+    // A join and a leave cancel out, unless another user was sent a list in between.
+    if (before !== undefined && before.change !== change && before.lists === this.#lists) {
+      this.#changes.delete(key);
+    } else {
+      this.#changes.set(key, { username, change, lists: this.#lists });
+    }
   }
 
-  toEvent(room: Room): PresenceEvent {
-    const names = (wanted: Change) =>
-      [...this.#changes.values()].filter(({ change }) => change === wanted)
-        .map(({ username }) => username);
-    return presence(room, names("joined"), names("left"));
+  /** Makes the room restless if too many joins follow short visits. */
+  #countVisit(username: string, change: Change, now: number): void {
+    const key = nameKey(username);
+    for (const [other, since] of this.#arrivals) {
+      if (now - since < SHORT_VISIT_MS) break;
+      this.#arrivals.delete(other);
+    }
+    if (change === "left") {
+      if (!this.#arrivals.delete(key)) return;
+      this.#shortVisits++;
+      this.#shortVisitAt = now;
+      return;
+    }
+    this.#arrivals.set(key, now);
+    if (now - this.#shortVisitAt >= SHORT_VISIT_MS) this.#shortVisits = 0;
+    if (this.#shortVisits === 0) return;
+    this.#shortVisits--;
+    // Every member receives a list of all users at the leave and at the join.
+    const names = 2 * Math.min(this.room.roster.size, CROWD) ** 2;
+    if (this.#names.take(now, names) > 0) this.#restlessUntil = now + CALM_MS;
   }
 }
 
 /** Announces joins and leaves in every room. */
 export class JoinNotices {
   readonly #options: AlarmOptions;
-  /** Rooms with joins and leaves that are not announced yet. */
-  readonly #gathered = new Map<Room, Gathered>();
+  readonly #rooms = new WeakMap<Room, Untold>();
+  /** Those with a time to announce something. */
+  readonly #waiting = new Set<Untold>();
   readonly #alarm: Alarm;
 
   constructor(options: AlarmOptions) {
@@ -74,46 +226,38 @@ export class JoinNotices {
 
   /** Announces that a user has joined. The roster must include the user already. */
   joined(room: Room, username: string): void {
-    this.#announce(room, username, "joined");
+    this.#add(room, username, "joined");
   }
 
   /** Announces that a user has left. The roster must not include the user any more. */
   left(room: Room, username: string): void {
-    this.#announce(room, username, "left");
+    this.#add(room, username, "left");
   }
 
-  #announce(room: Room, username: string, change: Change): void {
-    const gathered = this.#gathered.get(room) ?? this.#begin(room);
-    gathered.add(username, change);
-    if (room.roster.size > CROWD) {
-      this.#gathered.set(room, gathered);
-      return this.#alarm.set(gathered.due);
-    }
-    this.#gathered.delete(room);
-    // A join and a leave that cancel out are not announced.
-    if (gathered.isEmpty) return;
-    const notices = change === "joined"
-      ? joinNotices(room, username)
-      : leaveNotices(room, username);
-    for (const event of [...notices, gathered.toEvent(room)]) room.fanout.tell(event);
+  /** Learns that a new member was sent a list of the users. */
+  listed(room: Room, reader: string): void {
+    this.#rooms.get(room)?.countList(reader);
   }
 
-  #begin({ roster }: Room): Gathered {
-    const ms = Math.max(MIN_GATHER_MS, roster.size * GATHER_MS_PER_USER);
-    return new Gathered(this.#options.clock() + ms);
+  #add(room: Room, username: string, change: Change): void {
+    const now = this.#options.clock();
+    let untold = this.#rooms.get(room);
+    if (untold === undefined) this.#rooms.set(room, untold = new Untold(room, now));
+    if (untold.add(username, change, now)) return this.#announce(untold);
+    this.#waiting.add(untold);
+    this.#alarm.set(untold.due!);
+  }
+
+  #announce(untold: Untold): void {
+    this.#waiting.delete(untold);
+    for (const event of untold.take()) untold.room.fanout.tell(event);
   }
 
   #announceDue(): void {
     const now = this.#options.clock();
-    for (const [room, gathered] of this.#gathered) {
-      if (gathered.due > now) {
-        this.#alarm.set(gathered.due);
-        continue;
-      }
-      this.#gathered.delete(room);
-      if (gathered.isEmpty) continue;
-      room.fanout.tell(gathered.toEvent(room));
-      room.fanout.tell(new EncodedEvent(onlineUsers(room), { isForPlainOnly: true }));
+    for (const untold of this.#waiting) {
+      if (untold.due! > now) this.#alarm.set(untold.due!);
+      else this.#announce(untold);
     }
   }
 }
@@ -128,10 +272,7 @@ export function onlineUsers({ name, roster }: Room): OnlineUsersEvent {
   return { type: "online_users", ...envelope(name, content), users, online: roster.size };
 }
 
-/**
- * Makes the event that counts joins and leaves, with at most {@linkcode MAX_PRESENCE_NAMES} names
- * each.
- */
+/** Makes the event that tells who joined and left, and counts them. */
 export function presence(
   { name, roster }: Room,
   joined: readonly string[],
@@ -140,22 +281,20 @@ export function presence(
   return {
     type: "presence",
     ...envelope(name),
-    joined: joined.slice(0, MAX_PRESENCE_NAMES),
+    joined,
     joined_count: joined.length,
-    left: left.slice(0, MAX_PRESENCE_NAMES),
+    left,
     left_count: left.length,
     online: roster.size,
   };
 }
 
-/** The events that a small room receives when a user joins, before the `presence`. */
-export function joinNotices(room: Room, username: string): Event[] {
-  const content = `${username} joined the room`;
-  return [onlineUsers(room), { type: "user_joined", ...envelope(room.name, content, username) }];
+/** Makes the notice of one join or leave. */
+export function notice({ name }: Room, username: string, change: Change): NoticeEvent {
+  return { type: `user_${change}`, ...envelope(name, `${username} ${change} the room`, username) };
 }
 
-/** The events that a small room receives when a user leaves, before the `presence`. */
-function leaveNotices(room: Room, username: string): Event[] {
-  const content = `${username} left the room`;
-  return [{ type: "user_left", ...envelope(room.name, content, username) }, onlineUsers(room)];
+function dropFirst(map: Map<string, unknown>): void {
+  const [first] = map.keys();
+  map.delete(first!);
 }

@@ -5,8 +5,9 @@
  */
 
 import type { Ban, Engine, RoomSettings } from "../engine/engine.ts";
-import { ChatError, notModerator, storeUnavailable } from "../errors.ts";
+import { ChatError, notModerator, roomInUse, storeUnavailable } from "../errors.ts";
 import { LOBBY, nameKey, parseName } from "../names.ts";
+import type { JoinRequest } from "../http/rooms.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { RoomChange } from "../protocol/commands.ts";
 import type { Role } from "../protocol/events.ts";
@@ -20,36 +21,46 @@ const MAX_BANS = 1000;
 /** Maximum attempts at one change: each fails only because another change came first. */
 const MAX_ATTEMPTS = 20;
 
+/** Who is in a room or wants to join it. */
+export type Visitor = Pick<JoinRequest, "identity" | "username" | "address">;
+
 /** A person's rights in a room with these settings. */
-export function roleIn({ owner }: RoomSettings, { account }: Identity): Role {
+export function roleIn({ owner, moderators }: RoomSettings, { account }: Identity): Role {
   if (account === undefined) return "member";
   if (account.isAdmin) return "admin";
-  return account.key === owner ? "owner" : "member";
+  if (account.key === owner) return "owner";
+  return moderators.includes(account.key) ? "moderator" : "member";
 }
 
 /**
  * The refusal of a person whom these settings ban or do not admit; `undefined` for everyone else.
  */
-export function whyForbidden(
-  settings: RoomSettings,
-  identity: Identity,
-  username: string | undefined,
-): ChatError | undefined {
+export function whyForbidden(settings: RoomSettings, visitor: Visitor): ChatError | undefined {
+  const { identity } = visitor;
   // Every command asks this, and most rooms forbid nothing.
   if (!settings.isPrivate && settings.bans.length === 0) return undefined;
   if (roleIn(settings, identity) !== "member") return undefined;
-  if (isBanned(settings, identity, username)) {
-    return new ChatError("forbidden", "You are banned from this room.");
-  }
+  // A stranger learns nothing about a private room but that it is one.
   if (settings.isPrivate && !isListed(settings, identity)) {
     return new ChatError("forbidden", "This room is private. Ask its owner to let you in.");
+  }
+  if (isBanned(settings, visitor)) {
+    return new ChatError("forbidden", "You are banned from this room.");
   }
   return undefined;
 }
 
-function isBanned({ bans }: RoomSettings, { person }: Identity, username?: string): boolean {
+function isBanned({ bans }: RoomSettings, { identity, username, address }: Visitor): boolean {
+  const { person, guest } = identity;
   const key = username === undefined ? undefined : nameKey(username);
-  return bans.some((ban) => ban.person === person || ban.key === key);
+  return bans.some((ban) =>
+    ban.person === person || ban.person === guest || ban.key === key ||
+    (key === undefined && ban.address !== undefined && ban.address === address)
+  );
+}
+
+function isSameBan(ban: Ban, { key, person, address }: Ban): boolean {
+  return ban.key === key && ban.person === person && ban.address === address;
 }
 
 function isListed({ members }: RoomSettings, { account }: Identity): boolean {
@@ -57,7 +68,7 @@ function isListed({ members }: RoomSettings, { account }: Identity): boolean {
 }
 
 /** What {@linkcode Permissions} needs of the engine, which publishes every change to the room. */
-export type PermissionsStore = Pick<Engine, "roomSettings" | "accounts">;
+export type PermissionsStore = Pick<Engine, "roomSettings" | "accounts" | "log" | "bus">;
 
 /** Changes the settings of rooms, by compare-and-set: two changes at once both take effect. */
 export class Permissions {
@@ -68,32 +79,56 @@ export class Permissions {
   }
 
   /**
-   * Changes a room's settings, on behalf of its owner or an admin. In a room without an owner, the
-   * account that makes the change becomes the owner.
+   * Checks that a room's settings admit a person.
    *
-   * @throws {ChatError} `forbidden`, `not_found` if a member has no account, `bad_request` if a
-   *   member's name breaks a rule, or `unavailable`
+   * @throws {ChatError} `forbidden` or `unavailable`
    */
-  async change(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
-    const unbanned = new Set(change.unban?.map(nameKey));
-    return await this.#update(room, async (before) => ({
-      ...before,
-      owner: await this.#checkChange(room, before, identity),
-      isPrivate: change.private ?? before.isPrivate,
-      members: change.members ? await this.#accountKeys(change.members) : before.members,
-      bans: before.bans.filter(({ key }) => !unbanned.has(key)),
-    }));
+  async check(request: JoinRequest): Promise<void> {
+    const settings = await this.#store.roomSettings.settings(request.room).catch(() => {
+      throw storeUnavailable();
+    });
+    const refusal = whyForbidden(settings, request);
+    if (refusal !== undefined) throw refusal;
   }
 
   /**
-   * Adds a ban to a room's settings.
+   * Changes a room's settings, on behalf of its owner or an admin. An account that changes a room
+   * without an owner claims it, which it may while nobody else uses the room.
+   *
+   * @throws {ChatError} `forbidden`, `not_found` if a name has no account, `bad_request` if it
+   *   breaks a rule, or `unavailable`
+   */
+  async change(room: string, identity: Identity, change: RoomChange): Promise<RoomSettings> {
+    const unbanned = new Set(change.unban?.map(nameKey));
+    return await this.#update(room, async (before) => {
+      const owner = await this.#checkChange(room, before, identity, change);
+      const { private: isPrivate = before.isPrivate, members, moderators } = change;
+      const listed = members ? await this.#accountKeys(members) : before.members;
+      const hasHandedOver = before.owner !== undefined && before.owner !== owner;
+      return {
+        ...before,
+        owner,
+        isPrivate,
+        // Who hands a room over stays in it.
+        members: hasHandedOver ? [...new Set([...listed, before.owner])] : listed,
+        moderators: moderators ? await this.#accountKeys(moderators) : before.moderators,
+        bans: before.bans.filter(({ key }) => !unbanned.has(key)),
+      };
+    });
+  }
+
+  /**
+   * Adds bans to a room's settings. A repeat of one that is there adds nothing.
    *
    * @throws {ChatError} `unavailable`
    */
-  async ban(room: string, ban: Ban): Promise<RoomSettings> {
+  async ban(room: string, ...bans: readonly Ban[]): Promise<RoomSettings> {
     return await this.#update(
       room,
-      (before) => ({ ...before, bans: [...before.bans, ban].slice(-MAX_BANS) }),
+      (before) => {
+        const isNew = (ban: Ban) => !before.bans.some((other) => isSameBan(ban, other));
+        return { ...before, bans: [...before.bans, ...bans.filter(isNew)].slice(-MAX_BANS) };
+      },
     );
   }
 
@@ -114,29 +149,51 @@ export class Permissions {
   /**
    * Checks that a person may change a room's settings. Returns the room's owner after the change.
    */
-  async #checkChange(room: string, settings: RoomSettings, identity: Identity): Promise<string> {
+  async #checkChange(
+    room: string,
+    settings: RoomSettings,
+    identity: Identity,
+    { owner: heir }: RoomChange,
+  ): Promise<string | undefined> {
     const { account } = identity;
-    const { owner } = settings;
     const role = roleIn(settings, identity);
-    if (account === undefined || (role === "member" && owner !== undefined)) throw notModerator();
-    if (role !== "admin" && room === LOBBY) {
-      throw new ChatError("forbidden", "The lobby is for everyone.");
+    const isAdmin = role === "admin";
+    if (account === undefined || role === "moderator") throw notModerator();
+    if (role === "member" && settings.owner !== undefined) throw notModerator();
+    if (!isAdmin && room === LOBBY) throw new ChatError("forbidden", "The lobby is for everyone.");
+    let { owner } = settings;
+    if (owner === undefined && (!isAdmin || room !== LOBBY)) {
+      if (await this.#isUnused(room, identity)) owner = account.key;
+      else if (!isAdmin) throw roomInUse();
     }
-    if (owner !== undefined) return owner;
-    if (await this.#store.roomSettings.countOwned(account.key) >= MAX_OWNED_ROOMS) {
-      throw new ChatError(
-        "forbidden",
-        `You own ${MAX_OWNED_ROOMS} rooms, the maximum. Use one of them.`,
-      );
-    }
-    return account.key;
+    if (heir !== undefined) [owner] = await this.#accountKeys([heir]);
+    if (!isAdmin && owner !== settings.owner) await this.#checkOwned(owner!, account.key);
+    return owner;
+  }
+
+  /** Whether a room has no messages, and nobody in it but this person. */
+  async #isUnused(room: string, { person }: Identity): Promise<boolean> {
+    const { bus, log } = this.#store;
+    const present = await bus.present(room);
+    return present.every((presence) => presence.person === person) &&
+      (await log.messages(room, { limit: 1 })).length === 0;
+  }
+
+  async #checkOwned(owner: string, self: string): Promise<void> {
+    if (await this.#store.roomSettings.countOwned(owner) < MAX_OWNED_ROOMS) return;
+    throw new ChatError(
+      "forbidden",
+      owner === self
+        ? `You own ${MAX_OWNED_ROOMS} rooms, the maximum. Use one of them.`
+        : `${owner} owns ${MAX_OWNED_ROOMS} rooms, the maximum. Choose another owner.`,
+    );
   }
 
   /** The keys of the accounts with these names. */
   async #accountKeys(names: readonly string[]): Promise<string[]> {
     const keys = names.map((name) => nameKey(parseName("username", name)));
     for (const [i, key] of keys.entries()) {
-      if (await this.#store.accounts.account(key) === undefined) {
+      if (!(await this.#store.accounts.account(key))?.username) {
         throw new ChatError("not_found", `There is no account of the name ${names[i]}.`);
       }
     }

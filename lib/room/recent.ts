@@ -8,7 +8,7 @@
  */
 
 import { EncodedEvent } from "../delivery/batch.ts";
-import { applyChange, isMessage } from "../engine/changes.ts";
+import { applyChange, erase, isMessage } from "../engine/changes.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 
 /** Maximum events that are kept. */
@@ -39,6 +39,8 @@ export class RecentEvents {
   #lastSeq: number;
   /** The newest messages that are not deleted. */
   #messages: Message[];
+  /** Whether the log may have messages before them. */
+  #hasOlder: boolean;
 
   /**
    * @param historySize how many messages are kept
@@ -56,12 +58,37 @@ export class RecentEvents {
     this.#lastSeq = lastSeq;
     this.#events = withoutHole(events, lastSeq).map((event) => JSON.stringify(event));
     this.#size = lengthOf(this.#events);
-    this.#messages = messages.map((event) => ({ json: JSON.stringify(event) }));
+    this.#messages = toMessages(messages);
+    this.#hasOlder = messages.length >= historySize;
   }
 
   /** The `seq` of the newest event of the log. */
   get lastSeq(): number {
     return this.#lastSeq;
+  }
+
+  /** Whether deletions have left fewer messages than the log can give. */
+  get isShort(): boolean {
+    return this.#hasOlder && this.#messages.length < this.#historySize;
+  }
+
+  /**
+   * Takes messages that were read again instead of the present ones.
+   *
+   * @param seq an event of the log
+   * @param messages the newest up to `seq` that are not deleted, oldest first
+   * @returns false, with nothing changed, if the events since `seq` are no longer in memory
+   */
+  replaceMessages(seq: number, messages: readonly ChatEvent[]): boolean {
+    if (this.#lastSeq - seq > this.#events.length) return false;
+    this.#messages = toMessages(messages);
+    this.#hasOlder = messages.length >= this.#historySize;
+    for (const json of newest(this.#events, this.#lastSeq - seq)) {
+      const event: LogEvent = JSON.parse(json);
+      if (event.type !== "chat") this.#applyToMessages(event);
+      else if (isMessage(event)) this.#addMessage(json);
+    }
+    return true;
   }
 
   /** Adds the next event of the log. @param json the event as JSON */
@@ -92,29 +119,39 @@ export class RecentEvents {
     return newest(this.#events, count).map((json) => new EncodedEvent(JSON.parse(json), { json }));
   }
 
+  /** Takes the text and the author from events of messages. */
+  erase(ids: readonly string[]): void {
+    const erased = new Set(ids);
+    const isErased = (json: string) => erased.has(JSON.parse(json).id);
+    this.#events = this.#events.map((json) =>
+      isErased(json) ? JSON.stringify(erase(JSON.parse(json))) : json
+    );
+    this.#size = lengthOf(this.#events);
+    this.#messages = this.#messages.filter(({ json }) => !isErased(json));
+  }
+
   #addMessage(json: string): void {
     this.#messages.push({ json });
     if (this.#messages.length > this.#historySize * (1 + SLACK)) {
       this.#messages = newest(this.#messages, this.#historySize);
+      this.#hasOlder = true;
     }
   }
 
   /** Applies an edit or a deletion to the earlier events. */
   #apply(change: LogEvent): void {
-    const changed = (json: string): LogEvent | undefined => {
-      // Quotation marks inside a text are escaped, so only the field itself matches.
-      return json.includes(`"id":"${change.id}"`)
-        ? applyChange(JSON.parse(json), change)
-        : undefined;
-    };
     const last = this.#events.length - 1;
     this.#events = this.#events.map((json, i) => {
-      const event = i < last ? changed(json) : undefined;
+      const event = i < last ? changed(json, change) : undefined;
       return event === undefined ? json : JSON.stringify(event);
     });
     this.#size = lengthOf(this.#events);
+    this.#applyToMessages(change);
+  }
+
+  #applyToMessages(change: LogEvent): void {
     this.#messages = this.#messages.flatMap((message) => {
-      const event = changed(message.json);
+      const event = changed(message.json, change);
       if (event === undefined) return [message];
       return isMessage(event) ? [{ json: JSON.stringify(event) }] : [];
     });
@@ -128,6 +165,16 @@ export class RecentEvents {
     while (this.#size > MAX_RECENT_SIZE) this.#size -= this.#events[count++]!.length;
     this.#events.splice(0, count);
   }
+}
+
+/** An event after a change; `undefined` if the change is about another message. */
+function changed(json: string, change: LogEvent): LogEvent | undefined {
+  // Quotation marks inside a text are escaped, so only the field itself matches.
+  return json.includes(`"id":"${change.id}"`) ? applyChange(JSON.parse(json), change) : undefined;
+}
+
+function toMessages(events: readonly ChatEvent[]): Message[] {
+  return events.map((event) => ({ json: JSON.stringify(event) }));
 }
 
 /** The events that lead to `lastSeq` without a hole. */

@@ -6,20 +6,21 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { Subscriber } from "../delivery/audience.ts";
 import type { EncodedEvent } from "../delivery/batch.ts";
 import { Fanout } from "../delivery/fanout.ts";
 import type { OutboxLimits, Peer } from "../delivery/outbox.ts";
 import type { Schedule } from "../delivery/schedule.ts";
-import type { OpenRoom, Presence, RoomSettings } from "../engine/engine.ts";
+import type { Log, OpenRoom, Presence, RoomSettings } from "../engine/engine.ts";
 import type { ChatError } from "../errors.ts";
 import type { JoinedMember, JoinRequest } from "../http/rooms.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { CloseReason } from "../protocol/codes.ts";
 import type { Format } from "../protocol/encode.ts";
 import type { Event, LogEvent } from "../protocol/events.ts";
-import { type Rate, TokenBucket } from "../rate_limit.ts";
-import { whyForbidden } from "./permissions.ts";
+import { type Rate, TokenBucket, type TrafficLimiter } from "../rate_limit.ts";
+import { type Visitor, whyForbidden } from "./permissions.ts";
 import { RecentEvents } from "./recent.ts";
 import { Roster, Typists } from "./roster.ts";
 
@@ -28,10 +29,8 @@ const MAX_REFUSALS = 100;
 
 /** A member's life. */
 type Life =
-  /**
-   * It receives missed events first; new private messages are queued, each with its `inbox_seq`.
-   */
-  | { readonly state: "catching up"; readonly queued: QueuedMessage[] }
+  /** It receives missed events first; new private messages are queued. */
+  | { readonly state: "catching up"; readonly queue: PrivateQueue }
   /** It receives every event of the room. */
   | { readonly state: "live" }
   /** It receives nothing more. */
@@ -40,9 +39,47 @@ type Life =
 const LIVE: Life = Object.freeze({ state: "live" });
 const GONE: Life = Object.freeze({ state: "gone" });
 
-interface QueuedMessage {
-  readonly event: EncodedEvent;
-  readonly inboxSeq: number;
+/** Maximum private messages in the queue of a member, and their UTF-16 units. */
+const MAX_QUEUED = 64;
+const MAX_QUEUED_SIZE = 64 * 1024;
+
+/** The newest private messages for a member that is catching up. The log has the others. */
+class PrivateQueue {
+  readonly #queued: { readonly event: EncodedEvent; readonly inboxSeq: number }[] = [];
+  #size = 0;
+  #first: number | undefined;
+  #lastDropped = 0;
+
+  /** The `inbox_seq` of the first message that was ever added. */
+  get first(): number | undefined {
+    return this.#first;
+  }
+
+  /** The greatest `inbox_seq` of a message that was dropped; 0 if none was. */
+  get lastDropped(): number {
+    return this.#lastDropped;
+  }
+
+  /** Adds a message, and drops the oldest ones beyond the maximum. */
+  add(event: EncodedEvent, inboxSeq: number): void {
+    this.#first ??= inboxSeq;
+    this.#queued.push({ event, inboxSeq });
+    this.#size += sizeOf(event);
+    while (this.#queued.length > MAX_QUEUED || this.#size > MAX_QUEUED_SIZE) {
+      const dropped = this.#queued.shift()!;
+      this.#size -= sizeOf(dropped.event);
+      this.#lastDropped = dropped.inboxSeq;
+    }
+  }
+
+  /** The queued messages with a greater `inbox_seq`. */
+  after(inboxSeq: number): EncodedEvent[] {
+    return this.#queued.filter((queued) => queued.inboxSeq > inboxSeq).map(({ event }) => event);
+  }
+}
+
+function sizeOf(event: EncodedEvent): number {
+  return event.text("v1")!.length;
 }
 
 /** Limits of one member. */
@@ -59,6 +96,8 @@ export interface MemberOptions {
   readonly room: Room;
   readonly request: JoinRequest;
   readonly limits: MemberLimits;
+  /** What its address may send. */
+  readonly traffic: TrafficLimiter;
   /** The time of joining, in milliseconds. */
   readonly now: number;
 }
@@ -72,16 +111,20 @@ export class Member implements JoinedMember {
   readonly subscriber: Subscriber;
   readonly #peer: Peer;
   readonly #allowance: TokenBucket;
+  readonly #traffic: TrafficLimiter;
   /** Consecutive frames that the rate limit refused. */
   #refusals = 0;
-  #life: Life = { state: "catching up", queued: [] };
+  /** When its last frame came, in milliseconds. */
+  #heardAt = -Infinity;
+  #life: Life = { state: "catching up", queue: new PrivateQueue() };
 
-  constructor({ id, peer, room, request, limits, now }: MemberOptions) {
+  constructor({ id, peer, room, request, limits, traffic, now }: MemberOptions) {
     this.id = id;
     this.room = room;
     this.request = request;
     this.#peer = peer;
     this.#allowance = new TokenBucket(limits.messageRate, now);
+    this.#traffic = traffic;
     const { format, request: { echo = true } } = this;
     this.subscriber = new Subscriber({ id, peer, format, echo, limits });
   }
@@ -119,16 +162,28 @@ export class Member implements JoinedMember {
     return this.subscriber.hasDrained;
   }
 
+  /** Notes that a frame came. @param now the time in milliseconds */
+  hear(now: number): void {
+    this.#heardAt = now;
+  }
+
+  /** How long it has sent nothing, in milliseconds. */
+  silentMs(now: number): number {
+    return now - this.#heardAt;
+  }
+
   /**
-   * Counts one frame against its allowance.
+   * Counts one frame against its allowance and that of its address.
    *
    * @param now the time in milliseconds
    * @returns 0 if the frame is allowed, else the seconds until one is
    */
-  takeToken(now: number): number {
+  takeToken(text: string, now: number): number {
     // Only a full bucket ends a run of refusals: a single allowed frame does not.
     if (this.#allowance.isFull(now)) this.#refusals = 0;
-    const seconds = this.#allowance.take(now);
+    const { address = "" } = this.request;
+    const seconds = this.#allowance.take(now) ||
+      this.#traffic.take(address, Buffer.byteLength(text));
     if (seconds > 0) this.#refusals++;
     return seconds;
   }
@@ -148,17 +203,20 @@ export class Member implements JoinedMember {
     this.room.fanout.tellLast(this.subscriber, event);
   }
 
+  /** Whether it receives every event of the room. */
+  get isLive(): boolean {
+    return this.#life.state === "live";
+  }
+
   /** Adds a private message for it. While it is catching up, the message is queued. */
   tellPrivate(event: EncodedEvent, inboxSeq: number): void {
-    if (this.#life.state === "catching up") this.#life.queued.push({ event, inboxSeq });
+    if (this.#life.state === "catching up") this.#life.queue.add(event, inboxSeq);
     else this.tell(event);
   }
 
-  /** The queued private messages with a greater `inbox_seq`. */
-  queuedAfter(inboxSeq: number): EncodedEvent[] {
-    if (this.#life.state !== "catching up") return [];
-    return this.#life.queued.filter((queued) => queued.inboxSeq > inboxSeq)
-      .map(({ event }) => event);
+  /** The private messages that arrived while it was catching up. */
+  get queue(): PrivateQueue | undefined {
+    return this.#life.state === "catching up" ? this.#life.queue : undefined;
   }
 
   /** Sends it `first`, and from then on every event of the room. Call it once. */
@@ -201,11 +259,14 @@ export class Room {
   readonly typists = new Typists();
   readonly recent: RecentEvents;
   readonly #opened: OpenRoom;
+  readonly #historySize: number;
   /** The members on this instance, by id. */
   readonly #members = new Map<string, Member>();
   #settings: RoomSettings;
   /** The newest change of presence that the roster includes. */
   #position: number;
+  /** The messages of `recent`, while they are read again. */
+  #refilling: Promise<void> | undefined;
   /** Callbacks, each for when the roster has reached a position. */
   #waiting: { readonly position: number; readonly callback: () => void }[] = [];
   /** When it last became empty or expected a member, in milliseconds. */
@@ -225,6 +286,7 @@ export class Room {
     });
     this.recent = new RecentEvents(historySize, state.lastSeq, events, messages);
     this.#opened = opened;
+    this.#historySize = historySize;
     this.#settings = settings;
     this.#position = position;
     this.#emptySince = now;
@@ -243,6 +305,17 @@ export class Room {
   /** The `seq` of the newest event of the log. */
   get lastSeq(): number {
     return this.recent.lastSeq;
+  }
+
+  /** The members on this instance under a name. */
+  membersNamed(username: string): Member[] {
+    const ids = [...this.roster.user(username)?.connections ?? []];
+    return ids.map((id) => this.#members.get(id)).filter((member) => member !== undefined);
+  }
+
+  /** The members on this instance of one person, with a name or without. */
+  membersOf(person: string): Member[] {
+    return [...this.#members.values()].filter((member) => member.person === person);
   }
 
   /** Adds a member; {@linkcode Member.goLive} adds it to the fan-out. */
@@ -268,20 +341,35 @@ export class Room {
   }
 
   /** @throws {ChatError} `name_in_use` or `forbidden` if the room would refuse the join now */
-  check({ username, identity }: JoinRequest): void {
-    if (username !== undefined) this.roster.checkName(username, identity.person);
-    const refusal = this.refusalOf(identity, username);
+  check(request: JoinRequest): void {
+    const { username, identity } = request;
+    // Only those whom the room admits may learn which names are in use.
+    const refusal = this.refusalOf(request);
     if (refusal !== undefined) throw refusal;
+    if (username !== undefined) this.roster.checkName(username, identity.person);
   }
 
   /** The refusal of a person who is banned or not admitted; `undefined` for everyone else. */
-  refusalOf(identity: Identity, username: string | undefined): ChatError | undefined {
-    return whyForbidden(this.#settings, identity, username);
+  refusalOf(visitor: Visitor): ChatError | undefined {
+    return whyForbidden(this.#settings, visitor);
   }
 
   /** Records the next event of the log. @param json the event as JSON */
   record(event: LogEvent, json: string): void {
     this.recent.add(event, json);
+  }
+
+  /** Reads the messages of `recent` again, if deletions have left too few. */
+  async refill(log: Pick<Log, "messages">): Promise<void> {
+    while (this.recent.isShort) {
+      await (this.#refilling ??= this.#refill(log).finally(() => this.#refilling = undefined));
+    }
+  }
+
+  async #refill(log: Pick<Log, "messages">): Promise<void> {
+    const seq = this.lastSeq;
+    const messages = await log.messages(this.name, { before: seq + 1, limit: this.#historySize });
+    this.recent.replaceMessages(seq, messages);
   }
 
   /** Records that a connection entered. True if its user was not present before. */

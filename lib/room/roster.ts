@@ -24,10 +24,16 @@ export interface User {
 export class Roster {
   /** By `nameKey`, in order of entering. */
   readonly #users = new Map<string, User & { readonly connections: Set<string> }>();
+  #listings = 0;
 
   /** How many users are present. */
   get size(): number {
     return this.#users.size;
+  }
+
+  /** How often the users were listed for clients. */
+  get listings(): number {
+    return this.#listings;
   }
 
   /** The user with this name, in any case and any Unicode form. */
@@ -68,6 +74,7 @@ export class Roster {
 
   /** The first {@linkcode CROWD} users, as clients receive them. */
   entries(): UserEntry[] {
+    this.#listings++;
     const entries: UserEntry[] = [];
     for (const { username, connections } of this.#users.values()) {
       if (entries.length === CROWD) break;
@@ -80,28 +87,59 @@ export class Roster {
 /** How long a user counts as typing without renewing it, in milliseconds. */
 export const TYPING_MS = 5000;
 
+/** A user that is typing. */
+interface Typist {
+  readonly username: string;
+  /** When each of its connections stops, in milliseconds. */
+  readonly until: Map<string, number>;
+  /** `Roster.listings` when its typing was last announced. */
+  listings: number;
+}
+
 /** Which users are typing, through connections of this instance. */
 export class Typists {
-  /** By `nameKey`; `until` is a time in milliseconds. */
-  readonly #typing = new Map<string, { readonly username: string; readonly until: number }>();
+  /** By `nameKey`. */
+  readonly #typing = new Map<string, Typist>();
 
-  /** Starts the user's typing. True if it did not type before. @param now the time in milliseconds */
-  start(username: string, now: number): boolean {
+  /** The names of the users that are typing, at most {@linkcode CROWD}. */
+  names(): string[] {
+    return [...this.#typing.values().take(CROWD)].map(({ username }) => username);
+  }
+
+  /**
+   * Starts or renews the typing of a user's connection.
+   *
+   * @param listings `Roster.listings`
+   * @param now the time in milliseconds
+   * @returns whether to announce it: the user did not type before, or somebody has come since
+   */
+  start(username: string, connection: string, listings: number, now: number): boolean {
     const key = nameKey(username);
-    const isNew = !this.#typing.has(key);
-    this.#typing.set(key, { username, until: now + TYPING_MS });
-    return isNew;
+    const typist = this.#typing.get(key) ?? { username, until: new Map(), listings: NaN };
+    const isNews = typist.listings !== listings;
+    typist.until.set(connection, now + TYPING_MS);
+    typist.listings = listings;
+    this.#typing.set(key, typist);
+    return isNews;
   }
 
-  /** Stops the user's typing. True if it typed before. */
-  stop(username: string): boolean {
-    return this.#typing.delete(nameKey(username));
+  /** Stops the typing of a user's connection. True if the user typed before, and does not now. */
+  stop(username: string, connection: string): boolean {
+    const key = nameKey(username);
+    const until = this.#typing.get(key)?.until;
+    return until !== undefined && until.delete(connection) && until.size === 0 &&
+      this.#typing.delete(key);
   }
 
-  /** Stops all expired typing, and returns the names of its users. */
+  /** Stops all expired typing, and returns the names of the users that do not type any more. */
   expire(now: number): string[] {
-    const expired = [...this.#typing.values()].filter(({ until }) => until <= now);
-    for (const { username } of expired) this.stop(username);
-    return expired.map(({ username }) => username);
+    const stopped: string[] = [];
+    for (const [key, { username, until }] of this.#typing) {
+      for (const [connection, end] of until) if (end <= now) until.delete(connection);
+      if (until.size > 0) continue;
+      this.#typing.delete(key);
+      stopped.push(username);
+    }
+    return stopped;
   }
 }

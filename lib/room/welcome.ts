@@ -2,34 +2,39 @@
  * The start of a membership: the welcome, then the events that the member missed, or the room's
  * newest messages.
  *
- * A new member goes live at once. A returning `chat.v1` member first receives every event it
- * missed, once and in order, in pages as large as a slow reader can take; or it learns from
- * `recovered: false` that this is not possible.
+ * A new member goes live at once. A returning `chat.v1` member first receives every event and every
+ * private message it missed, once and in order, in pages that a slow reader can take; or it learns
+ * from `recovered: false` that this is not possible.
  *
  * @module
  */
 
 import { EncodedEvent } from "../delivery/batch.ts";
-import type { InboxEntry, Log, PrivateMessage } from "../engine/engine.ts";
+import type { Log, PrivateMessage } from "../engine/engine.ts";
 import type { SizeLimits } from "../protocol/commands.ts";
-import { type DmEvent, envelope, type WelcomeEvent } from "../protocol/events.ts";
+import type { Format } from "../protocol/encode.ts";
+import { type DmEvent, envelope, type UserEntry, type WelcomeEvent } from "../protocol/events.ts";
 import type { After } from "../time.ts";
-import { joinNotices, onlineUsers, presence } from "./notices.ts";
+import { notice, onlineUsers, presence } from "./notices.ts";
 import { roleIn } from "./permissions.ts";
-import type { Member } from "./room.ts";
+import type { Member, Room } from "./room.ts";
 import { CROWD } from "./roster.ts";
 
-/** Maximum missed events that are read and sent at a time. */
+/** Maximum missed events that are read at a time, and maximum events in a page that is sent. */
 const PAGE_EVENTS = 64;
+
+/** Maximum UTF-16 units in a page of several events. */
+const PAGE_SIZE = 64 * 1024;
+
+/** Maximum events, and their UTF-16 units, that a member receives at once when it goes live. */
+const LAST_PAGE_EVENTS = 200;
+const LAST_PAGE_SIZE = 256 * 1024;
 
 /** How long between two checks whether a page has left, in milliseconds. */
 const PAGE_POLL_MS = 20;
 
-/** Maximum missed events that a returning member receives. */
-const MAX_MISSED_EVENTS = 10_000;
-
-/** Maximum missed private messages that a returning member receives. */
-const MAX_MISSED_PRIVATE = 1000;
+/** Maximum missed events of the room, and missed private messages, that can be recovered. */
+const MAX_MISSED = 10_000;
 
 /** What a welcome needs. */
 export interface WelcomeOptions {
@@ -38,68 +43,158 @@ export interface WelcomeOptions {
   /** Sends a member events ahead of everything pending. */
   readonly send: (member: Member, events: readonly EncodedEvent[]) => void;
   readonly after: After;
+  /** Learns that a user was sent a list of a room's users. */
+  readonly onListed: (room: Room, reader: string) => void;
 }
 
-/** The private messages that a member missed. */
-interface MissedMessages {
-  readonly entries: readonly InboxEntry[];
-  /** The newest `inbox_seq` in `entries`; without entries, the newest that is stored. */
-  readonly lastSeq: number;
-  /** Whether no message is missing between the resume position and `lastSeq`. */
-  readonly isWhole: boolean;
+/** Where a member's missed events begin. */
+interface Start {
+  /** Whether it receives everything that it missed. */
+  readonly isRecovered: boolean;
+  /** The `seq` after which it receives the log, if it is recovered. */
+  readonly seq: number;
+  /** The `inbox_seq` after which it receives private messages. */
+  readonly inboxSeq: number;
+  /** Whether no private message may be missing after `inboxSeq`. */
+  readonly isInboxWhole: boolean;
+  /** The newest `inbox_seq`. */
+  readonly lastInboxSeq: number;
 }
+
+/** The start of a member that is new. */
+const NEW: Start = {
+  isRecovered: false,
+  seq: 0,
+  inboxSeq: 0,
+  isInboxWhole: false,
+  lastInboxSeq: 0,
+};
 
 /** Welcomes a member that the roster includes, and makes it live. */
 export async function welcome(member: Member, options: WelcomeOptions): Promise<void> {
-  if (member.isReturning) return await welcomeBack(member, options);
-  const greeting = member.format === "v1" ? [toWelcome(member, options, false, 0)] : [];
-  member.goLive([...greeting, ...ownNotices(member), ...member.room.recent.history()]);
+  const { room } = member;
+  const start = member.isReturning ? await findStart(member, options) : NEW;
+  if (!start.isRecovered && room.recent.isShort) await room.refill(options.log);
+  if (!member.isGone) await catchUp(member, start, options);
 }
 
-async function welcomeBack(member: Member, options: WelcomeOptions): Promise<void> {
-  const { room, request: { resume } } = member;
-  const missed = await readMissedPrivate(member, options);
-  const recovered = resume !== undefined && missed.isWhole &&
-    room.lastSeq - resume.after <= MAX_MISSED_EVENTS &&
-    await options.log.canResume(room.name, resume.epoch, resume.after);
-  if (member.isGone) return;
-  let unsent = [toWelcome(member, options, recovered, missed.lastSeq), ...ownNotices(member)];
-  let events = recovered ? room.recent.after(resume.after) : room.recent.history();
-  let seq = resume?.after ?? 0;
-  while (events === undefined) {
-    seq = await sendPage(member, unsent, seq, options);
-    if (member.isGone) return;
-    // Users may have joined and left while the page was sent.
-    unsent = [new EncodedEvent(onlineUsers(room))];
-    // From here on nothing is awaited until the member is live, so no event falls between.
-    events = room.recent.after(seq);
-  }
-  const messages = missed.entries.map(({ message, inboxSeq }) => {
-    const event = toDm(room.name, message, inboxSeq);
-    return new EncodedEvent(recovered ? event : { ...event, history: true });
-  });
-  member.goLive([...unsent, ...events, ...messages, ...member.queuedAfter(missed.lastSeq)]);
+async function findStart(
+  { room: { name, lastSeq }, person, request: { resume } }: Member,
+  { log, limits: { historySize } }: WelcomeOptions,
+): Promise<Start> {
+  const lastInboxSeq = await log.inboxSeq(name, person);
+  const isInboxWhole = resume !== undefined && (resume.inbox === undefined ||
+    (lastInboxSeq - resume.inbox <= MAX_MISSED &&
+      await log.canResumeInbox(name, person, resume.epoch, resume.inbox)));
+  const isRecovered = isInboxWhole && lastSeq - resume.after <= MAX_MISSED &&
+    await log.canResume(name, resume.epoch, resume.after);
+  const inboxSeq = isInboxWhole
+    ? resume.inbox ?? lastInboxSeq
+    : Math.max(0, lastInboxSeq - historySize);
+  return { isRecovered, seq: resume?.after ?? 0, inboxSeq, isInboxWhole, lastInboxSeq };
 }
 
 /**
- * Sends a member the next page of missed events, and waits until the page has left.
- *
- * @param first the events that precede the page
- * @param after the `seq` up to which it has received the log
- * @returns the `seq` up to which it has received the log now
+ * Sends a member its welcome and everything from its start on, and makes it live. What does not fit
+ * into one page goes out in several, each when the one before has left.
  */
-async function sendPage(
-  member: Member,
-  first: readonly EncodedEvent[],
+async function catchUp(member: Member, start: Start, options: WelcomeOptions): Promise<void> {
+  const { room, format, username = "" } = member;
+  const { isRecovered, lastInboxSeq } = start;
+  const known = room.roster.entries();
+  options.onListed(room, username);
+  let { seq, inboxSeq } = start;
+  let unsent = format === "v1" ? [toWelcome(member, options, isRecovered, lastInboxSeq)] : [];
+  unsent.push(...ownNotices(member));
+  if (!isRecovered) {
+    unsent.push(...room.recent.history());
+    seq = room.lastSeq;
+  }
+  let hasWaited = false;
+  while (true) {
+    const recent = room.recent.after(seq);
+    if (recent !== undefined) {
+      unsent.push(...recent);
+      seq = room.lastSeq;
+    }
+    const hasInbox = inboxSeq >= Math.max(lastInboxSeq, member.queue!.lastDropped);
+    // From a last look that finds everything until the member is live nothing is awaited, so no
+    // event falls between.
+    if (recent !== undefined && hasInbox && isLastPage(unsent, format)) break;
+    hasWaited = true;
+    if (recent === undefined) {
+      const page = await options.log.events(room.name, seq, PAGE_EVENTS);
+      if (page[0]?.seq !== seq + 1) throw cutLog();
+      unsent.push(...page.map((event) => new EncodedEvent(event)));
+      seq = page.at(-1)!.seq;
+    } else if (!hasInbox) {
+      const page = await readInbox(member, start, inboxSeq, options);
+      unsent.push(...page.events);
+      inboxSeq = page.lastSeq;
+      if (page.events.length < PAGE_EVENTS && !member.isGone) continue;
+    }
+    await sendPages(member, unsent, options);
+    if (member.isGone) return;
+    unsent = [];
+  }
+  if (hasWaited) {
+    unsent.push(...rosterChanges(room, known));
+    options.onListed(room, username);
+  }
+  member.goLive([...unsent, ...member.queue!.after(inboxSeq)]);
+}
+
+/** Reads the next private messages of a member that is catching up. */
+async function readInbox(
+  { room: { name }, person, isReturning, queue }: Member,
+  { isRecovered, isInboxWhole, lastInboxSeq }: Start,
   after: number,
+  { log }: WelcomeOptions,
+): Promise<{ events: EncodedEvent[]; lastSeq: number }> {
+  // A new member receives no earlier messages.
+  const from = isReturning ? after : Math.max(after, queue!.first! - 1);
+  const entries = await log.inbox(name, person, from, PAGE_EVENTS);
+  const isNext = entries[0]?.inboxSeq === from + 1;
+  if (!isNext && (isInboxWhole || from >= lastInboxSeq)) throw cutLog();
+  const events = entries.map(({ message, inboxSeq }) => {
+    const event = toDm(name, message, inboxSeq);
+    const isOld = !isRecovered && inboxSeq <= lastInboxSeq;
+    return new EncodedEvent(isOld ? { ...event, history: true } : event);
+  });
+  return { events, lastSeq: entries.at(-1)?.inboxSeq ?? lastInboxSeq };
+}
+
+function cutLog(): Error {
+  return new Error("The log was cut while it was read.");
+}
+
+function isLastPage(events: readonly EncodedEvent[], format: Format): boolean {
+  if (events.length > LAST_PAGE_EVENTS) return false;
+  return events.reduce((sum, event) => sum + sizeOf(event, format), 0) <= LAST_PAGE_SIZE;
+}
+
+function sizeOf(event: EncodedEvent, format: Format): number {
+  return event.text(format)?.length ?? 0;
+}
+
+/** Sends a member events in pages, and waits until the last one has left. */
+async function sendPages(
+  member: Member,
+  events: readonly EncodedEvent[],
   options: WelcomeOptions,
-): Promise<number> {
-  const page = await options.log.events(member.room.name, after, PAGE_EVENTS);
-  if (member.isGone) return after;
-  if (page[0]?.seq !== after + 1) throw new Error("The log was cut while it was read.");
-  options.send(member, [...first, ...page.map((event) => new EncodedEvent(event))]);
-  await hasTakenPage(member, options);
-  return page.at(-1)!.seq;
+): Promise<void> {
+  for (let start = 0; start < events.length && !member.isGone;) {
+    let end = start;
+    let size = 0;
+    while (end < events.length && end - start < PAGE_EVENTS) {
+      size += sizeOf(events[end]!, member.format);
+      if (size > PAGE_SIZE && end > start) break;
+      end++;
+    }
+    options.send(member, events.slice(start, end));
+    await hasTakenPage(member, options);
+    start = end;
+  }
 }
 
 /**
@@ -111,30 +206,26 @@ async function hasTakenPage(member: Member, { after }: WelcomeOptions): Promise<
   }
 }
 
-async function readMissedPrivate(
-  { room, person, request: { resume } }: Member,
-  { log, limits: { historySize } }: WelcomeOptions,
-): Promise<MissedMessages> {
-  const { name } = room;
-  const last = await log.inboxSeq(name, person);
-  const newest = Math.max(0, last - historySize);
-  const read = async (after: number, isWhole: boolean) => {
-    const entries = await log.inbox(name, person, after, MAX_MISSED_PRIVATE);
-    return { entries, lastSeq: entries.at(-1)?.inboxSeq ?? last, isWhole };
-  };
-  if (resume === undefined) return await read(newest, false);
-  const { epoch, inbox } = resume;
-  if (inbox === undefined) return { entries: [], lastSeq: last, isWhole: true };
-  if (!await log.canResumeInbox(name, person, epoch, inbox)) return await read(newest, false);
-  const missed = await read(Math.max(inbox, last - MAX_MISSED_PRIVATE), true);
-  return { ...missed, isWhole: missed.entries.length >= last - inbox };
+/** What became of a room's users since a list of them was sent. */
+function rosterChanges(room: Room, known: readonly UserEntry[]): EncodedEvent[] {
+  const before = new Set(known.map(({ username }) => username));
+  const now = room.roster.entries().map(({ username }) => username);
+  const joined = now.filter((username) => !before.has(username));
+  const left = [...before].filter((username) => room.roster.user(username) === undefined);
+  const list = new EncodedEvent(onlineUsers(room));
+  if (joined.length + left.length === 0) return [list];
+  return [list, new EncodedEvent(presence(room, joined, left))];
 }
 
 /** The notices of a member's own join, as everyone in a small room receives them. */
 function ownNotices({ id, room, username = "" }: Member): EncodedEvent[] {
   const isNews = room.roster.size <= CROWD && room.roster.isFirst({ username, connection: id });
   if (!isNews) return [];
-  const notices = [...joinNotices(room, username), presence(room, [username], [])];
+  const notices = [
+    onlineUsers(room),
+    notice(room, username, "joined"),
+    presence(room, [username], []),
+  ];
   return notices.map((event) => new EncodedEvent(event));
 }
 
@@ -156,6 +247,7 @@ function toWelcome(
     recovered,
     users: room.roster.entries(),
     online: room.roster.size,
+    typing: room.typists.names(),
     limits: {
       max_message_bytes: orNull(maxMessageBytes),
       max_frame_bytes: orNull(maxFrameBytes),

@@ -40,9 +40,18 @@ export async function readSession() {
   return await call("GET", "session");
 }
 
-/** @param {string} username @param {string} password @throws {AccountError} */
-export async function register(username, password) {
-  await call("POST", "register", { username, password });
+/**
+ * @param {string} username
+ * @param {string} password
+ * @param {string} adminCode The code that an admin's name needs; empty for any other.
+ * @throws {AccountError}
+ */
+export async function register(username, password, adminCode) {
+  await call("POST", "register", {
+    username,
+    password,
+    ...(adminCode && { admin_code: adminCode }),
+  });
 }
 
 /** @param {string} username @param {string} password @throws {AccountError} */

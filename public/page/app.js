@@ -169,6 +169,9 @@ const signIn = new SignIn({
   password: get("password", HTMLInputElement),
   passwordHint: get("password-hint", HTMLElement),
   passwordError: get("password-error", HTMLElement),
+  codeField: get("admin-code-field", HTMLElement),
+  code: get("admin-code", HTMLInputElement),
+  codeError: get("admin-code-error", HTMLElement),
   error: get("account-error", HTMLElement),
   submit: get("account-button", HTMLButtonElement),
   other: get("account-other", HTMLButtonElement),
@@ -681,7 +684,7 @@ function showRole() {
   page.membersOnly.hidden = !isPrivate;
   // Whoever has an account may look after a room that nobody looks after yet; the lobby is for all.
   const mayClaim = me.username !== null && !isPrivate && room !== DEFAULT_ROOM && room !== "";
-  page.settings.hidden = !isModerator && !mayClaim;
+  page.settings.hidden = role !== "owner" && role !== "admin" && !mayClaim;
 }
 
 /** Why what is said in this room can be neither read nor written; nothing if it can. */
@@ -710,7 +713,11 @@ function receiveOne(event) {
     case "welcome":
       showRole();
       if (!event.recovered) log.setOlder(event.seq > 0);
-      return;
+      typists.clear();
+      for (const name of event.typing) {
+        if (!isSameName(name, event.username)) typists.add(name);
+      }
+      return showTyping();
     case "chat":
     case "dm":
       return receiveMessage(event);

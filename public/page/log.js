@@ -14,6 +14,8 @@
  * @module
  */
 
+import { splitAtLinks } from "./links.js";
+
 /** @import { Seal } from "../connection.js" */
 
 /**
@@ -812,34 +814,14 @@ function progress(message, wishes) {
  * @returns {(Node | string)[]}
  */
 function linked(text) {
-  const parts = [];
-  let from = 0;
-  for (const match of text.matchAll(/\bhttps?:\/\/[^\s<>"]+/gi)) {
-    const address = withoutTail(match[0]);
-    if (!URL.canParse(address)) continue;
-    const link = element("a", "", address);
-    link.href = address;
+  return splitAtLinks(text).map((part, i) => {
+    if (i % 2 === 0) return part;
+    const link = element("a", "", part);
+    link.href = part;
     link.target = "_blank";
     link.rel = "noopener nofollow";
-    parts.push(text.slice(from, match.index), link);
-    from = match.index + address.length;
-  }
-  return [...parts, text.slice(from)];
-}
-
-/**
- * Takes off what ends the sentence and not the address: a full stop, or the bracket around it.
- *
- * @param {string} address
- */
-function withoutTail(address) {
-  let end = address.length;
-  while (/[.,;:!?'"*\])}]/.test(address[end - 1] ?? "")) {
-    const kept = address.slice(0, end);
-    if (kept.endsWith(")") && kept.split("(").length >= kept.split(")").length) break;
-    end--;
-  }
-  return address.slice(0, end);
+    return link;
+  });
 }
 
 /** @param {Map<string, [string, string]>} notice */

@@ -19,6 +19,9 @@ import { AccountError, register, signIn } from "./account.js";
  * @property {HTMLInputElement} password
  * @property {HTMLElement} passwordHint
  * @property {HTMLElement} passwordError
+ * @property {HTMLElement} codeField Shown once the server has asked for the code.
+ * @property {HTMLInputElement} code
+ * @property {HTMLElement} codeError
  * @property {HTMLElement} error
  * @property {HTMLButtonElement} submit
  * @property {HTMLButtonElement} other Goes to the other of the two.
@@ -90,6 +93,7 @@ export class SignIn {
     why.textContent = reason;
     if (name) input.value = name;
     password.value = "";
+    this.#askForCode(false);
     form.hidden = false;
     this.#turnTo(isNew ? "new" : "old");
   }
@@ -98,6 +102,7 @@ export class SignIn {
     const { form, password } = this.#parts;
     form.hidden = true;
     password.value = "";
+    this.#askForCode(false);
   }
 
   focus() {
@@ -108,6 +113,7 @@ export class SignIn {
   /** @param {keyof typeof WORDS} kind */
   #turnTo(kind) {
     this.#kind = kind;
+    if (kind === "old") this.#askForCode(false);
     const { title, intro, password, passwordHint, other } = this.#parts;
     const words = WORDS[kind];
     title.textContent = words.title;
@@ -130,7 +136,7 @@ export class SignIn {
     this.#setBusy(true);
     try {
       if (this.#kind === "new") {
-        await register(name, password);
+        await register(name, password, this.#parts.code.value.trim());
         // Should the next step fail, the account is there already.
         this.#kind = "old";
       }
@@ -139,6 +145,7 @@ export class SignIn {
     } catch (error) {
       if (!(error instanceof AccountError)) throw error;
       this.#turnTo(this.#kind);
+      if (this.#kind === "new" && error.status === 403) this.#askForCode(true);
       this.#complain(this.#fieldFor(error), error.message);
     } finally {
       this.#setBusy(false);
@@ -147,7 +154,8 @@ export class SignIn {
 
   /** The field that can mend it. @param {AccountError} error */
   #fieldFor({ status, message }) {
-    const { name, password } = this.#parts;
+    const { name, password, code, codeField } = this.#parts;
+    if (status === 403 && !codeField.hidden) return code;
     // The server's sentences about passwords begin so.
     if (status === 401 || message.startsWith("The password")) return password;
     return [400, 409].includes(status) ? name : undefined;
@@ -155,10 +163,13 @@ export class SignIn {
 
   /** @param {HTMLInputElement | undefined} field @param {string} sentence */
   #complain(field, sentence) {
-    const { name, nameError, password, passwordError, error } = this.#parts;
-    for (
-      const [input, words] of /** @type {const} */ ([[name, nameError], [password, passwordError]])
-    ) {
+    const { name, nameError, password, passwordError, code, codeError, error } = this.#parts;
+    const fields = /** @type {const} */ ([
+      [name, nameError],
+      [password, passwordError],
+      [code, codeError],
+    ]);
+    for (const [input, words] of fields) {
       input.removeAttribute("aria-invalid");
       words.textContent = input === field ? sentence : "";
     }
@@ -166,6 +177,13 @@ export class SignIn {
     field?.setAttribute("aria-invalid", "true");
     field?.focus();
     if (field === password) password.select();
+  }
+
+  /** @param {boolean} isWanted */
+  #askForCode(isWanted) {
+    const { code, codeField } = this.#parts;
+    codeField.hidden = !isWanted;
+    if (!isWanted) code.value = "";
   }
 
   /** @param {boolean} isBusy */

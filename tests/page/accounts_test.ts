@@ -21,7 +21,8 @@ import {
   WIDE,
   writes,
 } from "../support/chromium.ts";
-import { call, PASSWORD, register, signIn, signUp } from "../support/people.ts";
+import { call, cookieName, PASSWORD, register, signIn, signUp } from "../support/people.ts";
+import { TEST_ENV } from "../support/server.ts";
 import { V1Client } from "../support/v1_client.ts";
 
 describePage("page, for accounts", (stage) => {
@@ -43,7 +44,7 @@ describePage("page, for accounts", (stage) => {
       "JSON.stringify([localStorage, sessionStorage, document.cookie])",
     );
     const [cookie] = (await ada.context().cookies()).filter(({ name }) =>
-      name === "hubbub_session"
+      name === cookieName(stage.server, "session")
     );
     assert(cookie!.httpOnly && !kept.includes(cookie!.value));
     // In another room the dialog asks for no name.
@@ -147,7 +148,9 @@ describePage("page, for accounts", (stage) => {
   });
 
   it("makes a room private: strangers see why they were let go, members come back", async () => {
-    const ada = await signsIn("Ada", { path: "/r/tea" });
+    const token = await signUp(stage.server, "Ada");
+    await call(stage.server, "PUT", "/api/rooms/tea", { body: { private: false }, token });
+    const ada = await signsIn("Ada", { path: "/r/tea" }, false);
     await signUp(stage.server, "Grace");
     const stranger = await stage.joins("Stranger", { path: "/r/tea" });
     await ada.getByRole("button", { name: "More" }).click();
@@ -264,7 +267,12 @@ describePage("page, for accounts", (stage) => {
     await root.locator("#password-error:not(:empty)").waitFor();
     await look("create_account");
     await fill(root, "root", PASSWORD);
+    assertEquals(await root.getByLabel("Admin code").isVisible(), false);
     await root.getByLabel("Password").press("Enter");
+    await root.locator("#admin-code-error", { hasText: "This is an admin's name." }).waitFor();
+    await look("admin_code");
+    await root.getByLabel("Admin code").fill(TEST_ENV.ADMIN_CODE!);
+    await root.getByLabel("Admin code").press("Enter");
     await isIn(root);
     await using bob = await V1Client.join(stage.server.ws, "book-club", "Bob");
     for (const text of ["Has anybody finished it?", "Buy cheap watches here"]) {
@@ -305,7 +313,13 @@ describePage("page, for accounts", (stage) => {
   async function signsIn(name: string, options?: VisitOptions, isNew = true): Promise<Page> {
     const value = await (isNew ? signUp : signIn)(stage.server, name);
     const cookie = {
-      ...{ name: "hubbub_session", value, domain: "127.0.0.1", path: "/", expires: -1 },
+      ...{
+        name: cookieName(stage.server, "session"),
+        value,
+        domain: "127.0.0.1",
+        path: "/",
+        expires: -1,
+      },
       ...{ httpOnly: true, secure: false, sameSite: "Lax" as const },
     };
     const storageState = { cookies: [cookie], origins: [] };

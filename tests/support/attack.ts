@@ -38,7 +38,7 @@ export interface Order {
 }
 
 /** How many logins are under way at a time: more than may wait for a thread. */
-const LOGINS = 48;
+const LOGINS = 96;
 
 /** Between two writes of the attack that wants not to be cut off, in milliseconds. */
 const PACE_MS = 10;

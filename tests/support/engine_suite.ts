@@ -19,6 +19,7 @@ import {
   type RoomSettings,
 } from "../../lib/engine/engine.ts";
 import { ChatError } from "../../lib/errors.ts";
+import { accountPerson } from "../../lib/people/accounts.ts";
 import type { ChatEvent, LogEvent } from "../../lib/protocol/events.ts";
 import {
   account,
@@ -1221,6 +1222,161 @@ function testAccounts(name: string, create: CreateStore): void {
       assertEquals(found, account("alice"));
       assertEquals(await lab.engine.accounts.addAccount(account("alice")), false);
     });
+
+    it("gets another password, which ends its tokens but one, and everyone hears", async () => {
+      await using lab = await Lab.open(create);
+      const { accounts } = lab.engine;
+      await accounts.addAccount(account("alice"));
+      for (const hash of ["one", "two", "three"]) {
+        await accounts.addToken(token(hash, lab.time + 1000));
+      }
+      const other = { ...token("other", lab.time + 1000), account: "bob" };
+      await accounts.addToken(other);
+      using listener = await Listener.open(lab.engine, EVERYWHERE);
+      assertEquals(await accounts.setPassword("alice", "new", "two"), true);
+      assertEquals(await listener.count(1), [
+        { type: "tokens_ended", account: "alice", kept: "two" },
+      ]);
+      assertEquals(await accounts.setPassword("nobody", "new"), false);
+      const known = async (hashes: string[]) => {
+        const found = await Promise.all(
+          hashes.map((hash) => lab.engine.accounts.token(hash)),
+        );
+        return found.flatMap((each) => each?.hash ?? []);
+      };
+      assertEquals(await known(["one", "two", "three", "other"]), ["two", "other"]);
+      if (lab.isLasting) await lab.reopen();
+      const found = await lab.engine.accounts.account("alice");
+      assertEquals(found, { ...account("alice"), passwordHash: "new" });
+      await lab.engine.accounts.endTokens("alice");
+      assertEquals(await known(["two", "other"]), ["other"]);
+      assertEquals(await lab.engine.accounts.account("alice"), found);
+    });
+  });
+
+  describe(`${name}: a removed account`, () => {
+    const HER: Author = { username: "Alice", person: accountPerson("alice") };
+    const eraseAll = async (engine: Engine) => {
+      while (await engine.accounts.eraseNext());
+    };
+    /** Every text and name that a client could be sent of a room. */
+    const everythingIn = async ({ log }: Engine, room: string) =>
+      JSON.stringify([
+        await log.events(room, 0, ALL),
+        await log.messages(room, { limit: ALL }),
+        await log.inbox(room, HER.person, 0, ALL),
+        await log.inbox(room, BOB.person, 0, ALL),
+      ]);
+
+    it("keeps its key, has no token, and cannot come back", async () => {
+      await using lab = await Lab.open(create);
+      const { accounts } = lab.engine;
+      await accounts.addAccount(account("alice"));
+      await accounts.addToken(token("one", lab.time + 1000));
+      using listener = await Listener.open(lab.engine, EVERYWHERE);
+      assertEquals(await accounts.removeAccount("alice"), true);
+      assertEquals(await listener.count(1), [{ type: "tokens_ended", account: "alice", kept: "" }]);
+      assertEquals(await accounts.removeAccount("alice"), false);
+      assertEquals(await accounts.removeAccount("nobody"), false);
+      await eraseAll(lab.engine);
+      if (lab.isLasting) await lab.reopen();
+      const gone = { key: "alice", username: "", passwordHash: "" };
+      assertEquals(await lab.engine.accounts.account("alice"), gone);
+      assertEquals(await lab.engine.accounts.token("one"), undefined);
+      assertEquals(await lab.engine.accounts.addAccount(account("alice")), false);
+      assertEquals(await lab.engine.accounts.setPassword("alice", "new"), false);
+    });
+
+    it("leaves no text and no name of its own, and all that others wrote", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      await engine.accounts.addAccount({ ...account("alice"), username: "Alice" });
+      for (const room of ["full", "empty"]) {
+        // Somebody else had the name before it was registered.
+        await engine.log.append(room, draft({ ...HER, person: "guest:x" }, "of a guest"));
+        const { event: first } = await engine.log.append(room, draft(HER, "secret one", "r1"));
+        await engine.log.append(room, draft(BOB, "of bob"));
+        await editMessage(engine, room, { ...change(HER, first.id), content: "secret two" });
+        const { event: second } = await engine.log.append(room, draft(HER, "secret three"));
+        await deleteMessage(engine, room, { ...change(BOB, second.id), isModerator: true });
+        const { event: bobs } = await engine.log.append(room, draft(BOB, "of bob too"));
+        await deleteMessage(engine, room, { ...change(HER, bobs.id), isModerator: true });
+        await engine.log.append(room, draft({ ...HER, username: "ALICE" }, "secret four"));
+        await engine.log.whisper(room, privateDraft(HER, BOB, "secret five"));
+        await engine.log.whisper(room, privateDraft(BOB, HER, "of bob alone"));
+      }
+      const before = await engine.log.events("full", 0, ALL);
+      using listener = await Listener.open(engine, "full");
+      await engine.accounts.removeAccount("alice");
+      await eraseAll(engine);
+      // In a room in use, what people can see vanishes before their eyes.
+      const [deleted] = (await listener.seq(before.length + 2)).slice(-2);
+      assertEquals([deleted!.type, deleted!.username, deleted!.id], [
+        "message_deleted",
+        "",
+        before[1]!.id,
+      ]);
+      for (const room of ["full", "empty"]) {
+        const all = await everythingIn(engine, room);
+        assert(!all.includes("secret"), all);
+        const messages = await engine.log.messages(room, { limit: ALL });
+        assertEquals(messages.map(({ username, content }) => [username, content]), [
+          ["Alice", "of a guest"],
+          ["bob", "of bob"],
+        ]);
+        const names = (await engine.log.events(room, 0, ALL)).map(({ username }) => username);
+        assertEquals(names.slice(0, 8), ["Alice", "", "bob", "", "", "", "bob", "bob"]);
+        assertEquals(numbers(await engine.log.events(room, 0, ALL)), upTo(names.length));
+        assertEquals(await engine.log.author(room, before[1]!.id), undefined);
+        assertEquals(await engine.log.inbox(room, HER.person, 0, ALL), []);
+        const [hers, his] = await engine.log.inbox(room, BOB.person, 0, ALL);
+        assertEquals([hers!.message.content, hers!.message.from.username], ["", ""]);
+        assertEquals(his!.message.content, "of bob alone");
+        // Another's change of it is refused like that of any deleted message.
+        await assertRefused(
+          () => deleteMessage(engine, room, { ...change(HER, before[1]!.id) }),
+          "not_found",
+        );
+      }
+      const kept = await everythingIn(engine, "empty");
+      if (lab.isLasting) {
+        await lab.reopen();
+        assertEquals(await everythingIn(lab.engine, "empty"), kept);
+      }
+    });
+
+    it("is erased in steps that leave time for others, and after a restart too", async () => {
+      await using lab = await Lab.open(create);
+      await lab.engine.accounts.addAccount({ ...account("alice"), username: "Alice" });
+      for (let i = 0; i < 40; i++) await say(lab.engine, `room ${i % 10}`, 500, HER);
+      await lab.engine.accounts.removeAccount("alice");
+      let steps = 0;
+      while (await lab.engine.accounts.eraseNext()) {
+        steps++;
+        if (steps === 2 && lab.isLasting) await lab.kill();
+        // Others go on writing meanwhile.
+        await lab.engine.log.append("room 1", draft(BOB, `at step ${steps}`));
+      }
+      assert(steps > 1, `${steps} steps`);
+      for (let i = 0; i < 10; i++) {
+        const messages = await lab.engine.log.messages(`room ${i}`, { limit: ALL });
+        assertEquals(messages.length, i === 1 ? steps : 0);
+      }
+    });
+
+    it("takes its old messages from a room in use, without an event of the log", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      await engine.accounts.addAccount({ ...account("alice"), username: "Alice" });
+      const old = await say(engine, "r", 5, HER);
+      await say(engine, "r", 200, BOB);
+      using listener = await Listener.open(engine, "r");
+      await engine.accounts.removeAccount("alice");
+      await eraseAll(engine);
+      assertEquals(await listener.count(1), [{ type: "erased", ids: old.map(({ id }) => id) }]);
+      assertEquals((await engine.log.state("r")).lastSeq, 205);
+      assertEquals((await engine.log.messages("r", { limit: ALL })).length, 200);
+    });
   });
 
   describe(`${name}: a token`, () => {
@@ -1268,7 +1424,8 @@ function testRoomSettings(name: string, create: CreateStore): void {
       const { roomSettings } = lab.engine;
       using listener = await Listener.open(lab.engine, "r");
       assertEquals(await roomSettings.settings("r"), DEFAULT_SETTINGS);
-      const wanted = { owner: "alice", isPrivate: true, members: ["bob"], bans, version: 0 };
+      const lists = { moderators: ["carol"], members: ["bob"], bans };
+      const wanted = { owner: "alice", isPrivate: true, ...lists, version: 0 };
       assert(await roomSettings.setSettings("r", wanted));
       const stored: RoomSettings = { ...wanted, version: 1 };
       assertEquals(await roomSettings.settings("s"), DEFAULT_SETTINGS);
@@ -1327,7 +1484,7 @@ function testInstances(name: string, create: CreateStore): void {
       await editMessage(two, "r", { ...change(ALICE, first!.id), content: "new" });
       await Promise.all(upTo(20).map((n) => say(n % 2 === 0 ? one : two, "r", 3)));
       await one.log.whisper("r", privateDraft(ALICE, BOB, "psst"));
-      await two.bus.publish("r", { type: "kicked", key: "carol", reason: undefined });
+      await two.bus.publish("r", { type: "kicked", who: { key: "carol" }, reason: undefined });
       assertEquals(await ones.count(64), await twos.count(64));
       assertEquals(numbers(ones.logged), upTo(62));
       assertEquals(await one.log.events("r", 0, ALL), await two.log.events("r", 0, ALL));

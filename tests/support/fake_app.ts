@@ -16,7 +16,7 @@ import { Passwords } from "../../lib/people/passwords.ts";
 import { createSecret, hashSecret } from "../../lib/people/secrets.ts";
 import type { CloseReason } from "../../lib/protocol/codes.ts";
 import type { RoomChange } from "../../lib/protocol/commands.ts";
-import { RateLimiter } from "../../lib/rate_limit.ts";
+import { RateLimiter, TrafficLimiter } from "../../lib/rate_limit.ts";
 
 /** The time of everything here, in milliseconds since 1970. */
 export const NOW = Date.UTC(2026, 0, 1);
@@ -56,6 +56,30 @@ export class FakeStore implements AccountStore {
     this.tokens.delete(hash);
   }
 
+  async endTokens(account: string): Promise<void> {
+    await this.#answer();
+    for (const [hash, token] of this.tokens) {
+      if (token.account === account) this.tokens.delete(hash);
+    }
+  }
+
+  async setPassword(key: string, passwordHash: string): Promise<boolean> {
+    await this.#answer();
+    this.accounts.set(key, { ...this.accounts.get(key)!, passwordHash });
+    return true;
+  }
+
+  async removeAccount(key: string): Promise<boolean> {
+    await this.#answer();
+    this.accounts.set(key, { key, username: "", passwordHash: "" });
+    return true;
+  }
+
+  async eraseNext(): Promise<boolean> {
+    await this.#answer();
+    return false;
+  }
+
   async #answer(): Promise<void> {
     await this.onAsk();
     if (this.failure !== undefined) throw this.failure;
@@ -65,6 +89,7 @@ export class FakeStore implements AccountStore {
 /** A hub that records what HTTP asks of it, and fails where a test wants it to. */
 export class FakeRooms implements Rooms {
   readonly admitted: JoinRequest[] = [];
+  readonly checked: JoinRequest[] = [];
   readonly joined: { peer: Peer; request: JoinRequest; member: { isGone: boolean } }[] = [];
   readonly received: string[] = [];
   readonly left: JoinedMember[] = [];
@@ -74,10 +99,13 @@ export class FakeRooms implements Rooms {
   onJoin: () => void = () => {};
   onReceive: (text: string) => void = () => {};
 
-  check(): void {}
-
   async admit(request: JoinRequest): Promise<void> {
     this.admitted.push(request);
+    await this.onAdmit();
+  }
+
+  async check(request: JoinRequest): Promise<void> {
+    this.checked.push(request);
     await this.onAdmit();
   }
 
@@ -106,7 +134,8 @@ export class FakeRooms implements Rooms {
   changeRoom(_room: string, _identity: unknown, change: RoomChange) {
     this.changes.push(change);
     const bans = [{ key: "mallory", person: "guest:secret" }];
-    return Promise.resolve({ owner: "alice", isPrivate: true, members: ["bob"], bans });
+    const lists = { moderators: ["carol"], members: ["bob"], bans };
+    return Promise.resolve({ owner: "alice", isPrivate: true, ...lists });
   }
 }
 
@@ -128,14 +157,22 @@ export function createFakeApp(env: Record<string, string> = {}) {
   const passwords = new Passwords(1);
   const app = createApp({
     hub,
-    accounts: new Accounts({ store, passwords, clock: () => NOW, settings: config.people }),
+    accounts: new Accounts({
+      store,
+      passwords,
+      clock: () => NOW,
+      after: () => {},
+      settings: config.people,
+    }),
     connections,
     limits: config.limits,
     settings: config.http,
     joinLimiter: new RateLimiter(config.rates.join, clock),
     authLimiter: new RateLimiter(config.rates.auth, clock),
+    traffic: new TrafficLimiter(config.rates.traffic, clock),
     health,
     logger,
+    refusals: logger,
     failures: logger,
     clock,
     publicDir: `${import.meta.dirname}/../../public`,

@@ -9,7 +9,10 @@ import type { SqliteEngineOptions } from "../../lib/engine/sqlite.ts";
 import type { JoinRequest } from "../../lib/http/rooms.ts";
 import { createLogger, createThrottledLogger } from "../../lib/logger.ts";
 import type { Identity } from "../../lib/people/accounts.ts";
+import { type Rate, TrafficLimiter, type TrafficRates } from "../../lib/rate_limit.ts";
 import type { Event } from "../../lib/protocol/events.ts";
+
+const UNLIMITED: Rate = { perSecond: Infinity, burst: Infinity };
 
 /** A connection that takes what it is sent, unless it is stalled: then everything waits. */
 export class FakePeer implements Peer {
@@ -66,14 +69,19 @@ export interface FakeHubOptions {
   firstId?: number;
   /** @default a {@linkcode MemoryEngine} */
   open?: (options: EngineOptions & Pick<SqliteEngineOptions, "atCommit">) => Engine;
+  /** @default no limit */
+  traffic?: TrafficRates;
 }
 
 /** A hub whose clock and whose turns of the event loop the test moves by hand. */
 export function createHub(
   limits: Partial<HubLimits> = {},
   changed: { readonly log?: Partial<Log> } = {},
-  { keep = 1000, firstId = 0, open = (options) => new MemoryEngine(options) }: FakeHubOptions = {},
+  options: FakeHubOptions = {},
 ) {
+  const { keep = 1000, firstId = 0, open = (options) => new MemoryEngine(options) } = options;
+  const { traffic = { frames: UNLIMITED, bytes: UNLIMITED } } = options;
+
   let time = 0;
   let id = firstId;
   const commits: (() => void)[] = [];
@@ -96,10 +104,12 @@ export function createHub(
       sendQueueFrames: 256,
       sendQueueBytes: 1_000_000,
       writeWaitMs: 10_000,
-      messageRate: { perSecond: Infinity, burst: Infinity },
+      messageRate: UNLIMITED,
       ...limits,
     },
+    traffic: new TrafficLimiter(traffic, clock),
     logger,
+    refusals: logger,
     failures: createThrottledLogger(logger, clock),
     clock,
     date: clock,

@@ -2,6 +2,7 @@
 
 import { assertEquals, AssertionError } from "@std/assert";
 import type { Event } from "../../lib/protocol/events.ts";
+import { TEST_ENV } from "./server.ts";
 import { handshake, OPCODE, RawClient, type RawHeaders } from "./raw.ts";
 
 /** The password of everyone in tests who has no other. */
@@ -56,14 +57,15 @@ export async function call(
   };
 }
 
-/** Registers an account. */
+/** Registers an account. Names of admins need the code, which others do not care for. */
 export function register(
   server: Where,
   username: unknown,
   password: unknown = PASSWORD,
   options: CallOptions = {},
 ): Promise<Answer> {
-  return call(server, "POST", "/api/register", { ...options, body: { username, password } });
+  const body = { username, password, admin_code: TEST_ENV.ADMIN_CODE };
+  return call(server, "POST", "/api/register", { ...options, body });
 }
 
 /** Asks for a token. */
@@ -90,6 +92,16 @@ export async function signUp(server: Where, username: string): Promise<string> {
   return await signIn(server, username);
 }
 
+/** As a browser sends it: cookies belong to a port. */
+function hostOf({ port }: Where): RawHeaders {
+  return { Host: `127.0.0.1:${port}` };
+}
+
+/** The name of a cookie that a server sets over http. */
+export function cookieName({ port }: Where, kind: "session" | "guest"): string {
+  return `hubbub_${kind}_${port}`;
+}
+
 /** What a WebSocket handshake is answered: 101, or why not. */
 export async function knock(
   server: Where,
@@ -97,7 +109,7 @@ export async function knock(
   headers: RawHeaders = {},
 ): Promise<{ status: number; error: string; headers: Headers }> {
   using client = await RawClient.connect(server.port);
-  await client.write(handshake(target, { headers }));
+  await client.write(handshake(target, { headers: { ...hostOf(server), ...headers } }));
   const { status, body, headers: answer } = await client.readAnswer();
   return { status, error: body === "" ? "" : JSON.parse(body).error, headers: answer };
 }
@@ -113,7 +125,7 @@ export class Visitor implements Disposable {
 
   static async open(server: Where, target: string, headers: RawHeaders = {}): Promise<Visitor> {
     const client = await RawClient.connect(server.port);
-    await client.write(handshake(target, { headers }));
+    await client.write(handshake(target, { headers: { ...hostOf(server), ...headers } }));
     const { status, body } = await client.readAnswer();
     if (status === 101) return new Visitor(client);
     client.close();

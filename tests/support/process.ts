@@ -26,6 +26,8 @@ export interface ProcessOptions {
   env?: Record<string, string>;
   /** Most open files the process may have. @default as many as this process */
   maxOpenFiles?: number;
+  /** The permissions of the process, as flags. @default all */
+  permissions?: readonly string[];
 }
 
 /** A server process. Disposing of it kills it, if it still runs. */
@@ -50,8 +52,10 @@ export class ServerProcess implements AsyncDisposable {
   }
 
   /** Starts a server and waits until it listens. */
-  static async start({ env = {}, maxOpenFiles }: ProcessOptions = {}): Promise<ServerProcess> {
-    const command = [Deno.execPath(), "run", "-A", "main.ts"];
+  static async start(
+    { env = {}, maxOpenFiles, permissions = ["-A"] }: ProcessOptions = {},
+  ): Promise<ServerProcess> {
+    const command = [Deno.execPath(), "run", "--no-prompt", ...permissions, "main.ts"];
     if (maxOpenFiles !== undefined) {
       command.unshift("sh", "-c", `ulimit -n ${maxOpenFiles}; exec "$@"`, "sh");
     }

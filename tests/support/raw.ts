@@ -118,6 +118,24 @@ export function handshake(target: string, request: RawRequest = {}): string {
   return `${method} ${target} HTTP/${version}\r\n${lines.join("")}\r\n${body}`;
 }
 
+/** Sends one plain request, with its headers as they are, and reads the answer. */
+export async function askRaw(
+  port: number,
+  target: string,
+  headers: RawHeaders = {},
+  method = "GET",
+): Promise<RawAnswer> {
+  using client = await RawClient.connect(port);
+  const plain = {
+    "Upgrade": undefined,
+    "Connection": undefined,
+    "Sec-WebSocket-Key": undefined,
+    "Sec-WebSocket-Version": undefined,
+  };
+  await client.write(handshake(target, { method, headers: { ...plain, ...headers } }));
+  return await client.readAnswer(method);
+}
+
 export function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;

@@ -14,9 +14,11 @@ export const TEST_ENV: Record<string, string> = {
   PORT: "0",
   DATABASE_URL: "memory:",
   MESSAGE_RATE: "0",
+  MESSAGE_RATE_PER_ADDRESS: "0",
   JOIN_RATE_PER_ADDRESS: "0",
   AUTH_RATE_PER_ADDRESS: "0",
   MAX_CONNECTIONS_PER_ADDRESS: "0",
+  ADMIN_CODE: "the code of the tests",
 };
 
 export interface TestServer extends AsyncDisposable {

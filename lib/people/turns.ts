@@ -1,0 +1,165 @@
+/**
+ * Who may hash a password next.
+ *
+ * A free thread takes turns between people who are known at their address and everyone else. Among
+ * each, the address with the fewest recent attempts is first, and of two such addresses the one that
+ * came last: whoever tries often waits behind whoever does not, and a full queue drops the attempt
+ * that would be last. So one address cannot fill the queue, and many addresses that each try once
+ * delay a newcomer by one turn.
+ *
+ * Strangers may guess at one account only so often. An attempt beyond that waits; the owner's is
+ * among the first to go on, and does not wait at all at an address where the owner has signed in.
+ *
+ * @module
+ */
+
+import { ChatError } from "../errors.ts";
+import { RateLimiter } from "../rate_limit.ts";
+
+/** One attempt to register, to sign in, or to prove a password otherwise. */
+export interface Attempt {
+  /** The key of the address it comes from. */
+  readonly address?: string | undefined;
+  /** The key of the account at whose password it guesses, there or not; absent if at none. */
+  readonly account?: string | undefined;
+  /** Whether the account's owner is known at this address. */
+  readonly isKnown?: boolean | undefined;
+}
+
+/** What a {@linkcode Turns} needs. */
+export interface TurnsOptions {
+  /** Maximum passwords hashed at a time. */
+  readonly threads: number;
+  /** The time in milliseconds. It never goes backwards. */
+  readonly clock: () => number;
+}
+
+/** Maximum attempts that wait for a thread. */
+const MAX_WAITING = 64;
+
+/** How long an attempt may wait, in milliseconds. */
+const MAX_WAIT_MS = 10_000;
+
+/** How often strangers may guess at one account. */
+const GUESSES = { perSecond: 1, burst: 10 };
+
+/** How long an attempt counts against its address, in milliseconds. */
+const ATTEMPT_MS = 60_000;
+
+/** Maximum attempts of one address that are counted. */
+const MAX_COUNTED = 100;
+
+/** Maximum addresses whose attempts are remembered. */
+const MAX_ADDRESSES = 100_000;
+
+interface Waiting extends Attempt {
+  readonly since: number;
+  /** Recent attempts of its address before it. */
+  readonly earlier: number;
+  readonly start: () => void;
+  readonly refuse: (error: ChatError) => void;
+}
+
+/** The queue for hashing. */
+export class Turns {
+  readonly #options: TurnsOptions;
+  readonly #guesses: RateLimiter;
+  /** Until when the attempts of each address count, the one that tried last at the end. */
+  readonly #attempts = new Map<string, number>();
+  /** In the order of arrival. */
+  #waiting: Waiting[] = [];
+  #running = 0;
+  /** Whether the next turn is that of someone known, if one waits. */
+  #isForKnown = true;
+
+  constructor(options: TurnsOptions) {
+    this.#options = options;
+    this.#guesses = new RateLimiter(GUESSES, options.clock);
+  }
+
+  /**
+   * Does some work in its turn.
+   *
+   * @throws {ChatError} `unavailable` if too many wait, or if the turn takes too long to come
+   */
+  async run<T>(attempt: Attempt, work: () => Promise<T>): Promise<T> {
+    await new Promise<void>((start, refuse) => this.#add(attempt, start, refuse));
+    try {
+      return await work();
+    } finally {
+      this.#running--;
+      this.#startNext();
+    }
+  }
+
+  /** Gives turns that have come with time, and refuses what waits too long. Call it every second. */
+  sweep(): void {
+    const latest = this.#options.clock() - MAX_WAIT_MS;
+    const late = this.#waiting.filter(({ since }) => since < latest);
+    for (const attempt of late) this.#refuse(attempt);
+    this.#guesses.sweep();
+    this.#startNext();
+  }
+
+  #add(attempt: Attempt, start: () => void, refuse: (error: ChatError) => void): void {
+    const since = this.#options.clock();
+    const earlier = this.#countAttempt(attempt.address ?? "", since);
+    this.#waiting.push({ ...attempt, since, earlier, start, refuse });
+    this.#startNext();
+    if (this.#waiting.length > MAX_WAITING) this.#refuse(this.#last());
+  }
+
+  /** Counts an attempt of an address. Returns how many recent ones came before it. */
+  #countAttempt(address: string, now: number): number {
+    const until = Math.max(now, this.#attempts.get(address) ?? now);
+    this.#attempts.delete(address);
+    this.#attempts.set(address, Math.min(until, now + MAX_COUNTED * ATTEMPT_MS) + ATTEMPT_MS);
+    for (const [oldest, until] of this.#attempts) {
+      if (until > now && this.#attempts.size <= MAX_ADDRESSES) break;
+      this.#attempts.delete(oldest);
+    }
+    return Math.ceil((until - now) / ATTEMPT_MS);
+  }
+
+  #startNext(): void {
+    while (this.#running < this.#options.threads) {
+      const next = this.#takeNext(this.#isForKnown) ?? this.#takeNext(!this.#isForKnown);
+      if (next === undefined) return;
+      this.#isForKnown = !next.isKnown;
+      this.#running++;
+      next.start();
+    }
+  }
+
+  /** The first of those known or of everyone else who may go on now, out of the queue. */
+  #takeNext(isKnown: boolean): Waiting | undefined {
+    const next = this.#inOrder(isKnown).find(({ account }) =>
+      isKnown || account === undefined || this.#guesses.take(account) === 0
+    );
+    return next && this.#remove(next);
+  }
+
+  /** Those known or everyone else, the next first. */
+  #inOrder(isKnown: boolean): Waiting[] {
+    // Sorting keeps the order of equals: the one that came last is first.
+    return this.#waiting.filter((attempt) => (attempt.isKnown ?? false) === isKnown)
+      .toReversed().toSorted((a, b) => a.earlier - b.earlier);
+  }
+
+  /** The one that would be last, of the larger of the two groups. */
+  #last(): Waiting {
+    const [some, others] = [this.#inOrder(true), this.#inOrder(false)];
+    return (some.length > others.length ? some : others).at(-1)!;
+  }
+
+  #refuse(attempt: Waiting): void {
+    this.#remove(attempt);
+    const sentence = "Too many people sign in at the moment. Try again in a few seconds.";
+    attempt.refuse(new ChatError("unavailable", sentence, { retryAfter: 2 }));
+  }
+
+  #remove(attempt: Waiting): Waiting {
+    this.#waiting = this.#waiting.filter((one) => one !== attempt);
+    return attempt;
+  }
+}
