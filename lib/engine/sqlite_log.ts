@@ -88,7 +88,7 @@ export const LOG_SCHEMA = `
 /** Maximum rooms in memory, not counting rooms in use. */
 export const MAX_CACHED_ROOMS = 10_000;
 
-/** Minimum refs remembered per room, if so many messages are kept; maximum over all rooms. */
+/** Minimum refs remembered per room, of messages that are kept; maximum over all rooms. */
 const MAX_REFS = 10_000;
 const MAX_ALL_REFS = 2_000_000;
 
