@@ -475,7 +475,11 @@ describe("SqliteEngine: a file of an earlier version", () => {
   it("has accounts and rooms under the keys that their names have now", async () => {
     await using store = new SqliteStore();
     make(store, 3);
-    const settings = { owner: "sun☀\ufe0f", isPrivate: true, members: ["sun☀\ufe0f"], bans: [] };
+    const bans = [
+      { key: "sun☀\ufe0f", person: "account:sun☀\ufe0f" },
+      { key: "moon☀\ufe0f", person: "guest:m" },
+    ];
+    const settings = { owner: "sun☀\ufe0f", isPrivate: true, members: ["sun☀\ufe0f"], bans };
     store.inspect((db) => {
       db.exec(`
         INSERT INTO accounts VALUES ('sun☀\ufe0f', 'Sun☀\ufe0f', 'hash');
@@ -489,8 +493,12 @@ describe("SqliteEngine: a file of an earlier version", () => {
     const engine = store.open();
     assertEquals((await engine.accounts.account("sun☀"))?.username, "Sun☀\ufe0f");
     assertEquals((await engine.accounts.token("its token"))?.account, "sun☀");
-    const { owner, members, isPrivate } = await engine.roomSettings.settings("☕");
-    assertEquals([owner, members, isPrivate], ["sun☀", ["sun☀"], true]);
+    const now = await engine.roomSettings.settings("☕");
+    assertEquals([now.owner, now.members, now.isPrivate], ["sun☀", ["sun☀"], true]);
+    assertEquals(now.bans, [
+      { key: "sun☀", person: "account:sun☀" },
+      { key: "moon☀", person: "guest:m" },
+    ]);
     assertEquals(await engine.roomSettings.countOwned("sun☀"), 1);
     assertEquals(await engine.log.inboxSeq("quiet", "account:sun☀"), 2);
     await engine.close();

@@ -8,7 +8,9 @@
 import type { DatabaseSync } from "node:sqlite";
 import type { Logger } from "../logger.ts";
 import { nameKey, parseName } from "../names.ts";
+import { accountPerson } from "../people/accounts.ts";
 import type { LogEvent } from "../protocol/events.ts";
+import type { RoomSettings } from "./engine.ts";
 import { EPOCHS_SCHEMA } from "./sqlite_epochs.ts";
 import { INBOX_SCHEMA } from "./sqlite_inbox.ts";
 import { LOG_SCHEMA } from "./sqlite_log.ts";
@@ -16,6 +18,9 @@ import { PEOPLE_SCHEMA } from "./sqlite_people.ts";
 
 /** The tables of versions 1 to 3. */
 const OLD_TABLES = ["rooms", "blocks", "inbox", "accounts", "sessions", "settings", "journal"];
+
+/** How the person of an account begins. */
+const ACCOUNT = accountPerson("");
 
 /** How often progress is logged, in milliseconds. */
 const PROGRESS_MS = 1000;
@@ -81,16 +86,20 @@ function renameKeys(db: DatabaseSync): void {
     ) {
       const [table, name] = column.split(".");
       db.prepare(`UPDATE ${table} SET ${name} = ? WHERE ${name} = ?`)
-        .run(`account:${now}`, `account:${key}`);
+        .run(accountPerson(now), accountPerson(key as string));
     }
   }
   const rename = (key: string) => keys.get(key) ?? key;
   for (const { room, owner, value } of db.prepare("SELECT * FROM settings").all()) {
-    const settings = JSON.parse(value as string) as { members: string[]; owner?: string };
-    const { members } = settings;
-    const renamed = { ...settings, members: members.map(rename) };
+    const settings = JSON.parse(value as string) as Pick<RoomSettings, "members" | "bans">;
+    const members = settings.members.map(rename);
+    const bans = settings.bans.map(({ key, person }) => {
+      const account = person.startsWith(ACCOUNT) ? person.slice(ACCOUNT.length) : undefined;
+      const now = account === undefined ? person : accountPerson(rename(account));
+      return { key: nameKey(key), person: now };
+    });
     const heir = owner === null ? null : rename(owner as string);
-    if (heir !== null) renamed.owner = heir;
+    const renamed = { ...settings, members, bans, ...(heir !== null && { owner: heir }) };
     db.prepare("UPDATE OR IGNORE settings SET room = ?, owner = ?, value = ? WHERE room = ?")
       .run(toRoomName(room as string), heir, JSON.stringify(renamed), room!);
   }
