@@ -2,9 +2,9 @@
 /**
  * End-to-end encryption of a room: texts in, sealed texts out, and back.
  *
- * AES-256-GCM by WebCrypto, a fresh nonce for each message. What a message says about itself in
- * plain sight, the room, who wrote it and to whom, is bound to it: nobody without the key can move a
- * message to another room or put it into another mouth. Knows nothing of connections or pages.
+ * AES-256-GCM by WebCrypto, a fresh nonce for each text. A sealed text is bound to what its message
+ * says in plain sight: the room, the author, the receiver, and the author's own `ref`. Nobody without
+ * the key can move it to another room, author or message. Knows nothing of connections or pages.
  *
  * @module
  */
@@ -14,18 +14,23 @@
  *
  * @typedef {object} Label
  * @property {string} room
- * @property {string} from Who wrote it, as the server spells the name.
- * @property {string} [to] Who alone is to read it, for a private message.
+ * @property {string} from The author's name, as the server spells it.
+ * @property {string} [to] The only receiver of a private message.
+ * @property {string} [ref] The author's `ref` of the message; of an edit, that of the edited message.
  * @property {string} [edits] The id of the message whose new text it is.
  */
 
 /** What every sealed text begins with. The number is the version of the format. */
-const PREFIX = "sealed.1.";
+const PREFIX = "sealed.2.";
+/** The format before: it binds no `ref`. Texts in it are opened, and none is sealed any more. */
+const OLD_PREFIX = "sealed.1.";
 const KEY_BYTES = 32;
 /** NIST SP 800-38D, section 8.2.2: 96 random bits. */
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const OVERHEAD_BYTES = NONCE_BYTES + TAG_BYTES;
+/** How much of a key's hash names the key: enough to tell keys apart. */
+const FINGERPRINT_BYTES = 9;
 
 const utf8 = new TextEncoder();
 const fromUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -68,13 +73,25 @@ export function isKey(text) {
   return /^[\w-]{43}$/.test(text) && fromBase64Url(text)?.length === KEY_BYTES;
 }
 
+/**
+ * Names a sealed text: its nonce, which no other text has. Empty for what is not a sealed text.
+ *
+ * @param {string} sealed
+ */
+export function nonceOf(sealed) {
+  return isSealed(sealed) ? sealed.slice(PREFIX.length, PREFIX.length + NONCE_BYTES * 4 / 3) : "";
+}
+
 /** Seals and opens the texts of one room. */
 export class Cipher {
+  /** Names the key, and says nothing of it: the start of its SHA-256. */
+  fingerprint;
   /** @type {CryptoKey} */ #key;
 
-  /** @param {CryptoKey} key */
-  constructor(key) {
+  /** @param {CryptoKey} key @param {string} fingerprint */
+  constructor(key, fingerprint) {
     this.#key = key;
+    this.fingerprint = fingerprint;
   }
 
   /**
@@ -88,7 +105,8 @@ export class Cipher {
     if (!bytes) throw new SealError("This is not a key: a key has 43 letters, digits, - and _.");
     const { subtle } = crypto;
     const imported = await subtle.importKey("raw", bytes, "AES-GCM", false, ["encrypt", "decrypt"]);
-    return new Cipher(imported);
+    const hash = new Uint8Array(await subtle.digest("SHA-256", bytes));
+    return new Cipher(imported, toBase64Url(hash.subarray(0, FINGERPRINT_BYTES)));
   }
 
   /**
@@ -99,7 +117,7 @@ export class Cipher {
    */
   async seal(text, label) {
     const iv = crypto.getRandomValues(new Uint8Array(NONCE_BYTES));
-    const how = { name: "AES-GCM", iv, additionalData: bytesOf(label) };
+    const how = { name: "AES-GCM", iv, additionalData: bytesOf(PREFIX, label) };
     const sealed = new Uint8Array(await crypto.subtle.encrypt(how, this.#key, utf8.encode(text)));
     const envelope = new Uint8Array(NONCE_BYTES + sealed.length);
     envelope.set(iv);
@@ -115,13 +133,13 @@ export class Cipher {
    * @throws {SealError} if the key, the label or the sealed text is another one
    */
   async open(sealed, label) {
-    const isKnown = sealed.startsWith(PREFIX);
-    const envelope = isKnown ? fromBase64Url(sealed.slice(PREFIX.length)) : undefined;
-    if (!envelope || envelope.length < OVERHEAD_BYTES) {
+    const format = [PREFIX, OLD_PREFIX].find((prefix) => sealed.startsWith(prefix));
+    const envelope = format ? fromBase64Url(sealed.slice(format.length)) : undefined;
+    if (!format || !envelope || envelope.length < OVERHEAD_BYTES) {
       throw new SealError("This is not a sealed text of a known format.");
     }
     const iv = envelope.subarray(0, NONCE_BYTES);
-    const how = { name: "AES-GCM", iv, additionalData: bytesOf(label) };
+    const how = { name: "AES-GCM", iv, additionalData: bytesOf(format, label) };
     try {
       const text = await crypto.subtle.decrypt(how, this.#key, envelope.subarray(NONCE_BYTES));
       return fromUtf8.decode(text);
@@ -141,12 +159,17 @@ export function maxTextBytes(limit) {
 }
 
 /**
- * The bytes a text is bound to. A JSON array, so that no two labels have the same bytes.
+ * The bytes a text is bound to. A JSON array, so that no two labels have the same bytes. A message
+ * without a `ref` goes by its id in its edits.
  *
+ * @param {string} format
  * @param {Label} label
  */
-function bytesOf({ room, from, to, edits }) {
-  return utf8.encode(JSON.stringify([PREFIX, room, from, to ?? null, edits ?? null]));
+function bytesOf(format, { room, from, to, ref, edits }) {
+  const message = format === OLD_PREFIX
+    ? [edits ?? null]
+    : [ref ?? edits ?? null, edits !== undefined];
+  return utf8.encode(JSON.stringify([format, room, from, to ?? null, ...message]));
 }
 
 /** @param {Uint8Array} bytes */

@@ -2,9 +2,9 @@
 /**
  * One person's place in one room, kept over a network that comes and goes.
  *
- * Owns the socket, the numbering of what was seen, what is still to be sent, when to try again, and
- * the reason when the server says no. Speaks `chat.v1`. Knows nothing of any page: the same file
- * runs in a browser, in Deno and in Node 22.
+ * Owns the socket, when to try again, and the reason when the server says no. `inbox.js` keeps the
+ * numbering of what was seen, `outbox.js` what is still to be sent. Speaks `chat.v1`. Knows nothing
+ * of any page: the same file runs in a browser, in Deno and in Node 22.
  *
  *     const connection = new Connection({ base: "http://localhost:8080", room: "tea", username: "Ada" });
  *     connection.on("events", (events) => console.log(events));
@@ -14,13 +14,15 @@
  * @module
  */
 
-import { isSealed } from "./cipher.js";
+import { Inbox } from "./inbox.js";
+import { asSentence, newRef, Outbox } from "./outbox.js";
 import { Roster } from "./roster.js";
 
 /** @import { AckEvent, ErrorEvent, Event, HistoryEvent } from "../lib/protocol/events.ts" */
 /** @import { Command, RoomChange } from "../lib/protocol/commands.ts" */
 /** @import { Role, WelcomeEvent } from "../lib/protocol/events.ts" */
-/** @import { Label } from "./cipher.js" */
+/** @import { Told } from "./inbox.js" */
+/** @import { Outgoing, Sealer, Way, Writing } from "./outbox.js" */
 
 /**
  * What the connection is doing. `retryAt` is in the terms of the injected `now()`: milliseconds.
@@ -35,38 +37,12 @@ import { Roster } from "./roster.js";
  */
 
 /**
- * What opening a sealed text came to: it was `sound`, it could not be opened (`broken`), or it was
- * not sealed at all (`bare`). Absent where there is no cipher.
- *
- * @typedef {"sound" | "broken" | "bare"} Seal
- */
-
-/**
- * An event of the server; in a sealed room its content has been opened.
- *
- * @typedef {Event & { seal?: Seal }} Told
- */
-
-/**
- * A message on its way out. It is `waiting` until it can go, `sending` until the server has stored
- * it, then `sent`; or it has `failed` for `reason`, and may be sent again.
- *
- * @typedef {object} Outgoing
- * @property {string} ref Names it here and for the server, which takes the same `ref` only once.
- * @property {string} content
- * @property {string} [to] The one who gets it, if it is private.
- * @property {"waiting" | "sending" | "sent" | "failed"} status
- * @property {string} reason
- * @property {AckEvent} [ack] Its id and its numbers, once it is sent.
- */
-
-/**
- * What is told by {@linkcode Connection.on}.
+ * What {@linkcode Connection.on} tells.
  *
  * - `state`: the connection does something else now.
- * - `events`: what one frame of the server told, in order. Every message comes once, and in the order
- *   of its `seq`; an own one comes after its `outgoing` has said `sent`.
- * - `outgoing`: a message to be sent has another status.
+ * - `events`: the events of one frame, in order. Every message comes once, and in the order of its
+ *   `seq`; an own one comes after its `outgoing` has said `sent`.
+ * - `outgoing`: a text to be sent has another status.
  * - `gap`: something may have been missed for good. `isNewLife`: the numbering starts anew, and what
  *   was told before has no place in it.
  * - `people`: somebody came or went.
@@ -81,27 +57,14 @@ import { Roster } from "./roster.js";
  */
 
 /**
- * Seals what is sent and opens what comes, as `Cipher` of `cipher.js` does.
- *
- * @typedef {object} Sealer
- * @property {(text: string, label: Label) => Promise<string>} seal
- * @property {(sealed: string, label: Label) => Promise<string>} open
- */
-
-/**
- * What it takes to send a message, now or in another life of the page.
- *
- * @typedef {Pick<Outgoing, "ref" | "content" | "to">} Unsent
- */
-
-/**
  * @typedef {object} ConnectionOptions
  * @property {string | URL} base Where the server is, `http:` or `https:`; `ws/ROOM` is beside it.
  * @property {string} room
  * @property {string} username
  * @property {string} [session] The secret from an earlier welcome: proves to be the same person.
  * @property {Sealer} [cipher] Seals every text. Without it nothing is sealed.
- * @property {readonly Unsent[]} [unsent] What an earlier connection could not send.
+ * @property {Outbox} [outbox] What is still to be sent, with the same cipher; one of its own by
+ *   default. It outlives the connection.
  */
 
 /**
@@ -112,7 +75,7 @@ import { Roster } from "./roster.js";
  * @property {(url: string, signal: AbortSignal) => Promise<Response>} fetch
  * @property {(task: () => void, delayMs: number) => unknown} setTimeout
  * @property {(timer: any) => void} clearTimeout
- * @property {() => number} now
+ * @property {() => number} now Milliseconds of a clock that nobody can set.
  * @property {() => number} random
  * @property {() => string} newRef
  */
@@ -120,6 +83,8 @@ import { Roster } from "./roster.js";
 const PROTOCOL = "chat.v1";
 /** The first wait before trying again. Each further one is twice as long, less some jitter. */
 const FIRST_WAIT_MS = 500;
+/** How much longer that first wait may be for each person in the room: all of them come back. */
+const SPREAD_MS = 2;
 /** The first wait when the server says that it has too much to do. */
 const OVERLOAD_WAIT_MS = 10_000;
 /** No wait is longer than this, unless the server names a longer one. */
@@ -128,31 +93,21 @@ const LONGEST_WAIT_MS = 30_000;
 const ATTEMPT_MS = 15_000;
 /** A connection that lasted this long was a good one: waits start from the first again. */
 const STEADY_MS = 10_000;
-/** After so much silence the server is asked whether it is still there. */
+/** How long the server may be silent before it is asked whether it is still there. */
 const SILENCE_MS = 25_000;
-/** A server that says nothing for so long after it was sent something is gone. */
+/** A server that says nothing for this long after it was sent something is gone. */
 const ANSWER_MS = 10_000;
-/** Messages under way at a time. The rest waits for their acks, and the server is not flooded. */
-const WINDOW = 16;
-/** How long a message waits that the server could not take just now, unless it says how long. */
-const PAUSE_MS = 2000;
-/** How long own messages are held back until their acks say which they are. */
-const HOLD_MS = 5000;
 /** The server forgets after 5 s that somebody types: said again this often. */
 const TYPING_AGAIN_MS = 3000;
 
-/** Errors that pass: the same message may be taken later. */
-const PASSING = new Set(["rate_limited", "unavailable", "full"]);
-
 const NAME_IN_USE = "Someone in this room is already using that name. Pick another one.";
-const TOO_FAST = "Slow down a little. What you wrote goes out by itself, in a moment.";
 const GONE = "The connection ended before the server answered.";
 
 /**
  * What an HTTP status or a close code means for us. A code that is not here is a lost connection:
  * try again.
  *
- * @type {Record<number, { then: "refuse" | "wait", say: string }>}
+ * @type {Record<number, { then: "refuse" | "wait" | "retry", say: string }>}
  */
 const MEANING = {
   400: { then: "refuse", say: "The server does not accept that name or room." },
@@ -172,13 +127,18 @@ const MEANING = {
   4029: { then: "wait", say: "Too many messages at once." },
 };
 
+/** The status with which the server answers when it would let us in, but heard of no WebSocket. */
+const NO_UPGRADE = 426;
+const PROXY =
+  "The server is there, but something on the way, perhaps a proxy, lets no WebSocket through.";
+
 /** @type {Surroundings} */
 const REAL = {
   openSocket: (url, protocol) => new WebSocket(url, protocol),
   fetch: (url, signal) => fetch(url, { signal, headers: { accept: "application/json" } }),
   setTimeout: (task, delayMs) => setTimeout(task, delayMs),
   clearTimeout: (timer) => clearTimeout(timer),
-  now: () => Date.now(),
+  now: () => performance.now(),
   random: () => Math.random(),
   newRef,
 };
@@ -196,10 +156,12 @@ export class RefusedError extends Error {
 
 /** Joins a room and stays there until told to leave or turned away. */
 export class Connection {
-  /** The room, as the server will spell it. */
+  /** The room. */
   room;
-  /** The person's name, as the server will spell it. */
+  /** The person's name; once joined, as the server spells it. */
   username;
+  /** What is still to be sent. */
+  outbox;
   /** Who is in the room. */
   roster = new Roster();
   /**
@@ -227,10 +189,12 @@ export class Connection {
   /** @type {string | URL} */ #base;
   /** @type {Surroundings} */ #around;
   /** @type {Sealer | undefined} */ #cipher;
+  /** @type {Inbox} */ #inbox;
   /** @type {ConnectionState} */ #state = { state: "closed" };
   /** @type {{ [type in keyof Emits]?: Set<(what: any) => void> }} */ #listeners = {};
 
   /** @type {WebSocket | undefined} */ #socket;
+  /** The outbox's way to the server, while there is one. @type {Way | undefined} */ #way;
   /** Stops the question why. */ #asking = new AbortController();
   /**
    * For the attempt, the wait or the watch over a live connection: there is one of them at a time.
@@ -242,45 +206,15 @@ export class Connection {
   #turn = 0;
   #attempt = 0;
   #liveSince = 0;
-  /** When the server was heard last, and since when it owes an answer. */
-  #heardAt = 0;
-  /** @type {number | undefined} */ #askedAt;
+  /** Whether the server owes an answer. */
+  #isAsked = false;
   /** The server's last complaint on this socket: it explains the close that may follow. */
   #complaint = "";
-
-  // What was seen
-  /** @type {string | undefined} */ #epoch;
-  #seq = 0;
-  /** The private messages seen: all up to `#inbox`, and these beyond it. */
-  #inbox = 0;
-  /** @type {Set<number>} */ #ahead = new Set();
-  /**
-   * Told by the server, and not yet told on: an own message among it waits for its ack.
-   *
-   * @type {Told[]}
-   */
-  #backlog = [];
-  /** @type {unknown} */ #holdTimer;
-  #isHolding = true;
   /** Opening sealed texts takes turns, so that their order stays. */
   #opening = Promise.resolve();
-
-  // What is to be sent
-  /**
-   * In order; with its sealed content, once it is sealed.
-   *
-   * @type {Map<string, Outgoing & { wire?: string }>}
-   */
-  #outbox = new Map();
-  /** Ids of own messages whose acks have come and which themselves have not. @type {Set<string>} */
-  #own = new Set();
-  /** @type {unknown} */ #pauseTimer;
-  #isPaused = false;
-  /** The server had too much from us: one message at a time, until all that waits is sent. */
-  #isSlow = false;
   /** @type {Map<string, { resolve: (event: any) => void, reject: (error: Error) => void }>} */
   #requests = new Map();
-  #typedAt = -Infinity;
+  /** Runs while the server knows that one types. @type {unknown} */ #typingTimer;
 
   /**
    * Nothing happens before `open()`.
@@ -288,24 +222,21 @@ export class Connection {
    * @param {ConnectionOptions} options
    * @param {Partial<Surroundings>} [around]
    */
-  constructor({ base, room, username, session, cipher, unsent = [] }, around = {}) {
+  constructor({ base, room, username, session, cipher, outbox }, around = {}) {
     this.#around = { ...REAL, ...around };
     this.#base = base;
     this.room = room.normalize("NFC").trim();
     this.username = username.normalize("NFC").trim();
     this.session = session;
     this.#cipher = cipher;
-    for (const item of unsent) this.#enqueue(item);
+    this.#inbox = new Inbox({ room: this.room, cipher });
+    this.outbox = outbox ?? new Outbox({ room: this.room, cipher }, this.#around);
+    this.outbox.author = this.username;
   }
 
   /** @returns {ConnectionState} */
   get state() {
     return this.#state;
-  }
-
-  /** The messages that the server has not stored yet, oldest first. @returns {Outgoing[]} */
-  get unsent() {
-    return [...this.#outbox.values()];
   }
 
   /**
@@ -317,6 +248,7 @@ export class Connection {
    * @returns {() => void} stops it
    */
   on(type, listener) {
+    if (type === "outgoing") return this.outbox.onChange(/** @type {any} */ (listener));
     const listeners = this.#listeners[type] ??= new Set();
     listeners.add(listener);
     return () => void listeners.delete(listener);
@@ -339,11 +271,21 @@ export class Connection {
    */
   check() {
     this.retry();
-    if (this.#state.state === "live" && this.#askedAt === undefined) this.#ping();
+    if (this.#state.state === "live") this.#ping();
   }
 
   /**
-   * Leaves for good. `open()` joins again. What is unsent stays unsent.
+   * To be called when the network is known to be gone: the wait for it begins at once.
+   *
+   * @param {string} reason a sentence for the person
+   */
+  interrupt(reason) {
+    const { state } = this.#state;
+    if (state === "live" || state === "connecting") this.#lost(0, reason);
+  }
+
+  /**
+   * Leaves. `open()` joins again, and goes on from there. What is unsent stays in the outbox.
    *
    * @param {number} [code] the close code
    * @returns {Promise<void>} resolves when the connection is closed
@@ -359,10 +301,11 @@ export class Connection {
    * Says something to the room. It goes out now, or as soon as there is a connection, and once.
    *
    * @param {string} content
+   * @param {{ replyTo?: string }} [how] `replyTo`: the id of the message that it answers
    * @returns {Outgoing}
    */
-  send(content) {
-    return this.#enqueue({ ref: this.#around.newRef(), content });
+  send(content, { replyTo } = {}) {
+    return this.#add({ content, ...(replyTo !== undefined && { replyTo }) });
   }
 
   /**
@@ -373,45 +316,24 @@ export class Connection {
    * @returns {Outgoing}
    */
   whisper(to, content) {
-    return this.#enqueue({ ref: this.#around.newRef(), content, to });
+    return this.#add({ content, to });
   }
 
   /**
-   * Sends a message again that has failed.
-   *
-   * @param {string} ref
-   */
-  sendAgain(ref) {
-    const item = this.#outbox.get(ref);
-    if (item?.status !== "failed") return;
-    // It goes to the end: what was said since then is sent already.
-    this.#outbox.delete(ref);
-    this.#outbox.set(ref, item);
-    this.#turnInto(item, "waiting");
-    this.#pump();
-  }
-
-  /**
-   * Forgets a message that has failed.
-   *
-   * @param {string} ref
-   */
-  discard(ref) {
-    if (this.#outbox.get(ref)?.status === "failed") this.#outbox.delete(ref);
-  }
-
-  /**
-   * Gives an own message another text.
+   * Gives an own message another text. It goes out like a message: now, or as soon as it can.
    *
    * @param {string} id
    * @param {string} content
-   * @returns {Promise<AckEvent>}
-   * @throws {RefusedError} if the server does not do it, or there is no connection
+   * @returns {Outgoing}
    */
-  async edit(id, content) {
-    const label = { room: this.room, from: this.username, edits: id };
-    const wire = this.#cipher ? await this.#cipher.seal(content, label) : content;
-    return this.#request({ type: "edit", id, content: wire });
+  edit(id, content) {
+    return this.#add({ content, edits: { id, ref: this.#inbox.refOf(id) } });
+  }
+
+  /** @param {Writing} writing */
+  #add(writing) {
+    this.#forgetTyping();
+    return this.outbox.add(writing);
   }
 
   /**
@@ -459,14 +381,15 @@ export class Connection {
   }
 
   /**
-   * Asks for the messages before a number, or for the newest.
+   * Asks for the messages before or after a `seq`, or for the newest.
    *
-   * @param {{ before?: number, limit?: number }} [range]
+   * @param {{ before?: number, after?: number, limit?: number }} [range]
    * @returns {Promise<HistoryEvent & { messages: readonly Told[] }>}
    * @throws {RefusedError} if the server does not do it, or there is no connection
    */
-  async history({ before, limit = 50 } = {}) {
-    return await this.#request({ type: "history", limit, ...(before && { before }) });
+  async history({ before, after, limit = 50 } = {}) {
+    const range = { ...(before && { before }), ...(after !== undefined && { after }) };
+    return await this.#request({ type: "history", limit, ...range });
   }
 
   /**
@@ -475,11 +398,18 @@ export class Connection {
    * @param {boolean} active
    */
   typing(active) {
-    const now = this.#around.now();
-    const isKnown = now - this.#typedAt < TYPING_AGAIN_MS;
-    if (this.#state.state !== "live" || (active ? isKnown : this.#typedAt === -Infinity)) return;
-    this.#typedAt = active ? now : -Infinity;
+    const isKnown = this.#typingTimer !== undefined;
+    if (this.#state.state !== "live" || active === isKnown) return;
+    if (active) {
+      const forget = () => this.#typingTimer = undefined;
+      this.#typingTimer = this.#around.setTimeout(forget, TYPING_AGAIN_MS);
+    } else this.#forgetTyping();
     this.#put({ type: "typing", active });
+  }
+
+  #forgetTyping() {
+    this.#around.clearTimeout(this.#typingTimer);
+    this.#typingTimer = undefined;
   }
 
   // ---- The connection ------------------------------------------------------------------------
@@ -523,10 +453,8 @@ export class Connection {
     const query = url.searchParams;
     query.set("username", this.username);
     if (this.session) query.set("session", this.session);
-    if (this.#epoch !== undefined) {
-      query.set("epoch", this.#epoch);
-      query.set("after", String(this.#seq));
-      query.set("inbox", String(this.#inbox));
+    for (const [name, value] of Object.entries(this.#inbox.place ?? {})) {
+      query.set(name, String(value));
     }
     return url.href;
   }
@@ -546,48 +474,47 @@ export class Connection {
       status = response.status;
       waitMs = 1000 * (Number(response.headers.get("retry-after")) || 0);
       const body = await response.json();
-      if (typeof body?.error === "string") sentence = body.error;
+      if (status !== NO_UPGRADE && typeof body?.error === "string") sentence = body.error;
     } catch {
       // No network, or no sentence to be had: the status alone must do.
     }
     if (turn === this.#turn) this.#lost(status, sentence, waitMs);
   }
 
-  /** @param {WelcomeEvent} welcome */
+  /** @param {WelcomeEvent} welcome @returns {boolean} whether it is one to go on with */
   #welcomed(welcome) {
-    this.#around.clearTimeout(this.#timer);
-    const isReturn = this.#epoch !== undefined;
-    const isNewLife = this.#epoch !== welcome.epoch;
+    if (!isSameName(welcome.username, this.username)) {
+      // In an encrypted room, texts sealed for one name would be passed off as another's.
+      const reason = `The server lets you in as ${welcome.username}, not as ${this.username}.`;
+      this.#refuse(0, `${reason} Nothing was sent.`);
+      return false;
+    }
     this.session = welcome.session;
     this.username = welcome.username;
     this.maxMessageBytes = welcome.limits.max_message_bytes;
     this.role = welcome.role;
     this.isPrivate = welcome.private;
-    // From here on, all that was seen is part of this life of the log.
-    this.#epoch = welcome.epoch;
-    if (!welcome.recovered) {
-      this.#seq = welcome.seq;
-      this.#inbox = welcome.inbox_seq;
-      this.#ahead.clear();
-    }
+    const gap = this.#inbox.begin(welcome);
     this.#liveSince = this.#around.now();
-    this.#typedAt = -Infinity;
     this.#become({ state: "live" });
-    if (isReturn && !welcome.recovered) this.#emit("gap", { isNewLife });
-    this.#pump();
-    this.#watch();
+    if (gap) this.#emit("gap", gap);
+    this.#listen();
+    const identity = `${welcome.session === "" ? "account" : "guest"} ${welcome.username}`;
+    const put = (/** @type {Command} */ command) => {
+      const isPut = this.#put(command);
+      if (isPut) this.#expect();
+      return isPut;
+    };
+    this.#way = { username: welcome.username, identity, put };
+    this.outbox.start(this.#way);
+    return true;
   }
 
-  /** Looks after a live connection: asks the server when it is silent, gives up when it stays so. */
-  #watch() {
+  /** The server is there: from now on it may be silent for a while. */
+  #listen() {
+    this.#isAsked = false;
     this.#around.clearTimeout(this.#timer);
-    const now = this.#around.now();
-    if (this.#askedAt !== undefined && now - this.#askedAt >= ANSWER_MS) return this.#lost(0, "");
-    if (this.#askedAt === undefined && now - this.#heardAt >= SILENCE_MS) return this.#ping();
-    const due = this.#askedAt === undefined
-      ? this.#heardAt + SILENCE_MS
-      : this.#askedAt + ANSWER_MS;
-    this.#timer = this.#around.setTimeout(() => this.#watch(), due - now);
+    this.#timer = this.#around.setTimeout(() => this.#ping(), SILENCE_MS);
   }
 
   #ping() {
@@ -597,9 +524,10 @@ export class Connection {
 
   /** From now on the server owes an answer. */
   #expect() {
-    if (this.#askedAt !== undefined) return;
-    this.#askedAt = this.#around.now();
-    this.#watch();
+    if (this.#isAsked) return;
+    this.#isAsked = true;
+    this.#around.clearTimeout(this.#timer);
+    this.#timer = this.#around.setTimeout(() => this.#lost(0, ""), ANSWER_MS);
   }
 
   /**
@@ -613,20 +541,38 @@ export class Connection {
     const now = this.#around.now();
     if (this.#state.state === "live" && now - this.#liveSince >= STEADY_MS) this.#attempt = 0;
     this.#drop();
-    const { then, say } = MEANING[code] ?? { then: "retry", say: "" };
+    // Asked once, it may just have come back between the two.
+    const isBlocked = code === NO_UPGRADE && this.#attempt > 0;
+    const { then, say } = MEANING[code] ?? { then: "retry", say: isBlocked ? PROXY : "" };
     const reason = asSentence(sentence) || say;
-    if (then === "refuse") {
-      this.#attempt = 0;
-      for (const item of this.#outbox.values()) this.#turnInto(item, "failed", reason);
-      return this.#become({ state: "refused", reason, code });
-    }
-    const first = then === "wait" ? OVERLOAD_WAIT_MS : FIRST_WAIT_MS;
-    const doubled = Math.max(first, FIRST_WAIT_MS * 2 ** this.#attempt++);
-    const longest = Math.min(LONGEST_WAIT_MS, doubled);
-    const wait = waitMs + longest * (1 + this.#around.random()) / 2;
+    if (then === "refuse") return this.#refuse(code, reason);
+    const wait = waitMs + this.#wait(then);
     this.#timer = this.#around.setTimeout(() => this.#try(), wait);
     const retryAt = now + wait;
     this.#become({ state: "reconnecting", retryAt, attempt: this.#attempt, reason });
+  }
+
+  /** @param {number} code @param {string} reason */
+  #refuse(code, reason) {
+    this.#drop();
+    this.#attempt = 0;
+    this.#become({ state: "refused", reason, code });
+  }
+
+  /**
+   * How long to wait before the next attempt. The first wait is anywhere within a window that grows
+   * with the room: when a server restarts, all its people come back. (Full jitter: "Exponential
+   * Backoff And Jitter", AWS Architecture Blog.)
+   *
+   * @param {"wait" | "retry"} then
+   */
+  #wait(then) {
+    const random = this.#around.random();
+    const doubled = FIRST_WAIT_MS * 2 ** this.#attempt++;
+    if (then === "wait") return longest(Math.max(OVERLOAD_WAIT_MS, doubled)) * (1 + random) / 2;
+    const isFirst = this.#attempt === 1;
+    if (isFirst) return longest(Math.max(doubled, SPREAD_MS * this.roster.online)) * random;
+    return longest(doubled) * (1 + random) / 2;
   }
 
   /**
@@ -638,22 +584,15 @@ export class Connection {
    */
   #drop(code) {
     this.#turn++;
-    const { clearTimeout } = this.#around;
-    clearTimeout(this.#timer);
-    clearTimeout(this.#pauseTimer);
-    clearTimeout(this.#holdTimer);
-    this.#holdTimer = undefined;
-    this.#isPaused = this.#isSlow = false;
-    this.#askedAt = undefined;
+    this.#around.clearTimeout(this.#timer);
+    this.#forgetTyping();
+    this.#isAsked = false;
     this.#asking.abort();
     this.#asking = new AbortController();
-    this.#backlog = [];
-    this.#own.clear();
     for (const { reject } of this.#requests.values()) reject(new RefusedError(GONE, "unavailable"));
     this.#requests.clear();
-    for (const item of this.#outbox.values()) {
-      if (item.status === "sending") this.#turnInto(item, "waiting");
-    }
+    this.outbox.stop(this.#way);
+    this.#way = undefined;
     const socket = this.#socket;
     this.#socket = undefined;
     if (!socket || socket.readyState === 3) return Promise.resolve();
@@ -668,267 +607,73 @@ export class Connection {
   /** @param {unknown} data */
   #receive(data) {
     const events = decode(data);
-    this.#heardAt = this.#around.now();
-    this.#askedAt = undefined;
+    if (this.#state.state === "live") this.#listen();
     if (!this.#cipher) return this.#take(events);
     const turn = this.#turn;
-    const opened = Promise.all(events.map((event) => this.#open(event)));
+    const opened = this.#inbox.open(events);
     this.#opening = this.#opening.then(async () => {
       const told = await opened;
-      if (turn === this.#turn) this.#take(told);
+      if (turn !== this.#turn) return;
+      this.#inbox.checkRepeats(told, events);
+      this.#take(told);
     });
   }
 
   /**
-   * Takes what concerns the connection itself, and puts down the rest to be told on.
+   * Takes what concerns the connection itself, and tells the rest on.
    *
    * @param {Told[]} events
    */
   #take(events) {
+    /** @type {Told[]} */
+    const told = [];
+    let isNews = false;
+    let isOutOfStep = false;
     for (const event of events) {
       if (this.#state.state === "connecting") {
         if (event.type === "error") this.#complaint = event.content;
         if (event.type !== "welcome") continue;
-        this.#welcomed(event);
+        if (!this.#welcomed(event)) return;
       }
-      this.#complaint = "";
-      switch (event.type) {
-        case "ack":
-          this.#settle(event);
-          break;
-        case "error":
-          this.#complaint = event.content;
-          if (!this.#refuse(event.ref, event)) this.#backlog.push(event);
-          break;
-        case "history":
-          if (!this.#answer(event.ref, event)) this.#backlog.push(event);
-          break;
-        case "pong":
-          break;
-        default:
-          this.#backlog.push(event);
-      }
-    }
-    this.#tellOn();
-    this.#pump();
-  }
-
-  /** Tells on what has come, up to an own message of which only its ack can say which one it is. */
-  #tellOn() {
-    /** @type {Told[]} */
-    const events = [];
-    let isNews = false;
-    let isOutOfStep = false;
-    while (this.#backlog.length > 0) {
-      const event = /** @type {Told} */ (this.#backlog[0]);
-      if (this.#isHeld(event)) break;
-      this.#backlog.shift();
-      const step = this.#follow(event);
+      this.#complaint = event.type === "error" ? event.content : "";
+      if (this.#isOurs(event)) continue;
+      const step = this.#inbox.follow(event);
       if (step === "again") continue;
-      if (step === "hole") {
-        isOutOfStep = true;
-        break;
-      }
+      isOutOfStep = step === "hole";
+      if (isOutOfStep) break;
+      if (event.type === "chat" || event.type === "dm") this.outbox.heard(event);
       if (this.roster.apply(event)) isNews = true;
-      events.push(event);
+      told.push(event);
     }
-    if (this.#backlog.length === 0) {
-      this.#around.clearTimeout(this.#holdTimer);
-      this.#holdTimer = undefined;
-      this.#isHolding = true;
-    } else if (!isOutOfStep) {
-      this.#holdTimer ??= this.#around.setTimeout(() => {
-        this.#holdTimer = undefined;
-        this.#isHolding = false;
-        this.#tellOn();
-      }, HOLD_MS);
-    }
-    if (events.length > 0) this.#emit("events", events);
+    if (told.length > 0) this.#emit("events", told);
     if (isNews) this.#emit("people", this.roster);
     // Something is missing that the server must have sent: ask for it anew.
     if (isOutOfStep && this.#state.state === "live") this.#lost(0, "");
   }
 
-  /** @param {Told} event */
-  #isHeld(event) {
-    if (event.type !== "chat" || event.username !== this.username) return false;
-    if (this.#own.delete(event.id) || !this.#isHolding) return false;
-    return [...this.#outbox.values()].some(({ status, to }) => status === "sending" && !to);
-  }
-
-  /**
-   * Keeps the numbering.
-   *
-   * @param {Told} event
-   * @returns {"next" | "again" | "hole"}
-   */
-  #follow(event) {
+  /** Whether an event is an answer to the connection itself, which it has then. @param {Told} event */
+  #isOurs(event) {
     switch (event.type) {
-      case "chat":
-        if (event.history) return "next";
-        return this.#step(event.seq);
-      case "message_updated":
-      case "message_deleted":
-        return this.#step(event.seq);
-      case "dm":
-        return event.history || this.#sawPrivate(event.inbox_seq) ? "next" : "again";
+      case "ack":
+        if (event.inbox_seq !== undefined) this.#inbox.sawPrivate(event.inbox_seq);
+        return this.outbox.settle(event) || this.#answer(event.ref, event) || true;
+      case "error":
+        return this.outbox.refuse(event) || this.#reject(event);
+      case "history":
+        return this.#answer(event.ref, event);
+      case "pong":
+        return true;
       default:
-        return "next";
+        return false;
     }
   }
 
-  /** @param {number} seq @returns {"next" | "again" | "hole"} */
-  #step(seq) {
-    if (seq <= this.#seq) return "again";
-    if (seq > this.#seq + 1) return "hole";
-    this.#seq = seq;
-    return "next";
-  }
-
-  /**
-   * Acks and private messages of others are numbered together, and may come in another order.
-   *
-   * @param {number} seq
-   */
-  #sawPrivate(seq) {
-    if (seq <= this.#inbox || this.#ahead.has(seq)) return false;
-    this.#ahead.add(seq);
-    while (this.#ahead.delete(this.#inbox + 1)) this.#inbox++;
-    return true;
-  }
-
-  /** @param {Told} event @returns {Promise<Told>} */
-  async #open(event) {
-    switch (event.type) {
-      case "chat": {
-        if (event.deleted) return event;
-        const edits = event.edited ? { edits: event.id } : {};
-        return { ...event, ...await this.#unseal(event, edits) };
-      }
-      case "message_updated":
-        return { ...event, ...await this.#unseal(event, { edits: event.id }) };
-      case "dm":
-        return { ...event, ...await this.#unseal(event, { to: event.to }) };
-      case "history": {
-        const messages = await Promise.all(event.messages.map((message) => this.#open(message)));
-        return { ...event, messages: /** @type {any} */ (messages) };
-      }
-      default:
-        return event;
-    }
-  }
-
-  /**
-   * @param {{ content: string, username: string }} event
-   * @param {{ to?: string, edits?: string }} bound
-   * @returns {Promise<{ content: string, seal: Seal }>}
-   */
-  async #unseal({ content, username }, bound) {
-    if (!isSealed(content)) return { content, seal: "bare" };
-    const label = { room: this.room, from: username, ...bound };
-    try {
-      const text = await /** @type {Sealer} */ (this.#cipher).open(content, label);
-      return { content: text, seal: "sound" };
-    } catch {
-      // Never what is in it: to a person it is noise.
-      return { content: "", seal: "broken" };
-    }
-  }
-
-  // ---- What goes out -------------------------------------------------------------------------
-
-  /** @param {Unsent} message @returns {Outgoing} */
-  #enqueue({ ref, content, to }) {
-    /** @type {Outgoing & { wire?: string }} */
-    const item = { ref, content, status: "waiting", reason: "" };
-    if (to !== undefined) item.to = to;
-    this.#outbox.set(ref, item);
-    this.#typedAt = -Infinity;
-    if (this.#cipher) this.#seal(item, this.#cipher);
-    else item.wire = content;
-    this.#pump();
-    return item;
-  }
-
-  /** @param {Outgoing & { wire?: string }} item @param {Sealer} cipher */
-  async #seal(item, cipher) {
-    const { content, to } = item;
-    const label = { room: this.room, from: this.username, ...(to !== undefined && { to }) };
-    try {
-      item.wire = await cipher.seal(content, label);
-    } catch {
-      this.#turnInto(item, "failed", "It could not be encrypted.");
-    }
-    this.#pump();
-  }
-
-  /** Sends what is waiting, in order, as far as it may go now. */
-  #pump() {
-    if (this.#state.state !== "live" || this.#isPaused) return;
-    const window = this.#isSlow ? 1 : WINDOW;
-    let underWay = 0;
-    for (const item of this.#outbox.values()) {
-      if (item.status === "sending") underWay++;
-      if (item.status !== "waiting") continue;
-      if (item.wire === undefined || underWay >= window) return;
-      underWay++;
-      const { ref, wire: content, to } = item;
-      const isPut = this.#put(
-        to === undefined ? { type: "chat", content, ref } : { type: "dm", to, content, ref },
-      );
-      if (!isPut) return;
-      this.#turnInto(item, "sending");
-      this.#expect();
-    }
-  }
-
-  /** @param {AckEvent} ack */
-  #settle(ack) {
-    const item = this.#outbox.get(ack.ref);
-    if (!item) {
-      this.#answer(ack.ref, ack);
-      return;
-    }
-    this.#outbox.delete(ack.ref);
-    if (![...this.#outbox.values()].some(({ status }) => status !== "failed")) this.#isSlow = false;
-    if (ack.inbox_seq !== undefined) this.#sawPrivate(ack.inbox_seq);
-    else if (ack.id !== undefined && (ack.seq ?? 0) > this.#seq) this.#own.add(ack.id);
-    item.ack = ack;
-    this.#turnInto(item, "sent");
-  }
-
-  /**
-   * @param {string | undefined} ref
-   * @param {Pick<ErrorEvent, "content" | "code" | "retry_after">} error
-   * @returns {boolean} whether it was about something that is known here
-   */
-  #refuse(ref, { content, code, retry_after: seconds }) {
-    const item = ref === undefined ? undefined : this.#outbox.get(ref);
-    if (item && PASSING.has(code)) {
-      const isTooFast = code === "rate_limited";
-      if (isTooFast) this.#isSlow = true;
-      this.#turnInto(item, "waiting", isTooFast ? TOO_FAST : asSentence(content));
-      this.#pause(seconds === undefined ? PAUSE_MS : 1000 * seconds);
-      return true;
-    }
-    if (item) {
-      this.#turnInto(item, "failed", asSentence(content));
-      return true;
-    }
-    const request = this.#requests.get(ref ?? "");
-    this.#requests.delete(ref ?? "");
+  /** @param {ErrorEvent} error @returns {boolean} whether it was about a request */
+  #reject({ ref = "", content, code }) {
+    const request = this.#requests.get(ref);
+    this.#requests.delete(ref);
     request?.reject(new RefusedError(asSentence(content), code));
     return request !== undefined;
-  }
-
-  /** Sends nothing for a while. @param {number} delayMs */
-  #pause(delayMs) {
-    this.#isPaused = true;
-    this.#around.clearTimeout(this.#pauseTimer);
-    this.#pauseTimer = this.#around.setTimeout(() => {
-      this.#isPaused = false;
-      this.#pump();
-    }, delayMs);
   }
 
   /**
@@ -969,17 +714,6 @@ export class Connection {
     return true;
   }
 
-  /**
-   * @param {Outgoing} item
-   * @param {Outgoing["status"]} status
-   * @param {string} [reason]
-   */
-  #turnInto(item, status, reason = "") {
-    item.status = status;
-    item.reason = reason;
-    this.#emit("outgoing", item);
-  }
-
   /** @param {ConnectionState} state */
   #become(state) {
     this.#state = state;
@@ -997,7 +731,8 @@ export class Connection {
 }
 
 /**
- * Whether two names are the same for the server, which looks at neither case nor width.
+ * Whether two names are the same for the server, which looks at neither case nor width, nor at what
+ * cannot be seen.
  *
  * @param {string} a
  * @param {string} b
@@ -1008,13 +743,13 @@ export function isSameName(a, b) {
 
 /** @param {string} name */
 function foldName(name) {
-  return name.normalize("NFKC").toUpperCase().toLowerCase().normalize("NFKC");
+  return name.replace(/\p{DI}/gu, "").normalize("NFKC").toUpperCase().toLowerCase()
+    .normalize("NFKC").replace(/['‘ʻʼʽˈ]/g, "’");
 }
 
-/** A name for a message that nobody else will give. `crypto.randomUUID` is not there on plain http. */
-function newRef() {
-  const numbers = crypto.getRandomValues(new Uint32Array(4));
-  return Array.from(numbers, (number) => number.toString(36).padStart(7, "0")).join("");
+/** @param {number} waitMs */
+function longest(waitMs) {
+  return Math.min(LONGEST_WAIT_MS, waitMs);
 }
 
 /**
@@ -1029,10 +764,4 @@ function decode(data) {
   } catch {
     return [];
   }
-}
-
-/** @param {string} text */
-function asSentence(text) {
-  if (text === "") return "";
-  return text[0]?.toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }

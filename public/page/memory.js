@@ -1,21 +1,27 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * What this browser remembers: a name, who it was in which room, and what a tab was doing. Storage
- * may be switched off: then nothing is remembered, and all else works.
+ * What this browser remembers: a name, colours, the rooms one is in and how far they are read, and
+ * what a tab has still to say. Storage may be switched off: then nothing is remembered, and all else
+ * works.
  *
  * @module
  */
 
-/** @import { Unsent } from "../connection.js" */
+import { isSamePlace } from "./address.js";
+
+/** @import { Unsent } from "../outbox.js" */
+/** @import { Place } from "./address.js" */
 
 /** Rooms of which the session is kept. */
 const MAX_SESSIONS = 50;
+/** Rooms in the list of one's rooms; beyond it, the one that was visited longest ago goes. */
+const MAX_ROOMS = 100;
 
 /**
- * Where a tab was, and what it had still to say.
+ * A room one is in: as who, and how far it is read. `seq` counts under `epoch` only.
  *
- * @typedef {{ room: string, username: string, unsent: Unsent[] }} Place
+ * @typedef {Place & { username: string, epoch: string, seq: number, visitedAt: number }} KnownRoom
  */
 
 /** Kept for all tabs, and over the end of the browser. */
@@ -61,39 +67,134 @@ export const browser = {
     const kept = [{ room, username, session }, ...others].slice(0, MAX_SESSIONS);
     write("localStorage", "hubbub.sessions", JSON.stringify(kept));
   },
+
+  /** The rooms one is in, in the order of joining. @returns {KnownRoom[]} */
+  get rooms() {
+    const kept = parse(read("localStorage", "hubbub.rooms"));
+    return Array.isArray(kept) ? kept.filter(isKnownRoom) : [];
+  },
+
+  /** Adds a room to the list, or brings it up to date. @param {KnownRoom} known */
+  keepRoom(known) {
+    const rooms = browser.rooms;
+    const at = rooms.findIndex((room) => isSamePlace(room, known));
+    if (at >= 0) rooms[at] = known;
+    else rooms.push(known);
+    while (rooms.length > MAX_ROOMS) {
+      const oldest = rooms.reduce((a, b) => b.visitedAt < a.visitedAt ? b : a);
+      rooms.splice(rooms.indexOf(oldest), 1);
+    }
+    write("localStorage", "hubbub.rooms", JSON.stringify(rooms));
+  },
+
+  /** Takes a room off the list. @param {Place} place */
+  forgetRoom(place) {
+    const rooms = browser.rooms.filter((room) => !isSamePlace(room, place));
+    write("localStorage", "hubbub.rooms", JSON.stringify(rooms));
+  },
+
+  /** Calls back when another tab has changed the list of rooms. @param {() => void} listener */
+  onRooms(listener) {
+    addEventListener("storage", ({ key }) => key === "hubbub.rooms" && listener());
+  },
 };
 
 /** Kept for this tab alone, and over its reload. */
 export const tab = {
-  get draft() {
-    return read("sessionStorage", "hubbub.draft");
-  },
-  set draft(draft) {
-    write("sessionStorage", "hubbub.draft", draft);
-  },
-
-  /** @returns {Place | undefined} */
+  /** Where this tab is, and as who: what a reload comes back to. @returns {(Place & { username: string }) | undefined} */
   get place() {
-    const { room, username, unsent } = Object(parse(read("sessionStorage", "hubbub.place")));
-    if (typeof room !== "string" || typeof username !== "string") return undefined;
-    return { room, username, unsent: Array.isArray(unsent) ? unsent.filter(isUnsent) : [] };
+    const place = parse(read("sessionStorage", "hubbub.place"));
+    return isPlace(place) && isText(place.username) ? place : undefined;
   },
   set place(place) {
     write("sessionStorage", "hubbub.place", place ? JSON.stringify(place) : "");
   },
+
+  /**
+   * What was written in a room and is not sent yet, by the id of the visit. In an encrypted room it
+   * is sealed, and the id names the key.
+   *
+   * @param {string} room
+   * @returns {Map<string, Unsent[]>}
+   */
+  unsent(room) {
+    const kept = Object.entries(Object(parse(read("sessionStorage", "hubbub.unsent"))));
+    const ours = kept.filter(([id, items]) => roomOf(id) === room && Array.isArray(items));
+    return new Map(ours.map(([id, items]) => [id, items.filter(isUnsent)]));
+  },
+
+  /** @param {string} id @param {readonly Unsent[]} unsent */
+  keepUnsent(id, unsent) {
+    keepIn("hubbub.unsent", id, unsent.length > 0 ? unsent : undefined);
+  },
+
+  /**
+   * The drafts of a room, by addressee. In an encrypted room they are sealed.
+   *
+   * @param {string} id of the visit
+   * @returns {Record<string, string>}
+   */
+  drafts(id) {
+    const kept = Object(Object(parse(read("sessionStorage", "hubbub.drafts")))[id]);
+    return Object.fromEntries(Object.entries(kept).filter(([, text]) => isText(text)));
+  },
+
+  /** @param {string} id @param {Record<string, string>} drafts */
+  keepDrafts(id, drafts) {
+    keepIn("hubbub.drafts", id, Object.keys(drafts).length > 0 ? drafts : undefined);
+  },
 };
+
+/**
+ * Names the visit of a room with a key, or of one without.
+ *
+ * @param {string} room
+ * @param {string} [fingerprint] the key's
+ */
+export function visitId(room, fingerprint = "") {
+  return `${fingerprint} ${room}`;
+}
+
+/** @param {string} id */
+function roomOf(id) {
+  return id.slice(id.indexOf(" ") + 1);
+}
 
 /** @returns {{ room: string, username: string, session: string }[]} */
 function sessions() {
   const kept = parse(read("localStorage", "hubbub.sessions"));
   if (!Array.isArray(kept)) return [];
-  return kept.filter((entry) => typeof entry?.session === "string");
+  return kept.filter((entry) => isText(entry?.session));
+}
+
+/** @param {string} key @param {string} name @param {unknown} value nothing to forget it */
+function keepIn(key, name, value) {
+  const all = Object(parse(read("sessionStorage", key)));
+  write("sessionStorage", key, JSON.stringify({ ...all, [name]: value }));
 }
 
 /** @param {any} item @returns {item is Unsent} */
 function isUnsent(item) {
-  return typeof item?.ref === "string" && typeof item.content === "string" &&
-    ["string", "undefined"].includes(typeof item.to);
+  const { ref, content, to, replyTo, edits, key, from, as, reason } = Object(item);
+  return isText(ref) && isText(content) &&
+    [to, replyTo, key, from, as, reason].every((part) => part === undefined || isText(part)) &&
+    (edits === undefined || isText(edits?.id));
+}
+
+/** @param {any} known @returns {known is KnownRoom} */
+function isKnownRoom(known) {
+  return isPlace(known) && isText(known.username) && isText(known.epoch) &&
+    Number.isSafeInteger(known.seq) && Number.isFinite(known.visitedAt);
+}
+
+/** @param {any} place */
+function isPlace(place) {
+  return isText(place?.room) && isText(place.key);
+}
+
+/** @param {unknown} value @returns {value is string} */
+function isText(value) {
+  return typeof value === "string";
 }
 
 /** @param {string} text */

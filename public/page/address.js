@@ -1,0 +1,93 @@
+// @ts-check
+/// <reference lib="dom" />
+/**
+ * Places, and how the address bar names them: a room, the key that only its link has, and a message
+ * in it. Takes addresses apart and puts them together; what to do with them is for others.
+ *
+ * @module
+ */
+
+import { createKey } from "../cipher.js";
+
+/**
+ * A room, and the key of its texts; without a key, `""`.
+ *
+ * @typedef {{ room: string, key: string }} Place
+ */
+
+/** What the name of an encrypted room looks like. */
+const SEALED_ROOM = /^private-([a-z2-7]{16})$/;
+const LETTERS = "abcdefghijklmnopqrstuvwxyz234567";
+
+/** The room of an address that names none. */
+export const DEFAULT_ROOM = "lobby";
+
+/**
+ * Reads an address: `/r/ROOM#key=KEY`, `/?room=ROOM`, or neither.
+ *
+ * @param {string} href
+ * @returns {{ place: Place | undefined, at: number | undefined }} `at` is the `seq` of a message
+ */
+export function readAddress(href) {
+  const url = new URL(href);
+  const [, inPath = ""] = /^\/r\/([^/]+)\/?$/.exec(url.pathname) ?? [];
+  const room = toRoom(decode(inPath) || (url.searchParams.get("room") ?? ""));
+  const at = Number(url.searchParams.get("at"));
+  return {
+    place: room === "" ? undefined : { room, key: keyIn(url) },
+    at: Number.isSafeInteger(at) && at > 0 ? at : undefined,
+  };
+}
+
+/**
+ * The address of a place, or of a message in it.
+ *
+ * @param {Place} place
+ * @param {number} [at] the message's `seq`
+ */
+export function addressOf({ room, key }, at) {
+  const query = at === undefined ? "" : `?at=${at}`;
+  return `/r/${encodeURIComponent(room)}${query}${key ? `#key=${key}` : ""}`;
+}
+
+/** A room as it is named on the server, as far as a person may type it in another way. @param {string} text */
+export function toRoom(text) {
+  return text.normalize("NFC").trim();
+}
+
+/** @param {Place} a @param {Place} b */
+export function isSamePlace(a, b) {
+  return a.room === b.room && a.key === b.key;
+}
+
+/** Whether texts there are encrypted. @param {Place} place */
+export function isEncrypted({ room, key }) {
+  return key !== "" || SEALED_ROOM.test(room);
+}
+
+/** What a room is called on the page. @param {string} room */
+export function titleOf(room) {
+  const [, letters] = SEALED_ROOM.exec(room) ?? [];
+  return letters ? `Encrypted room ${letters.slice(0, 4)}` : room;
+}
+
+/** A name that nobody guesses, and a key that nobody has. @returns {Place} */
+export function newEncryptedPlace() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  const name = Array.from(bytes, (byte) => LETTERS[byte % 32]).join("");
+  return { room: `private-${name}`, key: createKey() };
+}
+
+/** @param {URL} url */
+function keyIn(url) {
+  return new URLSearchParams(url.hash.slice(1)).get("key") ?? "";
+}
+
+/** @param {string} text */
+function decode(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return "";
+  }
+}

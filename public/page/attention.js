@@ -1,0 +1,149 @@
+// @ts-check
+/// <reference lib="dom" />
+/**
+ * What asks for a person's attention: the title's count, lines read out by screen readers,
+ * notifications of the system, and the short remark over the page.
+ *
+ * @module
+ */
+
+import { titleOf } from "./address.js";
+import { element } from "./dom.js";
+import { browser } from "./memory.js";
+
+/** @import { Message } from "./timeline.js" */
+/** @import { Visit } from "./visit.js" */
+
+/** How long a passing remark stays. */
+const TOAST_MS = 2500;
+/** Lines to read out are gathered for this long; of more than three, only the number is read. */
+const ANNOUNCE_MS = 1000;
+const MAX_ANNOUNCED = 3;
+
+/** Speaks to the person. */
+export class Attention {
+  /** @type {{ announcer: HTMLElement, toast: HTMLElement, notify: HTMLButtonElement }} */ #parts;
+  /** @type {(visit: Visit) => void} */ #onChoose;
+  /** @type {string[]} */ #lines = [];
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #announcing;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #toasting;
+
+  /**
+   * @param {{ announcer: HTMLElement, toast: HTMLElement, notify: HTMLButtonElement }} parts
+   * @param {(visit: Visit) => void} onChoose A notification about this visit was chosen.
+   */
+  constructor(parts, onChoose) {
+    this.#parts = parts;
+    this.#onChoose = onChoose;
+    parts.notify.addEventListener("click", () => this.#toggle());
+    this.#showToggle();
+  }
+
+  /** @param {string} room @param {number} unread */
+  title(room, unread) {
+    const count = unread > 0 ? `(${unread}) ` : "";
+    document.title = room === "" ? "Hubbub" : `${count}${titleOf(room)} · Hubbub`;
+  }
+
+  /** @param {string} words */
+  toast(words) {
+    const { toast } = this.#parts;
+    clearTimeout(this.#toasting);
+    toast.textContent = words;
+    // Shown anew, it stands above every dialog.
+    if (toast.matches(":popover-open")) toast.hidePopover();
+    toast.showPopover();
+    this.#toasting = setTimeout(() => {
+      toast.replaceChildren();
+      toast.hidePopover();
+    }, TOAST_MS);
+  }
+
+  /**
+   * Has a line read out.
+   *
+   * @param {string} line
+   */
+  announce(line) {
+    this.#lines.push(line);
+    this.#announcing ??= setTimeout(() => {
+      this.#announcing = undefined;
+      const lines = this.#lines.length > MAX_ANNOUNCED
+        ? [`${this.#lines.length} new messages`]
+        : this.#lines;
+      this.#parts.announcer.replaceChildren(...lines.map((line) => element("p", "", line)));
+      this.#lines = [];
+    }, ANNOUNCE_MS);
+  }
+
+  /**
+   * Tells of a message: aloud where it is shown, and by a notification where nobody looks and it is
+   * for the reader.
+   *
+   * @param {Visit} visit
+   * @param {Message} message
+   * @param {boolean} isShown
+   */
+  news(visit, message, isShown) {
+    const isForMe = message.mention === true || message.to !== undefined;
+    const { room } = visit.place;
+    if (isShown) this.announce(lineOf(message));
+    else if (isForMe) this.announce(`In ${titleOf(room)}, ${lineOf(message)}`);
+    if (!isForMe || (isShown && !document.hidden)) return;
+    const { author, to } = message;
+    const title = to ? `${author}, privately` : `${author} in ${titleOf(room)}`;
+    this.#notify(title, wordsOf(message), visit);
+  }
+
+  /** @param {string} title @param {string} body @param {Visit} visit */
+  #notify(title, body, visit) {
+    if (!browser.notifies || globalThis.Notification?.permission !== "granted") return;
+    try {
+      const note = new Notification(title, { body, icon: "/favicon.svg" });
+      note.addEventListener("click", () => {
+        globalThis.focus();
+        note.close();
+        this.#onChoose(visit);
+      });
+    } catch { /* Some phones have the class and no use of it. */ }
+  }
+
+  async #toggle() {
+    if (browser.notifies) {
+      browser.notifies = false;
+    } else if (!globalThis.Notification) {
+      this.toast("This browser has no notifications");
+    } else if (await Notification.requestPermission() === "granted") {
+      browser.notifies = true;
+      this.toast("You will be notified while this page is in the background");
+    } else {
+      this.toast("Your browser does not allow notifications here");
+    }
+    this.#showToggle();
+  }
+
+  #showToggle() {
+    const isOn = browser.notifies && globalThis.Notification?.permission === "granted";
+    this.#parts.notify.ariaPressed = String(isOn);
+  }
+}
+
+/** @param {Message} message */
+function lineOf(message) {
+  return `${message.author}${message.to ? " privately" : ""}: ${wordsOf(message)}`;
+}
+
+/** The text, with what there is to know of it. @param {Message} message */
+function wordsOf({ text, seal }) {
+  switch (seal) {
+    case "broken":
+    case "locked":
+      return "a message that cannot be read";
+    case "replayed":
+      return "a message that the server repeats";
+    case "bare":
+      return `not encrypted: ${text}`;
+    default:
+      return text;
+  }
+}

@@ -1,0 +1,70 @@
+// @ts-check
+/**
+ * What was begun in one room and not sent: one draft for the room and one for each person written to
+ * privately. Kept over a reload; in an encrypted room only sealed with the room's key. No DOM.
+ *
+ * @module
+ */
+
+/** @import { Sealer } from "../outbox.js" */
+
+/**
+ * Where drafts are kept, by addressee; `""` is the room.
+ *
+ * @typedef {object} DraftStore
+ * @property {() => Record<string, string>} read
+ * @property {(drafts: Record<string, string>) => void} write
+ */
+
+/** The drafts of one room. */
+export class Drafts {
+  /** @type {string} */ #room;
+  /** @type {Sealer | undefined} */ #cipher;
+  /** @type {DraftStore} */ #store;
+  /** @type {Map<string, string>} */ #texts = new Map();
+  /** As they are kept: with a cipher, sealed. @type {Record<string, string>} */ #kept = {};
+
+  /** @param {{ room: string, cipher: Sealer | undefined, store: DraftStore }} options */
+  constructor({ room, cipher, store }) {
+    this.#room = room;
+    this.#cipher = cipher;
+    this.#store = store;
+  }
+
+  /** Reads what an earlier life of the page kept. What cannot be opened is forgotten. */
+  async load() {
+    for (const [to, kept] of Object.entries(this.#store.read())) {
+      const text = await this.#cipher?.open(kept, this.#labelOf(to)).catch(() => "") ?? kept;
+      if (text === "" || this.#texts.has(to)) continue;
+      this.#texts.set(to, text);
+      this.#kept[to] = kept;
+    }
+  }
+
+  /** @param {string} to the addressee; `""` is the room */
+  get(to) {
+    return this.#texts.get(to) ?? "";
+  }
+
+  /** @param {string} to @param {string} text */
+  set(to, text) {
+    if (text === this.get(to)) return;
+    if (text === "") this.#texts.delete(to);
+    else this.#texts.set(to, text);
+    this.#keep(to, text);
+  }
+
+  /** @param {string} to @param {string} text */
+  async #keep(to, text) {
+    const kept = text && this.#cipher ? await this.#cipher.seal(text, this.#labelOf(to)) : text;
+    if (text !== this.get(to)) return;
+    if (kept === "") delete this.#kept[to];
+    else this.#kept[to] = kept;
+    this.#store.write(this.#kept);
+  }
+
+  /** A draft has no author yet: it can never pass for a message. @param {string} to */
+  #labelOf(to) {
+    return { room: this.#room, from: "", to };
+  }
+}

@@ -1,0 +1,344 @@
+// @ts-check
+/// <reference lib="dom" />
+/**
+ * The dialog in which one says who one is and which room to join, and learns why not. Knows the
+ * account that is signed in; joins nothing itself.
+ *
+ * @module
+ */
+
+import { AccountError, readSession, signOut } from "./account.js";
+import { DEFAULT_ROOM, isEncrypted, newEncryptedPlace, titleOf, toRoom } from "./address.js";
+import { canSeal } from "../cipher.js";
+import { element, get } from "./dom.js";
+import { browser } from "./memory.js";
+import { SignIn } from "./sign_in.js";
+
+/** @import { Session } from "./account.js" */
+/** @import { ConnectionState } from "../connection.js" */
+/** @import { Place } from "./address.js" */
+/** @import { Visit } from "./visit.js" */
+
+/**
+ * @typedef {object} Wishes
+ * @property {(place: Place, name: string) => void} onJoin
+ * @property {() => void} onStay The dialog was closed: one stays where one is.
+ * @property {() => void} onMe Who one is for the server is known, or is another.
+ * @property {() => Promise<boolean>} onSignOut About to sign out; false if the person does not want to.
+ * @property {(words: string) => void} onTrouble
+ */
+
+const WELCOME = "Join the conversation";
+const PICK = "Pick a name and a room. No account needed.";
+const PICK_ROOM = "Pick a room.";
+const ELSEWHERE = "You can join another room.";
+const ACCOUNTS_ONLY = "This server is for people with an account.";
+const INVITED =
+  "You have the link to an encrypted room. Only people with the link can read what is said there.";
+/** Refusals that may have to do with who one is for the server by now. */
+const ACCOUNT_CODES = new Set([401, 403, 4001, 4003]);
+
+/** The dialog, and who one is. */
+export class Joining {
+  /** Who one is for the server. @type {Session} */
+  me = { username: null, guests: true };
+
+  #parts = {
+    dialog: get("join", HTMLDialogElement),
+    form: get("join-form", HTMLFormElement),
+    title: get("join-title", HTMLElement),
+    intro: get("join-intro", HTMLElement),
+    reason: get("join-reason", HTMLElement),
+    name: get("name", HTMLInputElement),
+    nameField: get("name-field", HTMLElement),
+    nameHint: get("name-hint", HTMLElement),
+    nameError: get("name-error", HTMLElement),
+    room: get("room", HTMLInputElement),
+    roomField: get("room-field", HTMLElement),
+    roomError: get("room-error", HTMLElement),
+    me: get("join-me", HTMLElement),
+    meName: get("join-me-name", HTMLElement),
+    account: get("join-account", HTMLElement),
+    guest: get("account-guest", HTMLButtonElement),
+    error: get("join-error", HTMLElement),
+    submit: get("join-button", HTMLButtonElement),
+    encrypted: get("join-private", HTMLButtonElement),
+    cancel: get("join-cancel", HTMLButtonElement),
+  };
+  /** @type {Wishes} */ #wishes;
+  /** @type {SignIn} */ #signIn;
+  /** Whether the server has said who one is. */
+  #knowsMe = false;
+  /** The room in question. @type {Place} */ #place = { room: DEFAULT_ROOM, key: "" };
+  /** The visit behind the dialog. @type {() => Visit | undefined} */ #behind;
+
+  /** @param {() => Visit | undefined} behind the visit that the page shows @param {Wishes} wishes */
+  constructor(behind, wishes) {
+    this.#behind = behind;
+    this.#wishes = wishes;
+    this.#signIn = new SignIn({
+      title: this.#parts.title,
+      intro: this.#parts.intro,
+      form: get("account-form", HTMLFormElement),
+      reason: get("account-reason", HTMLElement),
+      name: get("account-name", HTMLInputElement),
+      nameError: get("account-name-error", HTMLElement),
+      password: get("password", HTMLInputElement),
+      passwordHint: get("password-hint", HTMLElement),
+      passwordError: get("password-error", HTMLElement),
+      codeField: get("admin-code-field", HTMLElement),
+      code: get("admin-code", HTMLInputElement),
+      codeError: get("admin-code-error", HTMLElement),
+      error: get("account-error", HTMLElement),
+      submit: get("account-button", HTMLButtonElement),
+      other: get("account-other", HTMLButtonElement),
+    }, { onSignedIn: () => this.#onSignedIn() });
+    this.#listen();
+  }
+
+  #listen() {
+    const { dialog, form, name, reason, guest, encrypted, cancel } = this.#parts;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      reason.textContent = "";
+      this.#submit(this.#asked);
+    });
+    get("join-sign-in", HTMLButtonElement).addEventListener("click", () => {
+      this.askToSignIn({ name: name.value });
+    });
+    get("join-register", HTMLButtonElement).addEventListener("click", () => {
+      this.askToSignIn({ name: name.value, isNew: true });
+    });
+    get("join-sign-out", HTMLButtonElement).addEventListener("click", () => this.signOut());
+    guest.addEventListener("click", () => {
+      if (this.#isBehindLive) dialog.close();
+      else this.ask(this.#place);
+    });
+    encrypted.addEventListener("click", () => this.#submit(newEncryptedPlace()));
+    cancel.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("cancel", (event) => {
+      // Escape has nowhere to go while there is no room behind the dialog.
+      if (!this.#isBehindLive) event.preventDefault();
+    });
+    dialog.addEventListener("close", () => {
+      const state = this.#behind()?.state.state ?? "closed";
+      if (state === "closed" || state === "refused") return dialog.showModal();
+      this.#wishes.onStay();
+    });
+  }
+
+  get isOpen() {
+    return this.#parts.dialog.open;
+  }
+
+  get #isBehindLive() {
+    return this.#behind()?.isLive ?? false;
+  }
+
+  /** The name to go by: the account's, or the one in the field. */
+  get name() {
+    return this.me.username ?? this.#parts.name.value.normalize("NFC").trim();
+  }
+
+  /** @param {string} name */
+  set name(name) {
+    this.#parts.name.value = name;
+  }
+
+  // ---- Asking --------------------------------------------------------------------------------
+
+  /**
+   * Asks for a name and a room.
+   *
+   * @param {Place} place
+   * @param {{ title?: string, intro?: string, isElsewhere?: boolean, other?: string }} [how]
+   *   `isElsewhere`: a room other than `place` may be named, too; `other`: the name under which
+   *   another window of this browser is there
+   */
+  ask(place, { title = "", intro = "", isElsewhere = false, other = "" } = {}) {
+    this.#place = place;
+    if (!this.me.guests && this.me.username === null) return this.askToSignIn();
+    const parts = this.#parts;
+    const isInvited = isEncrypted(place) && !isElsewhere;
+    const isGuest = this.me.username === null;
+    parts.title.textContent = title || (isInvited ? "Join an encrypted room" : WELCOME);
+    parts.intro.textContent = intro || (isInvited ? INVITED : isGuest ? PICK : PICK_ROOM);
+    parts.room.value = isElsewhere && isEncrypted(place) ? DEFAULT_ROOM : place.room;
+    parts.roomField.hidden = isInvited;
+    parts.encrypted.hidden = isInvited || !canSeal();
+    parts.cancel.hidden = !this.#isBehindLive;
+    parts.nameField.hidden = parts.account.hidden = !isGuest;
+    if (other !== "" && isGuest) parts.name.value = `${other} 2`;
+    parts.nameHint.hidden = other === "";
+    parts.nameHint.replaceChildren(
+      "In another window you are here as ",
+      element("bdi", "", other),
+      ". With the same name, both windows are one person.",
+    );
+    this.#complain(undefined, "");
+    parts.reason.textContent = "";
+    this.#signIn.hide();
+    parts.form.hidden = false;
+    this.#open();
+    this.showState({ state: "closed" });
+    if (isElsewhere) (isGuest ? parts.name : parts.room).focus();
+    else (parts.name.value || !isGuest ? parts.submit : parts.name).focus();
+  }
+
+  /**
+   * Shows the form for signing in.
+   *
+   * @param {{ name?: string, reason?: string, isNew?: boolean }} [how] `reason`: why one is asked
+   *   to; `isNew`: to make an account
+   */
+  askToSignIn(how = {}) {
+    const { form, guest } = this.#parts;
+    form.hidden = true;
+    this.#signIn.show({ ...how, intro: this.me.guests ? "" : ACCOUNTS_ONLY });
+    guest.hidden = !this.me.guests && !this.#isBehindLive;
+    guest.textContent = this.#isBehindLive ? "Stay in this room" : "Continue without an account";
+    this.#open();
+    this.#signIn.focus();
+  }
+
+  #open() {
+    const { dialog } = this.#parts;
+    for (const popover of document.querySelectorAll("[popover]:popover-open:not(.toast)")) {
+      /** @type {HTMLElement} */ (popover).hidePopover();
+    }
+    // Whatever was being asked is about a room in which one is no longer.
+    for (const other of document.querySelectorAll("dialog")) if (other !== dialog) other.close();
+    if (!dialog.open) dialog.showModal();
+  }
+
+  close() {
+    this.#parts.dialog.close();
+  }
+
+  /** The room that the dialog names. @returns {Place} */
+  get #asked() {
+    const { room, roomField } = this.#parts;
+    if (roomField.hidden || room.value === this.#place.room) return this.#place;
+    // A phone begins every field with a capital; a room's link may name any.
+    return { room: toRoom(room.value).toLowerCase(), key: "" };
+  }
+
+  /** @param {Place} place */
+  #submit(place) {
+    const { name, room } = this.#parts;
+    if (this.name === "") return this.#complain(name, "Type your name.");
+    if (place.room === "") return this.#complain(room, "Type a room.");
+    this.#complain(undefined, "");
+    this.#wishes.onJoin(place, this.name);
+  }
+
+  // ---- What comes of it ----------------------------------------------------------------------
+
+  /**
+   * Shows how the join goes, while the dialog is open.
+   *
+   * @param {ConnectionState} state
+   */
+  showState(state) {
+    if (!this.isOpen) return;
+    const { submit } = this.#parts;
+    submit.disabled = state.state === "connecting";
+    submit.textContent = state.state === "connecting" ? "Joining…" : "Join";
+    if (state.state !== "reconnecting") return;
+    this.#complain(undefined, `${state.reason || "The server does not answer."} Still trying.`);
+  }
+
+  /**
+   * Says why the server lets one not in, at the field that can mend it.
+   *
+   * @param {{ reason: string, code: number }} refusal
+   * @param {{ place: Place, username: string, wasIn: boolean }} join the one that was refused
+   */
+  async showRefusal({ reason, code }, { place, username, wasIn }) {
+    // An account that is made lets go the guest who had its name: the form goes on by itself.
+    if (this.#signIn.isBusy) return;
+    if (ACCOUNT_CODES.has(code)) await this.learnSession();
+    if (this.#signIn.isBusy) return;
+    if ([401, 4001].includes(code) && this.me.username === null) {
+      this.#place = place;
+      return this.askToSignIn({ name: username, reason });
+    }
+    const { name, room } = this.#parts;
+    // The server's sentences about names begin with which of the two they are about.
+    const aboutRoom = code === 400 && reason.startsWith("The room");
+    const isGuest = this.me.username === null;
+    const aboutName = [400, 409, 4009].includes(code) && !aboutRoom && isGuest;
+    if (wasIn) {
+      const title = `You are no longer in ${titleOf(place.room)}`;
+      this.ask(place, { title, intro: ELSEWHERE });
+      room.select();
+    } else if (!this.isOpen) this.ask(place);
+    if (aboutName || aboutRoom) return this.#complain(aboutName ? name : room, reason);
+    this.#complain(undefined, "");
+    this.#parts.reason.textContent = reason;
+  }
+
+  /**
+   * @param {HTMLInputElement | undefined} field Nothing when no field is to blame.
+   * @param {string} sentence
+   */
+  #complain(field, sentence) {
+    const { name, nameError, room, roomError, error: other } = this.#parts;
+    for (const [input, error] of /** @type {const} */ ([[name, nameError], [room, roomError]])) {
+      input.removeAttribute("aria-invalid");
+      error.textContent = input === field ? sentence : "";
+    }
+    other.textContent = field ? "" : sentence;
+    field?.setAttribute("aria-invalid", "true");
+    field?.focus();
+  }
+
+  // ---- Who one is ----------------------------------------------------------------------------
+
+  /** Asks the server who one is, if it has not said so yet. */
+  async knowSession() {
+    if (!this.#knowsMe) await this.learnSession();
+  }
+
+  /** Asks the server who one is. Where it cannot tell, all stays as it was. */
+  async learnSession() {
+    try {
+      this.me = await readSession();
+      this.#knowsMe = true;
+    } catch (error) {
+      if (!(error instanceof AccountError)) throw error;
+    }
+    this.#showMe();
+  }
+
+  #showMe() {
+    const { me, meName } = this.#parts;
+    me.hidden = this.me.username === null;
+    meName.textContent = this.me.username ?? "";
+    this.#wishes.onMe();
+  }
+
+  /** @returns {Promise<boolean>} whether the browser has kept the proof */
+  async #onSignedIn() {
+    await this.learnSession();
+    if (this.me.username === null) return false;
+    const next = this.#asked;
+    this.ask(this.#place);
+    this.#submit(next.room === "" ? this.#place : next);
+    return true;
+  }
+
+  /** Signs out, if the person and the server agree. */
+  async signOut() {
+    if (!await this.#wishes.onSignOut()) return;
+    try {
+      await signOut();
+    } catch (error) {
+      this.#wishes.onTrouble(error instanceof Error ? error.message : String(error));
+    }
+    await this.learnSession();
+    this.name = browser.name;
+    const isOut = this.me.username === null;
+    this.ask(this.#place, isOut ? { title: "You are signed out" } : {});
+  }
+}

@@ -1,0 +1,207 @@
+// @ts-check
+/**
+ * The rooms one is in: which visit is shown, which one is on its way, which ones go on in the
+ * background. Knows no DOM.
+ *
+ * @module
+ */
+
+import { isSamePlace } from "./address.js";
+import { browser, tab } from "./memory.js";
+import { Visit } from "./visit.js";
+
+/** @import { ConnectionState } from "../connection.js" */
+/** @import { Outgoing } from "../outbox.js" */
+/** @import { Place } from "./address.js" */
+/** @import { Message } from "./timeline.js" */
+
+/**
+ * @typedef {object} Wishes
+ * @property {(visit: Visit) => void} onShow Another visit is shown.
+ * @property {(visit: Visit, state: ConnectionState, username: string) => void} onState The shown
+ *   visit's connection does something else now.
+ * @property {(visit: Visit, state: ConnectionState, username: string) => void} onWay So does one that
+ *   is to be shown once it is live, or to give the shown visit another name.
+ * @property {(visit: Visit) => void} onEvents
+ * @property {(visit: Visit) => void} onTimeline
+ * @property {(visit: Visit, message: Message) => void} onNews
+ * @property {(visit: Visit, item: Outgoing) => void} onOutgoing
+ * @property {(visit: Visit, sentence: string) => void} onComplaint
+ * @property {() => void} onRooms The list of rooms, or what is unread in one, is another.
+ */
+
+/** How long a room in the background stays connected. On the way back it catches up. */
+const BACKGROUND_MS = 10 * 60_000;
+
+/** All visits of this page. */
+export class Visits {
+  /** @type {Visit[]} */ #visits = [];
+  /** @type {Visit | undefined} */ #shown;
+  /** On the way into another room, while still in the shown one. @type {Visit | undefined} */
+  #candidate;
+  /** Closes rooms in the background. @type {Map<Visit, ReturnType<typeof setTimeout>>} */
+  #closing = new Map();
+  /** Those that were connected when the page went away. @type {Visit[]} */ #paused = [];
+  /** @type {string | URL} */ #base;
+  /** @type {Wishes} */ #wishes;
+
+  /** @param {string | URL} base @param {Wishes} wishes */
+  constructor(base, wishes) {
+    this.#base = base;
+    this.#wishes = wishes;
+    browser.onRooms(() => wishes.onRooms());
+  }
+
+  /** The visit that the page shows. */
+  get shown() {
+    return this.#shown;
+  }
+
+  /** @returns {readonly Visit[]} */
+  get all() {
+    return this.#visits;
+  }
+
+  /** Whether one is on the way into another room. */
+  get isUnderWay() {
+    return this.#candidate !== undefined;
+  }
+
+  /** Messages of others in all rooms that one has not seen. */
+  get unread() {
+    return this.#visits.reduce((sum, { unread }) => sum + unread, 0);
+  }
+
+  /** @param {Place} place @returns {Visit | undefined} */
+  find(place) {
+    return this.#visits.find((visit) => isSamePlace(visit.place, place));
+  }
+
+  /**
+   * Goes into a room. One stays where one is until a room that is new lets one in.
+   *
+   * @param {Place} place
+   * @param {string} username
+   */
+  async go(place, username) {
+    this.stay();
+    const visit = this.find(place) ??
+      await Visit.create(place, { base: this.#base, host: this.#host });
+    if (!this.#visits.includes(visit)) this.#visits.push(visit);
+    if (visit !== this.#shown) {
+      if (this.#shown?.isLive && !visit.hasArrived) this.#candidate = visit;
+      else this.#show(visit);
+    }
+    visit.join(username);
+  }
+
+  /** Stops being on the way into another room. */
+  stay() {
+    const given = this.#candidate;
+    this.#candidate = undefined;
+    if (given) this.#drop(given);
+  }
+
+  /** @param {Visit} visit */
+  #show(visit) {
+    const left = this.#shown;
+    this.#shown = visit;
+    clearTimeout(this.#closing.get(visit));
+    this.#closing.delete(visit);
+    if (left && !left.hasArrived) this.#drop(left);
+    else if (left) this.#closeLater(left);
+    this.#wishes.onShow(visit);
+    if (visit.hasArrived) this.#keepPlace(visit);
+  }
+
+  /** @param {Visit} visit */
+  #closeLater(visit) {
+    const timer = setTimeout(() => {
+      if (visit.outbox.isDone) visit.sleep();
+      else this.#closeLater(visit);
+    }, BACKGROUND_MS);
+    this.#closing.set(visit, timer);
+  }
+
+  /** @param {Visit} visit */
+  #keepPlace({ place, username }) {
+    tab.place = { ...place, username };
+  }
+
+  /**
+   * Leaves a room for good: it is no longer in the list.
+   *
+   * @param {Place} place
+   */
+  leave(place) {
+    const visit = this.find(place);
+    browser.forgetRoom(place);
+    if (visit) this.#drop(visit);
+    this.#wishes.onRooms();
+  }
+
+  /** @param {Visit} visit */
+  #drop(visit) {
+    visit.end();
+    clearTimeout(this.#closing.get(visit));
+    this.#closing.delete(visit);
+    this.#visits = this.#visits.filter((other) => other !== visit);
+    if (visit !== this.#shown) return;
+    this.#shown = undefined;
+    tab.place = undefined;
+  }
+
+  /** Closes all connections: from now on one is another person. What is unsent stays. */
+  endAll() {
+    this.stay();
+    for (const visit of this.#visits) visit.end();
+  }
+
+  // ---- The network, the computer and the browser come and go ---------------------------------
+
+  check() {
+    for (const visit of this.#visits) visit.check();
+  }
+
+  interrupt() {
+    for (const visit of this.#visits) visit.interrupt();
+  }
+
+  /** The page goes away, perhaps to come back as it is: nobody is to be there meanwhile. */
+  pause() {
+    this.#paused = this.#visits.filter(({ state: { state } }) =>
+      state === "live" || state === "connecting" || state === "reconnecting"
+    );
+    for (const visit of this.#paused) visit.sleep();
+  }
+
+  /** The page is back. */
+  resume() {
+    for (const visit of this.#paused) visit.join(visit.username);
+    this.#paused = [];
+  }
+
+  // ---- What happens in visits ----------------------------------------------------------------
+
+  /** @type {import("./visit.js").Host} */
+  #host = {
+    onState: (visit, state, username) => {
+      const isOnWay = visit === this.#candidate ||
+        (visit === this.#shown && username !== visit.username);
+      if (visit === this.#candidate && state.state === "live") {
+        this.#candidate = undefined;
+        this.#show(visit);
+      } else if (isOnWay) return this.#wishes.onWay(visit, state, username);
+      if (visit !== this.#shown) return;
+      if (state.state === "live") this.#keepPlace(visit);
+      else if (state.state === "refused") tab.place = undefined;
+      this.#wishes.onState(visit, state, username);
+    },
+    onEvents: (visit) => this.#wishes.onEvents(visit),
+    onNews: (visit, message) => this.#wishes.onNews(visit, message),
+    onOutgoing: (visit, item) => this.#wishes.onOutgoing(visit, item),
+    onComplaint: (visit, sentence) => this.#wishes.onComplaint(visit, sentence),
+    onUnread: () => this.#wishes.onRooms(),
+    onTimeline: (visit) => this.#wishes.onTimeline(visit),
+  };
+}

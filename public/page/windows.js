@@ -1,0 +1,48 @@
+// @ts-check
+/// <reference lib="dom" />
+/**
+ * Finds out in which rooms other windows of this browser are: there one is the same person.
+ *
+ * @module
+ */
+
+/** How long another window has to answer, in milliseconds. */
+const PATIENCE_MS = 150;
+
+/** The windows of one browser. */
+export class Windows {
+  /** @type {BroadcastChannel | undefined} */ #channel;
+  /** @type {(username: string) => void} */ #onHere = () => {};
+  /** The question that waits for an answer. */
+  #asked = "";
+
+  /**
+   * @param {(room: string) => string | undefined} whoIn as who this window is in a room, if it is
+   */
+  constructor(whoIn) {
+    if (!globalThis.BroadcastChannel) return;
+    const channel = this.#channel = new BroadcastChannel("hubbub.windows");
+    channel.onmessage = ({ data: { room, username } }) => {
+      if (username !== undefined) return room === this.#asked && this.#onHere(username);
+      const who = whoIn(room);
+      if (who !== undefined) channel.postMessage({ room, username: who });
+    };
+  }
+
+  /**
+   * As who another window of this browser is in a room, if one is.
+   *
+   * @param {string} room
+   * @returns {Promise<string | undefined>}
+   */
+  async whoIsIn(room) {
+    const channel = this.#channel;
+    if (!channel) return undefined;
+    return await new Promise((resolve) => {
+      this.#asked = room;
+      this.#onHere = resolve;
+      channel.postMessage({ room });
+      setTimeout(resolve, PATIENCE_MS, undefined);
+    });
+  }
+}
