@@ -10,6 +10,7 @@ import { accountPerson } from "../people/accounts.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 import {
   applyChange,
+  checkAnswered,
   checkChange,
   erase,
   isMessage,
@@ -99,13 +100,14 @@ export class MemoryLog implements LogReader {
   /**
    * Adds a message, or finds the one that it repeats.
    *
-   * @throws {ChatError} `conflict`
+   * @throws {ChatError} `conflict` or `not_found`
    */
   append(room: string, draft: Draft): Receipt<ChatEvent> {
     const log = this.#toWrite(room);
-    const { person, ref, origin } = draft;
+    const { person, ref, replyTo, origin } = draft;
     const first = ref === undefined ? undefined : entryAt(log, log.refs.get(person, ref));
     if (first !== undefined) return toRepeated(first.event as ChatEvent, draft);
+    if (replyTo !== undefined) checkAnswered(entryAt(log, toSeq(log.epoch, replyTo))?.event);
     const place = this.#place(log);
     const event = toMessage(room, draft, toMessageId(log.epoch, place.seq), place);
     this.#add(log, { event, person });

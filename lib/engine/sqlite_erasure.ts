@@ -173,7 +173,8 @@ function prepare(db: DatabaseSync) {
       WHERE events.id > ? AND events.id <= ? AND (person = ? OR type <> 'chat')
     `),
     clear: sql(`
-      UPDATE events SET content = '', username = ?, person = '', ref = NULL, shown = 0 WHERE id = ?
+      UPDATE events SET content = '', username = ?, person = '', ref = NULL, reply_to = NULL, shown = 0
+      WHERE id = ?
     `),
     clearName: sql("UPDATE events SET username = '' WHERE id = ?"),
     inbox: sql(`
