@@ -685,3 +685,42 @@ describe("A reply", () => {
     assertEquals([deleted.deleted, deleted.reply_to], [true, undefined]);
   });
 });
+
+describe("A ref", () => {
+  it("reaches everyone with its message, live, in history, on resume and after a restart", async () => {
+    await using folder = await makeFolder();
+    const env = { DATABASE_URL: `sqlite:${folder.path}/chat.db` };
+    const room = newRoom();
+    const check = async (ws: string, session: string) => {
+      const resume = { session, epoch: "x", after: 0, inbox: 0 };
+      await using bob = await V1Client.join(ws, room, "bob", resume);
+      assertEquals((await bob.nextOf("chat")).ref, "c1");
+      assertEquals((await bob.nextOf("dm")).ref, "d1");
+      const page = await bob.ask({ type: "history" }) as HistoryEvent;
+      assertEquals(page.messages.map(({ ref }) => ref), ["c1"]);
+      await using newcomer = await V1Client.join(ws, room, "carol");
+      assertEquals((await newcomer.nextOf("chat")).ref, "c1");
+      const plain = await Client.connect(`${ws}/ws/${room}?username=dave`);
+      assertEquals((await plain.nextFrame(({ type }) => type === "chat")).ref, "c1");
+      await plain.close();
+    };
+    let session: string;
+    {
+      await using first = await startServer(env);
+      await using alice = await V1Client.join(first.ws, room, "alice");
+      await using bob = await V1Client.join(first.ws, room, "bob");
+      await using plain = await Client.join(first.ws, room, "plain");
+      alice.send({ type: "chat", content: "hello", ref: "c1" });
+      alice.send({ type: "dm", to: "bob", content: "psst", ref: "d1" });
+      alice.send({ type: "dm", to: "plain", content: "psst", ref: "d2" });
+      assertEquals((await bob.nextOf("chat")).ref, "c1");
+      assertEquals((await bob.nextOf("dm")).ref, "d1");
+      assertEquals((await plain.nextFrame(({ type }) => type === "chat")).ref, "c1");
+      assertEquals((await plain.nextFrame(({ type }) => type === "dm")).ref, "d2");
+      session = bob.welcome.session;
+      await check(first.ws, session);
+    }
+    await using second = await startServer(env);
+    await check(second.ws, session);
+  });
+});

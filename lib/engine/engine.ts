@@ -283,6 +283,8 @@ export interface PrivateMessage {
   readonly fromSeq: number;
   /** Its number among the receiver's private messages in this room. */
   readonly toSeq: number;
+  /** The sender's own id of it. */
+  readonly ref?: string;
 }
 
 /** A private message in the inbox of one person. */

@@ -142,9 +142,8 @@ export class MemoryLog implements LogReader {
    */
   whisper(room: string, draft: PrivateDraft): Receipt<PrivateMessage> {
     const log = this.#toWrite(room);
-    const { content, username, person, to, origin } = draft;
+    const { content, username, person, ref, to, origin } = draft;
     const from = this.#inboxOf(log, person);
-    const { ref } = draft;
     const first = ref === undefined ? undefined : from.refs.get(ref);
     if (first !== undefined) return toRepeated(first, draft);
     if (to === undefined) throw nobodyWithName();
@@ -157,6 +156,7 @@ export class MemoryLog implements LogReader {
       to,
       fromSeq: ++from.lastSeq,
       toSeq: ++receiver.lastSeq,
+      ...(ref !== undefined && { ref }),
     };
     this.#addPrivate(log, from, { inboxSeq: message.fromSeq, message });
     this.#addPrivate(log, receiver, { inboxSeq: message.toSeq, message });
@@ -215,8 +215,9 @@ export class MemoryLog implements LogReader {
       for (const [i, { inboxSeq, message }] of entries.entries()) {
         if (message.from.person !== person) continue;
         this.#count(log, -message.content.length);
+        const { ref: _, ...rest } = message;
         const nobody = { username: "", person: "" };
-        entries[i] = { inboxSeq, message: { ...message, content: "", from: nobody } };
+        entries[i] = { inboxSeq, message: { ...rest, content: "", from: nobody } };
       }
     }
   }

@@ -183,7 +183,7 @@ function prepare(db: DatabaseSync) {
     `),
     dropPrivate: sql("DELETE FROM inbox WHERE room = ? AND person = ? AND seq = ?"),
     clearPrivate: sql(`
-      UPDATE inbox SET content = '', from_name = '', from_person = ''
+      UPDATE inbox SET content = '', from_name = '', from_person = '', ref = NULL
       WHERE room = ? AND person = ? AND seq = ?
     `),
   };

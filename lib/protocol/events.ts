@@ -169,6 +169,8 @@ export interface DmEvent extends EventBase {
   /** Its number among your private messages in this room. */
   readonly inbox_seq: number;
   readonly timestamp: string;
+  /** The sender's own id of it. */
+  readonly ref?: string;
   /** Present if it is older than this membership. */
   readonly history?: true;
 }

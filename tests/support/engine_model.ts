@@ -299,6 +299,7 @@ class Comparison {
       to,
       fromSeq: (mine.at(-1)?.inboxSeq ?? 0) + 1,
       toSeq: (theirs.at(-1)?.inboxSeq ?? 0) + 1,
+      ...(ref !== undefined && { ref }),
     };
     assertEquals(event, message);
     mine.push({ inboxSeq: message.fromSeq, message });

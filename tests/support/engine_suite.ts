@@ -922,6 +922,33 @@ function testPrivate(name: string, create: CreateStore): void {
       assertEquals((await engine.log.append("r", draft(ALICE, "aloud"))).event.seq, 1);
     });
 
+    it("carries its sender's ref to both people, also after a restart", async () => {
+      await using lab = await Lab.open(create);
+      using listener = await Listener.open(lab.engine, "r");
+      // Several senders may use one ref, and so may the receiver.
+      const drafts = [
+        privateDraft(ALICE, BOB, "from alice", "ref"),
+        privateDraft(CAROL, BOB, "from carol", "ref"),
+        privateDraft(BOB, ALICE, "from bob", "ref"),
+        privateDraft(ALICE, BOB, "without"),
+      ];
+      for (const one of drafts) await lab.engine.log.whisper("r", one);
+      const refs = ["ref", "ref", "ref", undefined];
+      const told = await listener.count(4);
+      assertEquals(told.map((event) => event.type === "private" && event.message.ref), refs);
+      for (let life = 0; life < 2; life++) {
+        const { log } = lab.engine;
+        const inbox = await log.inbox("r", BOB.person, 0, ALL);
+        assertEquals(inbox.map(({ message }) => message.ref), refs);
+        for (const [i, one] of drafts.slice(0, 3).entries()) {
+          const again = await log.whisper("r", one);
+          assertEquals(again, { event: inbox[i]!.message, isDuplicate: true });
+        }
+        if (!lab.isLasting) return;
+        await lab.reopen();
+      }
+    });
+
     it("is stored and told once for each ref of its sender", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
@@ -1426,7 +1453,7 @@ function testAccounts(name: string, create: CreateStore): void {
         await deleteMessage(engine, room, { ...change(HER, bobs.id), isModerator: true });
         const fourth = { ...draft({ ...HER, username: "ALICE" }, "secret four"), replyTo: bobs.id };
         await engine.log.append(room, fourth);
-        await engine.log.whisper(room, privateDraft(HER, BOB, "secret five"));
+        await engine.log.whisper(room, privateDraft(HER, BOB, "secret five", "secret ref"));
         await engine.log.whisper(room, privateDraft(BOB, HER, "of bob alone"));
       }
       const before = await engine.log.events("full", 0, ALL);
