@@ -70,7 +70,7 @@ export function rateLimited(what: string, seconds: number): ChatError {
   });
 }
 
-/** The refusal of a ref that an earlier message with other content has. */
+/** The refusal of a ref that an earlier message with another text or `reply_to` has. */
 export function refInUse(): ChatError {
   return new ChatError(
     "conflict",
@@ -97,6 +97,14 @@ export function nobodyWithName(): ChatError {
 /** The refusal of a change to a message that the room does not have. */
 export function noSuchMessage(): ChatError {
   return new ChatError("not_found", "There is no such message in this room.");
+}
+
+/** The refusal of an answer to a message that the room does not have. */
+export function nothingToAnswer(): ChatError {
+  return new ChatError(
+    "not_found",
+    "This room does not have the message that you answer. Send yours without reply_to.",
+  );
 }
 
 /** The refusal of an expired, revoked or invalid token. */

@@ -4,7 +4,8 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
 import { frameEvents } from "../lib/protocol/encode.ts";
 import type { AckEvent, ErrorEvent, Event, HistoryEvent } from "../lib/protocol/events.ts";
-import { Client } from "./support/client.ts";
+import { Client, type Frame } from "./support/client.ts";
+import { makeFolder } from "./support/folder.ts";
 import { handshake, RawClient } from "./support/raw.ts";
 import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
@@ -610,5 +611,116 @@ describe("Resume", () => {
     await carol.ask({ type: "ping" });
     assertEquals(carol.all("chat").map(({ seq }) => seq), [2, 3]);
     await alice.close();
+  });
+});
+
+describe("A reply", () => {
+  it("carries the id that it answers, live, in history, on resume and to plain clients", async () => {
+    await using folder = await makeFolder();
+    const env = { DATABASE_URL: `sqlite:${folder.path}/chat.db` };
+    const room = newRoom();
+    const isAnswer = ({ type, content }: Frame) => type === "chat" && content === "answer";
+    let ids: [message: string, reply: string];
+    const check = async (ws: string) => {
+      await using returning = await V1Client.join(ws, room, "carol", { epoch: "x", after: 0 });
+      const resumed = await returning.nextOf("chat", ({ content }) => content === "answer");
+      assertEquals([resumed.reply_to, resumed.history], [ids[0], undefined]);
+      const page = await returning.ask({ type: "history", limit: 1 }) as HistoryEvent;
+      assertEquals(page.messages[0]!.reply_to, ids[0]);
+      await using newcomer = await V1Client.join(ws, room, "dave");
+      const old = await newcomer.nextOf("chat", ({ content }) => content === "answer");
+      assertEquals([old.reply_to, old.history], [ids[0], true]);
+      const plain = await Client.connect(`${ws}/ws/${room}?username=erin`);
+      assertEquals((await plain.nextFrame(isAnswer)).reply_to, ids[0]);
+      await plain.close();
+    };
+    {
+      await using first = await startServer(env);
+      await using alice = await V1Client.join(first.ws, room, "alice");
+      const plain = await Client.connect(`${first.ws}/ws/${room}?username=bob`);
+      const asked = await alice.ask({ type: "chat", content: "question" }) as AckEvent;
+      plain.send(JSON.stringify({ type: "chat", content: "answer", reply_to: asked.id }));
+      const reply = await alice.nextOf("chat", ({ content }) => content === "answer");
+      assertEquals(reply.reply_to, asked.id);
+      assertEquals((await plain.nextFrame(isAnswer)).reply_to, asked.id);
+      ids = [asked.id!, reply.id];
+      await check(first.ws);
+      await plain.close();
+    }
+    await using second = await startServer(env);
+    await check(second.ws);
+  });
+
+  it("is refused with a sentence if its room does not have the message", async () => {
+    await using alice = await join(newRoom(), "alice");
+    await using elsewhere = await join(newRoom(), "alice");
+    const { id } = await elsewhere.ask({ type: "chat", content: "elsewhere" }) as AckEvent;
+    for (const reply_to of [id, "no-such-1"]) {
+      const error = await alice.ask({ type: "chat", content: "answer", reply_to }) as ErrorEvent;
+      assertEquals([error.code, error.content], [
+        "not_found",
+        "This room does not have the message that you answer. Send yours without reply_to.",
+      ]);
+    }
+    for (const reply_to of ["", 1, "x".repeat(65), "a\nb", {}]) {
+      const error = await alice.ask({ type: "chat", content: "answer", reply_to }) as ErrorEvent;
+      assertEquals(error.code, "bad_request", String(reply_to));
+    }
+    const ack = await alice.ask({ type: "chat", content: "no answer", reply_to: null }) as AckEvent;
+    assertEquals(ack.seq, 1);
+  });
+
+  it("has no reply_to any more when it is deleted, whoever resumes", async () => {
+    const room = newRoom();
+    await using alice = await join(room, "alice");
+    const { id } = await alice.ask({ type: "chat", content: "question" }) as AckEvent;
+    const reply = { type: "chat", content: "answer", reply_to: id };
+    const { id: answer } = await alice.ask(reply) as AckEvent;
+    await alice.ask({ type: "edit", id: answer, content: "edited" });
+    await using bob = await join(room, "bob", { epoch: "x", after: 0 });
+    assertEquals((await bob.nextOf("chat", ({ seq }) => seq === 2)).reply_to, id);
+    await alice.ask({ type: "delete", id: answer });
+    await using carol = await join(room, "carol", { epoch: "x", after: 0 });
+    const deleted = await carol.nextOf("chat", ({ seq }) => seq === 2);
+    assertEquals([deleted.deleted, deleted.reply_to], [true, undefined]);
+  });
+});
+
+describe("A ref", () => {
+  it("reaches everyone with its message, live, in history, on resume and after a restart", async () => {
+    await using folder = await makeFolder();
+    const env = { DATABASE_URL: `sqlite:${folder.path}/chat.db` };
+    const room = newRoom();
+    const check = async (ws: string, session: string) => {
+      const resume = { session, epoch: "x", after: 0, inbox: 0 };
+      await using bob = await V1Client.join(ws, room, "bob", resume);
+      assertEquals((await bob.nextOf("chat")).ref, "c1");
+      assertEquals((await bob.nextOf("dm")).ref, "d1");
+      const page = await bob.ask({ type: "history" }) as HistoryEvent;
+      assertEquals(page.messages.map(({ ref }) => ref), ["c1"]);
+      await using newcomer = await V1Client.join(ws, room, "carol");
+      assertEquals((await newcomer.nextOf("chat")).ref, "c1");
+      const plain = await Client.connect(`${ws}/ws/${room}?username=dave`);
+      assertEquals((await plain.nextFrame(({ type }) => type === "chat")).ref, "c1");
+      await plain.close();
+    };
+    let session: string;
+    {
+      await using first = await startServer(env);
+      await using alice = await V1Client.join(first.ws, room, "alice");
+      await using bob = await V1Client.join(first.ws, room, "bob");
+      await using plain = await Client.join(first.ws, room, "plain");
+      alice.send({ type: "chat", content: "hello", ref: "c1" });
+      alice.send({ type: "dm", to: "bob", content: "psst", ref: "d1" });
+      alice.send({ type: "dm", to: "plain", content: "psst", ref: "d2" });
+      assertEquals((await bob.nextOf("chat")).ref, "c1");
+      assertEquals((await bob.nextOf("dm")).ref, "d1");
+      assertEquals((await plain.nextFrame(({ type }) => type === "chat")).ref, "c1");
+      assertEquals((await plain.nextFrame(({ type }) => type === "dm")).ref, "d2");
+      session = bob.welcome.session;
+      await check(first.ws, session);
+    }
+    await using second = await startServer(env);
+    await check(second.ws, session);
   });
 });

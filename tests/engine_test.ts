@@ -251,7 +251,7 @@ describe("SqliteEngine: a file", () => {
       await engine.close();
       const pragma = (name: string) =>
         store.inspect((db) => Object.values(db.prepare(`PRAGMA ${name}`).get()!)[0]);
-      assertEquals([pragma("application_id"), pragma("user_version")], [0x48554242, 4]);
+      assertEquals([pragma("application_id"), pragma("user_version")], [0x48554242, 5]);
     }
     const engine = store.open();
     assertEquals((await engine.log.state("r")).lastSeq, 2);
@@ -444,7 +444,10 @@ describe("SqliteEngine: a file of an earlier version", () => {
           assert(await log.canResume("s", "old-7", 1));
         }
         const inbox = await log.inbox("quiet", "guest:b", 0, 9);
-        assertEquals(inbox.map(({ message }) => message.id), ["n1", "n2"]);
+        assertEquals(inbox.map(({ message: { id, ref } }) => [id, ref]), [
+          ["n1", undefined],
+          ["n2", "ref"],
+        ]);
         assert(await log.canResumeInbox("quiet", "guest:b", "old-2", 1));
         assertEquals(await log.canResumeInbox("quiet", "guest:b", "old-2", 3), false);
         const again = privateDraft(ALICE, BOB, "note n2", "ref");
@@ -471,6 +474,31 @@ describe("SqliteEngine: a file of an earlier version", () => {
       assert(!store.rows("sqlite_schema").join().includes("blocks"));
     });
   }
+
+  it("has the refs of private messages in both inboxes (version 4)", async () => {
+    await using store = new SqliteStore();
+    let engine = store.open();
+    await engine.log.whisper("r", privateDraft(ALICE, BOB, "one", "ref"));
+    await engine.log.whisper("r", privateDraft(BOB, ALICE, "two"));
+    await engine.close();
+    store.inspect((db) =>
+      db.exec(`
+        DROP INDEX inbox_ref;
+        CREATE UNIQUE INDEX inbox_ref ON inbox (room, person, ref) WHERE ref IS NOT NULL;
+        UPDATE inbox SET ref = NULL WHERE person = 'guest:b';
+        PRAGMA user_version = 4;
+      `)
+    );
+    engine = store.open();
+    for (const person of ["guest:a", "guest:b"]) {
+      const inbox = await engine.log.inbox("r", person, 0, 9);
+      assertEquals(inbox.map(({ message }) => message.ref), ["ref", undefined]);
+    }
+    const third = await engine.log.whisper("r", privateDraft(BOB, ALICE, "three", "ref"));
+    assertEquals(third.isDuplicate, false);
+    await engine.close();
+    assertEquals(store.inspect((db) => db.prepare("PRAGMA user_version").get()!.user_version), 5);
+  });
 
   it("has accounts and rooms under the keys that their names have now", async () => {
     await using store = new SqliteStore();
@@ -537,7 +565,7 @@ describe("SqliteEngine: a file that is refused", () => {
       (path) =>
         exec(
           path,
-          "CREATE TABLE rooms (a); PRAGMA application_id = 0x48554242; PRAGMA user_version = 5",
+          "CREATE TABLE rooms (a); PRAGMA application_id = 0x48554242; PRAGMA user_version = 6",
         ),
       "The file was written by a newer version of Hubbub. Use that version for it.",
     ],

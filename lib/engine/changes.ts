@@ -8,7 +8,7 @@
  * @module
  */
 
-import { ChatError, noSuchMessage, refInUse } from "../errors.ts";
+import { ChatError, noSuchMessage, nothingToAnswer, refInUse } from "../errors.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 import type { Change, Draft, PrivateMessage, Receipt } from "./engine.ts";
 import type { Place } from "./places.ts";
@@ -42,26 +42,38 @@ export function checkChange(found: Authored | undefined, change: Change): ChatEv
   return found.event;
 }
 
+/**
+ * Checks that a message may be answered: the log has it, deleted or not.
+ *
+ * @param found the event at the `seq` of the message's id, if there is one
+ * @throws {ChatError} `not_found`
+ */
+export function checkAnswered(found: LogEvent | undefined): void {
+  if (found?.type !== "chat") throw nothingToAnswer();
+}
+
 /** Makes the event of a new message. */
 export function toMessage(room: string, draft: Draft, id: string, place: Place): ChatEvent {
-  const { content, username, ref } = draft;
+  const { content, username, ref, replyTo } = draft;
   const { seq, timestamp } = place;
-  const event = { type: "chat", content, room, username, id, seq, timestamp } as const;
-  return ref === undefined ? event : { ...event, ref };
+  const base = { type: "chat", content, room, username, id, seq, timestamp } as const;
+  const event = ref === undefined ? base : { ...base, ref };
+  return replyTo === undefined ? event : { ...event, reply_to: replyTo };
 }
 
 /**
  * The receipt of a draft that repeats the message with the same `ref`. A message that was edited or
  * deleted no longer has its first text, and counts as repeated.
  *
- * @throws {ChatError} `conflict` if the texts differ
+ * @throws {ChatError} `conflict` if the texts differ, or the messages that they answer
  */
 export function toRepeated<E extends ChatEvent | PrivateMessage>(
   first: E,
-  { content }: Draft,
+  { content, replyTo }: Pick<Draft, "content" | "replyTo">,
 ): Receipt<E> {
   const isChanged = "edited" in first || "deleted" in first;
-  if (!isChanged && first.content !== content) throw refInUse();
+  const answered = "reply_to" in first ? first.reply_to : undefined;
+  if (!isChanged && (first.content !== content || answered !== replyTo)) throw refInUse();
   return { event: first, isDuplicate: true };
 }
 
@@ -99,7 +111,7 @@ export function applyChange(event: LogEvent, change: LogEvent): LogEvent {
 /** An event of a message that has lost its text and its author. */
 export function erase(event: LogEvent): LogEvent {
   if (event.type !== "chat") return { ...event, content: "", username: "" };
-  const { ref: _, edited: __, ...rest } = event;
+  const { ref: _, reply_to: __, edited: ___, ...rest } = event;
   return { ...rest, content: "", username: "", deleted: true };
 }
 
@@ -129,6 +141,6 @@ export function isErasure(change: LogEvent): boolean {
 
 function withoutText(event: LogEvent): LogEvent {
   if (event.type !== "chat") return { ...event, content: "" };
-  const { edited: _, ...rest } = event;
+  const { reply_to: _, edited: __, ...rest } = event;
   return { ...rest, content: "", deleted: true };
 }

@@ -77,7 +77,8 @@ export interface Log {
   /**
    * Adds a message to a room's log.
    *
-   * @throws {ChatError} `conflict` if the person used the `ref` for a message with another text
+   * @throws {ChatError} `conflict` if the person used the `ref` for a message with another text or
+   *   another `replyTo`; `not_found` if the log does not have the message with the id `replyTo`
    */
   append(room: string, draft: Draft): Promise<Receipt<ChatEvent>>;
   /**
@@ -192,12 +193,14 @@ export interface Draft extends Author {
    * The sender's own id of the message. A draft of the same sender with the same `ref` is a repeat.
    */
   readonly ref?: string | undefined;
+  /** The id of the message that it answers. That message may be deleted. */
+  readonly replyTo?: string | undefined;
   /** The sending connection; part of the event, but not stored. */
   readonly origin: string;
 }
 
 /** A private message before it is stored. */
-export interface PrivateDraft extends Draft {
+export interface PrivateDraft extends Omit<Draft, "replyTo"> {
   /**
    * Absent if no user has the name now. Then the draft is refused unless it repeats an earlier one.
    */
@@ -280,6 +283,8 @@ export interface PrivateMessage {
   readonly fromSeq: number;
   /** Its number among the receiver's private messages in this room. */
   readonly toSeq: number;
+  /** The sender's own id of it. */
+  readonly ref?: string;
 }
 
 /** A private message in the inbox of one person. */

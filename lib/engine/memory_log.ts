@@ -10,6 +10,7 @@ import { accountPerson } from "../people/accounts.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 import {
   applyChange,
+  checkAnswered,
   checkChange,
   erase,
   isMessage,
@@ -99,13 +100,14 @@ export class MemoryLog implements LogReader {
   /**
    * Adds a message, or finds the one that it repeats.
    *
-   * @throws {ChatError} `conflict`
+   * @throws {ChatError} `conflict` or `not_found`
    */
   append(room: string, draft: Draft): Receipt<ChatEvent> {
     const log = this.#toWrite(room);
-    const { person, ref, origin } = draft;
+    const { person, ref, replyTo, origin } = draft;
     const first = ref === undefined ? undefined : entryAt(log, log.refs.get(person, ref));
     if (first !== undefined) return toRepeated(first.event as ChatEvent, draft);
+    if (replyTo !== undefined) checkAnswered(entryAt(log, toSeq(log.epoch, replyTo))?.event);
     const place = this.#place(log);
     const event = toMessage(room, draft, toMessageId(log.epoch, place.seq), place);
     this.#add(log, { event, person });
@@ -140,9 +142,8 @@ export class MemoryLog implements LogReader {
    */
   whisper(room: string, draft: PrivateDraft): Receipt<PrivateMessage> {
     const log = this.#toWrite(room);
-    const { content, username, person, to, origin } = draft;
+    const { content, username, person, ref, to, origin } = draft;
     const from = this.#inboxOf(log, person);
-    const { ref } = draft;
     const first = ref === undefined ? undefined : from.refs.get(ref);
     if (first !== undefined) return toRepeated(first, draft);
     if (to === undefined) throw nobodyWithName();
@@ -155,6 +156,7 @@ export class MemoryLog implements LogReader {
       to,
       fromSeq: ++from.lastSeq,
       toSeq: ++receiver.lastSeq,
+      ...(ref !== undefined && { ref }),
     };
     this.#addPrivate(log, from, { inboxSeq: message.fromSeq, message });
     this.#addPrivate(log, receiver, { inboxSeq: message.toSeq, message });
@@ -213,8 +215,9 @@ export class MemoryLog implements LogReader {
       for (const [i, { inboxSeq, message }] of entries.entries()) {
         if (message.from.person !== person) continue;
         this.#count(log, -message.content.length);
+        const { ref: _, ...rest } = message;
         const nobody = { username: "", person: "" };
-        entries[i] = { inboxSeq, message: { ...message, content: "", from: nobody } };
+        entries[i] = { inboxSeq, message: { ...rest, content: "", from: nobody } };
       }
     }
   }

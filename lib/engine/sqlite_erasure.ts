@@ -173,7 +173,8 @@ function prepare(db: DatabaseSync) {
       WHERE events.id > ? AND events.id <= ? AND (person = ? OR type <> 'chat')
     `),
     clear: sql(`
-      UPDATE events SET content = '', username = ?, person = '', ref = NULL, shown = 0 WHERE id = ?
+      UPDATE events SET content = '', username = ?, person = '', ref = NULL, reply_to = NULL, shown = 0
+      WHERE id = ?
     `),
     clearName: sql("UPDATE events SET username = '' WHERE id = ?"),
     inbox: sql(`
@@ -182,7 +183,7 @@ function prepare(db: DatabaseSync) {
     `),
     dropPrivate: sql("DELETE FROM inbox WHERE room = ? AND person = ? AND seq = ?"),
     clearPrivate: sql(`
-      UPDATE inbox SET content = '', from_name = '', from_person = ''
+      UPDATE inbox SET content = '', from_name = '', from_person = '', ref = NULL
       WHERE room = ? AND person = ? AND seq = ?
     `),
   };

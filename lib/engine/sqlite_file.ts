@@ -10,7 +10,7 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import type { Logger } from "../logger.ts";
 import { EPOCHS_SCHEMA } from "./sqlite_epochs.ts";
-import { INBOX_SCHEMA } from "./sqlite_inbox.ts";
+import { INBOX_SCHEMA, INBOX_UPDATE } from "./sqlite_inbox.ts";
 import { LOG_SCHEMA } from "./sqlite_log.ts";
 import { isOldFile, migrate } from "./sqlite_migrate.ts";
 import { PEOPLE_SCHEMA } from "./sqlite_people.ts";
@@ -18,8 +18,14 @@ import { PEOPLE_SCHEMA } from "./sqlite_people.ts";
 /** `PRAGMA application_id` of a file: "HUBB". */
 const APPLICATION_ID = 0x48554242;
 
-/** `PRAGMA user_version` of a file. `sqlite_migrate.ts` reads versions 1 to 3. */
-const VERSION = 4;
+/**
+ * `PRAGMA user_version` of a file. `sqlite_migrate.ts` reads versions 1 to 3; version 4 lacks the ref
+ * in the inbox of a private message's receiver.
+ */
+const VERSION = 5;
+
+/** The first version in whose files no deleted text is in free pages. */
+const FIRST_CLEAN = 4;
 
 /** How long a commit waits for another program that locks the file, in milliseconds. */
 const BUSY_MS = 1000;
@@ -199,13 +205,18 @@ function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
     const version = readVersion(db);
     if (version === 0) {
       db.exec(EPOCHS_SCHEMA + LOG_SCHEMA + INBOX_SCHEMA + PEOPLE_SCHEMA);
-      db.exec(`PRAGMA user_version = ${VERSION}`);
     } else if (!isHubbub(db)) {
       migrate(db, version, logger);
     }
-    db.exec(`PRAGMA application_id = ${APPLICATION_ID}; COMMIT`);
+    if (version > 0 && version < VERSION) db.exec(INBOX_UPDATE);
+    const isClean = version === 0 || version >= FIRST_CLEAN;
+    db.exec(`
+      PRAGMA application_id = ${APPLICATION_ID};
+      PRAGMA user_version = ${isClean ? VERSION : version};
+      COMMIT;
+    `);
     // Texts that an earlier version deleted may be in free pages, until this has succeeded once.
-    if (version > 0 && version < VERSION) db.exec(`VACUUM; PRAGMA user_version = ${VERSION}`);
+    if (!isClean) db.exec(`VACUUM; PRAGMA user_version = ${VERSION}`);
     db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
     return db;
   } catch (error) {

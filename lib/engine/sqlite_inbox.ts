@@ -13,6 +13,22 @@ import { toTimestamp } from "./places.ts";
 import type { SqliteEpochs } from "./sqlite_epochs.ts";
 import type { SqliteLog } from "./sqlite_log.ts";
 
+/** Finds a sender's own message; in the receiver's inbox, several senders may have one ref. */
+const REF_INDEX = `
+  CREATE UNIQUE INDEX inbox_ref ON inbox (room, person, ref)
+    WHERE ref IS NOT NULL AND person = from_person;
+`;
+
+/** Brings the table of version 4 to version 5, in which the receiver's row has the ref too. */
+export const INBOX_UPDATE = `
+  DROP INDEX inbox_ref;
+  ${REF_INDEX}
+  UPDATE inbox SET ref = (
+    SELECT ref FROM inbox AS sent
+    WHERE sent.room = inbox.room AND sent.person = inbox.from_person AND sent.seq = inbox.from_seq
+  ) WHERE person <> from_person;
+`;
+
 /** The table. */
 export const INBOX_SCHEMA = `
   -- Private messages, one row for each of the two people.
@@ -34,7 +50,7 @@ export const INBOX_SCHEMA = `
     ref TEXT,
     PRIMARY KEY (room, person, seq)
   ) STRICT, WITHOUT ROWID;
-  CREATE UNIQUE INDEX inbox_ref ON inbox (room, person, ref) WHERE ref IS NOT NULL;
+  ${REF_INDEX}
   CREATE INDEX inbox_time ON inbox (room, time);
 `;
 
@@ -64,9 +80,9 @@ export class SqliteInbox {
    * @throws {ChatError} `not_found` or `conflict`
    */
   whisper(room: string, draft: PrivateDraft): Outcome<Receipt<PrivateMessage>> {
-    const { content, username, person, to, ref = null, origin } = draft;
+    const { content, username, person, to, ref, origin } = draft;
     const row = this.#log.findRow(room);
-    const first = ref === null ? undefined : this.#sql.byRef.get(row, person, ref) as Row;
+    const first = ref === undefined ? undefined : this.#sql.byRef.get(row, person, ref) as Row;
     if (first !== undefined) return { value: toRepeated(toMessage(first), draft) };
     if (to === undefined) throw nobodyWithName();
     this.#log.addRow(room);
@@ -78,9 +94,10 @@ export class SqliteInbox {
       to,
       fromSeq: this.#lastSeq(row, person) + 1,
       toSeq: this.#lastSeq(row, to.person) + 1,
+      ...(ref !== undefined && { ref }),
     };
-    this.#insert(row, person, message.fromSeq, message, ref);
-    this.#insert(row, to.person, message.toSeq, message, null);
+    this.#insert(row, person, message.fromSeq, message);
+    this.#insert(row, to.person, message.toSeq, message);
     const event = { type: "private", message, origin } as const;
     return { value: { event: message, isDuplicate: false }, event };
   }
@@ -113,8 +130,8 @@ export class SqliteInbox {
     this.#sql.dropOld.run(this.#options.clock() - INBOX_MS);
   }
 
-  #insert(room: number, owner: string, seq: number, message: PrivateMessage, ref: string | null) {
-    const { id, content, timestamp, from, to, fromSeq, toSeq } = message;
+  #insert(room: number, owner: string, seq: number, message: PrivateMessage): void {
+    const { id, content, timestamp, from, to, fromSeq, toSeq, ref = null } = message;
     this.#sql.insert.run(
       ...[room, owner, seq, this.#epochs.id, id, content, Date.parse(timestamp)],
       ...[from.username, from.person, fromSeq],
@@ -133,7 +150,9 @@ function prepare(db: DatabaseSync) {
   const sql = (text: string): StatementSync => db.prepare(text);
   return {
     insert: sql("INSERT INTO inbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
-    byRef: sql("SELECT * FROM inbox WHERE room = ? AND person = ? AND ref = ?"),
+    byRef: sql(`
+      SELECT * FROM inbox WHERE room = ? AND person = ? AND ref = ? AND person = from_person
+    `),
     read: sql("SELECT * FROM inbox WHERE room = ? AND person = ? AND seq > ? ORDER BY seq LIMIT ?"),
     lastSeq: sql("SELECT max(seq) AS last FROM inbox WHERE room = ? AND person = ?"),
     next: sql(`
@@ -158,5 +177,6 @@ function toMessage(row: Row): PrivateMessage {
     to: { username: row.to_name as string, person: row.to_person as string },
     fromSeq: row.from_seq as number,
     toSeq: row.to_seq as number,
+    ...(row.ref !== null && { ref: row.ref as string }),
   };
 }

@@ -14,6 +14,7 @@ import type { DatabaseSync, StatementSync } from "node:sqlite";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 import {
   applyChange,
+  checkAnswered,
   checkChange,
   isErasure,
   isMessage,
@@ -120,7 +121,7 @@ interface RoomLog {
 type Row =
   & Readonly<Record<"seq" | "shown" | "epoch" | "time", number>>
   & Readonly<Record<"username" | "person" | "content", string>>
-  & Readonly<Record<"ref" | "target", string | null>>
+  & Readonly<Record<"ref" | "reply_to" | "target", string | null>>
   & { readonly type: LogEvent["type"]; readonly changed: number | null };
 
 /** What {@linkcode SqliteLog} needs. */
@@ -183,21 +184,24 @@ export class SqliteLog {
   /**
    * Adds a message, or finds the one that it repeats.
    *
-   * @throws {ChatError} `conflict`
+   * @throws {ChatError} `conflict` or `not_found`
    */
   append(name: string, draft: Draft): Outcome<Receipt<ChatEvent>> {
     const room = this.#room(name);
-    const { username, person, content, ref } = draft;
+    const { username, person, content, ref, replyTo } = draft;
     const known = ref === undefined ? undefined : this.#refs(room).get(person, ref);
     const row = known === undefined ? undefined : this.#find(room.id, known);
     // A write that was undone leaves its ref behind.
     if (row?.person === person && row.ref === ref) {
       return { value: toRepeated(this.#toEvent(room, row) as ChatEvent, draft) };
     }
+    if (replyTo !== undefined) checkAnswered(this.#findById(room, replyTo)?.event);
     const place = this.#place(room);
     const event = toMessage(name, draft, toMessageId(room.epoch, place.seq), place);
     const { id, lastTime } = room;
-    this.#sql.append.run(id, place.seq, lastTime, username, person, content, ref ?? null);
+    this.#sql.append.run(
+      ...[id, place.seq, lastTime, username, person, content, ref ?? null, replyTo ?? null],
+    );
     if (ref !== undefined) this.#remember(room, person, ref, place.seq);
     return toOutcome(event, draft.origin);
   }
@@ -215,9 +219,12 @@ export class SqliteLog {
     const { seq, type, username, content } = event;
     const { id, lastTime } = room;
     this.#sql.addChange.run(id, seq, type, lastTime, username, change.person, content, message.id);
-    const after = applyChange(message, event);
+    const after = applyChange(message, event) as ChatEvent;
     const { shown, changed } = found!.row;
-    this.#sql.rewrite.run(after.content, Number(isMessage(after)), seq, id, shown, message.seq);
+    this.#sql.rewrite.run(
+      ...[after.content, after.reply_to ?? null, Number(isMessage(after)), seq],
+      ...[id, shown, message.seq],
+    );
     if (changed !== null) this.#sql.clear.run(id, changed);
     this.#hasErased ||= isErasure(event);
     return toOutcome(event, change.origin);
@@ -437,7 +444,7 @@ export class SqliteLog {
   }
 
   #toEvent({ id: room, name }: RoomLog, row: Row): LogEvent {
-    const { type, content, username, seq, shown, ref, target } = row;
+    const { type, content, username, seq, shown, ref, reply_to, target } = row;
     const id = target ?? toMessageId(this.#epochs.nameOf(room, row.epoch), seq);
     const timestamp = toTimestamp(row.time);
     const base = { content, room: name, username, id, seq, timestamp };
@@ -446,6 +453,7 @@ export class SqliteLog {
       type,
       ...base,
       ...(ref !== null && { ref }),
+      ...(reply_to !== null && { reply_to }),
       ...(shown === 0 ? { deleted: true } : row.changed !== null && { edited: true }),
     };
   }
@@ -482,7 +490,8 @@ export class SqliteLog {
 
 function prepare(db: DatabaseSync, epoch: number) {
   const sql = (text: string): StatementSync => db.prepare(text);
-  const row = "seq, shown, type, epoch, time, username, person, content, ref, target, changed";
+  const row = "seq, shown, type, epoch, time, username, person, content, ref, reply_to, target, " +
+    "changed";
   const place = "FROM events WHERE room = rooms.id AND shown";
   const messages = (order: "ASC" | "DESC") =>
     sql(`
@@ -500,15 +509,17 @@ function prepare(db: DatabaseSync, epoch: number) {
     insertRoom: sql("INSERT INTO rooms (id, name, active) VALUES (?, ?, ?)"),
     setActive: sql("UPDATE rooms SET active = ? WHERE id = ?"),
     append: sql(`
-      INSERT INTO events (room, seq, shown, type, epoch, time, username, person, content, ref)
-      VALUES (?, ?, 1, 'chat', ${epoch}, ?, ?, ?, ?, ?)
+      INSERT INTO events (
+        room, seq, shown, type, epoch, time, username, person, content, ref, reply_to
+      ) VALUES (?, ?, 1, 'chat', ${epoch}, ?, ?, ?, ?, ?, ?)
     `),
     addChange: sql(`
       INSERT INTO events (room, seq, shown, type, epoch, time, username, person, content, target)
       VALUES (?, ?, 0, ?, ${epoch}, ?, ?, ?, ?, ?)
     `),
     rewrite: sql(`
-      UPDATE events SET content = ?, shown = ?, changed = ? WHERE room = ? AND shown = ? AND seq = ?
+      UPDATE events SET content = ?, reply_to = ?, shown = ?, changed = ?
+      WHERE room = ? AND shown = ? AND seq = ?
     `),
     clear: sql("UPDATE events SET content = '' WHERE room = ? AND shown = 0 AND seq = ?"),
     find: sql(`SELECT ${row} FROM events WHERE room = ? AND shown IN (0, 1) AND seq = ?`),

@@ -1,5 +1,5 @@
 /**
- * Brings SQLite files of versions 1 to 3 to version 4: turns blocks and a journal, both JSON lists of
+ * Brings SQLite files of versions 1 to 3 up to date: turns blocks and a journal, both JSON lists of
  * events, into rows. The only epoch that each room had stays valid for its old rows.
  *
  * @module

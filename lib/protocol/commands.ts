@@ -18,6 +18,8 @@ interface CommandBase {
 export interface ChatCommand extends CommandBase {
   readonly type: "chat";
   readonly content: string;
+  /** The id of the message that it answers. */
+  readonly reply_to?: string;
 }
 
 /** Starts or stops typing. Typing that is not renewed stops after 5 seconds. */
@@ -189,7 +191,11 @@ function readCommand(object: Record<string, unknown>, limits: SizeLimits): Comma
 function readFields(object: Record<string, unknown>, limits: SizeLimits): Command {
   switch (object.type) {
     case "chat":
-      return { type: "chat", content: readContent(object.content, limits) };
+      return {
+        type: "chat",
+        content: readContent(object.content, limits),
+        ...(object.reply_to !== undefined && { reply_to: readId("reply_to", object.reply_to) }),
+      };
     case "typing":
       if (typeof object.active !== "boolean") throw badRequest("active must be true or false.");
       return { type: "typing", active: object.active };

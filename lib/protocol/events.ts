@@ -26,6 +26,8 @@ export interface ChatEvent extends EventBase {
   readonly timestamp: string;
   /** The sender's own id of it. */
   readonly ref?: string;
+  /** The id of the message that it answers; absent if it answers none, or is deleted. */
+  readonly reply_to?: string;
   /** Present if its author has edited it. */
   readonly edited?: true;
   /**
@@ -167,6 +169,8 @@ export interface DmEvent extends EventBase {
   /** Its number among your private messages in this room. */
   readonly inbox_seq: number;
   readonly timestamp: string;
+  /** The sender's own id of it. */
+  readonly ref?: string;
   /** Present if it is older than this membership. */
   readonly history?: true;
 }

@@ -114,10 +114,15 @@ export function perform(context: ActionContext, member: Member, command: Command
   }
 }
 
-function chat(context: ActionContext, member: Member, { content, ref }: ChatCommand): Answer {
+function chat(
+  context: ActionContext,
+  member: Member,
+  { content, ref, reply_to: replyTo }: ChatCommand,
+): Answer {
   stopTyping(context, member);
-  const { room, username = ANONYMOUS, person, id: origin } = member;
-  const stored = context.engine.log.append(room.name, { username, person, origin, content, ref });
+  const { room, id: origin } = member;
+  const draft = { ...authorOf(member), origin, content, ref, replyTo };
+  const stored = context.engine.log.append(room.name, draft);
   return PendingAnswer.of(stored, (receipt) => toMessageAck(room, ref, receipt));
 }
 

@@ -262,7 +262,7 @@ function orNull(limit: number): number | null {
 
 /** A private message as one of its two people receives it. */
 export function toDm(room: string, message: PrivateMessage, inboxSeq: number): DmEvent {
-  const { id, content, from, to, timestamp } = message;
+  const { id, content, from, to, timestamp, ref } = message;
   return {
     type: "dm",
     ...envelope(room, content, from.username),
@@ -270,5 +270,6 @@ export function toDm(room: string, message: PrivateMessage, inboxSeq: number): D
     id,
     inbox_seq: inboxSeq,
     timestamp,
+    ...(ref !== undefined && { ref }),
   };
 }

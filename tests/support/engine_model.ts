@@ -44,8 +44,8 @@ class RoomModel {
   oldestSeq = 1;
   /** Authors by message. */
   readonly persons = new Map<string, string>();
-  /** The id and first text of each message with a ref, by person and ref. */
-  readonly refs = new Map<string, { readonly id: string; readonly content: string }>();
+  /** The id, first text and answered message of each message with a ref, by person and ref. */
+  readonly refs = new Map<string, Pick<Draft, "content" | "replyTo"> & { readonly id: string }>();
   readonly inboxes = new Map<string, InboxEntry[]>();
   readonly privateRefs = new Map<string, PrivateMessage>();
   /** What the room was told since the engine was opened. */
@@ -84,6 +84,7 @@ const MODEL_KEEP = 30;
 const STEPS = {
   append: 30,
   appendWithRef: 12,
+  reply: 8,
   repeat: 12,
   edit: 12,
   delete: 8,
@@ -129,6 +130,8 @@ class Comparison {
         return await this.#append(room, model, draft(author, this.#text()));
       case "appendWithRef":
         return await this.#append(room, model, draft(author, this.#text(), `ref ${++this.#refs}`));
+      case "reply":
+        return await this.#reply(room, model, draft(author, this.#text(), `ref ${++this.#refs}`));
       case "repeat":
         if (model.refs.size === 0) return;
         return await this.#repeat(room, model, random.pick([...model.refs.keys()]));
@@ -197,31 +200,44 @@ class Comparison {
     this.#added(room, model, one, await this.#lab.engine.log.append(room, one));
   }
 
+  /** Answers some message, mostly one that is kept. */
+  async #reply(room: string, model: RoomModel, one: Draft): Promise<void> {
+    const others = [...this.#rooms.values()].flatMap(({ events }) => events.map(({ id }) => id));
+    const own = model.events.map(({ id }) => id);
+    const replyTo = this.#random.pick([...others, ...own, ...own, ...own, "no such id"]);
+    const reply = { ...one, replyTo };
+    if (model.message(replyTo) !== undefined) return await this.#append(room, model, reply);
+    await assertRefused(() => this.#lab.engine.log.append(room, reply), "not_found");
+  }
+
   #added(room: string, model: RoomModel, one: Draft, receipt: Receipt<ChatEvent>): void {
     const { event, isDuplicate } = receipt;
     assertEquals(isDuplicate, false);
     const { id, seq, timestamp } = event;
-    const { content, username, person, ref } = one;
-    const expected = { type: "chat", content, room, username, id, seq, timestamp } as const;
-    assertEquals(event, ref === undefined ? expected : { ...expected, ref });
+    const { content, username, person, ref, replyTo } = one;
+    assertEquals(event, {
+      ...{ type: "chat", content, room, username, id, seq, timestamp },
+      ...(ref !== undefined && { ref }),
+      ...(replyTo !== undefined && { reply_to: replyTo }),
+    });
     assert(!model.persons.has(id), "An id was given twice.");
     model.persons.set(id, person);
-    if (ref !== undefined) model.refs.set(`${person}/${ref}`, { id, content });
+    if (ref !== undefined) model.refs.set(`${person}/${ref}`, { id, content, replyTo });
     this.#next(model, event, one.origin);
   }
 
   async #repeat(room: string, model: RoomModel, key: string): Promise<void> {
     const [person, ref] = key.split("/") as [string, string];
     const author = this.#random.pick(this.#people.filter((one) => one.person === person));
-    const { id, content } = model.refs.get(key)!;
+    const { id, content, replyTo } = model.refs.get(key)!;
     const isOther = this.#random.percent(30);
-    const one = draft(author, isOther ? this.#text() : content, ref);
+    const one = { ...draft(author, isOther ? this.#text() : content, ref), replyTo };
     const message = model.message(id);
     const run = () => this.#lab.engine.log.append(room, one);
     const isUnchanged = message !== undefined && !message.edited && !message.deleted;
     if (isOther && isUnchanged) return await assertRefused(run, "conflict");
     // A message that is no longer kept may be known or not. One that is, cannot be a third thing.
-    if (isOther && message === undefined) return;
+    if (message === undefined && (isOther || replyTo !== undefined)) return;
     const receipt = await run();
     if (message !== undefined) return assertEquals(receipt, { event: message, isDuplicate: true });
     if (receipt.isDuplicate) return assertEquals(receipt.event.id, id);
@@ -261,7 +277,7 @@ class Comparison {
   #withoutText(event: LogEvent, id: string): LogEvent {
     if (event.id !== id) return event;
     if (event.type !== "chat") return { ...event, content: "" };
-    const { edited: _, ...rest } = event;
+    const { reply_to: _, edited: __, ...rest } = event;
     return { ...rest, content: "", deleted: true };
   }
 
@@ -283,6 +299,7 @@ class Comparison {
       to,
       fromSeq: (mine.at(-1)?.inboxSeq ?? 0) + 1,
       toSeq: (theirs.at(-1)?.inboxSeq ?? 0) + 1,
+      ...(ref !== undefined && { ref }),
     };
     assertEquals(event, message);
     mine.push({ inboxSeq: message.fromSeq, message });

@@ -52,6 +52,7 @@ import { testAtRandom } from "./engine_model.ts";
 /** Runs the suite on one kind of engine. */
 export function testEngine(name: string, create: CreateStore): void {
   testAppend(name, create);
+  testReplies(name, create);
   testDedupe(name, create);
   testResuming(name, create);
   testReading(name, create);
@@ -255,6 +256,128 @@ function testAppend(name: string, create: CreateStore): void {
       assertEquals(state.epoch === epoch, lab.isShared);
       assertEquals(await log.canResume("r", epoch, 3), lab.isLasting);
       assertEquals([state.lastSeq, event!.seq], lab.isLasting ? [3, 4] : [0, 1]);
+    });
+  });
+}
+
+function testReplies(name: string, create: CreateStore): void {
+  describe(`${name}: a reply`, () => {
+    it("keeps the id that it answers, through an edit and a restart", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      using listener = await Listener.open(engine, "r");
+      const [message] = await say(engine, "r", 1);
+      const reply = { ...draft(BOB, "answer", "ref"), replyTo: message!.id };
+      const { event } = await engine.log.append("r", reply);
+      assertEquals([event.reply_to, event.ref], [message!.id, "ref"]);
+      assertEquals(await listener.seq(2), [message!, event]);
+      await editMessage(engine, "r", { ...change(BOB, event.id), content: "other words" });
+      const check = async () => {
+        const edited = { ...event, content: "other words", edited: true as const };
+        assertEquals((await lab.engine.log.events("r", 1, 1))[0], edited);
+        assertEquals(await lab.engine.log.messages("r", { limit: 1 }), [edited]);
+        const again = await lab.engine.log.append("r", reply);
+        assertEquals(again, { event: edited, isDuplicate: true });
+      };
+      await check();
+      if (!lab.isLasting) return;
+      await lab.reopen();
+      await check();
+      // An answer to an answer, of an earlier life.
+      const next = { ...draft(CAROL, "and another"), replyTo: event.id };
+      assertEquals((await lab.engine.log.append("r", next)).event.reply_to, event.id);
+    });
+
+    it("needs a message of its room, which may be deleted", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      const [message] = await say(engine, "r", 1);
+      const { event: edit } = await editMessage(engine, "r", {
+        ...change(ALICE, message!.id),
+        content: "edited",
+      });
+      const [elsewhere] = await say(engine, "s", 1);
+      const idOfEdit = message!.id.replace(/\d+$/, String(edit.seq));
+      const [start] = message!.id.split(/\d+$/);
+      const ids = [elsewhere!.id, idOfEdit, `${start}99`, `${start}01`, "-1", "1", "no id", "'"];
+      for (const replyTo of ids) {
+        const reply = { ...draft(BOB, "answer"), replyTo };
+        await assertRefused(() => engine.log.append("r", reply), "not_found");
+      }
+      assertEquals((await engine.log.state("r")).lastSeq, 2);
+      await deleteMessage(engine, "r", change(ALICE, message!.id));
+      const reply = { ...draft(BOB, "answer"), replyTo: message!.id };
+      assertEquals((await engine.log.append("r", reply)).event.reply_to, message!.id);
+      if (!lab.isLasting) return;
+      await lab.reopen();
+      assertEquals((await lab.engine.log.append("r", reply)).event.reply_to, message!.id);
+    });
+
+    it("may answer the message right before it, and does not change the order", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      const { event: first } = await engine.log.append("r", draft(ALICE, "first"));
+      const idAt = (seq: number) => first.id.replace(/\d+$/, String(seq));
+      const answer = (content: string, replyTo: string) =>
+        engine.log.append("r", { ...draft(ALICE, content), replyTo });
+      const results = await Promise.allSettled([
+        engine.log.append("r", draft(ALICE, "second")),
+        answer("third", idAt(2)),
+        answer("no answer", idAt(4)),
+        engine.log.append("r", draft(ALICE, "fourth")),
+        answer("fifth", idAt(4)),
+      ]);
+      assertEquals(results.map(({ status }) => status).indexOf("rejected"), 2);
+      const log = await engine.log.events("r", 1, ALL) as ChatEvent[];
+      assertEquals(contents(log), ["second", "third", "fourth", "fifth"]);
+      assertEquals(log.map((event) => event.reply_to), [undefined, idAt(2), undefined, idAt(4)]);
+    });
+
+    it("loses the id with its text", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      const [message] = await say(engine, "r", 1);
+      const reply = { ...draft(BOB, "answer", "ref"), replyTo: message!.id };
+      const { event } = await engine.log.append("r", reply);
+      await deleteMessage(engine, "r", change(BOB, event.id));
+      const { reply_to: _, ...rest } = event;
+      const deleted = { ...rest, content: "", deleted: true as const };
+      const check = async () => {
+        assertEquals((await lab.engine.log.events("r", 1, 1))[0], deleted);
+        const again = await lab.engine.log.append("r", reply);
+        assertEquals(again, { event: deleted, isDuplicate: true });
+      };
+      await check();
+      if (!lab.isLasting) return;
+      await lab.reopen();
+      await check();
+    });
+
+    it("repeats only an answer to the same message", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      const [one, two] = await say(engine, "r", 2);
+      const append = (replyTo?: string) =>
+        engine.log.append("r", { ...draft(BOB, "answer", "ref"), replyTo });
+      const { event } = await append(one!.id);
+      assertEquals(await append(one!.id), { event, isDuplicate: true });
+      for (const other of [two!.id, undefined, "no id"]) {
+        await assertRefused(() => append(other), "conflict");
+      }
+    });
+
+    it("is still a repeat when the message that it answers is dropped", async () => {
+      await using lab = await Lab.open(create, { keep: 300 });
+      const { engine } = lab;
+      const [message] = await say(engine, "r", 1);
+      await say(engine, "r", 250);
+      const reply = { ...draft(BOB, "answer", "ref"), replyTo: message!.id };
+      const { event } = await engine.log.append("r", reply);
+      await say(engine, "r", 295);
+      assert((await engine.log.state("r")).oldestSeq > 1);
+      assertEquals(await engine.log.append("r", reply), { event, isDuplicate: true });
+      const { ref: _, ...late } = reply;
+      await assertRefused(() => engine.log.append("r", late), "not_found");
     });
   });
 }
@@ -799,6 +922,33 @@ function testPrivate(name: string, create: CreateStore): void {
       assertEquals((await engine.log.append("r", draft(ALICE, "aloud"))).event.seq, 1);
     });
 
+    it("carries its sender's ref to both people, also after a restart", async () => {
+      await using lab = await Lab.open(create);
+      using listener = await Listener.open(lab.engine, "r");
+      // Several senders may use one ref, and so may the receiver.
+      const drafts = [
+        privateDraft(ALICE, BOB, "from alice", "ref"),
+        privateDraft(CAROL, BOB, "from carol", "ref"),
+        privateDraft(BOB, ALICE, "from bob", "ref"),
+        privateDraft(ALICE, BOB, "without"),
+      ];
+      for (const one of drafts) await lab.engine.log.whisper("r", one);
+      const refs = ["ref", "ref", "ref", undefined];
+      const told = await listener.count(4);
+      assertEquals(told.map((event) => event.type === "private" && event.message.ref), refs);
+      for (let life = 0; life < 2; life++) {
+        const { log } = lab.engine;
+        const inbox = await log.inbox("r", BOB.person, 0, ALL);
+        assertEquals(inbox.map(({ message }) => message.ref), refs);
+        for (const [i, one] of drafts.slice(0, 3).entries()) {
+          const again = await log.whisper("r", one);
+          assertEquals(again, { event: inbox[i]!.message, isDuplicate: true });
+        }
+        if (!lab.isLasting) return;
+        await lab.reopen();
+      }
+    });
+
     it("is stored and told once for each ref of its sender", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
@@ -1301,8 +1451,9 @@ function testAccounts(name: string, create: CreateStore): void {
         await deleteMessage(engine, room, { ...change(BOB, second.id), isModerator: true });
         const { event: bobs } = await engine.log.append(room, draft(BOB, "of bob too"));
         await deleteMessage(engine, room, { ...change(HER, bobs.id), isModerator: true });
-        await engine.log.append(room, draft({ ...HER, username: "ALICE" }, "secret four"));
-        await engine.log.whisper(room, privateDraft(HER, BOB, "secret five"));
+        const fourth = { ...draft({ ...HER, username: "ALICE" }, "secret four"), replyTo: bobs.id };
+        await engine.log.append(room, fourth);
+        await engine.log.whisper(room, privateDraft(HER, BOB, "secret five", "secret ref"));
         await engine.log.whisper(room, privateDraft(BOB, HER, "of bob alone"));
       }
       const before = await engine.log.events("full", 0, ALL);
@@ -1325,6 +1476,7 @@ function testAccounts(name: string, create: CreateStore): void {
           ["bob", "of bob"],
         ]);
         const names = (await engine.log.events(room, 0, ALL)).map(({ username }) => username);
+        assert(!all.includes("reply_to"), all);
         assertEquals(names.slice(0, 8), ["Alice", "", "bob", "", "", "", "bob", "bob"]);
         assertEquals(numbers(await engine.log.events(room, 0, ALL)), upTo(names.length));
         assertEquals(await engine.log.author(room, before[1]!.id), undefined);

@@ -70,7 +70,8 @@ export class V1Client implements AsyncDisposable {
   async ask(command: { type: string; [field: string]: unknown }): Promise<Event> {
     const ref = `ask-${++this.#refs}`;
     this.send({ ...command, ref });
-    return await this.next((event) => event.type !== "chat" && "ref" in event && event.ref === ref);
+    const isAnswer = ({ type }: Event) => type !== "chat" && type !== "dm";
+    return await this.next((event) => isAnswer(event) && "ref" in event && event.ref === ref);
   }
 
   /** The next event that was not read yet and of which `isWanted` is true; others are passed over. */
