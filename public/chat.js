@@ -18,7 +18,8 @@ import { Cipher, isKey, isSealed } from "./cipher.js";
 import { HELP, readLine } from "./commands.js";
 import { Connection } from "./connection.js";
 
-/** @import { ConnectionState, Told } from "./connection.js" */
+/** @import { ConnectionState } from "./connection.js" */
+/** @import { Told } from "./inbox.js" */
 
 const USAGE = `Usage: deno run -N chat.js ROOM NAME [URL]
        deno run -N chat.js 'http://HOST/r/ROOM' NAME`;
@@ -93,7 +94,9 @@ export function lineOf(event) {
 
 /** @param {Told} event */
 function textOf({ content, seal }) {
-  if (seal === "broken") return "[cannot be read: another key, or changed on its way]";
+  if (seal === "broken" || seal === "replayed") {
+    return "[cannot be read: another key, or changed on its way]";
+  }
   if (!seal && isSealed(content)) return "[encrypted: start with the whole link to read it]";
   return content;
 }
@@ -126,8 +129,7 @@ async function run({ base, room, key, username }) {
   let hasRead = false;
 
   const finish = () => {
-    const isDone = connection.unsent.every(({ status }) => status === "failed");
-    if (hasRead && isDone) end.resolve(hasFailed ? 1 : 0);
+    if (hasRead && connection.outbox.isDone) end.resolve(hasFailed ? 1 : 0);
   };
 
   connection.on("state", (/** @type {ConnectionState} */ state) => {
@@ -146,7 +148,7 @@ async function run({ base, room, key, username }) {
     if (ack) own.add(ack.id);
     if (status === "failed") {
       hasFailed = true;
-      connection.discard(ref);
+      connection.outbox.discard(ref);
       console.error(printable(`Not sent: ${reason} (${content})`));
     }
     finish();

@@ -655,8 +655,8 @@ export class Connection {
   #isOurs(event) {
     switch (event.type) {
       case "ack":
-        if (event.inbox_seq !== undefined) this.#inbox.sawPrivate(event.inbox_seq);
-        return this.outbox.settle(event) || this.#answer(event.ref, event) || true;
+        this.#onAck(event);
+        return true;
       case "error":
         return this.outbox.refuse(event) || this.#reject(event);
       case "history":
@@ -666,6 +666,14 @@ export class Connection {
       default:
         return false;
     }
+  }
+
+  /** @param {AckEvent} ack */
+  #onAck(ack) {
+    if (ack.inbox_seq !== undefined) this.#inbox.sawPrivate(ack.inbox_seq);
+    const item = this.outbox.settle(ack);
+    if (item && !item.edits && ack.id !== undefined) this.#inbox.note(ack.id, ack.ref);
+    if (!item) this.#answer(ack.ref, ack);
   }
 
   /** @param {ErrorEvent} error @returns {boolean} whether it was about a request */

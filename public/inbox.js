@@ -135,7 +135,7 @@ export class Inbox {
    * @returns {Promise<Told[]>}
    */
   async open(events) {
-    this.#note(events);
+    this.#noteAll(events);
     return await Promise.all(events.map((event) => this.#open(event)));
   }
 
@@ -172,15 +172,23 @@ export class Inbox {
     return false;
   }
 
-  /** Remembers the refs of messages: an edit is bound to its message's. @param {readonly Event[]} events */
-  #note(events) {
+  /** @param {readonly Event[]} events */
+  #noteAll(events) {
     for (const event of events) {
-      if (event.type === "history") this.#note(event.messages);
-      else if (event.type === "chat" && event.ref !== undefined) {
-        // The first one stands: a server that gives a message another ref opens none of its texts.
-        if (!this.#refs.has(event.id)) remember(this.#refs, event.id, event.ref);
-      }
+      if (event.type === "history") this.#noteAll(event.messages);
+      else if (event.type === "chat" && event.ref !== undefined) this.note(event.id, event.ref);
     }
+  }
+
+  /**
+   * Remembers the ref of a message, to which its edits are bound. The first one stands: where the
+   * server names another one later, nothing opens.
+   *
+   * @param {string} id
+   * @param {string} ref
+   */
+  note(id, ref) {
+    if (this.#cipher && !this.#refs.has(id)) remember(this.#refs, id, ref);
   }
 
   /** @param {Event} event @returns {Promise<Told>} */

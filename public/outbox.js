@@ -110,6 +110,7 @@ export class Outbox {
   /** @type {Surroundings} */ #around;
   /** @type {Map<string, Item>} */ #items = new Map();
   /** @type {Set<(item: Outgoing) => void>} */ #listeners = new Set();
+  /** @type {Set<Promise<void>>} */ #sealing = new Set();
   /** The name under which texts are sealed before there is a connection. */
   #author = "";
   /** @type {Way | undefined} */ #way;
@@ -168,6 +169,7 @@ export class Outbox {
     const item = { ...writing, ref: this.#around.newRef(), status: "waiting", reason: "" };
     this.#items.set(item.ref, item);
     if (this.#cipher) item.key = this.#cipher.fingerprint;
+    this.#turnInto(item, "waiting");
     this.#pump();
     return item;
   }
@@ -256,6 +258,11 @@ export class Outbox {
     this.#pump();
   }
 
+  /** Resolves when everything is sealed, and {@linkcode Outbox.save} leaves nothing out. */
+  async sealed() {
+    while (this.#sealing.size > 0) await Promise.all(this.#sealing);
+  }
+
   /** Opens an item that was kept sealed, so that its author can read it. @param {Item} item */
   async #open(item) {
     try {
@@ -295,7 +302,7 @@ export class Outbox {
    * The server has stored an item.
    *
    * @param {AckEvent} ack
-   * @returns {boolean} whether it was about an item
+   * @returns {Outgoing | undefined} the item, if it was about one
    */
   settle(ack) {
     return this.#settle(ack.ref, ack);
@@ -315,13 +322,13 @@ export class Outbox {
   /** @param {string} ref @param {NonNullable<Outgoing["ack"]>} ack */
   #settle(ref, ack) {
     const item = this.#items.get(ref);
-    if (!item) return false;
+    if (!item) return undefined;
     this.#items.delete(ref);
     if (this.isDone) this.#isSlow = false;
     item.ack = ack;
     this.#turnInto(item, "sent");
     this.#pump();
-    return true;
+    return item;
   }
 
   /**
@@ -385,7 +392,10 @@ export class Outbox {
     if (!this.#cipher || from === "") return;
     for (const item of this.#items.values()) {
       const isDue = item.status === "waiting" && item.as === undefined && item.content !== "";
-      if (isDue && item.from !== from) this.#seal(item, this.#cipher, from);
+      if (!isDue || item.from === from) continue;
+      const sealing = this.#seal(item, this.#cipher, from);
+      this.#sealing.add(sealing);
+      sealing.then(() => this.#sealing.delete(sealing));
     }
   }
 

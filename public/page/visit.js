@@ -459,17 +459,17 @@ export class Visit {
 
   /** @param {string} text @param {string} [replyTo] the id of the message that it answers */
   say(text, replyTo) {
-    this.#showOutgoing(this.#live.send(text, replyTo === undefined ? {} : { replyTo }));
+    this.#live.send(text, replyTo === undefined ? {} : { replyTo });
   }
 
   /** @param {string} to @param {string} text */
   whisper(to, text) {
-    this.#showOutgoing(this.#live.whisper(to, text));
+    this.#live.whisper(to, text);
   }
 
   /** @param {string} id @param {string} text */
   edit(id, text) {
-    this.#showOutgoing(this.#live.edit(id, text));
+    this.#live.edit(id, text);
   }
 
   /** @returns {Connection} */

@@ -34,6 +34,14 @@ export class Line implements AsyncDisposable {
     if (serverNotices) this.letGo();
   }
 
+  /** Ends all calls, and takes new ones at once. The server may be left to think that they go on. */
+  drop({ serverNotices = true } = {}): void {
+    this.#isDeaf = false;
+    this.#serverNotices = serverNotices;
+    hangUp(this.#callers);
+    if (serverNotices) this.letGo();
+  }
+
   /** Takes calls again, and passes on both ways. */
   mend(): void {
     this.#isDeaf = false;
