@@ -38,6 +38,67 @@ describe("Connection, with time in hand", () => {
     assertEquals(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
   });
 
+  it("spreads the first wait over a window that grows with the room", async () => {
+    for (
+      const [online, random, waitMs] of [[2, 1, 500], [2, 0.5, 250], [5000, 0.5, 5000]] as const
+    ) {
+      const world = new World();
+      world.connection.open();
+      world.welcome({ online });
+      world.luck = random;
+      await world.closeSocket(1006);
+      assertEquals(world.nextTimer().delayMs, waitMs);
+    }
+    const crowd = new World();
+    crowd.connection.open();
+    crowd.welcome({ online: 1_000_000 });
+    await crowd.closeSocket(1006);
+    assertEquals(crowd.nextTimer().delayMs, 30_000);
+  });
+
+  it("notices at once that the network is gone, and a clock that is set back changes nothing", () => {
+    const world = new World();
+    world.connection.open();
+    world.welcome();
+    world.now -= 3_600_000;
+    world.ring();
+    assertEquals(world.sent, [{ type: "ping" }]);
+    world.ring();
+    assertEquals(world.connection.state.state, "reconnecting");
+    world.ring();
+    world.welcome();
+    world.connection.interrupt("Your device is offline.");
+    const { state } = world.connection;
+    assert(state.state === "reconnecting" && state.reason === "Your device is offline.");
+  });
+
+  it("says that something on the way lets no WebSocket through, if it happens twice", async () => {
+    const world = new World();
+    world.connection.open();
+    const reasons = [];
+    for (let n = 0; n < 2; n++) {
+      await world.closeSocket(1006);
+      const { state } = world.connection;
+      reasons.push(state.state === "reconnecting" && state.reason);
+      world.ring();
+    }
+    assertEquals(reasons[0], "");
+    assert(String(reasons[1]).includes("proxy"));
+  });
+
+  it("is not let in under another name than it asked for, but in another spelling of it", () => {
+    for (
+      const [username, isSame] of [["ADA", true], ["Mallory", false], ["Ada 2", false]] as const
+    ) {
+      const world = new World();
+      world.connection.send("hello");
+      world.connection.open();
+      world.welcome({ username });
+      assertEquals(world.connection.state.state, isSame ? "live" : "refused");
+      assertEquals(world.sent.length, isSame ? 1 : 0);
+    }
+  });
+
   it("starts from the first wait again after a connection that lasted", async () => {
     const world = new World();
     world.connection.open();
@@ -676,6 +737,8 @@ class Caller implements AsyncDisposable {
 class World {
   now = 0;
   url = "";
+  /** What chance says. */
+  luck = 1;
   sent: Record<string, unknown>[] = [];
   answer = Response.json({ error: "upgrade required" }, { status: 426 });
   readonly connection: Connection;
@@ -704,7 +767,7 @@ class World {
       },
       clearTimeout: (timer) => this.#timers.delete(timer),
       now: () => this.now,
-      random: () => 1,
+      random: () => this.luck,
       newRef: () => `ref-${++this.#refs}`,
     });
     this.connection.on("events", (events) => this.#events.push(...events));
