@@ -230,7 +230,8 @@ describePage("page, for accounts", (stage) => {
     // Everybody else has no such thing.
     const ada = await stage.joins("Ada");
     await sees(ada, "kind");
-    assertEquals(await ada.locator(".tools, #people-list .tool").count(), 0);
+    assertEquals(await ada.getByRole("button", { name: "Delete" }).count(), 0);
+    assertEquals(await ada.locator("#people-list .tool").count(), 0);
   });
 
   it("says to slow down, and sends what was too fast by itself", async () => {

@@ -56,7 +56,7 @@ describePage("page", (stage) => {
     assertEquals(await grace.locator("#rows :is(img, script, style)").count(), 0);
     assertEquals(await ada.locator("#rows :is(img, script, style)").count(), 0);
     assertEquals(await ada.title(), "lobby · Hubbub");
-    const link = ada.locator("#rows a");
+    const link = ada.locator("#rows .text a");
     assertEquals(await link.count(), 1);
     assertEquals(await link.getAttribute("href"), "https://example.org/a_(b)");
     assertEquals(await link.getAttribute("rel"), "noopener nofollow");
@@ -411,7 +411,7 @@ describePage("page", (stage) => {
     await ada.getByRole("button", { name: "Delete", exact: true }).click();
     await sees(grace, "Message deleted");
     assertEquals(await texts(grace), ["Message deleted", "and two cakes"]);
-    assertEquals(await grace.locator(".tools").count(), 0);
+    assertEquals(await grace.locator(".dim .tools").count(), 0);
   });
 
   it("keeps the keyboard's place in the log when a message changes under it", async () => {
@@ -456,7 +456,7 @@ describePage("page", (stage) => {
     await sees(ada, "Adamant");
     assertEquals(await ada.title(), "(3) lobby · Hubbub");
     assertEquals(await ada.locator(".mention .text").allInnerTexts(), ["are you there, ada?"]);
-    assertEquals(await ada.locator(".fresh .text").allInnerTexts(), ["hello?"]);
+    assertEquals(await ada.locator(".new-line + .message .text").allInnerTexts(), ["hello?"]);
     await ada.evaluate(
       "document.hidden = false; document.dispatchEvent(new Event('visibilitychange'))",
     );
