@@ -869,7 +869,7 @@ async function fillHole(hole, direction) {
     );
     page.empty.hidden = !timeline.isEmpty;
   } catch {
-    // The row says so, and it is asked for again when the reader scrolls, or asks.
+    // The row says so, and offers to try again.
     asked.failPage(hole);
   }
 }

@@ -48,7 +48,7 @@ function selectedIn(part, range) {
   }
   const copy = chosen.cloneContents();
   for (const block of copy.querySelectorAll(".block")) {
-    block.replaceWith(`\n${block.textContent}\n`);
+    block.replaceWith(`\n${block.querySelector("pre")?.textContent ?? ""}\n`);
   }
   return copy.textContent ?? "";
 }

@@ -94,7 +94,7 @@ export class Log {
     this.#parts = parts;
     this.#wishes = wishes;
     const { scroller, rows } = parts;
-    scroller.addEventListener("scroll", () => this.#onScroll(), { passive: true });
+    scroller.addEventListener("scroll", () => this.#look(), { passive: true });
     scroller.addEventListener("keydown", (event) => this.#onKey(event));
     rows.addEventListener("focusin", ({ target }) => setTabStops(target, 0));
     rows.addEventListener("focusout", ({ target }) => setTabStops(target, -1));
@@ -269,12 +269,14 @@ export class Log {
     }
     let next = rows.firstElementChild;
     let last = entries[this.#start - 1];
+    let day = timeOf(last);
     for (const entry of this.#painted) {
       const row = this.#row(entry);
-      this.#dress(entry, row, last);
+      this.#dress(entry, row, last, day);
       if (row === next) next = row.nextElementSibling;
       else rows.insertBefore(row, next);
       last = entry;
+      if (entry.kind !== "line") day = timeOf(entry);
     }
     this.#changed.clear();
     if (focus) this.#keepFocus(focus, before);
@@ -352,14 +354,15 @@ export class Log {
    * @param {Entry} entry
    * @param {HTMLElement} row
    * @param {Entry | undefined} before
+   * @param {Date | undefined} lastDay
    */
-  #dress(entry, row, before) {
+  #dress(entry, row, before, lastDay) {
     row.classList.toggle("follows", joins(entry, before));
     const isEdited = entry.kind === "message" && entry.id !== undefined &&
       entry.id === this.#editing;
     row.classList.toggle("editing", isEdited);
-    if (!("at" in entry)) return;
-    const day = isSameDay(entry.at, timeOf(before)) ? "" : dayLabel(entry.at);
+    if (entry.kind === "hole" || entry.kind === "line") return;
+    const day = isSameDay(entry.at, lastDay) ? "" : dayLabel(entry.at);
     if (day === (row.dataset.day ?? "")) return;
     row.dataset.day = day;
     row.querySelector(":scope > .day")?.remove();
@@ -405,15 +408,6 @@ export class Log {
     const row = this.#rows.get(line);
     const isInView = row && this.#top(row) >= 0;
     if (!isInView) this.#paintAround(entries.indexOf(line), (row) => this.#scrollTo(row, LINE_PX));
-  }
-
-  #onScroll() {
-    for (const entry of this.#painted) {
-      if (entry.kind === "hole" && entry.state === "failed" && this.#isNear(entry)) {
-        this.#ask(entry);
-      }
-    }
-    this.#look();
   }
 
   #look() {

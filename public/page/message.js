@@ -113,7 +113,8 @@ function headerOf(message, wishes) {
  */
 function timeOf(message, wishes) {
   const { at, id, seq, stale } = message;
-  const time = element("time", "", clock.format(at));
+  // It breaks where there is little room: some languages have spaces that do not.
+  const time = element("time", "", clock.format(at).replace(/\s/g, " "));
   time.dateTime = at.toISOString();
   time.title = fullDate.format(at);
   if (id === undefined || seq === undefined || stale) return time;
