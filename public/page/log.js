@@ -259,7 +259,9 @@ export class Log {
     const { entries, size } = this.#timeline;
     this.#choose();
     const before = this.#painted;
-    const focus = before.find((entry) => this.#rows.get(entry)?.contains(document.activeElement));
+    const focus = rows.contains(document.activeElement)
+      ? before.find((entry) => this.#rows.get(entry)?.contains(document.activeElement))
+      : undefined;
     this.#painted = entries.slice(this.#start, this.#end);
     const wanted = new Set(this.#painted);
     for (const [entry, row] of this.#rows) {

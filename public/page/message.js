@@ -50,6 +50,9 @@ const BROKEN =
 const LOCKED = "Encrypted. Open the room with its whole link to read this.";
 const REPLAYED = "The server sent an earlier message again, in this place. It is not shown twice.";
 
+/** More marks on a letter than any language writes: they would reach into other rows. */
+const PILED = /\p{M}{4}/u;
+
 /** Rows get numbers, so that parts of them can be named. */
 let made = 0;
 
@@ -68,9 +71,15 @@ export function fillMessage(row, message, wishes, context) {
   const article = element("article", "");
   article.tabIndex = -1;
   if (!own) article.append(avatar(author));
-  const tools = toolsOf(message, wishes, context);
-  if (tools.length > 0) article.append(element("div", "tools", ...tools));
   article.append(header, bubble);
+  // Made when somebody comes near: most messages are only read.
+  for (const approach of ["pointerenter", "focusin"]) {
+    article.addEventListener(approach, () => {
+      if (article.querySelector(".tools")) return;
+      const tools = toolsOf(message, wishes, context);
+      if (tools.length > 0) header.before(element("div", "tools", ...tools));
+    }, { once: true });
+  }
   if (id === undefined) article.append(progressOf(message, wishes));
   if (message.change) article.append(changeOf(message, wishes));
   // Who walks from message to message hears all of each: the marks, too.
@@ -85,6 +94,7 @@ export function fillMessage(row, message, wishes, context) {
     private: to !== undefined,
     mention: message.mention === true,
     action: isAction(message),
+    piled: PILED.test(message.text),
     dim: message.deleted === true || isUnreadable(message),
   }).filter(([, isSo]) => isSo).map(([name]) => name).join(" ");
   row.replaceChildren(article);

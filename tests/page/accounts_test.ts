@@ -229,7 +229,8 @@ describePage("page, for accounts", (stage) => {
     assertEquals(await texts(root), ["Message deleted", "something kind"]);
     // Everybody else has no such thing.
     const ada = await stage.joins("Ada");
-    await sees(ada, "kind");
+    await ada.locator(".text", { hasText: "kind" }).hover();
+    await ada.getByRole("button", { name: "Reply" }).waitFor();
     assertEquals(await ada.getByRole("button", { name: "Delete" }).count(), 0);
     assertEquals(await ada.locator("#people-list .tool").count(), 0);
   });

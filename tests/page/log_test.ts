@@ -331,7 +331,11 @@ describePage("log", (stage) => {
       timeline.add({ ref: "r", at: new Date(), author: "Ada", text: "mine", own: true, status: "waiting" })`,
     );
     assertEquals(await page.locator(".message").count(), 3);
-    assertEquals(await page.getByRole("button", { name: "Reply", includeHidden: true }).count(), 0);
+    for (const message of await page.locator(".message").all()) await message.hover();
+    assertEquals(await page.locator(".tools").count(), 0);
+    await run(page, `say("hello")`);
+    await page.locator(".message", { hasText: "hello" }).hover();
+    assertEquals(await page.locator(".tools").count(), 1);
   });
 
   it("makes a link of the time, which a plain click does not follow", async () => {
@@ -480,6 +484,31 @@ describePage("log", (stage) => {
       }
       await page.context().close();
     }
+  });
+
+  it("keeps ten rooms of 5,000 messages in less than 40 MB", async () => {
+    const page = await openLog(stage);
+    await page.evaluate(`
+      globalThis.rooms = Array.from({ length: 10 }, (_, room) => {
+        const timeline = new Timeline();
+        timeline.expect(5000, { recovered: false });
+        for (let seq = 1; seq <= 5000; seq++) {
+          // As it comes over the wire: no two messages share a string.
+          timeline.add(JSON.parse(JSON.stringify({ id: "019345ab" + room + "-" + seq, seq,
+            ref: crypto.randomUUID(), author: "Grace Hopper " + seq % 40, own: false,
+            text: "what was said in message " + seq + " of this room, at some length, as people do",
+            status: "sent", mention: false, edited: false, deleted: false }),
+            (key, value) => key === "" ? { ...value, at: new Date(1.7e12 + seq) } : value), { isOld: true });
+        }
+        log.show(timeline);
+        return timeline;
+      })`);
+    const devTools = await page.context().newCDPSession(page);
+    await devTools.send("HeapProfiler.enable");
+    await devTools.send("HeapProfiler.collectGarbage");
+    const { usedSize } = await devTools.send("Runtime.getHeapUsage");
+    assertEquals(await page.evaluate("rooms.map(({ size }) => size)"), Array(10).fill(5000));
+    assert(usedSize < 40e6, `${usedSize}`);
   });
 
   it("is worth looking at in forced colours", async () => {
