@@ -3,8 +3,8 @@
 /// <reference lib="dom.iterable" />
 /**
  * The page: joins rooms through `connection.js` and looks after what is around the conversation:
- * address, dialogs, status, title and notifications. `log.js` shows what is said, `people.js` who is
- * there, `composer.js` is where one writes, `sign_in.js` where one says who one is.
+ * address, dialogs, status, title and notifications. `timeline.js` keeps what is said, `log.js` shows
+ * it, `people.js` shows who is there, `composer.js` is where one writes, `sign_in.js` where one says who one is.
  *
  * @module
  */
@@ -14,16 +14,18 @@ import { canSeal, Cipher, createKey, isKey, isSealed, maxTextBytes } from "../ci
 import { HELP, readLine } from "../commands.js";
 import { Composer } from "./composer.js";
 import { Connection, isSameName } from "../connection.js";
-import { element, listOf, Log } from "./log.js";
+import { element, get, listOf } from "./dom.js";
+import { Log } from "./log.js";
 import { browser, tab } from "./memory.js";
 import { KickDialog, SettingsDialog } from "./moderation.js";
 import { People } from "./people.js";
 import { SignIn } from "./sign_in.js";
+import { isUnreadable, Timeline } from "./timeline.js";
 
 /** @import { Session } from "./account.js" */
 /** @import { ConnectionState, Outgoing, Told } from "../connection.js" */
 /** @import { Mode } from "./composer.js" */
-/** @import { Message } from "./log.js" */
+/** @import { Direction, Hole, Message } from "./timeline.js" */
 
 /** Where one is, by the address: a room, and the key that only its link has. */
 /** @typedef {{ room: string, key: string }} Place */
@@ -111,23 +113,32 @@ const page = {
   askQuote: get("ask-quote", HTMLElement),
 };
 
+let timeline = new Timeline();
 const log = new Log({
   scroller: page.log,
   rows: get("rows", HTMLElement),
   top: get("top", HTMLElement),
 }, {
-  onFollow: (following) => following && showNewer(0),
-  onOlder: loadOlder,
+  onFollow: (following) => showNewer(following ? undefined : 0),
+  onSeen: (seq) => seen = Math.max(seen, seq),
+  onHole: fillHole,
+  onReply: ({ author }) => composer.hint(`Answers to ${author} cannot be sent yet.`),
   onEdit: ({ id, text }) => composer.edit(id ?? "", text),
   onDelete: askToDelete,
   onRetry: ({ ref }) => connection?.sendAgain(ref ?? ""),
   onDiscard: ({ ref }) => {
     connection?.discard(ref ?? "");
-    log.discard(ref ?? "");
+    timeline.discard(ref ?? "");
     keepPlace();
   },
+  onEditAgain: ({ id, change }) => composer.edit(id ?? "", change?.text ?? ""),
+  onDiscardChange: ({ id }) => timeline.change(id ?? "", { change: undefined }),
   onWhisper: (name) => composer.whisper(name),
+  onJump: jump,
+  linkTo: ({ seq }) => `/r/${encodeURIComponent(place.room)}?at=${seq}${keyPart(place)}`,
+  onCopy: (text) => copy(text, "Code copied", "Please select the code and copy it"),
 });
+log.show(timeline);
 
 const composer = new Composer({
   form: get("composer", HTMLFormElement),
@@ -142,7 +153,7 @@ const composer = new Composer({
   onSubmit: submit,
   onTyping: (active) => connection?.typing(active),
   onEditLast: () => {
-    const last = log.lastOwn;
+    const last = timeline.lastOwn;
     if (last) composer.edit(last.id ?? "", last.text);
   },
 });
@@ -232,7 +243,10 @@ const typists = new Set();
 /** @type {string[]} */
 let toAnnounce = [];
 let unread = 0;
-let newer = 0;
+/** The highest number of a message that was seen. */
+let seen = 0;
+/** New messages below what is being read; nothing at the end. @type {number | undefined} */
+let newer;
 /** @type {ReturnType<typeof setInterval> | undefined} */
 let ticking;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -257,7 +271,12 @@ function keyIn(url) {
 
 /** @param {Place} place */
 function addressOf({ room, key }) {
-  return `/r/${encodeURIComponent(room)}${key ? `#key=${key}` : ""}`;
+  return `/r/${encodeURIComponent(room)}${keyPart({ room, key })}`;
+}
+
+/** @param {Place} place */
+function keyPart({ key }) {
+  return key ? `#key=${key}` : "";
 }
 
 /** @param {string} text */
@@ -373,7 +392,9 @@ function adopt(joined, next, nextCipher) {
   typists.clear();
   showTyping();
   shown.clear();
-  log.reset();
+  seen = 0;
+  timeline = new Timeline();
+  log.show(timeline);
   page.log.ariaBusy = "true";
   page.empty.hidden = true;
   mention = mentionOf(joined.username);
@@ -704,7 +725,7 @@ function showTitle() {
 /** @param {readonly Told[]} events */
 function receive(events) {
   for (const event of events) receiveOne(event);
-  page.empty.hidden = log.size > 0;
+  page.empty.hidden = !timeline.isEmpty;
 }
 
 /** @param {Told} event */
@@ -712,7 +733,7 @@ function receiveOne(event) {
   switch (event.type) {
     case "welcome":
       showRole();
-      if (!event.recovered) log.setOlder(event.seq > 0);
+      timeline.expect(event.seq, event);
       typists.clear();
       for (const name of event.typing) {
         if (!isSameName(name, event.username)) typists.add(name);
@@ -723,15 +744,17 @@ function receiveOne(event) {
       return receiveMessage(event);
     case "message_updated": {
       const { id, content: text } = event;
-      return log.change(id, { text, edited: true, ...sealOf(event) });
+      return timeline.change(id, { text, edited: true, ...sealOf(event) });
     }
     case "message_deleted":
-      return log.change(event.id, { text: "", deleted: true });
+      return timeline.change(event.id, { text: "", deleted: true });
     case "user_joined":
     case "user_left": {
       const isSelf = isSameName(event.username, connection?.username ?? "");
       if (event.type === "user_left") stopTyping(event.username);
-      if (!isSelf) log.addNotice(event.username, event.type === "user_left" ? "left" : "joined");
+      if (!isSelf) {
+        timeline.addNotice(event.username, event.type === "user_left" ? "left" : "joined");
+      }
       return;
     }
     case "typing": {
@@ -753,7 +776,7 @@ function receiveMessage(event) {
   const isOld = event.history === true;
   const isNews = !message.own && !isOld;
   const isUnseen = isNews && document.hidden;
-  if (!log.add(message, { isOld: isOld && event.type === "dm", isFresh: isUnseen })) return;
+  if (!timeline.add(message, { isOld })) return;
   stopTyping(message.author);
   if (!isNews) return;
   announce(lineOf(message));
@@ -762,7 +785,7 @@ function receiveMessage(event) {
     showTitle();
     if (message.mention || message.to) notify(message);
   }
-  if (!log.following) showNewer(newer + 1);
+  if (newer !== undefined) showNewer(newer + 1);
 }
 
 /**
@@ -780,7 +803,13 @@ function toMessage(event) {
     status: "sent",
     mention: !own && event.type === "chat" && mention.test(event.content),
     ...(event.type === "chat"
-      ? { seq: event.seq, edited: event.edited === true, deleted: event.deleted === true }
+      ? {
+        seq: event.seq,
+        edited: event.edited === true,
+        deleted: event.deleted === true,
+        ...(event.ref !== undefined && { ref: event.ref }),
+        ...("reply_to" in event && { replyTo: String(event.reply_to) }),
+      }
       : { to: event.to }),
     ...sealOf(event),
   };
@@ -797,11 +826,11 @@ function showOutgoing({ ref, content, to, status, reason, ack }) {
   const news = { status, reason: reason || "" };
   if (ack) {
     const { id = "", seq, timestamp = "" } = ack;
-    log.settle(ref, { ...news, id, at: dateOf(timestamp), ...(seq !== undefined && { seq }) });
-  } else if (shown.has(ref)) log.settle(ref, news);
+    timeline.settle(ref, { ...news, id, at: dateOf(timestamp), ...(seq !== undefined && { seq }) });
+  } else if (shown.has(ref)) timeline.settle(ref, news);
   else {
     shown.add(ref);
-    log.add({
+    timeline.add({
       ref,
       at: new Date(),
       author: connection?.username ?? "",
@@ -821,23 +850,33 @@ function showOutgoing({ ref, content, to, status, reason, ack }) {
 
 /** @param {{ isNewLife: boolean }} gap */
 function showGap({ isNewLife }) {
-  if (!isNewLife) return log.addGap("Some messages sent while you were away may be missing here");
-  log.makeStale();
-  log.addGap("The server started anew. Messages sent while you were away may be missing here");
+  if (!isNewLife) return;
+  timeline.makeStale();
+  timeline.addGap("The server started anew. Messages sent while you were away may be missing here");
 }
 
-async function loadOlder() {
-  const asked = connection;
-  const before = log.oldestSeq;
-  if (!asked || before === undefined || before <= 1) return log.setOlder(false);
+/** @param {Hole} hole @param {Direction} direction */
+async function fillHole(hole, direction) {
+  const asked = timeline;
   try {
-    const { messages, more } = await asked.history({ before, limit: 50 });
-    if (asked !== connection) return;
-    log.addOlder(messages.map((event) => toMessage(/** @type {any} */ (event))), more);
+    if (!connection || direction === "newer") throw new Error("Only older messages can be had.");
+    const { messages, more } = await connection.history({ before: hole.before, limit: 50 });
+    asked.addPage(
+      hole,
+      direction,
+      messages.map((event) => toMessage(/** @type {any} */ (event))),
+      more,
+    );
+    page.empty.hidden = !timeline.isEmpty;
   } catch {
-    // It is asked for again when the reader scrolls again.
-    if (asked === connection) log.setOlder(true);
+    // The row says so, and offers to try again.
+    asked.failPage(hole);
   }
+}
+
+/** @param {string} id */
+function jump(id) {
+  if (!log.reveal(id)) toast("Scroll up to load this message");
 }
 
 /** @param {string} name */
@@ -852,16 +891,21 @@ function showTyping() {
     : `${listOf(who)} ${who.length === 1 ? "is" : "are"} typing…`;
 }
 
-/** @param {number} count */
+/** @param {number | undefined} count Nothing at the end, where there is nothing below. */
 function showNewer(count) {
   newer = count;
-  page.newer.hidden = count === 0;
-  page.newerWords.textContent = count === 1 ? "1 new message" : `${count} new messages`;
+  page.newer.hidden = count === undefined;
+  page.newerWords.textContent = !count
+    ? "To the latest"
+    : count === 1
+    ? "1 new message"
+    : `${count} new messages`;
 }
 
 /** @param {Message} message */
-function lineOf({ author, text, to, seal }) {
-  const words = seal === "broken" || seal === "locked" ? "a message that cannot be read" : text;
+function lineOf(message) {
+  const { author, text, to } = message;
+  const words = isUnreadable(message) ? "a message that cannot be read" : text;
   return `${author}${to ? " privately" : ""}: ${words}`;
 }
 
@@ -919,7 +963,6 @@ function submit(text, mode) {
     case "say":
       if (mode.type === "whisper") connection.whisper(mode.to, line.text);
       else connection.send(line.text);
-      log.forgetFresh();
       log.toEnd();
       break;
     case "whisper":
@@ -971,7 +1014,7 @@ function showHelp() {
 /** @param {string} title @param {HTMLElement} body */
 function showCard(title, body) {
   const only = element("small", "mark", "Only you see this");
-  log.addCard(element("div", "note", element("h2", "", title, " ", only), body));
+  timeline.addCard(element("div", "note", element("h2", "", title, " ", only), body));
   log.toEnd();
 }
 
@@ -998,12 +1041,19 @@ async function change(done) {
 // ---- The link, and other small things ------------------------------------------------------------
 
 async function copyLink() {
+  const link = new URL(addressOf(place), location.href).href;
+  const done = isEncrypted(place) ? "Encrypted room's link copied" : "Link copied";
+  await copy(link, done, "Please copy the link from the address bar");
+}
+
+/** @param {string} text @param {string} done @param {string} instead What to do where it cannot be done. */
+async function copy(text, done, instead) {
   try {
     // There is no clipboard on plain http, other than on localhost.
-    await navigator.clipboard.writeText(new URL(addressOf(place), location.href).href);
-    toast(isEncrypted(place) ? "Encrypted room's link copied" : "Link copied");
+    await navigator.clipboard.writeText(text);
+    toast(done);
   } catch {
-    toast("Please copy the link from the address bar");
+    toast(instead);
   }
 }
 
@@ -1063,18 +1113,6 @@ function asTheme(value) {
 function dateOf(timestamp) {
   const at = new Date(timestamp);
   return Number.isNaN(at.getTime()) ? new Date() : at;
-}
-
-/**
- * @template {Element} T
- * @param {string} id
- * @param {new () => T} type
- * @returns {T}
- */
-function get(id, type) {
-  const found = document.getElementById(id);
-  if (found instanceof type) return found;
-  throw new Error(`The page has no ${type.name} called "${id}".`);
 }
 
 // ---- Events and start ------------------------------------------------------------------------------
@@ -1156,7 +1194,10 @@ page.retry.addEventListener("click", () => {
 addEventListener("online", () => connection?.check());
 addEventListener("popstate", followAddress);
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return log.forgetFresh();
+  if (document.hidden) {
+    timeline.lastRead = { seq: seen };
+    return;
+  }
   connection?.check();
   unread = 0;
   showTitle();

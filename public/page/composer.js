@@ -6,7 +6,7 @@
  * @module
  */
 
-import { element } from "./log.js";
+import { element } from "./dom.js";
 import { tab } from "./memory.js";
 
 /**

@@ -2,43 +2,23 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 /**
- * What was said: entries in order, of which a stretch is on the page. It follows the end while the
- * reader is there, and stays where it is while the reader is elsewhere. Knows nothing of connections
- * or forms.
+ * Shows a timeline, of which a stretch is on the page. It follows the end while the reader is there,
+ * and stays where it is while the reader is elsewhere; every timeline is come back to where it was
+ * left. Knows nothing of connections or forms.
  *
- * Everything is kept in memory, up to a bound; the page holds a few hundred rows of it, whichever
- * part is being read. Changes are gathered and painted once a frame.
- *
- * Whatever people wrote enters the page as text nodes only.
+ * The page holds a few hundred rows, whichever part is being read. Changes are gathered and painted
+ * once a frame.
  *
  * @module
  */
 
-import { splitAtLinks } from "./links.js";
+import { copyOf } from "./copying.js";
+import { button, element, listOf } from "./dom.js";
+import { fillMessage, isAction } from "./message.js";
+import { isHole, Timeline } from "./timeline.js";
 
-/** @import { Seal } from "../connection.js" */
-
-/**
- * What can be said of a message. `id` and `seq` are there once the server has it, `ref` while it has
- * not. `seal` is also `locked` where there is no key to open it.
- *
- * @typedef {object} Message
- * @property {string} [id]
- * @property {string} [ref]
- * @property {number} [seq]
- * @property {Date} at
- * @property {string} author
- * @property {string} text
- * @property {string} [to] The one who alone gets it.
- * @property {boolean} own
- * @property {"waiting" | "sending" | "sent" | "failed"} status
- * @property {string} [reason] Why it failed.
- * @property {boolean} [edited]
- * @property {boolean} [deleted]
- * @property {Seal | "locked"} [seal]
- * @property {boolean} [mention] It has the reader's name in it.
- * @property {boolean} [stale] It is from a life of the room that the server does not remember.
- */
+/** @import { MessageWishes } from "./message.js" */
+/** @import { Direction, Entry, Hole, MessageEntry } from "./timeline.js" */
 
 /**
  * @typedef {object} Parts
@@ -50,91 +30,79 @@ import { splitAtLinks } from "./links.js";
 /**
  * What the reader does, and what the log wants.
  *
- * @typedef {object} Wishes
+ * @typedef {object} LogWishes
  * @property {(following: boolean) => void} onFollow The view reaches the end, or leaves it.
- * @property {() => void} onOlder There is nothing older in memory, and the reader is near the top.
- * @property {(message: Message) => void} onEdit
- * @property {(message: Message) => void} onDelete
- * @property {(message: Message) => void} onRetry
- * @property {(message: Message) => void} onDiscard
- * @property {(name: string) => void} onWhisper
+ * @property {(seq: number) => void} onSeen The reader has seen this message, and none after it.
+ * @property {(hole: Hole, direction: Direction) => void} onHole The reader is near a hole. The answer
+ *   is `addPage` or `failPage` of the timeline.
  */
 
-/** @typedef {Message & { kind: "message", day?: string }} MessageEntry */
-/** @typedef {{ kind: "notice", at: Date, people: Map<string, [string, string]>, day?: string }} NoticeEntry */
-/** @typedef {{ kind: "card" | "gap", at: Date, content: (Node | string)[], day?: string }} CardEntry */
-/** @typedef {MessageEntry | NoticeEntry | CardEntry} Entry */
+/** @typedef {MessageWishes & LogWishes} Wishes */
+
+/**
+ * Where a reader was in a timeline: at the end, or with an entry this far below the view's top.
+ *
+ * @typedef {{ entry: Entry, y: number } | "end"} Place
+ */
 
 /** Most rows on the page, and to how many they are cut. */
 const MAX_ROWS = 300;
 const KEEP_ROWS = 200;
-/** So many rows are added at a time when the reader comes near an edge. */
+/** This many rows are added at a time when the reader comes near an edge. */
 const STEP_ROWS = 40;
 /** This near to an edge, in CSS pixels, more is fetched. */
 const EDGE_PX = 800;
 /** This close to the end, in CSS pixels, still counts as being there. */
 const NEAR_END_PX = 96;
-/** Entries kept in memory; older ones can be fetched again. */
-const MAX_ENTRIES = 10_000;
+/** How far below the top of the view the line before new messages is put, in CSS pixels. */
+const LINE_PX = 16;
 /** Messages of one author further apart than this get a heading of their own. */
 const GROUP_MS = 5 * 60_000;
-/** A notice names this many people, then counts the rest. */
-const MAX_NAMED = 3;
 /** A page in the background is painted this often: it has no frames. */
 const HIDDEN_PAINT_MS = 250;
 
-const DAY_MS = 86_400_000;
-const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const dayName = new Intl.DateTimeFormat("en", { weekday: "long", day: "numeric", month: "long" });
-const fullDate = new Intl.DateTimeFormat("en", { dateStyle: "full", timeStyle: "short" });
-const names = new Intl.ListFormat("en");
-const graphemes = new Intl.Segmenter();
+const dayAndYear = new Intl.DateTimeFormat("en", { dateStyle: "full" });
 
-/** @type {WeakMap<Date, string>} */
-const days = new WeakMap();
-
-const BROKEN =
-  "This message cannot be read: your link has another key, or it was changed on its way.";
-const LOCKED = "Encrypted. Open the room with its whole link to read this.";
-
-/** The entries of one room. */
+/** The view of a timeline. */
 export class Log {
   /** @type {Parts} */ #parts;
   /** @type {Wishes} */ #wishes;
-  /** @type {Entry[]} */ #entries = [];
-  /** @type {Map<string, MessageEntry>} */ #byId = new Map();
-  /** @type {Map<string, MessageEntry>} */ #byRef = new Map();
+  #timeline = new Timeline();
+  /** Where the reader was in the other timelines. @type {WeakMap<Timeline, Place>} */
+  #places = new WeakMap();
   /** The rows that were made so far. @type {Map<Entry, HTMLElement>} */
   #rows = new Map();
+  /** The entries that are on the page, as painted last. @type {Entry[]} */
+  #painted = [];
   /** Entries whose rows are no longer right. @type {Set<Entry>} */
   #changed = new Set();
   /** What is on the page: from here, up to there. */
   #start = 0;
   #end = 0;
   #following = true;
+  /** Whether no message of the timeline was ever shown. */
+  #isFirst = true;
   #isScheduled = false;
-  /** The first entry that came while nobody looked. @type {Entry | undefined} */
-  #fresh;
-  /** Whether the reader may delete what others said. */
+  /** The highest `seq` that was reported as seen. */
+  #seen = 0;
   #isModerated = false;
-  /** Whether the server may have older messages. */
-  #hasOlder = false;
-  #isFetching = false;
+  /** @type {string | undefined} */ #editing;
 
   /** @param {Parts} parts @param {Wishes} wishes */
   constructor(parts, wishes) {
     this.#parts = parts;
     this.#wishes = wishes;
-    const { scroller } = parts;
+    const { scroller, rows } = parts;
     scroller.addEventListener("scroll", () => this.#look(), { passive: true });
-    scroller.addEventListener("keydown", (event) => this.#walk(event));
+    scroller.addEventListener("keydown", (event) => this.#onKey(event));
+    rows.addEventListener("focusin", ({ target }) => setTabStops(target, 0));
+    rows.addEventListener("focusout", ({ target }) => setTabStops(target, -1));
+    rows.addEventListener("copy", (event) => copyOf(event, rows));
     // A keyboard that slides in, or a composer that grows, must not hide the last row.
     new ResizeObserver(() => this.#following && this.#scrollToEnd()).observe(scroller);
-  }
-
-  /** How many messages there are. */
-  get size() {
-    return this.#byId.size + this.#byRef.size;
+    document.addEventListener("visibilitychange", () => this.#schedule());
+    this.#awaitMidnight();
   }
 
   /** Whether new rows are scrolled into view. */
@@ -142,271 +110,107 @@ export class Log {
     return this.#following;
   }
 
-  /** The lowest `seq` in memory that the server still knows. @returns {number | undefined} */
-  get oldestSeq() {
-    const oldest = this.#entries.find((entry) => "seq" in entry && entry.seq !== undefined);
-    return oldest?.kind === "message" && !oldest.stale ? oldest.seq : undefined;
-  }
-
-  /** The newest message of the reader's own that can be edited. @returns {Message | undefined} */
-  get lastOwn() {
-    return this.#entries.findLast(isChangeable);
-  }
-
   /** Whether the reader may delete what others said. */
   set moderated(/** @type {boolean} */ isSo) {
     if (isSo === this.#isModerated) return;
     this.#isModerated = isSo;
-    for (const entry of this.#entries) if (entry.kind === "message") this.#changed.add(entry);
+    for (const entry of this.#rows.keys()) this.#changed.add(entry);
     this.#schedule();
   }
 
-  /** Starts over. */
-  reset() {
-    this.#entries = [];
-    this.#byId.clear();
-    this.#byRef.clear();
+  /** The id of the message that the reader is editing. */
+  set editing(/** @type {string | undefined} */ id) {
+    this.#editing = id;
+    this.#schedule();
+  }
+
+  /**
+   * Shows another timeline, where the reader left it: at first at the end, or at the line before what
+   * is new, if all of that does not fit.
+   *
+   * @param {Timeline} timeline
+   */
+  show(timeline) {
+    this.#places.set(this.#timeline, this.#place());
+    this.#timeline.listen();
+    this.#timeline = timeline;
+    timeline.listen({
+      inserted: (index) => this.#onInserted(index),
+      removed: (index) => this.#onRemoved(index),
+      changed: (entry) => {
+        if (this.#rows.has(entry)) this.#changed.add(entry);
+        this.#schedule();
+      },
+      isWatching: () => this.#following && !document.hidden,
+      mayDrop: (count) => this.#following || this.#start > count + STEP_ROWS,
+    });
     this.#rows.clear();
+    this.#painted = [];
     this.#changed.clear();
-    this.#start = this.#end = 0;
-    this.#fresh = undefined;
-    this.setOlder(false);
+    this.#seen = 0;
     this.#parts.rows.replaceChildren();
-    this.#follow(true);
-  }
-
-  /** @param {string} id @returns {Message | undefined} */
-  find(id) {
-    return this.#byId.get(id);
-  }
-
-  /**
-   * Adds a message at the end, or, where it is old, in its place by time. One that is here already is
-   * brought up to date.
-   *
-   * @param {Message} message
-   * @param {{ isOld?: boolean, isFresh?: boolean }} [how] `isFresh`: nobody has looked at it yet
-   * @returns {boolean} whether it is new here
-   */
-  add(message, { isOld = false, isFresh = false } = {}) {
-    const known = this.#byId.get(message.id ?? "");
-    if (known) {
-      Object.assign(known, message);
-      this.#touch(known);
-      return false;
-    }
-    if (message.deleted) return false;
-    /** @type {MessageEntry} */
-    const entry = { kind: "message", ...message };
-    if (entry.id) this.#byId.set(entry.id, entry);
-    else if (entry.ref) this.#byRef.set(entry.ref, entry);
-    const place = isPending(entry) ? this.#entries.length : this.#placeFor(entry, isOld);
-    this.#insert(place, entry);
-    if (isFresh && !this.#fresh) this.#fresh = entry;
-    return true;
-  }
-
-  /**
-   * Adds a page of older messages before all others.
-   *
-   * @param {readonly Message[]} messages oldest first
-   * @param {boolean} more whether there are still older ones
-   */
-  addOlder(messages, more) {
-    this.#isFetching = false;
-    const fresh = messages.filter(({ id, deleted }) => !deleted && !this.#byId.has(id ?? ""));
-    for (const message of fresh.toReversed()) {
-      /** @type {MessageEntry} */
-      const entry = { kind: "message", ...message };
-      this.#byId.set(entry.id ?? "", entry);
-      // Private messages of old may stand before what is now older than they are.
-      let at = 0;
-      while (at < this.#entries.length && isEarlier(this.#entries[at], entry)) at++;
-      this.#insert(at, entry);
-    }
-    this.setOlder(more);
-  }
-
-  /**
-   * Tells whether the server may have messages older than these.
-   *
-   * @param {boolean} hasOlder
-   */
-  setOlder(hasOlder) {
-    this.#hasOlder = hasOlder;
-    this.#isFetching = false;
-    this.#schedule();
-  }
-
-  /**
-   * A message on its way out has another status. Once the server has it, it takes its place.
-   *
-   * @param {string} ref
-   * @param {Partial<Message>} news
-   */
-  settle(ref, news) {
-    const entry = this.#byRef.get(ref);
-    if (!entry) return;
-    const isTriedAgain = entry.status === "failed" && news.status === "waiting";
-    Object.assign(entry, news);
-    this.#touch(entry);
-    if (news.id === undefined) {
-      if (isTriedAgain) this.#moveToEnd(entry);
-      return;
-    }
-    this.#byRef.delete(ref);
-    if (this.#byId.has(news.id)) return this.#removeAt(this.#entries.indexOf(entry));
-    this.#byId.set(news.id, entry);
-    this.#moveToEnd(entry);
-  }
-
-  /**
-   * A message on its way out is given up.
-   *
-   * @param {string} ref
-   */
-  discard(ref) {
-    const entry = this.#byRef.get(ref);
-    if (!entry) return;
-    this.#byRef.delete(ref);
-    this.#removeAt(this.#entries.indexOf(entry));
-  }
-
-  /**
-   * A message has another text, or is gone.
-   *
-   * @param {string} id
-   * @param {Partial<Message>} news
-   */
-  change(id, news) {
-    const entry = this.#byId.get(id);
-    if (!entry) return;
-    Object.assign(entry, news);
-    this.#touch(entry);
-  }
-
-  /** What is here now is from a life of the room that the server does not remember. */
-  makeStale() {
-    for (const entry of this.#entries) {
-      if (entry.kind !== "message" || !entry.id) continue;
-      entry.stale = true;
-      this.#touch(entry);
-    }
-    this.setOlder(false);
-  }
-
-  /**
-   * Notes quietly that someone came or went. Notices in a row share one line.
-   *
-   * @param {string} username
-   * @param {"joined" | "left"} what
-   */
-  addNotice(username, what) {
-    const at = new Date();
-    const place = this.#tail();
-    const last = this.#entries[place - 1];
-    const isSame = last?.kind === "notice" && dayOf(last.at) === dayOf(at);
-    /** @type {NoticeEntry} */
-    const notice = isSame ? last : { kind: "notice", at, people: new Map() };
-    const [first] = notice.people.get(username) ?? [what];
-    notice.people.set(username, [first, what]);
-    if (isSame) this.#touch(notice);
-    else this.#insert(place, notice);
-  }
-
-  /**
-   * Says something to the reader alone.
-   *
-   * @param {...(Node | string)} content
-   */
-  addCard(...content) {
-    this.#insert(this.#tail(), { kind: "card", at: new Date(), content });
-  }
-
-  /**
-   * Says that something may be missing here.
-   *
-   * @param {string} words
-   */
-  addGap(words) {
-    this.#insert(this.#tail(), { kind: "gap", at: new Date(), content: [words] });
-  }
-
-  /** All that is here has been looked at. */
-  forgetFresh() {
-    const fresh = this.#fresh;
-    this.#fresh = undefined;
-    if (fresh) this.#schedule();
+    const place = this.#places.get(timeline);
+    this.#isFirst = place === undefined;
+    const { entries } = timeline;
+    const at = place && place !== "end" ? entries.indexOf(place.entry) : -1;
+    if (!place || place === "end" || at < 0) {
+      this.#start = Math.max(0, entries.length - KEEP_ROWS);
+      this.#end = entries.length;
+      this.#follow(true);
+      this.#paint();
+    } else this.#paintAround(at, (row) => this.#scrollTo(row, place.y));
   }
 
   /** Scrolls to the last row and follows from there. */
   toEnd() {
-    this.#end = this.#entries.length;
-    this.#start = Math.max(this.#start, this.#end - MAX_ROWS);
+    this.#isFirst = false;
+    const { length } = this.#timeline.entries;
+    this.#start = length - this.#start > MAX_ROWS ? Math.max(0, length - KEEP_ROWS) : this.#start;
+    this.#end = length;
     this.#follow(true);
     this.#paint();
   }
 
-  // ---- The order of entries --------------------------------------------------------------------
-
-  /** Where what happens now belongs: after all but what is still on its way out. */
-  #tail() {
-    let place = this.#entries.length;
-    while (place > 0 && isUnderWay(this.#entries[place - 1])) place--;
-    return place;
+  /**
+   * Brings a message into view, moves the focus to it, and points it out for a moment.
+   *
+   * @param {string | number} which its id, or its `seq`: if there is none, the next message
+   * @returns {boolean} whether it is loaded
+   */
+  reveal(which) {
+    const entry = typeof which === "string"
+      ? this.#timeline.find(which)
+      : this.#timeline.findAt(which);
+    if (!entry) return false;
+    const at = this.#timeline.entries.indexOf(/** @type {MessageEntry} */ (entry));
+    this.#paintAround(at, (row) => {
+      row.scrollIntoView({ block: "center" });
+      row.querySelector("article")?.focus({ preventScroll: true });
+      row.classList.remove("found");
+      // Read anew, so that a second time is an animation of its own.
+      void row.offsetWidth;
+      row.classList.add("found");
+      row.addEventListener("animationend", () => row.classList.remove("found"), { once: true });
+    });
+    return true;
   }
 
-  /** @param {Entry} entry @param {boolean} isOld */
-  #placeFor(entry, isOld) {
-    let place = this.#tail();
-    while (place > 0 && isBefore(entry, this.#entries[place - 1], isOld)) place--;
-    return place;
-  }
+  // ---- What the timeline says ------------------------------------------------------------------
 
-  /** @param {number} index @param {Entry} entry */
-  #insert(index, entry) {
-    const isAtEnd = this.#end === this.#entries.length;
-    this.#entries.splice(index, 0, entry);
+  /** @param {number} index */
+  #onInserted(index) {
+    const isAtEnd = this.#end === this.#timeline.entries.length - 1;
     if (index < this.#start) {
       this.#start++;
       this.#end++;
     } else if (index < this.#end || isAtEnd) this.#end++;
-    if (this.#entries.length > MAX_ENTRIES && this.#start > STEP_ROWS) {
-      this.#removeAt(0);
-      this.#hasOlder = true;
-    }
     this.#schedule();
   }
 
   /** @param {number} index */
-  #removeAt(index) {
-    const [entry] = this.#entries.splice(index, 1);
-    if (!entry) return;
+  #onRemoved(index) {
     if (index < this.#start) this.#start--;
     if (index < this.#end) this.#end--;
-    if (entry.kind === "message" && this.#byId.get(entry.id ?? "") === entry) {
-      this.#byId.delete(entry.id ?? "");
-    }
-    this.#rows.get(entry)?.remove();
-    this.#rows.delete(entry);
-    this.#changed.delete(entry);
-    this.#schedule();
-  }
-
-  /**
-   * What is sent now stands behind all that was said before, and before what is still to be sent.
-   *
-   * @param {Entry} entry
-   */
-  #moveToEnd(entry) {
-    this.#entries.splice(this.#entries.indexOf(entry), 1);
-    this.#entries.splice(this.#placeFor(entry, false), 0, entry);
-    this.#schedule();
-  }
-
-  /** @param {Entry} entry */
-  #touch(entry) {
-    this.#changed.add(entry);
     this.#schedule();
   }
 
@@ -421,65 +225,76 @@ export class Log {
   }
 
   #paint() {
-    this.#isScheduled = false;
-    const { scroller, rows, top } = this.#parts;
-    const isFollowing = this.#following;
-    this.#choose(isFollowing);
-    const anchor = isFollowing ? undefined : this.#anchor();
+    const anchor = this.#following ? undefined : this.#anchor();
+    this.#paintRows();
+    if (anchor) this.#scrollTo(anchor.row, anchor.y);
+    else this.#scrollToEnd();
+    if (this.#isFirst) this.#begin();
+    this.#look();
+  }
 
-    const wanted = new Set(this.#entries.slice(this.#start, this.#end));
+  /**
+   * Paints the stretch around an entry, which the reader goes to.
+   *
+   * @param {number} index
+   * @param {(row: HTMLElement) => void} go
+   */
+  #paintAround(index, go) {
+    const { entries } = this.#timeline;
+    const entry = entries[index];
+    this.#isFirst = false;
+    if (!entry) return;
+    this.#start = Math.max(0, index - KEEP_ROWS / 2);
+    this.#end = Math.min(entries.length, index + KEEP_ROWS / 2);
+    this.#follow(false);
+    this.#paintRows();
+    const row = this.#rows.get(entry);
+    if (row) go(row);
+    this.#look();
+  }
+
+  #paintRows() {
+    this.#isScheduled = false;
+    const { rows, top } = this.#parts;
+    const { entries, size } = this.#timeline;
+    this.#choose();
+    const before = this.#painted;
+    const focus = rows.contains(document.activeElement)
+      ? before.find((entry) => this.#rows.get(entry)?.contains(document.activeElement))
+      : undefined;
+    this.#painted = entries.slice(this.#start, this.#end);
+    const wanted = new Set(this.#painted);
     for (const [entry, row] of this.#rows) {
       if (wanted.has(entry)) continue;
       row.remove();
       this.#rows.delete(entry);
     }
     let next = rows.firstElementChild;
-    let before = this.#entries[this.#start - 1];
-    for (const entry of wanted) {
+    let last = entries[this.#start - 1];
+    let day = timeOf(last);
+    for (const entry of this.#painted) {
       const row = this.#row(entry);
-      this.#dress(entry, row, before);
+      this.#dress(entry, row, last, day);
       if (row === next) next = row.nextElementSibling;
       else rows.insertBefore(row, next);
-      before = entry;
+      last = entry;
+      if (entry.kind !== "line") day = timeOf(entry);
     }
     this.#changed.clear();
-    top.hidden = this.#start > 0 || this.#byId.size === 0;
-    top.textContent = this.#hasOlder
-      ? "Loading older messages…"
-      : "This is where the conversation begins";
-
-    if (anchor) scroller.scrollTop += anchor.row.getBoundingClientRect().top - anchor.y;
-    else this.#scrollToEnd();
-    this.#look();
-    scroller.ariaBusy = String(this.#isFetching);
+    if (focus) this.#keepFocus(focus, before);
+    top.hidden = this.#start > 0 || size === 0 || isHole(entries[0]);
   }
 
-  /** Settles which entries are on the page. @param {boolean} isFollowing */
-  #choose(isFollowing) {
-    const length = this.#entries.length;
-    if (isFollowing) {
+  /** Settles which entries are on the page. */
+  #choose() {
+    const { length } = this.#timeline.entries;
+    if (this.#following) {
       this.#end = length;
       if (this.#end - this.#start > MAX_ROWS) this.#start = this.#end - KEEP_ROWS;
     } else if (this.#end - this.#start > MAX_ROWS + STEP_ROWS) {
       // Someone reads up there: the end can wait.
       this.#end = this.#start + MAX_ROWS;
     }
-  }
-
-  /** The row that must not move: the first that is in view. */
-  #anchor() {
-    const { scroller, rows } = this.#parts;
-    const edge = scroller.getBoundingClientRect().top;
-    const all = rows.children;
-    let low = 0;
-    let high = all.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((all[middle]?.getBoundingClientRect().bottom ?? 0) > edge) high = middle;
-      else low = middle + 1;
-    }
-    const row = all[low];
-    return row ? { row, y: row.getBoundingClientRect().top } : undefined;
   }
 
   /** @param {Entry} entry */
@@ -489,37 +304,69 @@ export class Log {
       row = document.createElement("li");
       this.#rows.set(entry, row);
     } else if (!this.#changed.has(entry)) return row;
-    const hadFocus = row.contains(document.activeElement);
-    delete entry.day;
-    if (entry.kind === "message") {
-      fillMessage(row, entry, this.#wishes, this.#isModerated);
-    } else if (entry.kind === "notice") {
-      row.className = "notice";
-      row.replaceChildren(element("p", "", describe(entry.people)));
-    } else {
-      row.className = entry.kind;
-      row.replaceChildren(
-        ...entry.kind === "gap" ? [element("p", "", ...entry.content)] : entry.content,
-      );
-    }
-    // Who walks through the messages by keyboard stays where they are when one changes under them.
-    if (hadFocus) row.querySelector("article")?.focus({ preventScroll: true });
+    this.#fill(row, entry);
     return row;
   }
 
+  /** @param {HTMLElement} row @param {Entry} entry */
+  #fill(row, entry) {
+    delete row.dataset.day;
+    switch (entry.kind) {
+      case "message":
+        return fillMessage(row, entry, this.#wishes, {
+          isModerated: this.#isModerated,
+          find: (id) => this.#timeline.find(id),
+        });
+      case "notice":
+        row.className = "notice";
+        return row.replaceChildren(element("p", "", describe(entry.people)));
+      case "hole":
+        row.className = "hole";
+        return row.replaceChildren(this.#holeWords(entry));
+      case "line": {
+        row.className = "new-line";
+        const line = element("p", "", "New since you were here");
+        line.role = "separator";
+        line.ariaLabel = line.textContent;
+        return row.replaceChildren(line);
+      }
+      case "gap":
+        row.className = "gap";
+        return row.replaceChildren(element("p", "", ...entry.content));
+      case "card":
+        row.className = "card";
+        return row.replaceChildren(...entry.content);
+    }
+  }
+
+  /** @param {Hole} hole */
+  #holeWords(hole) {
+    if (hole.state !== "failed") {
+      const which = hole.after === 0 ? "older" : "more";
+      return element("p", "", `Loading ${which} messages…`);
+    }
+    const again = button("link", "Try again", () => this.#ask(hole));
+    return element("p", "", "These messages could not be loaded. ", again);
+  }
+
   /**
-   * What depends on the neighbours: whether it joins the group before it, and begins a day.
+   * What depends on the neighbours: whether it joins the group before it, and begins a day. And
+   * whether it is being edited.
    *
    * @param {Entry} entry
    * @param {HTMLElement} row
    * @param {Entry | undefined} before
+   * @param {Date | undefined} lastDay
    */
-  #dress(entry, row, before) {
+  #dress(entry, row, before, lastDay) {
     row.classList.toggle("follows", joins(entry, before));
-    row.classList.toggle("fresh", entry === this.#fresh);
-    const day = dayOf(entry.at) === dayOf(before?.at) ? "" : dayLabel(entry.at);
-    if (day === (entry.day ?? "")) return;
-    entry.day = day;
+    const isEdited = entry.kind === "message" && entry.id !== undefined &&
+      entry.id === this.#editing;
+    row.classList.toggle("editing", isEdited);
+    if (entry.kind === "hole" || entry.kind === "line") return;
+    const day = isSameDay(entry.at, lastDay) ? "" : dayLabel(entry.at);
+    if (day === (row.dataset.day ?? "")) return;
+    row.dataset.day = day;
     row.querySelector(":scope > .day")?.remove();
     if (!day) return;
     const time = element("time", "", day);
@@ -527,25 +374,156 @@ export class Log {
     row.prepend(element("p", "day", time));
   }
 
+  /**
+   * Leaves the keyboard where it was, or with the nearest message that is left.
+   *
+   * @param {Entry} entry the one that had it
+   * @param {Entry[]} before what was on the page
+   */
+  #keepFocus(entry, before) {
+    const { rows, scroller } = this.#parts;
+    if (rows.contains(document.activeElement)) return;
+    const at = before.indexOf(entry);
+    const near = [...before.slice(at), ...before.slice(0, at).reverse()];
+    const articles = near.map((other) => this.#rows.get(other)?.querySelector("article"));
+    (articles.find((article) => article) ?? scroller).focus({ preventScroll: true });
+  }
+
+  /** Day labels say "Today" until midnight. */
+  #awaitMidnight() {
+    const now = new Date();
+    const midnight = new Date(now.getFullYear(), now.getMonth(), now.getDate() + 1);
+    setTimeout(() => {
+      this.#schedule();
+      this.#awaitMidnight();
+    }, midnight.getTime() - now.getTime() + 100);
+  }
+
   // ---- Scrolling -------------------------------------------------------------------------------
 
+  /** The first time that there are messages: begins at the line, if what is new does not fit. */
+  #begin() {
+    const { line, entries, size } = this.#timeline;
+    if (size === 0) return;
+    this.#isFirst = false;
+    if (!line) return;
+    const row = this.#rows.get(line);
+    const isInView = row && this.#top(row) >= 0;
+    if (!isInView) this.#paintAround(entries.indexOf(line), (row) => this.#scrollTo(row, LINE_PX));
+  }
+
   #look() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#parts.scroller;
+    const { scroller } = this.#parts;
+    const { scrollTop, scrollHeight, clientHeight } = scroller;
+    const { length } = this.#timeline.entries;
     const below = scrollHeight - scrollTop - clientHeight;
-    const isAtEnd = this.#end === this.#entries.length;
+    const isAtEnd = this.#end === length;
     this.#follow(isAtEnd && below < NEAR_END_PX);
     if (scrollTop < EDGE_PX && this.#start > 0) {
       this.#start = Math.max(0, this.#start - STEP_ROWS);
       if (!this.#following) this.#end = Math.min(this.#end, this.#start + MAX_ROWS);
       this.#schedule();
-    } else if (scrollTop < EDGE_PX && this.#hasOlder && !this.#isFetching) {
-      this.#isFetching = true;
-      this.#wishes.onOlder();
     } else if (below < EDGE_PX && !isAtEnd) {
-      this.#end = Math.min(this.#entries.length, this.#end + STEP_ROWS);
+      this.#end = Math.min(length, this.#end + STEP_ROWS);
       this.#start = Math.max(this.#start, this.#end - MAX_ROWS);
       this.#schedule();
     }
+    let isLoading = false;
+    for (const entry of this.#painted) {
+      if (entry.kind !== "hole") continue;
+      if (entry.state === "open" && this.#isNear(entry)) this.#ask(entry);
+      isLoading ||= entry.state === "loading";
+    }
+    scroller.ariaBusy = String(isLoading);
+    this.#tellSeen();
+  }
+
+  /** @param {Hole} hole */
+  #isNear(hole) {
+    const row = this.#rows.get(hole);
+    if (!row) return false;
+    const top = this.#top(row);
+    return top > -EDGE_PX && top < this.#parts.scroller.clientHeight + EDGE_PX;
+  }
+
+  /** Asks for what is missing on the reader's side of a hole. @param {Hole} hole */
+  #ask(hole) {
+    const row = this.#rows.get(hole);
+    const isAbove = !row || this.#top(row) < this.#parts.scroller.clientHeight / 2;
+    this.#timeline.awaitPage(hole);
+    this.#wishes.onHole(hole, isAbove || hole.after === 0 ? "older" : "newer");
+  }
+
+  #tellSeen() {
+    if (document.hidden) return;
+    const { clientHeight } = this.#parts.scroller;
+    for (let at = this.#rowAt(clientHeight); at >= 0; at--) {
+      const entry = this.#painted[at];
+      if (entry?.kind !== "message" || entry.seq === undefined || entry.stale) continue;
+      if (entry.seq > this.#seen) this.#wishes.onSeen(this.#seen = entry.seq);
+      return;
+    }
+  }
+
+  /** The last row that ends above a height, or that begins above the view and fills it. @param {number} height */
+  #rowAt(height) {
+    const { children } = this.#parts.rows;
+    const first = this.#firstBelow(height + 1);
+    const row = children[first];
+    return row && this.#top(row) <= 0 ? first : first - 1;
+  }
+
+  /** The first row that ends below a height of the view. @param {number} height */
+  #firstBelow(height) {
+    const { children } = this.#parts.rows;
+    const edge = this.#parts.scroller.getBoundingClientRect().top + height;
+    let low = 0;
+    let high = children.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((children[middle]?.getBoundingClientRect().bottom ?? 0) > edge) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  /** The row that must not move: the first in view that stays where it is when holes are filled. */
+  #anchor() {
+    const { children } = this.#parts.rows;
+    let at = this.#firstBelow(0);
+    while (at < this.#painted.length - 1 && !this.#isFirm(this.#painted[at])) at++;
+    const row = children[at];
+    return row ? { row, y: this.#top(row) } : undefined;
+  }
+
+  /** Whether it stays on the page. @param {Entry | undefined} entry */
+  #isFirm(entry) {
+    if (!entry || entry.kind === "hole" || entry.kind === "line") return false;
+    const at = this.#timeline.entries.indexOf(entry, Math.max(0, this.#start));
+    return at >= 0 && at < this.#end;
+  }
+
+  /** @returns {Place} */
+  #place() {
+    if (this.#following) return "end";
+    const anchor = this.#anchor();
+    const entry = this.#painted.find((entry) => this.#rows.get(entry) === anchor?.row);
+    return anchor && entry ? { entry, y: anchor.y } : "end";
+  }
+
+  /** How far below the top of the view a row begins. @param {Element} row */
+  #top(row) {
+    return row.getBoundingClientRect().top - this.#parts.scroller.getBoundingClientRect().top;
+  }
+
+  /** @param {Element} row @param {number} y */
+  #scrollTo(row, y) {
+    this.#parts.scroller.scrollTop += this.#top(row) - y;
+  }
+
+  #scrollToEnd() {
+    const { scroller } = this.#parts;
+    scroller.scrollTop = scroller.scrollHeight;
   }
 
   /** @param {boolean} following */
@@ -555,20 +533,30 @@ export class Log {
     this.#wishes.onFollow(following);
   }
 
-  #scrollToEnd() {
-    const { scroller } = this.#parts;
-    scroller.scrollTop = scroller.scrollHeight;
-  }
-
   /**
-   * The arrow keys go from message to message.
+   * The arrow keys go from message to message, Home and End to the first and the last.
    *
    * @param {KeyboardEvent} event
    */
-  #walk(event) {
+  #onKey(event) {
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    if (event.key !== "ArrowUp" && event.key !== "ArrowDown") return;
-    const articles = [...this.#parts.rows.querySelectorAll("article")];
+    // Inside code, the keys scroll it.
+    if (event.target instanceof HTMLPreElement) return;
+    if (event.key === "ArrowUp" || event.key === "ArrowDown") return this.#walk(event);
+    if (event.key !== "Home" && event.key !== "End") return;
+    event.preventDefault();
+    const hadFocus = this.#parts.rows.contains(document.activeElement);
+    if (event.key === "End") this.toEnd();
+    else if (this.#timeline.entries.length > 0) {
+      this.#paintAround(0, () => this.#parts.scroller.scrollTop = 0);
+    }
+    const articles = this.#articles();
+    if (hadFocus) articles.at(event.key === "End" ? -1 : 0)?.focus({ preventScroll: true });
+  }
+
+  /** @param {KeyboardEvent} event */
+  #walk(event) {
+    const articles = this.#articles();
     const at = articles.findIndex((article) => article.contains(document.activeElement));
     const to = at < 0 ? articles.length - 1 : at + (event.key === "ArrowUp" ? -1 : 1);
     const target = articles[to];
@@ -577,65 +565,28 @@ export class Log {
     target.focus({ preventScroll: true });
     target.scrollIntoView({ block: "nearest" });
   }
+
+  #articles() {
+    return [...this.#parts.rows.querySelectorAll("article")];
+  }
 }
 
-/** @param {Entry | undefined} entry @returns {entry is MessageEntry} */
-function isPending(entry) {
-  return entry?.kind === "message" && entry.id === undefined;
+/**
+ * What a message offers is reached by Tab only from within it.
+ *
+ * @param {EventTarget | null} target
+ * @param {number} tabIndex
+ */
+function setTabStops(target, tabIndex) {
+  if (!(target instanceof Element)) return;
+  for (const stop of target.closest("article")?.querySelectorAll(".when, .quote, .copy") ?? []) {
+    /** @type {HTMLElement} */ (stop).tabIndex = tabIndex;
+  }
 }
 
 /** @param {Entry | undefined} entry */
-function isUnderWay(entry) {
-  return isPending(entry) && entry.status !== "failed";
-}
-
-/**
- * Whether its author may edit and delete it here.
- *
- * @param {Entry} entry
- * @returns {entry is MessageEntry}
- */
-function isChangeable(entry) {
-  return entry.kind === "message" && entry.own && entry.id !== undefined && !entry.deleted &&
-    !entry.stale && !entry.to && entry.seal !== "broken" && entry.seal !== "locked";
-}
-
-/**
- * Whether those who look after the room may delete it.
- *
- * @param {MessageEntry} message
- */
-function isRemovable({ id, to, deleted, stale }) {
-  return id !== undefined && to === undefined && !deleted && !stale;
-}
-
-/** The day of a time, here. Asked for often. @param {Date | undefined} at */
-function dayOf(at) {
-  if (!at) return "";
-  const known = days.get(at);
-  if (known) return known;
-  const day = at.toDateString();
-  days.set(at, day);
-  return day;
-}
-
-/**
- * Whether an entry belongs before one that is there already: by number if both have one, else, where
- * it is old, by time.
- *
- * @param {Entry} entry
- * @param {Entry | undefined} other
- * @param {boolean} isOld
- */
-function isBefore(entry, other, isOld) {
-  if (entry.kind !== "message" || other?.kind !== "message") return false;
-  if (entry.seq === undefined || other.seq === undefined) return isOld && isEarlier(entry, other);
-  return !other.stale && entry.seq < other.seq;
-}
-
-/** @param {Entry | undefined} a @param {Entry | undefined} b */
-function isEarlier(a, b) {
-  return (a?.at.getTime() ?? 0) < (b?.at.getTime() ?? 0);
+function timeOf(entry) {
+  return entry && "at" in entry ? entry.at : undefined;
 }
 
 /**
@@ -649,179 +600,13 @@ function joins(entry, before) {
     entry.author === before.author && entry.to === before.to &&
     !isAction(entry) && !isAction(before) &&
     Math.abs(entry.at.getTime() - before.at.getTime()) < GROUP_MS &&
-    dayOf(entry.at) === dayOf(before.at);
+    isSameDay(entry.at, before.at);
 }
 
-/** @param {Message} message */
-function isAction({ text, deleted }) {
-  return !deleted && text.startsWith("/me ");
-}
-
-/**
- * A person's round mark: the first letter of the name on the person's colour.
- *
- * @param {string} username
- */
-export function avatar(username) {
-  const [first] = graphemes.segment(username);
-  const mark = element("span", "avatar", (first?.segment ?? "?").toUpperCase());
-  mark.setAttribute("aria-hidden", "true");
-  setHue(mark, username);
-  return mark;
-}
-
-/**
- * @template {keyof HTMLElementTagNameMap} T
- * @param {T} tag
- * @param {string} className
- * @param {(Node | string)[]} children Strings become text, never markup.
- * @returns {HTMLElementTagNameMap[T]}
- */
-export function element(tag, className, ...children) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
-}
-
-/**
- * @param {string} className
- * @param {string} label
- * @param {() => void} onClick
- * @param {string} [iconName]
- */
-export function button(className, label, onClick, iconName) {
-  const made = element("button", className);
-  made.type = "button";
-  made.addEventListener("click", onClick);
-  if (!iconName) {
-    made.append(label);
-    return made;
-  }
-  made.title = made.ariaLabel = label;
-  made.append(icon(iconName));
-  return made;
-}
-
-/** @param {string} name */
-export function icon(name) {
-  const template = document.getElementById(`icon-${name}`);
-  if (!(template instanceof HTMLTemplateElement)) throw new Error(`There is no icon "${name}".`);
-  const [picture] = template.content.children;
-  return /** @type {Element} */ (picture).cloneNode(true);
-}
-
-/**
- * @param {HTMLElement} row
- * @param {MessageEntry} message
- * @param {Wishes} wishes
- * @param {boolean} isModerated
- */
-function fillMessage(row, message, wishes, isModerated) {
-  const { author: name, at, to, own, status, id } = message;
-  const author = element("strong", "author", name);
-  author.dir = "auto";
-  const time = element("time", "", clock.format(at));
-  time.dateTime = at.toISOString();
-  time.title = fullDate.format(at);
-  const header = element("header", "", author);
-  if (to !== undefined) header.append(privateTag(message, wishes));
-  header.append(time);
-  const article = element("article", "", header, bubble(message));
-  article.tabIndex = -1;
-  if (!own) article.prepend(avatar(name));
-  if (isChangeable(message)) {
-    const tools = element(
-      "div",
-      "tools",
-      button("tool", "Edit", () => wishes.onEdit(message), "edit"),
-      button("tool", "Delete", () => wishes.onDelete(message), "delete"),
-    );
-    article.append(tools);
-  } else if (isModerated && isRemovable(message)) {
-    const tool = button("tool", "Delete", () => wishes.onDelete(message), "delete");
-    article.append(element("div", "tools", tool));
-  }
-  if (id === undefined) article.append(progress(message, wishes));
-  setHue(article, name);
-  row.className = "message";
-  row.dataset.status = status;
-  for (
-    const [kind, isSo] of Object.entries({
-      own,
-      private: to !== undefined,
-      mention: message.mention === true,
-      action: isAction(message),
-      dim: message.deleted === true || ["broken", "locked"].includes(message.seal ?? ""),
-    })
-  ) row.classList.toggle(kind, isSo);
-  row.replaceChildren(article);
-}
-
-/** @param {MessageEntry} message @param {Wishes} wishes */
-function privateTag({ own, author, to = "" }, wishes) {
-  if (own) {
-    const name = element("bdi", "", to);
-    return element("span", "tag", "only to ", name);
-  }
-  const answer = button("tag", "only to you", () => wishes.onWhisper(author));
-  answer.title = "Answer privately";
-  return answer;
-}
-
-/** @param {MessageEntry} message */
-function bubble(message) {
-  const text = element("p", "text", ...words(message));
-  text.dir = "auto";
-  const made = element("div", "bubble", text);
-  if (message.edited && !message.deleted) made.append(" ", element("small", "mark", "edited"));
-  if (message.seal === "bare") {
-    made.append(" ", element("small", "mark warn", "not encrypted"));
-  }
-  return made;
-}
-
-/** @param {MessageEntry} message @returns {(Node | string)[]} */
-function words(message) {
-  if (message.deleted) return ["Message deleted"];
-  if (message.seal === "broken") return [icon("lock"), BROKEN];
-  if (message.seal === "locked") return [icon("lock"), LOCKED];
-  if (!isAction(message)) return linked(message.text);
-  const author = element("b", "", message.author);
-  author.dir = "auto";
-  return [author, " ", ...linked(message.text.slice(4))];
-}
-
-/** @param {MessageEntry} message @param {Wishes} wishes */
-function progress(message, wishes) {
-  if (message.status !== "failed") {
-    const label = message.status === "waiting" ? "Waiting to be sent" : "Sending";
-    return element("p", "progress", label);
-  }
-  return element(
-    "p",
-    "progress failed",
-    element("span", "", `Not sent. ${message.reason ?? ""}`),
-    button("link", "Send again", () => wishes.onRetry(message)),
-    button("link", "Discard", () => wishes.onDiscard(message)),
-  );
-}
-
-/**
- * Splits text into strings and links. Only `http:` and `https:` become links.
- *
- * @param {string} text
- * @returns {(Node | string)[]}
- */
-function linked(text) {
-  return splitAtLinks(text).map((part, i) => {
-    if (i % 2 === 0) return part;
-    const link = element("a", "", part);
-    link.href = part;
-    link.target = "_blank";
-    link.rel = "noopener nofollow";
-    return link;
-  });
+/** @param {Date} a @param {Date | undefined} b */
+function isSameDay(a, b) {
+  return b !== undefined && a.getDate() === b.getDate() && a.getMonth() === b.getMonth() &&
+    a.getFullYear() === b.getFullYear();
 }
 
 /** @param {Map<string, [string, string]>} notice */
@@ -835,37 +620,18 @@ function describe(notice) {
   return Object.entries(by).map(([what, who]) => `${listOf(who)} ${what}`).join(" · ");
 }
 
-/** @param {string[]} who */
-export function listOf(who) {
-  if (who.length <= MAX_NAMED + 1) return names.format(who);
-  return names.format([...who.slice(0, MAX_NAMED), `${who.length - MAX_NAMED} others`]);
-}
-
 /** @param {Date} at */
 function dayLabel(at) {
   const now = new Date();
-  if (at.toDateString() === now.toDateString()) return "Today";
-  if (at.toDateString() === new Date(now.getTime() - DAY_MS).toDateString()) return "Yesterday";
-  return dayName.format(at);
+  if (isSameDay(at, now)) return "Today";
+  // By the calendar: a day may have 23 or 25 hours.
+  const yesterday = new Date(now.getFullYear(), now.getMonth(), now.getDate() - 1);
+  if (isSameDay(at, yesterday)) return "Yesterday";
+  return (at.getFullYear() === now.getFullYear() ? dayName : dayAndYear).format(at);
 }
 
 /** @param {Date} at */
 function isoDay(at) {
   const two = (/** @type {number} */ n) => String(n).padStart(2, "0");
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
-}
-
-/**
- * The same name has the same hue on every screen. The style sheet picks a lightness that is readable.
- *
- * @param {HTMLElement} target
- * @param {string} username
- */
-function setHue(target, username) {
-  let hash = 1;
-  for (const character of username) {
-    hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x85ebca6b);
-    hash ^= hash >>> 13;
-  }
-  target.style.setProperty("--hue", String((hash >>> 0) % 360));
 }

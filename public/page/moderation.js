@@ -7,7 +7,7 @@
  */
 
 import { readRoom } from "./account.js";
-import { element } from "./log.js";
+import { element } from "./dom.js";
 
 /** @import { Connection } from "../connection.js" */
 

@@ -7,7 +7,7 @@
  */
 
 import { isSameName } from "../connection.js";
-import { avatar, button, element, icon } from "./log.js";
+import { avatar, button, element, icon } from "./dom.js";
 
 /** @import { Roster } from "../roster.js" */
 

@@ -229,8 +229,10 @@ describePage("page, for accounts", (stage) => {
     assertEquals(await texts(root), ["Message deleted", "something kind"]);
     // Everybody else has no such thing.
     const ada = await stage.joins("Ada");
-    await sees(ada, "kind");
-    assertEquals(await ada.locator(".tools, #people-list .tool").count(), 0);
+    await ada.locator(".text", { hasText: "kind" }).hover();
+    await ada.getByRole("button", { name: "Reply" }).waitFor();
+    assertEquals(await ada.getByRole("button", { name: "Delete" }).count(), 0);
+    assertEquals(await ada.locator("#people-list .tool").count(), 0);
   });
 
   it("says to slow down, and sends what was too fast by itself", async () => {

@@ -56,7 +56,7 @@ describePage("page", (stage) => {
     assertEquals(await grace.locator("#rows :is(img, script, style)").count(), 0);
     assertEquals(await ada.locator("#rows :is(img, script, style)").count(), 0);
     assertEquals(await ada.title(), "lobby · Hubbub");
-    const link = ada.locator("#rows a");
+    const link = ada.locator("#rows .text a");
     assertEquals(await link.count(), 1);
     assertEquals(await link.getAttribute("href"), "https://example.org/a_(b)");
     assertEquals(await link.getAttribute("rel"), "noopener nofollow");
@@ -411,6 +411,7 @@ describePage("page", (stage) => {
     await ada.getByRole("button", { name: "Delete", exact: true }).click();
     await sees(grace, "Message deleted");
     assertEquals(await texts(grace), ["Message deleted", "and two cakes"]);
+    await grace.getByText("Message deleted").hover();
     assertEquals(await grace.locator(".tools").count(), 0);
   });
 
@@ -456,7 +457,7 @@ describePage("page", (stage) => {
     await sees(ada, "Adamant");
     assertEquals(await ada.title(), "(3) lobby · Hubbub");
     assertEquals(await ada.locator(".mention .text").allInnerTexts(), ["are you there, ada?"]);
-    assertEquals(await ada.locator(".fresh .text").allInnerTexts(), ["hello?"]);
+    assertEquals(await ada.locator(".new-line + .message .text").allInnerTexts(), ["hello?"]);
     await ada.evaluate(
       "document.hidden = false; document.dispatchEvent(new Event('visibilitychange'))",
     );
