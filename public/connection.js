@@ -1006,9 +1006,10 @@ export function isSameName(a, b) {
   return a === b || foldName(a) === foldName(b);
 }
 
-/** @param {string} name */
-function foldName(name) {
-  return name.normalize("NFKC").toUpperCase().toLowerCase().normalize("NFKC");
+/** The form in which the server compares names. @param {string} name */
+export function foldName(name) {
+  return name.replace(/\p{DI}/gu, "").normalize("NFKC").toUpperCase().toLowerCase()
+    .normalize("NFKC").replace(/['‘ʻʼʽˈ]/g, "’");
 }
 
 /** A name for a message that nobody else will give. `crypto.randomUUID` is not there on plain http. */

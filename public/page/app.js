@@ -928,9 +928,6 @@ function submit(text, mode) {
       break;
     case "nick":
       return rename(line.name);
-    case "who":
-      showWho();
-      break;
     case "help":
       showHelp();
       break;
@@ -951,13 +948,6 @@ function rename(name) {
   }
   go(place, name);
   return true;
-}
-
-function showWho() {
-  const { names, online, unknown } = connection?.roster ?? { names: [], online: 0, unknown: 0 };
-  const rest = unknown > 0 ? `, and ${unknown.toLocaleString()} more` : "";
-  const title = online === 1 ? "You are alone here" : `${online.toLocaleString()} people here`;
-  showCard(title, element("p", "", names.join(", ") + rest));
 }
 
 function showHelp() {
