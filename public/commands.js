@@ -31,11 +31,9 @@ const COMMAND = /^[/／]([a-z]+)(?:\s+([\s\S]*))?$/i;
 /** A private command is one also after blanks, and with the name right behind it. */
 const WHISPER = /^\s*[/／](?:msg|w)(?![\p{L}\p{N}_/.-])\s*([\s\S]*)$/iu;
 const QUOTED = /^@?["“”„‟«»「」『』＂]\s*(.*?)\s*["“”„‟«»「」『』＂](?=\s|$)/u;
-/** What the server takes for a name, if it is one word. */
-const NAME = new RegExp(
-  "^(?![.'‘’])[\\p{L}\\p{M}\\p{Nd}\\p{ExtPict}\\p{EMod}\\p{RI}\\p{DI}_.\\-'‘’]{1,64}$",
-  "u",
-);
+/** Letters, emoji and signs, as the server allows them in a name, without a space. */
+const NAME =
+  /^(?![.'‘’])[\p{L}\p{M}\p{Nd}\p{Extended_Pictographic}\p{Emoji_Modifier}\p{Regional_Indicator}\p{Default_Ignorable_Code_Point}_.\-'‘’]{1,64}$/u;
 /** More words than a name can have. */
 const MAX_WORDS = 16;
 
