@@ -166,23 +166,24 @@ function continues(name, start) {
  * @param {string} word
  */
 function resembles(name, word) {
-  return beginsAWord(name, word) || isSameName(name, word.replace(/[_.\-'‘’]+$/u, ""));
+  return findWord(name, word) >= 0 || isSameName(name, word.replace(/[_.\-'‘’]+$/u, ""));
 }
 
 /**
- * Whether a name, or a later word of it, begins with what was typed, in any case and with or without
- * accents.
+ * Where in a name a word begins with what was typed, in any case and with or without accents: 0 at
+ * its start, -1 for nowhere.
  *
  * @param {string} name
  * @param {string} typed
  */
-export function beginsAWord(name, typed) {
+export function findWord(name, typed) {
   const whole = plain(name);
   const start = plain(typed);
-  for (let at = whole.indexOf(start); at >= 0; at = whole.indexOf(start, at + 1)) {
-    if (!/[\p{L}\p{N}\p{M}]$/u.test(whole.slice(0, at))) return true;
+  let at = whole.indexOf(start);
+  while (at > 0 && /[\p{L}\p{N}\p{M}]$/u.test(whole.slice(0, at))) {
+    at = whole.indexOf(start, at + 1);
   }
-  return false;
+  return at;
 }
 
 /** @param {string} name */

@@ -19,10 +19,11 @@ import { browser, tab } from "./memory.js";
 import { KickDialog, SettingsDialog } from "./moderation.js";
 import { People } from "./people.js";
 import { SignIn } from "./sign_in.js";
+import { Trouble } from "./trouble.js";
 
 /** @import { Session } from "./account.js" */
 /** @import { ConnectionState, Outgoing, Told } from "../connection.js" */
-/** @import { Mode } from "./composer.js" */
+/** @import { Drafts, Mode } from "./composer.js" */
 /** @import { Message } from "./log.js" */
 
 /** Where one is, by the address: a room, and the key that only its link has. */
@@ -82,9 +83,6 @@ const page = {
   people: get("people", HTMLElement),
 
   typing: get("typing", HTMLElement),
-  trouble: get("trouble", HTMLElement),
-  troubleWords: get("trouble-words", HTMLElement),
-  retry: get("retry", HTMLButtonElement),
 
   join: get("join", HTMLDialogElement),
   joinReason: get("join-reason", HTMLElement),
@@ -132,7 +130,10 @@ const log = new Log({
 const composer = new Composer({
   form: get("composer", HTMLFormElement),
   text: get("text", HTMLTextAreaElement),
+  options: get("options", HTMLElement),
+  optionsStatus: get("options-status", HTMLElement),
   send: get("send", HTMLButtonElement),
+  keys: get("keys", HTMLElement),
   counter: get("counter", HTMLElement),
   hint: get("hint", HTMLElement),
   mode: get("mode", HTMLElement),
@@ -145,6 +146,13 @@ const composer = new Composer({
     const last = log.lastOwn;
     if (last) composer.edit(last.id ?? "", last.text);
   },
+  names: () =>
+    connection?.roster.names.filter((name) => !isSameName(name, connection?.username ?? "")) ?? [],
+});
+
+const trouble = new Trouble({
+  words: get("trouble-words", HTMLElement),
+  retry: get("retry", HTMLButtonElement),
 });
 
 const people = new People({
@@ -225,6 +233,8 @@ let knowsMe = false;
 let hasArrived = false;
 /** Finds the reader's name in a text. */
 let mention = /(?!)/;
+/** What is written and not sent yet, by the address of the room. @type {Map<string, Drafts>} */
+const drafts = new Map();
 /** The refs of own messages that are on the page. @type {Set<string>} */
 const shown = new Set();
 /** Who else types. @type {Set<string>} */
@@ -377,7 +387,7 @@ function adopt(joined, next, nextCipher) {
   page.log.ariaBusy = "true";
   page.empty.hidden = true;
   mention = mentionOf(joined.username);
-  composer.reset();
+  composer.use(draftsOf(next));
   showPlace();
   people.reset();
   for (const item of joined.unsent) showOutgoing(item);
@@ -605,7 +615,7 @@ function showState(state) {
   if (state.state === "live") {
     if (!knowsMe) learnSession();
     arrived();
-    showTrouble("");
+    trouble.clear();
   } else {
     typists.clear();
     showTyping();
@@ -614,12 +624,11 @@ function showState(state) {
     countDown(state.retryAt);
     ticking = setInterval(countDown, 1000, state.retryAt);
     const why = state.reason || "The connection was lost.";
-    showTrouble(`${why} What you write is sent when it is back.`);
+    trouble.show(`${why} What you write is sent when it is back.`, { retry: tryNow });
   } else if (state.state === "refused") {
     tab.place = undefined;
     showRefusal(state, connection?.username ?? "");
   }
-  page.retry.hidden = state.state !== "reconnecting";
   showJoining(state);
 }
 
@@ -650,10 +659,9 @@ function showJoining(state) {
   complain(undefined, `${state.reason || "The server does not answer."} Still trying.`);
 }
 
-/** @param {string} words */
-function showTrouble(words) {
-  page.trouble.hidden = words === "";
-  page.troubleWords.textContent = words;
+function tryNow() {
+  connection?.retry();
+  composer.focus();
 }
 
 /** What the page says about the room before anything is said in it. */
@@ -813,8 +821,11 @@ function showOutgoing({ ref, content, to, status, reason, ack }) {
   }
   if (status === "failed") announce(`Not sent: ${content}. ${reason}`);
   if (connection?.state.state === "live") {
-    const held = connection.unsent.find((item) => item.status === "waiting" && item.reason !== "");
-    showTrouble(held?.reason ?? "");
+    // Of a group that is too fast one waits for its turn, and the others for that one.
+    const waiting = connection.unsent.filter((item) => item.status === "waiting");
+    const held = waiting.find((item) => item.reason !== "");
+    if (held) trouble.show(held.reason);
+    else if (waiting.length === 0) trouble.clear();
   }
   keepPlace();
 }
@@ -938,6 +949,31 @@ function submit(text, mode) {
   for (const item of connection.unsent) if (!shown.has(item.ref)) showOutgoing(item);
   page.empty.hidden = true;
   return true;
+}
+
+/**
+ * The drafts of a room: that for the room itself survives a reload, but not where it would be kept in
+ * the clear what is otherwise sealed.
+ *
+ * @param {Place} place
+ * @returns {Drafts}
+ */
+function draftsOf(place) {
+  const address = addressOf(place);
+  const known = drafts.get(address);
+  if (known) return known;
+  const isKept = !isEncrypted(place);
+  const isReload = drafts.size === 0 && tab.place?.room === place.room;
+  const texts = new Map([["", isKept && isReload ? tab.draft : ""]]);
+  const made = {
+    get: (/** @type {string} */ to) => texts.get(to) ?? "",
+    set: (/** @type {string} */ to, /** @type {string} */ text) => {
+      texts.set(to, text);
+      if (to === "") tab.draft = isKept ? text : "";
+    },
+  };
+  drafts.set(address, made);
+  return made;
 }
 
 /** @param {string} name */
@@ -1136,10 +1172,6 @@ get("theme", HTMLFieldSetElement).addEventListener("change", ({ target }) => {
 });
 page.newer.addEventListener("click", () => {
   log.toEnd();
-  composer.focus();
-});
-page.retry.addEventListener("click", () => {
-  connection?.retry();
   composer.focus();
 });
 
