@@ -23,7 +23,7 @@ export const HELP = /** @type {const} */ ([
   ["/msg NAME text", "tells it to one person alone"],
   ["/nick NAME", "changes your name"],
   ["/say /text", "says a text that begins with a /"],
-  ["/help", "shows this"],
+  ["/help", "lists the commands"],
 ]);
 
 /** Keyboards with Chinese or Japanese letters make a wide slash. */
@@ -62,9 +62,10 @@ export function readLine(text, names) {
       return { type: "nick", name: rest.trim() };
     case "help":
       if (isBare) return { type: "help" };
-      return { type: "wrong", why: "Write /help alone, or /say before it to say it." };
+      return { type: "wrong", why: "/help stands alone; put /say before it to say it." };
     default: {
-      const why = `There is no /${command}. Write /help for what there is, or /say before it.`;
+      const why =
+        `There is no /${command}. /help lists what there is; put /say before it to say it.`;
       return { type: "wrong", why };
     }
   }

@@ -626,6 +626,7 @@ function showState(state) {
     const why = state.reason || "The connection was lost.";
     trouble.show(`${why} What you write is sent when it is back.`, { retry: tryNow });
   } else if (state.state === "refused") {
+    trouble.clear();
     tab.place = undefined;
     showRefusal(state, connection?.username ?? "");
   }

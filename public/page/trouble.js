@@ -6,7 +6,7 @@
  * @module
  */
 
-/** What is over sooner is not worth a word, in milliseconds. */
+/** What is over sooner is not worth a word, unless there is something to do, in milliseconds. */
 const DELAY_MS = 1000;
 
 /**
@@ -30,7 +30,7 @@ export class Trouble {
   }
 
   /**
-   * Says what is wrong, if it lasts.
+   * Says what is wrong: at once if the person can do something, else if it lasts.
    *
    * @param {string} words
    * @param {{ retry?: () => void }} [how] `retry`: what the button does; without it there is none
@@ -38,7 +38,7 @@ export class Trouble {
   show(words, { retry } = {}) {
     this.#words = words;
     this.#retry = retry;
-    if (this.#parts.words.textContent !== "") this.#paint();
+    if (retry || this.#parts.words.textContent !== "") this.#paint();
     else this.#timer ??= setTimeout(() => this.#paint(), DELAY_MS);
   }
 

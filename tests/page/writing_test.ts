@@ -260,6 +260,9 @@ describePage("page, where one writes", (stage) => {
       await check(ada);
       await box(ada).fill("@gra");
       await shoot(ada, `completion_${colorScheme}`);
+      await ada.getByRole("option", { name: "Grace Hopper" }).click();
+      await ada.keyboard.type("hello");
+      assertEquals(await box(ada).inputValue(), "@Grace Hopper hello");
       await box(ada).fill("");
       await box(ada).press("ArrowUp");
       await box(ada).fill(`z${"\u0351\u0353\u0354".repeat(40)}algo`);
@@ -357,7 +360,6 @@ describePage("page, where one writes", (stage) => {
       await shoot(ada, `join_${name}`);
       await ada.getByLabel("Your name").fill(`Ada ${name}`);
       const join = ada.getByRole("button", { name: "Join", exact: true });
-      await join.scrollIntoViewIfNeeded();
       const { width, height } = size.viewport;
       const { x, y, ...button } = (await join.boundingBox())!;
       assert(x >= 0 && y >= 0 && x + button.width <= width && y + button.height <= height);
