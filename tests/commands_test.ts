@@ -50,7 +50,7 @@ describe("a typed line", () => {
   });
 
   it("names a person who is here by the whole name, the longest that fits", () => {
-    const whisper = (to: string, text: string) => ({ type: "whisper", to, text });
+    const whisper = (to: string, text: string) => ({ type: "whisper" as const, to, text });
     assertEquals(read("/msg ada two hi\nyou"), whisper("Ada Two", "hi\nyou"));
     assertEquals(read("/msg Ada Twofold"), whisper("Ada", "Twofold"));
     assertEquals(read("/w  GRACE   hopper  hi"), whisper("Grace Hopper", "hi"));
@@ -67,7 +67,7 @@ describe("a typed line", () => {
       const quoted of ['"grace hopper"', "“Grace Hopper”", "„Grace Hopper“", "« Grace Hopper »"]
     ) {
       for (const before of ["/msg ", "/msg", "/w @"]) {
-        const expected = { type: "whisper", to: "Grace Hopper", text: 'said "hi"' };
+        const expected = { type: "whisper" as const, to: "Grace Hopper", text: 'said "hi"' };
         assertEquals(read(`${before}${quoted} said "hi"`), expected);
       }
     }

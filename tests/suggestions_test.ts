@@ -56,9 +56,8 @@ describe("suggestions", () => {
     assertEquals(labels("/msg ").length, NAMES.length);
     assertEquals(labels("/W hop"), ["Grace Hopper"]);
     assertEquals(labels('/msg "grace h'), ["Grace Hopper"]);
-    for (
-      const [start, to] of [["hop", "Grace Hopper"], ["“hop", "Grace Hopper"], ["@gra", "Grace"]]
-    ) {
+    const meant = { hop: "Grace Hopper", "“hop": "Grace Hopper", "@gra": "Grace" };
+    for (const [start, to] of Object.entries(meant)) {
       const line = readLine(`${taken(`/msg ${start}`)}hopper is here`, NAMES);
       assertEquals(line, { type: "whisper", to, text: "hopper is here" });
     }
