@@ -28,8 +28,8 @@ export const HELP = /** @type {const} */ ([
 
 /** Keyboards with Chinese or Japanese letters make a wide slash. */
 const COMMAND = /^[/／]([a-z]+)(?:\s+([\s\S]*))?$/i;
-/** A private command is one also after blanks, and with the name right behind it. */
-const WHISPER = /^\s*[/／](?:msg|w)(?![\p{L}\p{N}_/.-])\s*([\s\S]*)$/iu;
+/** A private command is one also among blanks, after invisible marks, and with the name right behind. */
+const WHISPER = /^[\s\p{DI}]*[/／](?:\s*msg|w)(?![\p{L}\p{N}_/.-])\s*([\s\S]*)$/iu;
 const QUOTED = /^@?["“”„‟«»「」『』＂]\s*(.*?)\s*["“”„‟«»「」『』＂](?=\s|$)/u;
 /** Letters, emoji and signs, as the server allows them in a name, without a space. */
 const NAME =
@@ -78,7 +78,7 @@ export function readLine(text, names) {
  * @param {string} text
  */
 export function isSpeech(text) {
-  return text !== "" && !/^\s*[/／](?!(?:me|say)\s|[/／])/iu.test(text);
+  return text !== "" && !/^[\s\p{DI}]*[/／](?!(?:me|say)\s|[/／])/iu.test(text);
 }
 
 /**

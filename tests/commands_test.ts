@@ -60,6 +60,8 @@ describe("a typed line", () => {
     assertEquals(read("／msg　李　小龍　你好"), whisper("李 小龍", "你好"));
     assertEquals(read("  /msg @Ada psst"), whisper("Ada", "psst"));
     assertEquals(read("/msg@Ada psst"), whisper("Ada", "psst"));
+    assertEquals(read("/ Msg Ada psst"), whisper("Ada", "psst"));
+    assertEquals(read("\u200f/msg \u200fأحمد علي مرحبا"), whisper("أحمد علي", "مرحبا"));
   });
 
   it("names anybody in quotes, those of any keyboard", () => {
@@ -105,7 +107,7 @@ describe("a typed line", () => {
 
   it("is for all to see that it is being written, or not", () => {
     for (const text of ["hi", "/me w", "/say x", "//", "see /msg"]) assert(isSpeech(text), text);
-    for (const text of ["", "/", "/m", "/msg Ada", " /w Ada", "／msg", "/me"]) {
+    for (const text of ["", "/", "/m", "/msg Ada", " /w Ada", "\u200f/msg", "／msg", "/me"]) {
       assert(!isSpeech(text), text);
     }
   });

@@ -1,7 +1,7 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * The line above the text box that says why messages do not go out just now.
+ * The line that says why messages do not go out just now.
  *
  * @module
  */
