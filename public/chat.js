@@ -127,7 +127,13 @@ async function run({ base, room, key, username }) {
   /** @type {PromiseWithResolvers<number>} */
   const end = Promise.withResolvers();
   let hasRead = false;
+  /** @type {PromiseWithResolvers<void>} */
+  const arrived = Promise.withResolvers();
 
+  const refuse = (/** @type {string} */ why) => {
+    hasFailed = true;
+    console.error(printable(`Not sent: ${why}`));
+  };
   const finish = () => {
     if (hasRead && connection.outbox.isDone) end.resolve(hasFailed ? 1 : 0);
   };
@@ -135,6 +141,7 @@ async function run({ base, room, key, username }) {
   connection.on("state", (/** @type {ConnectionState} */ state) => {
     if (state.state === "live") {
       wasLive = true;
+      arrived.resolve();
       print("Connected to WebSocket server. Type messages to send:");
     } else if (state.state === "refused") {
       end.resolve(fail(state.reason));
@@ -147,9 +154,8 @@ async function run({ base, room, key, username }) {
   connection.on("outgoing", ({ status, reason, content, ack, ref }) => {
     if (ack) own.add(ack.id);
     if (status === "failed") {
-      hasFailed = true;
       connection.outbox.discard(ref);
-      console.error(printable(`Not sent: ${reason} (${content})`));
+      refuse(`${reason} (${content})`);
     }
     finish();
   });
@@ -170,10 +176,12 @@ async function run({ base, room, key, username }) {
   };
   Deno.addSignalListener("SIGINT", stop);
   connection.open();
-  readInput((text) => onLine(connection, text, isTerminal)).then(() => {
-    hasRead = true;
-    finish();
-  });
+  // Only then it is known who is there, and so whom a line is for.
+  arrived.promise.then(() => readInput((text) => onLine(connection, text, isTerminal, refuse)))
+    .then(() => {
+      hasRead = true;
+      finish();
+    });
 
   const code = await end.promise;
   Deno.removeSignalListener("SIGINT", stop);
@@ -186,9 +194,10 @@ async function run({ base, room, key, username }) {
 /**
  * @param {Connection} connection
  * @param {string} text
- * @param {boolean} isTerminal a pipe has nobody to tell that a command is wrong
+ * @param {boolean} isTerminal
+ * @param {(sentence: string) => void} onRefused a private message cannot go out, for this reason
  */
-function onLine(connection, text, isTerminal) {
+function onLine(connection, text, isTerminal, onRefused) {
   if (text.trim() === "") return;
   const line = readLine(text, connection.roster.names);
   switch (line.type) {
@@ -198,13 +207,14 @@ function onLine(connection, text, isTerminal) {
       return void connection.whisper(line.to, line.text);
     case "nick":
       return print("To change your name, start again with another one.");
-    case "who":
-      return print(`Online: ${connection.roster.names.join(", ")}`);
     case "help":
       return HELP.filter(([command]) => !command.startsWith("/nick"))
         .forEach(([command, what]) => print(`${command.padEnd(16)} ${what}`));
     case "wrong":
-      return isTerminal ? print(line.why) : void connection.send(text);
+      if (isTerminal) return print(line.why);
+      // A pipe has nobody to tell: all is said as it is, but what is private must not be.
+      if (!line.isPrivate) return void connection.send(text);
+      return onRefused(`${line.why} (${text})`);
   }
 }
 

@@ -749,8 +749,8 @@ export function isSameName(a, b) {
   return a === b || foldName(a) === foldName(b);
 }
 
-/** @param {string} name */
-function foldName(name) {
+/** The form in which the server compares names. @param {string} name */
+export function foldName(name) {
   return name.replace(/\p{DI}/gu, "").normalize("NFKC").toUpperCase().toLowerCase()
     .normalize("NFKC").replace(/['‘ʻʼʽˈ]/g, "’");
 }

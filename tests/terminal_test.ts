@@ -4,7 +4,6 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { lineOf, printable, readCall } from "../public/chat.js";
 import { createKey } from "../public/cipher.js";
-import { readLine } from "../public/commands.js";
 import { startServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
@@ -62,25 +61,6 @@ describe("terminal client, in parts", () => {
     const updated = { ...base, type: "message_updated", content: "hullo", seq: 2 } as const;
     assertEquals(lineOf(updated), "Ada, corrected: hullo");
   });
-
-  it("reads commands, and names with spaces in them", () => {
-    const names = ["Ada", "Ada Two", "Grace"];
-    const read = (text: string) => readLine(text, names);
-    assertEquals(read("hello"), { type: "say", text: "hello" });
-    assertEquals(read("//hello"), { type: "say", text: "/hello" });
-    assertEquals(read("/ hello"), { type: "say", text: "/ hello" });
-    assertEquals(read("/usr/bin"), { type: "say", text: "/usr/bin" });
-    assertEquals(read("/ME waves"), { type: "say", text: "/me waves" });
-    assertEquals(read("/msg ada two hi\nyou"), { type: "whisper", to: "Ada Two", text: "hi\nyou" });
-    assertEquals(read("/msg Ada Twofold"), { type: "whisper", to: "Ada", text: "Twofold" });
-    assertEquals(read("/msg Linus hi"), { type: "whisper", to: "Linus", text: "hi" });
-    assertEquals(read("/nick Countess Ada"), { type: "nick", name: "Countess Ada" });
-    assertEquals(read("/who"), { type: "who" });
-    assertEquals(read("/help me"), { type: "help" });
-    for (const text of ["/msg", "/msg Ada", "/me", "/me ", "/nick ", "/frob"]) {
-      assertEquals(read(text).type, "wrong");
-    }
-  });
 });
 
 describe("terminal client", () => {
@@ -98,6 +78,19 @@ describe("terminal client", () => {
     const lines = ada.output.split("\n");
     assertEquals(lines[0], CONNECTED);
     assert(lines.includes("Ada joined the room") && !lines.includes("Ada: hi"));
+  });
+
+  it("knows whom a pipe's first line is for, and says nothing private to the room", async () => {
+    await using server = await startServer();
+    await using grace = await V1Client.join(server.ws, "tea", "Grace Hopper");
+    await using ada = new Terminal(["tea", "Ada", server.url]);
+    await ada.write("/msg grace hopper psst\n/msg Grace secret\nto all\n");
+    await ada.closeInput();
+    assertEquals(await ada.exited, 1);
+    assertStringIncludes(ada.errors, "Not sent: Nobody here is called Grace.");
+    await grace.nextOf("chat", ({ content }) => content === "to all");
+    assertEquals(grace.all("dm").map(({ content }) => content), ["psst"]);
+    assertEquals(grace.all("chat").map(({ content }) => content), ["to all"]);
   });
 
   it("runs from the server's own address", async () => {

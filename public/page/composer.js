@@ -1,27 +1,44 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * Where one writes: the text box, what it is for just now, how much still fits, and the draft.
+ * Where one writes: the text box, whom or what it is for just now, how much still fits.
  *
  * @module
  */
 
+import { isSpeech } from "../commands.js";
+import { Completion } from "./completion.js";
+import { refuseFiles } from "./files.js";
 import { element } from "./dom.js";
-import { tab } from "./memory.js";
+import { browser } from "./memory.js";
+import { suggest } from "./suggestions.js";
 
 /**
- * What is being written: something for the room, for one person alone, or a new text for a message.
+ * What is being written: something for the room, for one person alone, a new text for a message, or a
+ * reply to one. `text` is that message's.
  *
  * @typedef {{ type: "say" }
  *   | { type: "whisper", to: string }
- *   | { type: "edit", id: string }} Mode
+ *   | { type: "edit", id: string, text: string }
+ *   | { type: "reply", id: string, author: string, text: string }} Mode
+ */
+
+/**
+ * What is written and not sent yet, in one room. `to` is a person's name, `""` for all.
+ *
+ * @typedef {object} Drafts
+ * @property {(to: string) => string} get
+ * @property {(to: string, text: string) => void} set
  */
 
 /**
  * @typedef {object} Parts
  * @property {HTMLFormElement} form
  * @property {HTMLTextAreaElement} text
+ * @property {HTMLElement} options
+ * @property {HTMLElement} optionsStatus
  * @property {HTMLButtonElement} send
+ * @property {HTMLElement} keys
  * @property {HTMLElement} counter
  * @property {HTMLElement} hint
  * @property {HTMLElement} mode
@@ -34,19 +51,27 @@ import { tab } from "./memory.js";
  * @property {(text: string, mode: Mode) => boolean} onSubmit Whether it was taken.
  * @property {(active: boolean) => void} onTyping
  * @property {() => void} onEditLast The newest own message is to be edited.
+ * @property {() => readonly string[]} names Who else is in the room.
  */
 
 /** From this part of the limit on, what is left is shown. */
 const COUNT_FROM = 0.85;
+/** Code points of a message that are quoted. */
+const MAX_QUOTED = 100;
+const TEXT_ONLY = "Hubbub sends text only. Put the file somewhere and send its link.";
+/** Where fingers alone do the typing, there is no Shift + Enter. */
+const touch = matchMedia("(pointer: coarse) and (not (any-pointer: fine))");
 const utf8 = new TextEncoder();
 
 /** The text box and what belongs to it. */
 export class Composer {
   /** @type {Parts} */ #parts;
   /** @type {Wishes} */ #wishes;
+  /** @type {Completion} */ #completion;
   /** @type {Mode} */ #mode = { type: "say" };
-  /** What was in the box before an edit began. */
-  #kept = "";
+  /** @type {Drafts} */ #drafts = { get: () => "", set: () => {} };
+  /** Edits that were begun, by the message's id, in each room. @type {WeakMap<Drafts, Map<string, string>>} */
+  #edits = new WeakMap();
   #maxBytes = Infinity;
   /** Why nothing can be written here. */
   #closedBecause = "";
@@ -55,7 +80,7 @@ export class Composer {
   constructor(parts, wishes) {
     this.#parts = parts;
     this.#wishes = wishes;
-    const { form, text, modeEnd } = parts;
+    const { form, text, options, optionsStatus, keys, modeEnd } = parts;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
@@ -64,11 +89,20 @@ export class Composer {
     text.addEventListener("input", () => {
       this.hint("");
       // Whom one writes to privately is nobody else's business, nor that one does.
-      if (this.#mode.type === "say") wishes.onTyping(isSpeech(this.#read()));
+      if (isPublic(this.#mode)) wishes.onTyping(isSpeech(this.#read()));
       this.#update();
     });
-    modeEnd.addEventListener("click", () => this.say());
-    this.#set(tab.draft);
+    this.#completion = new Completion(
+      { text, list: options, status: optionsStatus },
+      (before) => suggest(before, wishes.names(), { commands: this.#mode.type !== "edit" }),
+    );
+    modeEnd.addEventListener("click", () => this.#stop());
+    refuseFiles(() => this.hint(TEXT_ONLY));
+    if (browser.hasSent) keys.replaceChildren();
+    const showEnter = () => text.enterKeyHint = touch.matches ? "enter" : "send";
+    touch.addEventListener("change", showEnter);
+    showEnter();
+    this.#update();
   }
 
   /** UTF-8 bytes that a message may have. */
@@ -80,9 +114,8 @@ export class Composer {
   /** Closes the box, with the reason in its place, or opens it with none. */
   set closedBecause(/** @type {string} */ reason) {
     this.#closedBecause = reason;
-    const { text } = this.#parts;
-    text.disabled = reason !== "";
-    text.placeholder = reason || this.#placeholder();
+    this.#parts.text.disabled = reason !== "";
+    this.#showMode();
     this.#update();
   }
 
@@ -90,19 +123,45 @@ export class Composer {
     this.#parts.text.focus();
   }
 
+  /**
+   * Writes to a room, from its drafts. Those of the room before stay as they are, and so does an edit
+   * that was begun there: it goes on when the message is edited again.
+   *
+   * @param {Drafts} drafts
+   */
+  use(drafts) {
+    this.#drafts = drafts;
+    if (!this.#edits.has(drafts)) this.#edits.set(drafts, new Map());
+    this.#become({ type: "say" });
+    this.hint("");
+  }
+
   /** Writes to the room again. */
   say() {
     this.#become({ type: "say" });
+    this.#focusEnd();
   }
 
   /** @param {string} to */
   whisper(to) {
     this.#become({ type: "whisper", to });
+    this.#focusEnd();
   }
 
   /** @param {string} id @param {string} text */
   edit(id, text) {
-    this.#become({ type: "edit", id }, text);
+    this.#become({ type: "edit", id, text });
+    this.#focusEnd();
+  }
+
+  /**
+   * What is written for the room becomes a reply to a message.
+   *
+   * @param {{ id: string, author: string, text: string }} message
+   */
+  reply({ id, author, text }) {
+    this.#become({ type: "reply", id, author, text });
+    this.#focusEnd();
   }
 
   /**
@@ -114,81 +173,89 @@ export class Composer {
     if (this.#parts.hint.textContent !== words) this.#parts.hint.textContent = words;
   }
 
-  /** Whether nothing has been written. */
-  get isEmpty() {
-    return this.#read() === "";
-  }
-
-  /** Ends what was going on: the room is another one. */
-  reset() {
-    // What was meant for one person must not end up in a room.
-    if (this.#mode.type === "whisper") this.#set("");
-    if (this.#mode.type !== "say") this.say();
-    this.hint("");
-  }
-
   #submit() {
     const content = this.#read();
     if (content === "" || this.#left(content) < 0 || this.#closedBecause) return;
     const mode = this.#mode;
+    const drafts = this.#drafts;
+    const isUnchanged = mode.type === "edit" && content === mode.text;
+    if (isUnchanged) return this.#stop();
     if (!this.#wishes.onSubmit(content, mode)) return;
-    if (mode.type === "edit") this.say();
-    else this.#set("");
+    this.#parts.keys.replaceChildren();
+    browser.hasSent = true;
+    this.#forget(drafts, mode);
+    // It may have led to another room.
+    if (drafts !== this.#drafts) return;
+    this.#become(mode.type === "whisper" ? mode : { type: "say" });
+    this.#focusEnd();
     this.hint("");
+  }
+
+  /** Ends what is not for the room, and an edit without a trace. */
+  #stop() {
+    if (this.#mode.type === "edit") this.#forget(this.#drafts, this.#mode);
+    this.say();
+  }
+
+  /** What was written is sent, or is not to be. @param {Drafts} drafts @param {Mode} mode */
+  #forget(drafts, mode) {
+    if (mode.type === "edit") this.#edits.get(drafts)?.delete(mode.id);
+    else drafts.set(receiverOf(mode), "");
   }
 
   /** @param {KeyboardEvent} event */
   #onKey(event) {
     // Enter that ends a composition belongs to the input method; Safari tells only by the number.
     if (event.isComposing || event.keyCode === 229) return;
-    if (event.key === "Enter" && !event.shiftKey) {
+    if (this.#completion.onKey(event)) return;
+    const { key, shiftKey, ctrlKey, metaKey } = event;
+    if (key === "Enter" && !shiftKey && (!touch.matches || ctrlKey || metaKey)) {
       event.preventDefault();
       this.#submit();
-    } else if (event.key === "Escape" && this.#mode.type !== "say") {
+    } else if (key === "Escape" && this.#mode.type !== "say") {
       event.preventDefault();
-      this.say();
-    } else if (event.key === "ArrowUp" && this.#parts.text.value === "") {
+      this.#stop();
+    } else if (key === "ArrowUp" && this.#parts.text.value === "") {
       event.preventDefault();
       this.#wishes.onEditLast();
     }
   }
 
-  /** @param {Mode} mode @param {string} [text] */
-  #become(mode, text) {
-    const wasEditing = this.#mode.type === "edit";
-    if (mode.type === "edit" && !wasEditing) this.#kept = this.#parts.text.value;
+  /** @param {Mode} mode */
+  #become(mode) {
     this.#mode = mode;
-    if (mode.type === "edit") this.#set(text ?? "");
-    else if (wasEditing) this.#set(this.#kept);
-    const { mode: chip, modeWords, text: box, modeEnd } = this.#parts;
-    chip.hidden = mode.type === "say";
-    chip.dataset.mode = mode.type;
-    modeWords.replaceChildren(
-      ...mode.type === "whisper"
-        ? ["Only to ", element("bdi", "", mode.to)]
-        : mode.type === "edit"
-        ? ["Editing your message"]
-        : [],
-    );
-    modeEnd.ariaLabel = modeEnd.title = mode.type === "edit" ? "Stop editing" : "Back to the room";
-    box.placeholder = this.#closedBecause || this.#placeholder();
-    box.focus();
-    box.setSelectionRange(box.value.length, box.value.length);
+    this.#completion.close();
+    this.#parts.text.value = mode.type === "edit"
+      ? this.#edits.get(this.#drafts)?.get(mode.id) ?? mode.text
+      : this.#drafts.get(receiverOf(mode));
+    this.#showMode();
+    this.#update();
   }
 
-  #placeholder() {
-    return this.#mode.type === "whisper" ? "Write a private message" : "Write a message";
+  #showMode() {
+    const mode = this.#mode;
+    const { mode: chip, modeWords, text, modeEnd } = this.#parts;
+    chip.hidden = mode.type === "say";
+    chip.dataset.mode = mode.type;
+    modeWords.replaceChildren(...modeLine(mode));
+    modeEnd.ariaLabel = modeEnd.title = mode.type === "edit"
+      ? "Stop editing"
+      : mode.type === "reply"
+      ? "Stop replying"
+      : "Back to the room";
+    text.placeholder = this.#closedBecause ||
+      (mode.type === "whisper" ? "Write a private message" : "Write a message");
+  }
+
+  #focusEnd() {
+    const { text } = this.#parts;
+    text.focus();
+    text.setSelectionRange(text.value.length, text.value.length);
   }
 
   /** What would be sent: without blank lines around it, but with its indentation. */
   #read() {
     return this.#parts.text.value.replace(/^\s*\n/, "").trimEnd();
-  }
-
-  /** @param {string} text */
-  #set(text) {
-    this.#parts.text.value = text;
-    this.#update();
   }
 
   /** @param {string} content */
@@ -215,21 +282,45 @@ export class Composer {
       text.style.height = "auto";
       text.style.height = `${text.scrollHeight}px`;
     }
-    const drafts = { say: text.value, edit: this.#kept, whisper: "" };
-    tab.draft = drafts[this.#mode.type];
+    const mode = this.#mode;
+    if (mode.type === "edit") {
+      if (text.value !== mode.text) this.#edits.get(this.#drafts)?.set(mode.id, text.value);
+    } else this.#drafts.set(receiverOf(mode), text.value);
   }
+}
+
+/** @param {Mode} mode @returns {(Node | string)[]} */
+function modeLine(mode) {
+  switch (mode.type) {
+    case "say":
+      return [];
+    case "whisper":
+      return ["Only to ", element("bdi", "", mode.to)];
+    case "edit":
+      return ["Editing your message ", quote(mode.text)];
+    case "reply":
+      return ["Reply to ", element("bdi", "", mode.author), " ", quote(mode.text)];
+  }
+}
+
+/** The first line of a message. @param {string} text */
+function quote(text) {
+  const points = [...text.trim().split("\n", 1)[0] ?? ""];
+  const isLong = points.length > MAX_QUOTED;
+  return element("q", "", points.slice(0, MAX_QUOTED).join("") + (isLong ? "…" : ""));
+}
+
+/** @param {Mode} mode */
+function isPublic({ type }) {
+  return type === "say" || type === "reply";
+}
+
+/** @param {Mode} mode */
+function receiverOf(mode) {
+  return mode.type === "whisper" ? mode.to : "";
 }
 
 /** @param {number} count @param {string} what */
 function plural(count, what) {
   return `${count} ${what}${count === 1 ? "" : "s"}`;
-}
-
-/**
- * Whether a text will be said, so that others may see that it is being written.
- *
- * @param {string} text
- */
-function isSpeech(text) {
-  return text !== "" && (!text.startsWith("/") || /^\/(me |\/)/.test(text));
 }

@@ -41,6 +41,14 @@ export const browser = {
     write("localStorage", "hubbub.notify", isSo ? "yes" : "");
   },
 
+  /** Whether the person has sent a message, and so knows how. */
+  get hasSent() {
+    return read("localStorage", "hubbub.sent") === "yes";
+  },
+  set hasSent(isSo) {
+    write("localStorage", "hubbub.sent", isSo ? "yes" : "");
+  },
+
   /** `light` or `dark`, or nothing for what the system says. */
   get theme() {
     const theme = read("localStorage", "hubbub.theme");

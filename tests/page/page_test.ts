@@ -51,7 +51,7 @@ describePage("page", (stage) => {
     await says(ada, `/me ${markup}`);
     await says(grace, "javascript:alert(1) and (https://example.org/a_(b)).");
     await sees(ada, "javascript:");
-    await writes(ada, `/msg <script> ${markup}`);
+    await writes(ada, `/msg "<script>" ${markup}`);
     await ada.getByText("Not sent.").waitFor();
     assertEquals(await grace.locator("#rows :is(img, script, style)").count(), 0);
     assertEquals(await ada.locator("#rows :is(img, script, style)").count(), 0);
@@ -370,13 +370,14 @@ describePage("page", (stage) => {
     const grace = await stage.joins("Grace");
     await says(ada, "/me waves");
     await sees(grace, "Ada waves");
-    await writes(ada, "/who");
-    await ada.getByRole("heading", { name: "2 people here" }).waitFor();
     await writes(ada, "/help");
     await ada.getByRole("heading", { name: "What you can type" }).waitFor();
     await writes(ada, "/frobnicate");
     await ada.getByText("There is no /frobnicate.").waitFor();
-    await writes(ada, "//frobnicate");
+    assertEquals(await box(ada).inputValue(), "/frobnicate");
+    await writes(ada, "// TODO: frobnicate");
+    await sees(grace, "// TODO: frobnicate");
+    await writes(ada, "/say /frobnicate");
     await sees(grace, "/frobnicate");
     await writes(ada, "/nick grace");
     await ada.locator("#hint", { hasText: "in use" }).waitFor();

@@ -145,9 +145,11 @@ export async function says(page: Page, text: string): Promise<void> {
     .waitFor({ state: "detached" });
 }
 
+/** Writes something and sends it: on a phone, where Enter breaks the line, by the button. */
 export async function writes(page: Page, text: string): Promise<void> {
   await box(page).fill(text);
-  await box(page).press("Enter");
+  if (await box(page).getAttribute("enterkeyhint") === "send") await box(page).press("Enter");
+  else await page.getByRole("button", { name: "Send", exact: true }).tap();
 }
 
 /** A friend says something, and the server has it. */
