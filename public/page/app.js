@@ -2,77 +2,52 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 /**
- * The page: joins rooms through `connection.js` and looks after what is around the conversation:
- * address, dialogs, status, title and notifications. `timeline.js` keeps what is said, `log.js` shows
- * it, `people.js` shows who is there, `composer.js` is where one writes, `sign_in.js` where one says who one is.
+ * The page: makes its parts and says what each has to do with the others. `visits.js` knows where one
+ * is, `log.js` shows what is said, `composer.js` is where one writes, `joining.js` asks who one is.
  *
  * @module
  */
 
-import { AccountError, readSession, signOut } from "./account.js";
-import { canSeal, Cipher, createKey, isKey, isSealed, maxTextBytes } from "../cipher.js";
+import { canSeal } from "../cipher.js";
 import { HELP, readLine } from "../commands.js";
+import { isSameName } from "../connection.js";
+import {
+  addressOf,
+  DEFAULT_ROOM,
+  isSamePlace,
+  newEncryptedPlace,
+  readAddress,
+  titleOf,
+} from "./address.js";
+import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
-import { Connection, isSameName } from "../connection.js";
 import { element, get, listOf } from "./dom.js";
+import { Joining } from "./joining.js";
 import { Log } from "./log.js";
 import { browser, tab } from "./memory.js";
+import { Menu } from "./menu.js";
 import { KickDialog, SettingsDialog } from "./moderation.js";
 import { People } from "./people.js";
-import { SignIn } from "./sign_in.js";
-import { isUnreadable, Timeline } from "./timeline.js";
+import { Rooms } from "./rooms.js";
+import { Status } from "./status.js";
+import { Visits } from "./visits.js";
+import { Windows } from "./windows.js";
 
-/** @import { Session } from "./account.js" */
-/** @import { ConnectionState, Outgoing, Told } from "../connection.js" */
+/** @import { Place } from "./address.js" */
 /** @import { Mode } from "./composer.js" */
-/** @import { Direction, Hole, Message } from "./timeline.js" */
+/** @import { Message } from "./timeline.js" */
+/** @import { Visit } from "./visit.js" */
 
-/** Where one is, by the address: a room, and the key that only its link has. */
-/** @typedef {{ room: string, key: string }} Place */
-
-const DEFAULT_ROOM = "lobby";
-/** What the address of an encrypted room looks like. */
-const SEALED_ROOM = /^private-([a-z2-7]{16})$/;
-/** How long a passing remark stays. */
-const TOAST_MS = 2500;
-/** What is read out is gathered for so long; more than so many messages are only counted. */
-const ANNOUNCE_MS = 1000;
-const MAX_ANNOUNCED = 3;
-
-const WELCOME = "Join the conversation";
-const PICK = "Pick a name and a room. No account needed.";
-const PICK_ROOM = "Pick a room.";
-const ELSEWHERE = "You can join another room.";
-const ACCOUNTS_ONLY = "This server is for people with an account.";
 const MEMBERS_ONLY = "Only members may come in. The server can read what is said.";
-const INVITED =
-  "You have the link to an encrypted room. Only people with the link can read what is said there.";
-/** Refusals that may have to do with who one is for the server by now. */
-const ACCOUNT_CODES = new Set([401, 403, 4001, 4003]);
-const NO_KEY =
-  "Your link lacks the key of this room. Ask for the whole link to read and write here.";
 const NO_CRYPTO =
   "Browsers encrypt only on pages that came by https. Open the room by its https address.";
 
 const page = {
-  status: get("status", HTMLElement),
-  statusWords: get("status-words", HTMLElement),
-  countdown: get("countdown", HTMLElement),
   about: get("about", HTMLButtonElement),
   roomName: get("room-name", HTMLElement),
   lock: get("lock", SVGElement),
   membersOnly: get("members-only", HTMLButtonElement),
-  toast: get("toast", HTMLElement),
-  announcer: get("announcer", HTMLElement),
   copy: get("copy", HTMLButtonElement),
-  menu: get("menu", HTMLElement),
-  notify: get("notify", HTMLButtonElement),
-  settings: get("settings", HTMLButtonElement),
-  switchWords: get("switch-words", HTMLElement),
-  signIn: get("sign-in", HTMLButtonElement),
-  me: get("me", HTMLElement),
-  meName: get("me-name", HTMLElement),
-
   log: get("log", HTMLElement),
   empty: get("empty", HTMLElement),
   emptyTitle: get("empty-title", HTMLElement),
@@ -82,68 +57,94 @@ const page = {
   newer: get("newer", HTMLButtonElement),
   newerWords: get("newer-words", HTMLElement),
   people: get("people", HTMLElement),
-
+  rooms: get("rooms", HTMLElement),
   typing: get("typing", HTMLElement),
-  trouble: get("trouble", HTMLElement),
-  troubleWords: get("trouble-words", HTMLElement),
-  retry: get("retry", HTMLButtonElement),
-
-  join: get("join", HTMLDialogElement),
-  joinReason: get("join-reason", HTMLElement),
-  joinMe: get("join-me", HTMLElement),
-  joinMeName: get("join-me-name", HTMLElement),
-  joinAccount: get("join-account", HTMLElement),
-  accountGuest: get("account-guest", HTMLButtonElement),
-  joinForm: get("join-form", HTMLFormElement),
-  joinTitle: get("join-title", HTMLElement),
-  joinIntro: get("join-intro", HTMLElement),
-  joinButton: get("join-button", HTMLButtonElement),
-  joinError: get("join-error", HTMLElement),
-  joinPrivate: get("join-private", HTMLButtonElement),
-  joinCancel: get("join-cancel", HTMLButtonElement),
-  name: get("name", HTMLInputElement),
-  nameField: get("name-field", HTMLElement),
-  nameError: get("name-error", HTMLElement),
-  room: get("room", HTMLInputElement),
-  roomField: get("room-field", HTMLElement),
-  roomError: get("room-error", HTMLElement),
-
   privacy: get("privacy", HTMLDialogElement),
   ask: get("ask", HTMLDialogElement),
   askQuote: get("ask-quote", HTMLElement),
+  unsent: get("unsent", HTMLDialogElement),
+  unsentWords: get("unsent-words", HTMLElement),
 };
 
-let timeline = new Timeline();
+/** The message that the address names, to be shown as soon as it can be. @type {number | undefined} */
+let wanted = readAddress(location.href).at;
+
+const attention = new Attention({
+  announcer: get("announcer", HTMLElement),
+  toast: get("toast", HTMLElement),
+  notify: get("notify", HTMLButtonElement),
+}, (visit) => go(visit.place));
+
+const visits = new Visits(new URL("/", location.href), {
+  onShow: show,
+  onState: showState,
+  onWay(visit, state, username) {
+    joining.showState(state);
+    if (state.state !== "refused" && (state.state !== "reconnecting" || joining.isOpen)) return;
+    if (visit !== visits.shown) visits.stay();
+    const { reason } = state;
+    if (joining.isOpen && state.state === "refused") {
+      joining.showRefusal(state, { place: visit.place, username, wasIn: false });
+    } else composer.hint(reason || "The server does not answer.");
+    // The address may already be that of the other room.
+    if (!joining.isOpen) showAddress();
+  },
+  onEvents(visit) {
+    if (visit !== visits.shown) return;
+    showRole(visit);
+    showTyping(visit);
+    if (visit.connection) people.show(visit.connection.roster, visit.username);
+    page.empty.hidden = !visit.isLive || !visit.timeline.isEmpty;
+    showWanted(visit);
+  },
+  onTimeline(visit) {
+    if (visit === visits.shown) log.show(visit.timeline);
+  },
+  onNews(visit, message) {
+    const isShown = visit === visits.shown;
+    attention.news(visit, message, isShown);
+    if (!isShown) return;
+    if (!log.following) showNewer();
+    else if (!document.hidden) visit.see(visit.timeline.newestSeq);
+  },
+  onOutgoing(visit, item) {
+    if (item.status === "failed") attention.announce(`Not sent: ${item.content}. ${item.reason}`);
+    if (visit === visits.shown) status.showWaiting(visit);
+  },
+  onComplaint(visit, sentence) {
+    if (visit === visits.shown) composer.hint(sentence);
+  },
+  onRooms: showRooms,
+});
+
 const log = new Log({
   scroller: page.log,
   rows: get("rows", HTMLElement),
   top: get("top", HTMLElement),
 }, {
-  onFollow: (following) => showNewer(following ? undefined : 0),
-  onSeen: (seq) => seen = Math.max(seen, seq),
-  onHole: fillHole,
-  onReply: ({ author }) => composer.hint(`Answers to ${author} cannot be sent yet.`),
-  onEdit: ({ id, text }) => composer.edit(id ?? "", text),
+  onFollow: showNewer,
+  onSeen: (seq) => visits.shown?.see(seq),
+  onHole: (hole, direction) => visits.shown?.fill(hole, direction),
+  onReply: ({ id = "", author, text }) => composer.reply({ id, author, text }),
+  onEdit: ({ id = "", text }) => composer.edit(id, text),
   onDelete: askToDelete,
-  onRetry: ({ ref }) => connection?.sendAgain(ref ?? ""),
-  onDiscard: ({ ref }) => {
-    connection?.discard(ref ?? "");
-    timeline.discard(ref ?? "");
-    keepPlace();
-  },
-  onEditAgain: ({ id, change }) => composer.edit(id ?? "", change?.text ?? ""),
-  onDiscardChange: ({ id }) => timeline.change(id ?? "", { change: undefined }),
+  onRetry: ({ ref = "" }) => visits.shown?.outbox.sendAgain(ref),
+  onDiscard: ({ ref = "" }) => visits.shown?.discard(ref),
+  onEditAgain: ({ id = "", change }) => composer.edit(id, change?.text ?? ""),
+  onDiscardChange: ({ change }) => visits.shown?.discard(change?.ref ?? ""),
   onWhisper: (name) => composer.whisper(name),
   onJump: jump,
-  linkTo: ({ seq }) => `/r/${encodeURIComponent(place.room)}?at=${seq}${keyPart(place)}`,
+  linkTo: ({ seq }) => visits.shown ? addressOf(visits.shown.place, seq) : "",
   onCopy: (text) => copy(text, "Code copied", "Please select the code and copy it"),
 });
-log.show(timeline);
 
 const composer = new Composer({
   form: get("composer", HTMLFormElement),
   text: get("text", HTMLTextAreaElement),
+  options: get("options", HTMLElement),
+  optionsStatus: get("options-status", HTMLElement),
   send: get("send", HTMLButtonElement),
+  keys: get("keys", HTMLElement),
   counter: get("counter", HTMLElement),
   hint: get("hint", HTMLElement),
   mode: get("mode", HTMLElement),
@@ -151,11 +152,13 @@ const composer = new Composer({
   modeEnd: get("mode-end", HTMLButtonElement),
 }, {
   onSubmit: submit,
-  onTyping: (active) => connection?.typing(active),
-  onEditLast: () => {
-    const last = timeline.lastOwn;
+  onTyping: (active) => visits.shown?.connection?.typing(active),
+  onMode: (mode) => log.editing = mode.type === "edit" ? mode.id : undefined,
+  onEditLast() {
+    const last = visits.shown?.timeline.lastOwn;
     if (last) composer.edit(last.id ?? "", last.text);
   },
+  names: () => namesOf(visits.shown),
 });
 
 const people = new People({
@@ -163,30 +166,12 @@ const people = new People({
   rest: get("people-rest", HTMLElement),
   counts: [get("people-count", HTMLElement), get("people-button-count", HTMLElement)],
 }, (name) => {
-  if (page.people.matches(":popover-open")) page.people.hidePopover();
+  hide(page.people);
   composer.whisper(name);
 }, (name) => {
-  if (page.people.matches(":popover-open")) page.people.hidePopover();
-  if (connection) kickDialog.open(connection, name);
+  hide(page.people);
+  if (visits.shown?.connection) kickDialog.open(visits.shown.connection, name);
 });
-
-const signIn = new SignIn({
-  title: page.joinTitle,
-  intro: page.joinIntro,
-  form: get("account-form", HTMLFormElement),
-  reason: get("account-reason", HTMLElement),
-  name: get("account-name", HTMLInputElement),
-  nameError: get("account-name-error", HTMLElement),
-  password: get("password", HTMLInputElement),
-  passwordHint: get("password-hint", HTMLElement),
-  passwordError: get("password-error", HTMLElement),
-  codeField: get("admin-code-field", HTMLElement),
-  code: get("admin-code", HTMLInputElement),
-  codeError: get("admin-code-error", HTMLElement),
-  error: get("account-error", HTMLElement),
-  submit: get("account-button", HTMLButtonElement),
-  other: get("account-other", HTMLButtonElement),
-}, { onSignedIn });
 
 const kickDialog = new KickDialog({
   dialog: get("kick", HTMLDialogElement),
@@ -197,12 +182,21 @@ const kickDialog = new KickDialog({
   error: get("kick-error", HTMLElement),
   submit: get("kick-button", HTMLButtonElement),
   cancel: get("kick-cancel", HTMLButtonElement),
-}, toast);
+  elsewhere: page.log,
+}, (words) => attention.toast(words));
 
 const settingsDialog = new SettingsDialog({
   dialog: get("room-settings", HTMLDialogElement),
-  form: get("room-settings-form", HTMLFormElement),
+  title: get("room-settings-title", HTMLElement),
+  owner: get("room-owner", HTMLElement),
+  moderatorsFact: get("room-moderators-fact", HTMLElement),
+  moderatorNames: get("room-moderators", HTMLElement),
+  accessFact: get("room-access-fact", HTMLElement),
+  access: get("room-access", HTMLElement),
   claim: get("claim", HTMLElement),
+  form: get("room-settings-form", HTMLFormElement),
+  fields: get("room-settings-fields", HTMLElement),
+  moderators: get("moderators", HTMLTextAreaElement),
   closed: get("closed", HTMLInputElement),
   membersField: get("members-field", HTMLElement),
   members: get("members", HTMLTextAreaElement),
@@ -211,738 +205,268 @@ const settingsDialog = new SettingsDialog({
   error: get("room-settings-error", HTMLElement),
   submit: get("room-settings-button", HTMLButtonElement),
   cancel: get("room-settings-cancel", HTMLButtonElement),
-}, () => {
-  showRole();
-  toast("Room settings saved");
+}, (words) => {
+  if (visits.shown) showRole(visits.shown);
+  attention.toast(words);
 });
 
-/** The room one is in, or is on the way into. @type {Connection | undefined} */
-let connection;
-/** Seals and opens what is said there. @type {Cipher | undefined} */
-let cipher;
+const joining = new Joining(() => visits.shown, {
+  onJoin: join,
+  onStay() {
+    visits.stay();
+    composer.focus();
+  },
+  onMe: () => menu.showMe(joining.me),
+  async onSignOut() {
+    if (!await mayLeave(visits.all)) return false;
+    visits.endAll();
+    return true;
+  },
+  onTrouble: (words) => attention.toast(words),
+});
+
+const menu = new Menu({
+  onEncrypted() {
+    if (canSeal()) go(newEncryptedPlace());
+    else attention.toast(NO_CRYPTO);
+  },
+  onSettings: openSettings,
+  onSwitch: () => askForAnother(),
+  onSignIn: () => joining.askToSignIn(),
+  onSignOut: () => joining.signOut(),
+  onLeave: () => visits.shown && leave(visits.shown.place),
+});
+
+const rooms = new Rooms({
+  list: get("rooms-list", HTMLElement),
+  total: get("rooms-total", HTMLElement),
+}, {
+  onGo(place) {
+    hide(page.rooms);
+    go(place);
+    composer.focus();
+  },
+  onLeave: leave,
+});
+
+const status = new Status(() => {
+  visits.shown?.retry();
+  composer.focus();
+});
+
+const windows = new Windows((room) => {
+  const visit = visits.all.find((visit) => visit.isLive && visit.place.room === room);
+  return visit?.username;
+});
+
+// ---- Going about ---------------------------------------------------------------------------------
+
 /**
- * On the way into another room, or to another name, while still in this one.
+ * Goes into a room, as who one is there, or here.
  *
- * @type {Connection | undefined}
+ * @param {Place} place
  */
-let candidate;
-/** @type {Place} */
-let place = readAddress();
-/** Who one is for the server. @type {Session} */
-let me = { username: null, guests: true };
-/** Whether the server has said so. */
-let knowsMe = false;
-/** Whether the server has ever let us into this room. */
-let hasArrived = false;
-/** Finds the reader's name in a text. */
-let mention = /(?!)/;
-/** The refs of own messages that are on the page. @type {Set<string>} */
-const shown = new Set();
-/** Who else types. @type {Set<string>} */
-const typists = new Set();
-/** @type {string[]} */
-let toAnnounce = [];
-let unread = 0;
-/** The highest number of a message that was seen. */
-let seen = 0;
-/** New messages below what is being read; nothing at the end. @type {number | undefined} */
-let newer;
-/** @type {ReturnType<typeof setInterval> | undefined} */
-let ticking;
-/** @type {ReturnType<typeof setTimeout> | undefined} */
-let toasting;
-/** @type {ReturnType<typeof setTimeout> | undefined} */
-let announcing;
-
-// ---- Where one is --------------------------------------------------------------------------------
-
-/** @returns {Place} */
-function readAddress() {
-  const url = new URL(location.href);
-  const [, inPath = ""] = /^\/r\/([^/]+)\/?$/.exec(url.pathname) ?? [];
-  const room = decode(inPath) || url.searchParams.get("room") || tab.place?.room || DEFAULT_ROOM;
-  return { room: room.normalize("NFC").trim(), key: keyIn(url) };
+function go(place) {
+  const known = browser.rooms.find((room) => isSamePlace(room, place));
+  const name = visits.find(place)?.username || known?.username || visits.shown?.username;
+  const username = joining.me.username ?? (name || joining.name);
+  if (username === "") joining.ask(place);
+  else visits.go(place, username);
 }
 
-/** @param {URL} url */
-function keyIn(url) {
-  return new URLSearchParams(url.hash.slice(1)).get("key") ?? "";
+/** @param {Place} place @param {string} name */
+function join(place, name) {
+  const { shown } = visits;
+  const isHere = shown?.isLive && shown.username === name && isSamePlace(shown.place, place);
+  if (isHere) joining.close();
+  else visits.go(place, name);
+}
+
+function askForAnother() {
+  hide(page.rooms);
+  const place = visits.shown?.place ?? { room: DEFAULT_ROOM, key: "" };
+  const title = joining.me.username === null ? "Change name or room" : "Change room";
+  joining.ask(place, { title, isElsewhere: true });
 }
 
 /** @param {Place} place */
-function addressOf({ room, key }) {
-  return `/r/${encodeURIComponent(room)}${keyPart({ room, key })}`;
+async function leave(place) {
+  const visit = visits.find(place);
+  const wasShown = visit !== undefined && visit === visits.shown;
+  if (visit && !await mayLeave([visit])) return;
+  visits.leave(place);
+  if (!wasShown) return attention.toast(`You left ${titleOf(place.room)}`);
+  const [next] = browser.rooms.toSorted((a, b) => b.visitedAt - a.visitedAt);
+  if (!next) return joining.ask(place, { title: `You left ${titleOf(place.room)}` });
+  attention.toast(`You left ${titleOf(place.room)}`);
+  go(next);
 }
 
-/** @param {Place} place */
-function keyPart({ key }) {
-  return key ? `#key=${key}` : "";
-}
-
-/** @param {string} text */
-function decode(text) {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return "";
-  }
-}
-
-/** Whether what is said there is encrypted. @param {Place} place */
-function isEncrypted({ room, key }) {
-  return key !== "" || SEALED_ROOM.test(room);
-}
-
-/** What a room is called on the page. @param {string} room */
-function titleOf(room) {
-  const [, letters] = SEALED_ROOM.exec(room) ?? [];
-  return letters ? `Encrypted room ${letters.slice(0, 4)}` : room;
-}
-
-/** A name that nobody guesses, and a key that nobody has. @returns {Place} */
-function newEncryptedPlace() {
-  const letters = "abcdefghijklmnopqrstuvwxyz234567";
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  const name = Array.from(bytes, (byte) => letters[byte % 32]).join("");
-  return { room: `private-${name}`, key: createKey() };
+/**
+ * Asks a person who leaves texts behind that are not sent.
+ *
+ * @param {readonly Visit[]} left
+ * @returns {Promise<boolean>}
+ */
+async function mayLeave(left) {
+  const count = left.reduce((sum, { outbox }) => sum + outbox.items.length, 0);
+  if (count === 0) return true;
+  const messages = count === 1 ? "A message is" : `${count} messages are`;
+  page.unsentWords.textContent = `${messages} not sent yet.`;
+  page.unsent.returnValue = "";
+  page.unsent.showModal();
+  await new Promise((resolve) => page.unsent.addEventListener("close", resolve, { once: true }));
+  return page.unsent.returnValue === "yes";
 }
 
 /** The address is another one: somebody went back, or changed it. */
 function followAddress() {
-  const next = readAddress();
-  if (next.room === place.room && next.key === place.key) return;
-  if (connection && hasArrived) go(next, me.username ?? connection.username);
-  else {
-    place = next;
-    askToJoin();
+  const { place, at } = readAddress(location.href);
+  wanted = at;
+  if (!place) return;
+  if (visits.shown && isSamePlace(place, visits.shown.place)) showWanted(visits.shown);
+  else if (visits.shown?.hasArrived) go(place);
+  else joining.ask(place);
+}
+
+/** Has the address name the room that is shown. */
+function showAddress() {
+  const visit = visits.shown;
+  if (!visit) return;
+  const { place } = readAddress(location.href);
+  const isRoom = location.pathname.startsWith("/r/");
+  if (isRoom && place && isSamePlace(place, visit.place)) return;
+  if (isRoom) history.pushState(null, "", addressOf(visit.place));
+  else history.replaceState(null, "", addressOf(visit.place));
+}
+
+/** Shows the message that the address names, once its room is there. @param {Visit} visit */
+async function showWanted(visit) {
+  const seq = wanted;
+  if (seq === undefined || !visit.isLive) return;
+  wanted = undefined;
+  await visit.loadAround(seq);
+  if (visit === visits.shown && !log.reveal(seq)) {
+    attention.toast("This message is no longer there");
   }
 }
 
-// ---- Joining and leaving -------------------------------------------------------------------------
-
-/**
- * Goes into a room. Whoever is in one already stays there until the other one lets them in.
- *
- * @param {Place} next
- * @param {string} username
- * @param {import("../connection.js").Unsent[]} [unsent]
- */
-async function go(next, username, unsent = []) {
-  const room = next.room.normalize("NFC").trim();
-  const isSameRoom = connection?.room === room && place.key === next.key;
-  const session = browser.session(room, username) ??
-    (isSameRoom ? connection?.session : undefined);
-  const nextCipher = await cipherFor(next);
-  const joining = new Connection({
-    base: new URL("/", location.href),
-    room,
-    username,
-    unsent,
-    ...(session && { session }),
-    ...(nextCipher && { cipher: nextCipher }),
-  });
-  candidate?.close();
-  candidate = undefined;
-  if (connection?.state.state === "live") {
-    candidate = joining;
-    joining.on("state", () => {
-      if (joining === candidate) onCandidate(joining, { ...next, room }, nextCipher);
-    });
-  } else adopt(joining, { ...next, room }, nextCipher);
-  joining.open();
+/** Goes to a message, as a link to it does. @param {string} id */
+async function jump(id) {
+  const visit = visits.shown;
+  const seq = visit?.timeline.find(id)?.seq ?? seqOf(id);
+  if (!visit || seq === undefined) return;
+  history.pushState(null, "", addressOf(visit.place, seq));
+  wanted = seq;
+  await showWanted(visit);
 }
 
-/** @param {Place} next */
-async function cipherFor(next) {
-  return isKey(next.key) && canSeal() ? await Cipher.fromKey(next.key) : undefined;
+/** The number of a message, which its id ends in. @param {string} id */
+function seqOf(id) {
+  const seq = Number(/-(\d+)$/.exec(id)?.[1]);
+  return Number.isSafeInteger(seq) ? seq : undefined;
 }
 
-/** @param {Connection} joining @param {Place} next @param {Cipher | undefined} nextCipher */
-function onCandidate({ state, username }, next, nextCipher) {
-  showJoining(state);
-  if (state.state === "live" && candidate) {
-    const joined = candidate;
-    candidate = undefined;
-    adopt(joined, next, nextCipher);
-    showState(state);
-  } else if (state.state === "refused" || (state.state === "reconnecting" && !page.join.open)) {
-    candidate?.close();
-    candidate = undefined;
-    const { reason } = state;
-    if (page.join.open && state.state === "refused") showRefusal(state, username);
-    else composer.hint(reason || "The server does not answer.");
-    // The address may already be that of the other room.
-    if (!page.join.open) history.replaceState(null, "", addressOf(place));
-  }
-}
+// ---- What the page shows -------------------------------------------------------------------------
 
-/**
- * Makes a connection the one that the page shows.
- *
- * @param {Connection} joined
- * @param {Place} next
- * @param {Cipher | undefined} nextCipher
- */
-function adopt(joined, next, nextCipher) {
-  connection?.close();
-  connection = joined;
-  cipher = nextCipher;
-  place = next;
-  hasArrived = false;
-  typists.clear();
-  showTyping();
-  shown.clear();
-  seen = 0;
-  timeline = new Timeline();
-  log.show(timeline);
-  page.log.ariaBusy = "true";
+/** Shows another visit. @param {Visit} visit */
+function show(visit) {
+  visit.markNew();
+  log.show(visit.timeline);
+  composer.use(visit.drafts);
   page.empty.hidden = true;
-  mention = mentionOf(joined.username);
-  composer.reset();
-  showPlace();
   people.reset();
-  for (const item of joined.unsent) showOutgoing(item);
-  const ours = (/** @type {(what: any) => void} */ handle) => (/** @type {any} */ what) => {
-    if (joined === connection) handle(what);
-  };
-  joined.on("state", ours(showState));
-  joined.on("events", ours(receive));
-  joined.on("outgoing", ours(showOutgoing));
-  joined.on("gap", ours(showGap));
-  joined.on("people", ours((roster) => people.show(roster, joined.username)));
+  if (visit.connection) people.show(visit.connection.roster, visit.username);
+  showPlace(visit);
+  showState(visit);
+  showNewer();
 }
 
-function leave() {
-  const left = connection;
-  left?.close();
-  tab.place = undefined;
-  askToJoin(`You left ${titleOf(left?.room ?? DEFAULT_ROOM)}`);
-}
-
-/** @param {string} [title] */
-function askToJoin(title = WELCOME) {
-  if (!me.guests && me.username === null) return askToSignIn();
-  const isInvited = isEncrypted(place);
-  page.joinTitle.textContent = isInvited && title === WELCOME ? "Join an encrypted room" : title;
-  page.joinIntro.textContent = isInvited
-    ? keyTrouble() || INVITED
-    : me.username === null
-    ? PICK
-    : PICK_ROOM;
-  page.room.value = place.room;
-  page.roomField.hidden = isInvited;
-  page.joinPrivate.hidden = isInvited || !canSeal();
-  page.joinCancel.hidden = connection?.state.state !== "live";
-  page.nameField.hidden = page.joinAccount.hidden = me.username !== null;
-  if (!page.name.value && me.username === null) page.name.value = connection?.username ?? "";
-  complain(undefined, "");
-  page.joinReason.textContent = "";
-  signIn.hide();
-  page.joinForm.hidden = false;
-  openJoin();
-  showJoining(connection?.state ?? { state: "closed" });
-  (page.name.value || me.username !== null ? page.joinButton : page.name).focus();
-}
-
-/**
- * Shows the form for signing in.
- *
- * @param {{ name?: string, reason?: string, isNew?: boolean }} [how] `reason`: why one is asked to;
- *   `isNew`: to make an account
- */
-function askToSignIn(how = {}) {
-  page.joinForm.hidden = true;
-  signIn.show({ ...how, intro: me.guests ? "" : ACCOUNTS_ONLY });
-  const isIn = connection?.state.state === "live";
-  page.accountGuest.hidden = !me.guests && !isIn;
-  page.accountGuest.textContent = isIn ? "Stay in this room" : "Continue without an account";
-  openJoin();
-  signIn.focus();
-}
-
-function openJoin() {
-  for (const popover of [page.people, page.menu]) {
-    if (popover.matches(":popover-open")) popover.hidePopover();
+/** @param {Visit} visit */
+function showState(visit) {
+  const { state, place, username } = visit;
+  status.show(visit);
+  showTyping(visit);
+  joining.showState(state);
+  if (state.state === "refused") {
+    joining.showRefusal(state, { place, username, wasIn: visit.hasArrived });
   }
-  // Whatever was being asked is about a room in which one is no longer.
-  for (const dialog of document.querySelectorAll("dialog")) {
-    if (dialog !== page.join) dialog.close();
-  }
-  if (!page.join.open) page.join.showModal();
+  if (state.state !== "live") return;
+  joining.knowSession();
+  composer.maxBytes = visit.maxBytes;
+  showRole(visit);
+  showRooms();
+  showAddress();
+  if (joining.me.username === null) browser.name = joining.name = username;
+  if (joining.isOpen) joining.close();
+  page.empty.hidden = !visit.timeline.isEmpty;
+  showWanted(visit);
 }
 
-/** What the room was that the dialog asks for. @returns {Place} */
-function askedPlace() {
-  if (isEncrypted(place) && page.roomField.hidden) return place;
-  return { room: page.room.value.normalize("NFC").trim(), key: "" };
-}
-
-/** Finds out who one is for the server. Where it cannot tell, all stays as it was. */
-async function learnSession() {
-  try {
-    me = await readSession();
-    knowsMe = true;
-  } catch (error) {
-    if (!(error instanceof AccountError)) throw error;
-  }
-  showMe();
-}
-
-function showMe() {
-  const { username } = me;
-  page.me.hidden = page.joinMe.hidden = username === null;
-  page.signIn.hidden = username !== null;
-  page.meName.textContent = page.joinMeName.textContent = username ?? "";
-  page.switchWords.textContent = username === null ? "Change name or room" : "Change room";
-  showRole();
-}
-
-/** @returns {Promise<boolean>} whether the browser has kept the proof */
-async function onSignedIn() {
-  await learnSession();
-  if (me.username === null) return false;
-  const next = page.roomField.hidden || page.room.value === "" ? place : askedPlace();
-  askToJoin();
-  submitJoin(next);
-  return true;
-}
-
-async function leaveAccount() {
-  const left = connection;
-  // First, so that the server has nobody to send away.
-  left?.close();
-  candidate?.close();
-  candidate = undefined;
-  try {
-    await signOut();
-  } catch (error) {
-    left?.open();
-    return toast(error instanceof Error ? error.message : String(error));
-  }
-  tab.place = undefined;
-  connection = undefined;
-  me = { ...me, username: null };
-  page.name.value = browser.name;
-  showMe();
-  askToJoin("You are signed out");
-}
-
-/** @param {Place} next */
-function submitJoin(next) {
-  const name = me.username ?? page.name.value.normalize("NFC").trim();
-  if (name === "") return complain(page.name, "Type your name.");
-  if (next.room === "") return complain(page.room, "Type a room.");
-  complain(undefined, "");
-  const isHere = connection?.state.state === "live" && name === connection.username &&
-    next.room === place.room && next.key === place.key;
-  if (isHere) return page.join.close();
-  // After a session has ended, what could not be sent any more is sent by the next one.
-  const isAgain = connection?.state.state === "refused" && hasArrived &&
-    connection.username === name && next.room === place.room && next.key === place.key;
-  go(next, name, isAgain ? connection?.unsent : []);
-}
-
-/** The server has let us in: from now on the link and a reload lead back here. */
-function arrived() {
-  if (!connection) return;
-  const { room, username, session } = connection;
-  if (session) browser.keepSession(room, username, session);
-  composer.maxBytes = maxBytes();
-  if (hasArrived) return;
-  hasArrived = true;
-  if (me.username === null) browser.name = page.name.value = username;
-  keepPlace();
-  const address = addressOf(place);
-  const isNew = location.pathname.startsWith("/r/") &&
-    location.pathname + location.hash !== address;
-  if (isNew) history.pushState(null, "", address);
-  else history.replaceState(null, "", address);
-  page.join.close();
-  showTitle();
-  composer.focus();
-}
-
-function maxBytes() {
-  const limit = connection?.maxMessageBytes ?? Infinity;
-  return cipher && limit !== Infinity ? maxTextBytes(limit) : limit;
-}
-
-/**
- * Says in the dialog why one is not in the room, at the field that can mend it.
- *
- * @param {{ reason: string, code: number }} refusal
- * @param {string} username as which one was refused
- */
-async function showRefusal({ reason, code }, username) {
-  // An account that is made lets go the guest who had its name: the form goes on by itself.
-  if (signIn.isBusy) return;
-  const asked = connection;
-  if (ACCOUNT_CODES.has(code)) await learnSession();
-  if (signIn.isBusy || asked !== connection) return;
-  if ([401, 4001].includes(code) && me.username === null) {
-    return askToSignIn({ name: username, reason });
-  }
-  // The server's sentences about names begin with which of the two they are about.
-  const aboutRoom = code === 400 && reason.startsWith("The room");
-  const aboutName = [400, 409, 4009].includes(code) && !aboutRoom && me.username === null;
-  const wasIn = hasArrived && connection?.state.state === "refused";
-  if (wasIn) {
-    askToJoin(`You are no longer in ${titleOf(connection?.room ?? "")}`);
-    page.joinIntro.textContent = ELSEWHERE;
-    page.room.select();
-  } else if (!page.join.open) askToJoin();
-  if (aboutName || aboutRoom) return complain(aboutName ? page.name : page.room, reason);
-  complain(undefined, "");
-  page.joinReason.textContent = reason;
-}
-
-/**
- * @param {HTMLInputElement | undefined} field Nothing when no field is to blame.
- * @param {string} sentence
- */
-function complain(field, sentence) {
-  for (const [input, error] of joinFields()) {
-    input.removeAttribute("aria-invalid");
-    error.textContent = input === field ? sentence : "";
-  }
-  page.joinError.textContent = field ? "" : sentence;
-  field?.setAttribute("aria-invalid", "true");
-  field?.focus();
-}
-
-/** @returns {[HTMLInputElement, HTMLElement][]} */
-function joinFields() {
-  return [[page.name, page.nameError], [page.room, page.roomError]];
-}
-
-// ---- Status --------------------------------------------------------------------------------------
-
-/** @param {ConnectionState} state */
-function showState(state) {
-  clearInterval(ticking);
-  page.status.dataset.state = state.state;
-  page.statusWords.textContent = statusWords(state);
-  page.countdown.textContent = "";
-  if (state.state === "live") {
-    if (!knowsMe) learnSession();
-    arrived();
-    showTrouble("");
-  } else {
-    typists.clear();
-    showTyping();
-  }
-  if (state.state === "reconnecting") {
-    countDown(state.retryAt);
-    ticking = setInterval(countDown, 1000, state.retryAt);
-    const why = state.reason || "The connection was lost.";
-    showTrouble(`${why} What you write is sent when it is back.`);
-  } else if (state.state === "refused") {
-    tab.place = undefined;
-    showRefusal(state, connection?.username ?? "");
-  }
-  page.retry.hidden = state.state !== "reconnecting";
-  showJoining(state);
-}
-
-/** @param {number} until */
-function countDown(until) {
-  const seconds = Math.max(1, Math.ceil((until - Date.now()) / 1000));
-  page.countdown.textContent = `in ${seconds} s`;
-}
-
-/** @param {ConnectionState} state */
-function statusWords({ state }) {
-  if (state === "live") return "Connected";
-  if (state === "connecting") return hasArrived ? "Reconnecting" : "Connecting";
-  if (state === "reconnecting") return navigator.onLine ? "Reconnecting" : "Offline, trying again";
-  return "Not connected";
-}
-
-/**
- * The dialog's own view of the state, while it is open.
- *
- * @param {ConnectionState} state
- */
-function showJoining(state) {
-  if (!page.join.open) return;
-  page.joinButton.disabled = state.state === "connecting";
-  page.joinButton.textContent = state.state === "connecting" ? "Joining…" : "Join";
-  if (state.state !== "reconnecting") return;
-  complain(undefined, `${state.reason || "The server does not answer."} Still trying.`);
-}
-
-/** @param {string} words */
-function showTrouble(words) {
-  page.trouble.hidden = words === "";
-  page.troubleWords.textContent = words;
-}
-
-/** What the page says about the room before anything is said in it. */
-function showPlace() {
-  const isSecret = isEncrypted(place);
-  const trouble = keyTrouble();
+/** What the page says about the room before anything is said in it. @param {Visit} visit */
+function showPlace({ place, isEncrypted, keyTrouble }) {
   page.roomName.textContent = titleOf(place.room);
-  page.lock.toggleAttribute("hidden", !isSecret);
-  page.about.hidden = !isSecret;
-  page.about.textContent = trouble ? "No key" : "Encrypted";
-  page.emptyAbout.hidden = !isSecret || trouble !== "";
+  page.lock.toggleAttribute("hidden", !isEncrypted);
+  page.about.hidden = !isEncrypted;
+  page.about.textContent = keyTrouble ? "No key" : "Encrypted";
+  page.emptyAbout.hidden = !isEncrypted || keyTrouble !== "";
   // A link without its key helps nobody.
-  page.copy.hidden = page.invite.hidden = trouble !== "";
-  page.emptyTitle.textContent = isSecret ? "This room is encrypted" : "Nothing said here yet";
-  page.emptyWords.textContent = trouble ||
-    (isSecret
+  page.copy.hidden = page.invite.hidden = keyTrouble !== "";
+  page.emptyTitle.textContent = isEncrypted ? "This room is encrypted" : "Nothing said here yet";
+  page.emptyWords.textContent = keyTrouble ||
+    (isEncrypted
       ? "Only people with the link can read what is written here. Send it to those you want to talk to."
       : "Say hello, or send the link to someone you would like to talk to.");
-  composer.closedBecause = trouble ? "You need the whole link to write here" : "";
-  showTitle();
+  composer.closedBecause = keyTrouble ? "You need the whole link to write here" : "";
+  showRooms();
 }
 
-/** What one may do here, and whether others may come in. */
-function showRole() {
-  const { role, isPrivate, room } = connection ?? { role: "member", isPrivate: false, room: "" };
-  const isModerator = role !== "member";
-  log.moderated = people.mayRemove = isModerator;
-  page.membersOnly.hidden = !isPrivate;
-  // Whoever has an account may look after a room that nobody looks after yet; the lobby is for all.
-  const mayClaim = me.username !== null && !isPrivate && room !== DEFAULT_ROOM && room !== "";
-  page.settings.hidden = role !== "owner" && role !== "admin" && !mayClaim;
+/** What one may do here, and whether others may come in. @param {Visit} visit */
+function showRole({ connection }) {
+  log.moderated = people.mayRemove = connection !== undefined && connection.role !== "member";
+  page.membersOnly.hidden = !connection?.isPrivate;
+  menu.showRole(connection?.role);
 }
 
-/** Why what is said in this room can be neither read nor written; nothing if it can. */
-function keyTrouble() {
-  if (!isEncrypted(place)) return "";
-  if (!isKey(place.key)) return NO_KEY;
-  return canSeal() ? "" : NO_CRYPTO;
+/** The list of rooms, and what is unread in all of them. */
+function showRooms() {
+  const known = browser.rooms;
+  // Where the browser remembers nothing, those of this page are all there are.
+  const others = visits.all.filter(({ place, hasArrived }) =>
+    hasArrived && !known.some((room) => isSamePlace(room, place))
+  ).map(({ place }) => place);
+  const entries = [...known, ...others].map(({ room, key }) => {
+    const place = { room, key };
+    const visit = visits.find(place);
+    return { place, unread: visit?.unread ?? 0, isWanted: visit?.isWanted ?? false };
+  });
+  rooms.show(entries, visits.shown?.place);
+  attention.title(visits.shown?.place.room ?? "", visits.unread);
 }
 
-function showTitle() {
-  const count = unread ? `(${unread}) ` : "";
-  document.title = connection ? `${count}${titleOf(connection.room)} · Hubbub` : "Hubbub";
-}
-
-// ---- What the server says ------------------------------------------------------------------------
-
-/** @param {readonly Told[]} events */
-function receive(events) {
-  for (const event of events) receiveOne(event);
-  page.empty.hidden = !timeline.isEmpty;
-}
-
-/** @param {Told} event */
-function receiveOne(event) {
-  switch (event.type) {
-    case "welcome":
-      showRole();
-      timeline.expect(event.seq, event);
-      typists.clear();
-      for (const name of event.typing) {
-        if (!isSameName(name, event.username)) typists.add(name);
-      }
-      return showTyping();
-    case "chat":
-    case "dm":
-      return receiveMessage(event);
-    case "message_updated": {
-      const { id, content: text } = event;
-      return timeline.change(id, { text, edited: true, ...sealOf(event) });
-    }
-    case "message_deleted":
-      return timeline.change(event.id, { text: "", deleted: true });
-    case "user_joined":
-    case "user_left": {
-      const isSelf = isSameName(event.username, connection?.username ?? "");
-      if (event.type === "user_left") stopTyping(event.username);
-      if (!isSelf) {
-        timeline.addNotice(event.username, event.type === "user_left" ? "left" : "joined");
-      }
-      return;
-    }
-    case "typing": {
-      if (isSameName(event.username, connection?.username ?? "")) return;
-      if (event.active) typists.add(event.username);
-      else typists.delete(event.username);
-      return showTyping();
-    }
-    case "error":
-      // Too fast can be here what nobody needs to know of: that one types. A message waits by itself.
-      if (event.code !== "rate_limited") composer.hint(event.content);
-      return;
-  }
-}
-
-/** @param {Extract<Told, { type: "chat" | "dm" }>} event */
-function receiveMessage(event) {
-  const message = toMessage(event);
-  const isOld = event.history === true;
-  const isNews = !message.own && !isOld;
-  const isUnseen = isNews && document.hidden;
-  if (!timeline.add(message, { isOld })) return;
-  stopTyping(message.author);
-  if (!isNews) return;
-  announce(lineOf(message));
-  if (isUnseen) {
-    unread++;
-    showTitle();
-    if (message.mention || message.to) notify(message);
-  }
-  if (newer !== undefined) showNewer(newer + 1);
-}
-
-/**
- * @param {Extract<Told, { type: "chat" | "dm" }>} event
- * @returns {Message}
- */
-function toMessage(event) {
-  const own = isSameName(event.username, connection?.username ?? "");
-  return {
-    id: event.id,
-    at: dateOf(event.timestamp),
-    author: event.username,
-    text: event.content,
-    own,
-    status: "sent",
-    mention: !own && event.type === "chat" && mention.test(event.content),
-    ...(event.type === "chat"
-      ? {
-        seq: event.seq,
-        edited: event.edited === true,
-        deleted: event.deleted === true,
-        ...(event.ref !== undefined && { ref: event.ref }),
-        ...("reply_to" in event && { replyTo: String(event.reply_to) }),
-      }
-      : { to: event.to }),
-    ...sealOf(event),
-  };
-}
-
-/** @param {Told} event @returns {Pick<Message, "seal">} */
-function sealOf({ seal, content }) {
-  if (seal) return { seal };
-  return !cipher && isSealed(content) ? { seal: "locked" } : {};
-}
-
-/** @param {Outgoing} item */
-function showOutgoing({ ref, content, to, status, reason, ack }) {
-  const news = { status, reason: reason || "" };
-  if (ack) {
-    const { id = "", seq, timestamp = "" } = ack;
-    timeline.settle(ref, { ...news, id, at: dateOf(timestamp), ...(seq !== undefined && { seq }) });
-  } else if (shown.has(ref)) timeline.settle(ref, news);
-  else {
-    shown.add(ref);
-    timeline.add({
-      ref,
-      at: new Date(),
-      author: connection?.username ?? "",
-      text: content,
-      own: true,
-      ...news,
-      ...(to !== undefined && { to }),
-    });
-  }
-  if (status === "failed") announce(`Not sent: ${content}. ${reason}`);
-  if (connection?.state.state === "live") {
-    const held = connection.unsent.find((item) => item.status === "waiting" && item.reason !== "");
-    showTrouble(held?.reason ?? "");
-  }
-  keepPlace();
-}
-
-/** @param {{ isNewLife: boolean }} gap */
-function showGap({ isNewLife }) {
-  if (!isNewLife) return;
-  timeline.makeStale();
-  timeline.addGap("The server started anew. Messages sent while you were away may be missing here");
-}
-
-/** @param {Hole} hole @param {Direction} direction */
-async function fillHole(hole, direction) {
-  const asked = timeline;
-  try {
-    if (!connection || direction === "newer") throw new Error("Only older messages can be had.");
-    const { messages, more } = await connection.history({ before: hole.before, limit: 50 });
-    asked.addPage(
-      hole,
-      direction,
-      messages.map((event) => toMessage(/** @type {any} */ (event))),
-      more,
-    );
-    page.empty.hidden = !timeline.isEmpty;
-  } catch {
-    // The row says so, and offers to try again.
-    asked.failPage(hole);
-  }
-}
-
-/** @param {string} id */
-function jump(id) {
-  if (!log.reveal(id)) toast("Scroll up to load this message");
-}
-
-/** @param {string} name */
-function stopTyping(name) {
-  if (typists.delete(name)) showTyping();
-}
-
-function showTyping() {
+/** @param {Visit} visit */
+function showTyping({ typists }) {
   const who = [...typists];
   page.typing.textContent = who.length === 0
     ? ""
     : `${listOf(who)} ${who.length === 1 ? "is" : "are"} typing…`;
 }
 
-/** @param {number | undefined} count Nothing at the end, where there is nothing below. */
-function showNewer(count) {
-  newer = count;
-  page.newer.hidden = count === undefined;
-  page.newerWords.textContent = !count
+/** The button to the latest message is there while the reader is elsewhere. */
+function showNewer() {
+  page.newer.hidden = log.following;
+  const count = visits.shown?.unread ?? 0;
+  page.newerWords.textContent = count === 0
     ? "To the latest"
     : count === 1
     ? "1 new message"
     : `${count} new messages`;
 }
 
-/** @param {Message} message */
-function lineOf(message) {
-  const { author, text, to } = message;
-  const words = isUnreadable(message) ? "a message that cannot be read" : text;
-  return `${author}${to ? " privately" : ""}: ${words}`;
-}
-
-/**
- * Has new lines read out, and not so many at once that nobody can follow.
- *
- * @param {string} line
- */
-function announce(line) {
-  toAnnounce.push(line);
-  announcing ??= setTimeout(() => {
-    announcing = undefined;
-    const lines = toAnnounce.length > MAX_ANNOUNCED
-      ? [`${toAnnounce.length} new messages`]
-      : toAnnounce;
-    page.announcer.replaceChildren(...lines.map((line) => element("p", "", line)));
-    toAnnounce = [];
-  }, ANNOUNCE_MS);
-}
-
-/** @param {string} username */
-function mentionOf(username) {
-  const name = username.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-  return new RegExp(`(?<![\\p{L}\\p{N}_])@?${name}(?![\\p{L}\\p{N}_])`, "iu");
-}
-
-/** @param {Message} message */
-function notify({ author, text, to, id }) {
-  if (!browser.notifies || globalThis.Notification?.permission !== "granted") return;
-  const title = to ? `${author}, privately` : `${author} in ${titleOf(place.room)}`;
-  try {
-    const note = new Notification(title, { body: text, icon: "/favicon.svg", tag: id ?? "" });
-    note.addEventListener("click", () => {
-      globalThis.focus();
-      note.close();
-    });
-  } catch { /* Some phones have the class and no use of it. */ }
+/** @param {Visit | undefined} visit the names of the others in its room */
+function namesOf(visit) {
+  const names = visit?.connection?.roster.names ?? [];
+  return names.filter((name) => !isSameName(name, visit?.username ?? ""));
 }
 
 // ---- What one writes -----------------------------------------------------------------------------
@@ -953,96 +477,79 @@ function notify({ author, text, to, id }) {
  * @returns {boolean} whether it was taken
  */
 function submit(text, mode) {
-  if (!connection) return false;
+  const visit = visits.shown;
+  if (!visit?.connection) return false;
   if (mode.type === "edit") {
-    change(connection.edit(mode.id, text));
+    visit.edit(mode.id, text);
     return true;
   }
-  const line = readLine(text, connection.roster.names);
+  const line = readLine(text, namesOf(visit));
   switch (line.type) {
     case "say":
-      if (mode.type === "whisper") connection.whisper(mode.to, line.text);
-      else connection.send(line.text);
-      log.toEnd();
+      if (mode.type === "whisper") visit.whisper(mode.to, line.text);
+      else visit.say(line.text, mode.type === "reply" ? mode.id : undefined);
       break;
     case "whisper":
-      connection.whisper(line.to, line.text);
-      log.toEnd();
+      visit.whisper(line.to, line.text);
       break;
     case "nick":
-      return rename(line.name);
-    case "who":
-      showWho();
-      break;
+      return rename(visit, line.name);
     case "help":
-      showHelp();
+      showHelp(visit);
       break;
     case "wrong":
       composer.hint(line.why);
       return false;
   }
-  for (const item of connection.unsent) if (!shown.has(item.ref)) showOutgoing(item);
+  log.toEnd();
   page.empty.hidden = true;
   return true;
 }
 
-/** @param {string} name */
-function rename(name) {
-  if (connection?.state.state !== "live" || connection.unsent.length > 0) {
+/** @param {Visit} visit @param {string} name */
+function rename(visit, name) {
+  if (!visit.isLive || visit.outbox.items.length > 0) {
     composer.hint("You can change your name when you are connected and all is sent.");
     return false;
   }
-  go(place, name);
+  visits.go(visit.place, name);
   return true;
 }
 
-function showWho() {
-  const { names, online, unknown } = connection?.roster ?? { names: [], online: 0, unknown: 0 };
-  const rest = unknown > 0 ? `, and ${unknown.toLocaleString()} more` : "";
-  const title = online === 1 ? "You are alone here" : `${online.toLocaleString()} people here`;
-  showCard(title, element("p", "", names.join(", ") + rest));
-}
-
-function showHelp() {
+/** @param {Visit} visit */
+function showHelp({ timeline }) {
   const rows = HELP.flatMap(([command, what]) => [
     element("dt", "", element("code", "", command)),
     element("dd", "", what),
   ]);
-  showCard("What you can type", element("dl", "", ...rows));
-}
-
-/** @param {string} title @param {HTMLElement} body */
-function showCard(title, body) {
   const only = element("small", "mark", "Only you see this");
-  timeline.addCard(element("div", "note", element("h2", "", title, " ", only), body));
-  log.toEnd();
+  const title = element("h2", "", "What you can type ", only);
+  timeline.addCard(element("div", "note", title, element("dl", "", ...rows)));
 }
 
 /** @param {Message} message */
-function askToDelete({ id, text }) {
+function askToDelete({ id = "", text }) {
   page.askQuote.textContent = text;
   page.ask.returnValue = "";
   page.ask.showModal();
-  page.ask.addEventListener("close", () => {
-    if (page.ask.returnValue === "yes" && connection) change(connection.delete(id ?? ""));
+  page.ask.addEventListener("close", async () => {
     composer.focus();
+    if (page.ask.returnValue !== "yes") return;
+    try {
+      await visits.shown?.connection?.delete(id);
+    } catch (error) {
+      attention.toast(error instanceof Error ? error.message : String(error));
+    }
   }, { once: true });
 }
 
-/** Says so when a message could not be changed. @param {Promise<unknown>} done */
-async function change(done) {
-  try {
-    await done;
-  } catch (error) {
-    toast(error instanceof Error ? error.message : String(error));
-  }
-}
-
-// ---- The link, and other small things ------------------------------------------------------------
+// ---- Small things --------------------------------------------------------------------------------
 
 async function copyLink() {
-  const link = new URL(addressOf(place), location.href).href;
-  const done = isEncrypted(place) ? "Encrypted room's link copied" : "Link copied";
+  const visit = visits.shown;
+  if (!visit) return;
+  const link = new URL(addressOf(visit.place), location.href).href;
+  const done = visit.isEncrypted ? "Encrypted room's link copied" : "Link copied";
   await copy(link, done, "Please copy the link from the address bar");
 }
 
@@ -1051,167 +558,78 @@ async function copy(text, done, instead) {
   try {
     // There is no clipboard on plain http, other than on localhost.
     await navigator.clipboard.writeText(text);
-    toast(done);
+    attention.toast(done);
   } catch {
-    toast(instead);
+    attention.toast(instead);
   }
-}
-
-/** @param {string} words */
-function toast(words) {
-  clearTimeout(toasting);
-  page.toast.textContent = words;
-  toasting = setTimeout(() => page.toast.replaceChildren(), TOAST_MS);
-}
-
-/** What a reload comes back to. */
-function keepPlace() {
-  if (!connection || !hasArrived) return;
-  const { room, username } = connection;
-  const unsent = connection.unsent.filter(({ status }) => status !== "failed")
-    .map(({ ref, content, to }) => ({ ref, content, ...(to !== undefined && { to }) }));
-  tab.place = { room, username, unsent };
 }
 
 function openSettings() {
-  if (page.menu.matches(":popover-open")) page.menu.hidePopover();
-  if (connection) settingsDialog.open(connection);
-}
-
-async function toggleNotify() {
-  if (browser.notifies) {
-    browser.notifies = false;
-  } else if (!globalThis.Notification) {
-    toast("This browser has no notifications");
-  } else if (await Notification.requestPermission() === "granted") {
-    browser.notifies = true;
-    toast("You will be notified while this page is in the background");
-  } else {
-    toast("Your browser does not allow notifications here");
-  }
-  showNotify();
-}
-
-function showNotify() {
-  const isOn = browser.notifies && globalThis.Notification?.permission === "granted";
-  page.notify.ariaPressed = String(isOn);
-}
-
-function showTheme() {
-  document.documentElement.style.colorScheme = browser.theme || "light dark";
-  for (const radio of page.menu.querySelectorAll("input")) {
-    radio.checked = radio.value === browser.theme;
+  if (visits.shown?.connection) {
+    settingsDialog.open(visits.shown.connection, joining.me.username);
   }
 }
 
-/** @param {string} value */
-function asTheme(value) {
-  return value === "light" || value === "dark" ? value : "";
-}
-
-/** @param {string} timestamp */
-function dateOf(timestamp) {
-  const at = new Date(timestamp);
-  return Number.isNaN(at.getTime()) ? new Date() : at;
+/** @param {HTMLElement} popover */
+function hide(popover) {
+  if (popover.matches(":popover-open")) popover.hidePopover();
 }
 
 // ---- Events and start ------------------------------------------------------------------------------
 
-page.joinForm.addEventListener("submit", (event) => {
-  event.preventDefault();
-  page.joinReason.textContent = "";
-  submitJoin(askedPlace());
-});
-get("join-sign-in", HTMLButtonElement).addEventListener("click", () => {
-  askToSignIn({ name: page.name.value });
-});
-get("join-register", HTMLButtonElement).addEventListener("click", () => {
-  askToSignIn({ name: page.name.value, isNew: true });
-});
-get("join-sign-out", HTMLButtonElement).addEventListener("click", leaveAccount);
-get("sign-out", HTMLButtonElement).addEventListener("click", leaveAccount);
-page.signIn.addEventListener("click", () => {
-  page.room.value = place.room;
-  page.roomField.hidden = isEncrypted(place);
-  askToSignIn();
-});
-page.accountGuest.addEventListener("click", () => {
-  if (connection?.state.state === "live") page.join.close();
-  else askToJoin();
-});
-page.settings.addEventListener("click", openSettings);
 page.membersOnly.addEventListener("click", () => {
-  if (connection?.role === "member") toast(MEMBERS_ONLY);
+  if (visits.shown?.connection?.role === "member") attention.toast(MEMBERS_ONLY);
   else openSettings();
 });
-page.joinPrivate.addEventListener("click", () => submitJoin(newEncryptedPlace()));
-page.joinCancel.addEventListener("click", () => page.join.close());
-page.join.addEventListener("cancel", (event) => {
-  // Escape has nowhere to go while there is no room behind the dialog.
-  if (connection?.state.state !== "live") event.preventDefault();
-});
-page.join.addEventListener("close", () => {
-  const state = connection?.state.state ?? "closed";
-  if (state === "closed" || state === "refused") return page.join.showModal();
-  candidate?.close();
-  candidate = undefined;
-  composer.focus();
-});
-
 page.copy.addEventListener("click", copyLink);
 page.invite.addEventListener("click", copyLink);
 for (const id of ["about", "empty-about"]) {
   get(id, HTMLButtonElement).addEventListener("click", () => page.privacy.showModal());
 }
-get("private", HTMLButtonElement).addEventListener("click", () => {
-  page.menu.hidePopover();
-  if (!canSeal()) return toast(NO_CRYPTO);
-  if (connection) go(newEncryptedPlace(), me.username ?? connection.username);
-});
-get("switch", HTMLButtonElement).addEventListener("click", () => {
-  askToJoin(page.switchWords.textContent ?? "");
-  // From an encrypted room one can go elsewhere, but not by a name.
-  page.roomField.hidden = false;
-  if (isEncrypted(place)) page.room.value = DEFAULT_ROOM;
-  page.joinIntro.textContent = me.username === null ? PICK : PICK_ROOM;
-  (me.username === null ? page.name : page.room).focus();
-});
-get("leave", HTMLButtonElement).addEventListener("click", leave);
-page.notify.addEventListener("click", toggleNotify);
-get("theme", HTMLFieldSetElement).addEventListener("change", ({ target }) => {
-  if (target instanceof HTMLInputElement) browser.theme = asTheme(target.value);
-  showTheme();
-});
+get("join-another", HTMLButtonElement).addEventListener("click", askForAnother);
 page.newer.addEventListener("click", () => {
   log.toEnd();
   composer.focus();
 });
-page.retry.addEventListener("click", () => {
-  connection?.retry();
-  composer.focus();
-});
 
-addEventListener("online", () => connection?.check());
+addEventListener("online", () => visits.check());
+addEventListener("offline", () => visits.interrupt());
 addEventListener("popstate", followAddress);
+addEventListener("pagehide", () => visits.pause());
+addEventListener("pageshow", ({ persisted }) => persisted && visits.resume());
+addEventListener("beforeunload", (event) => {
+  if (!visits.all.every(({ outbox }) => outbox.isDone)) event.preventDefault();
+});
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) {
-    timeline.lastRead = { seq: seen };
-    return;
-  }
-  connection?.check();
-  unread = 0;
-  showTitle();
+  if (document.hidden) return visits.shown?.markNew();
+  visits.check();
+  if (visits.shown && log.following) visits.shown.see(visits.shown.timeline.newestSeq);
 });
-// A popover that is open while the window grows into the wide layout would float over its column.
-matchMedia("(width >= 52rem)").addEventListener("change", () => {
-  if (page.people.matches(":popover-open")) page.people.hidePopover();
-});
+// A popover that is open while the window grows into a wider layout would float over its column.
+for (
+  const [width, popover] of /** @type {const} */ ([["52rem", page.people], ["72rem", page.rooms]])
+) {
+  matchMedia(`(width >= ${width})`).addEventListener("change", () => hide(popover));
+}
 
-showTheme();
-showNotify();
-page.name.value = tab.place?.username || browser.name;
-showPlace();
-await learnSession();
-const last = tab.place;
-if (last?.room === place.room) go(place, me.username ?? last.username, last.unsent);
-else askToJoin();
+/** Comes back to where this tab was, or to a room one is in; asks about any other. */
+async function start() {
+  const here = readAddress(location.href).place;
+  const last = tab.place;
+  const recent = browser.rooms.toSorted((a, b) => b.visitedAt - a.visitedAt);
+  const place = here ?? last ?? recent[0] ?? { room: DEFAULT_ROOM, key: "" };
+  const known = recent.find((room) => isSamePlace(room, place));
+  joining.name = last?.username || browser.name;
+  showRooms();
+  const [other] = await Promise.all([windows.whoIsIn(place.room), joining.learnSession()]);
+  const name = last && isSamePlace(last, place)
+    ? last.username
+    : other
+    ? undefined
+    : known?.username;
+  const username = name && (joining.me.username ?? name);
+  if (username) visits.go({ room: place.room, key: place.key }, username);
+  else joining.ask({ room: place.room, key: place.key }, { other: other ?? "" });
+}
+
+await start();

@@ -50,6 +50,7 @@ import { suggest } from "./suggestions.js";
  * @typedef {object} Wishes
  * @property {(text: string, mode: Mode) => boolean} onSubmit Whether it was taken.
  * @property {(active: boolean) => void} onTyping
+ * @property {(mode: Mode) => void} onMode It is for something else now.
  * @property {() => void} onEditLast The newest own message is to be edited.
  * @property {() => readonly string[]} names Who else is in the room.
  */
@@ -230,6 +231,7 @@ export class Composer {
       : this.#drafts.get(receiverOf(mode));
     this.#showMode();
     this.#update();
+    this.#wishes.onMode(mode);
   }
 
   #showMode() {

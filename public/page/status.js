@@ -1,0 +1,78 @@
+// @ts-check
+/// <reference lib="dom" />
+/**
+ * How the connection is: a word in the bar, with a countdown, and the line of trouble above the text
+ * box. That all is well is not said.
+ *
+ * @module
+ */
+
+import { get } from "./dom.js";
+import { Trouble } from "./trouble.js";
+
+/** @import { Visit } from "./visit.js" */
+
+/** Shows how a visit's connection is. */
+export class Status {
+  #parts = {
+    status: get("status", HTMLElement),
+    words: get("status-words", HTMLElement),
+    countdown: get("countdown", HTMLElement),
+  };
+  #trouble = new Trouble({
+    words: get("trouble-words", HTMLElement),
+    retry: get("retry", HTMLButtonElement),
+  });
+  /** @type {() => void} */ #onRetry;
+  /** @type {ReturnType<typeof setInterval> | undefined} */ #ticking;
+
+  /** @param {() => void} onRetry The person does not want to wait for the next attempt. */
+  constructor(onRetry) {
+    this.#onRetry = onRetry;
+  }
+
+  /** @param {Visit} visit */
+  show(visit) {
+    const { status, words, countdown } = this.#parts;
+    const { state } = visit;
+    clearInterval(this.#ticking);
+    status.dataset.state = state.state;
+    words.textContent = wordsFor(visit);
+    countdown.textContent = "";
+    if (state.state === "reconnecting") {
+      const tick = () => {
+        const seconds = Math.max(1, Math.ceil((state.retryAt - performance.now()) / 1000));
+        countdown.textContent = `in ${seconds} s`;
+      };
+      tick();
+      this.#ticking = setInterval(tick, 1000);
+      const why = state.reason || "The connection was lost.";
+      this.#trouble.show(`${why} What you write is sent when it is back.`, {
+        retry: this.#onRetry,
+      });
+    } else if (state.state !== "connecting") this.showWaiting(visit);
+  }
+
+  /** Says why messages wait although there is a connection. @param {Visit} visit */
+  showWaiting({ isLive, outbox }) {
+    const waiting = isLive ? outbox.items.filter(({ status }) => status === "waiting") : [];
+    // Of a group that is too fast one waits for its turn, and the others for that one.
+    const held = waiting.find(({ reason }) => reason !== "");
+    if (held) this.#trouble.show(held.reason);
+    else if (waiting.length === 0) this.#trouble.clear();
+  }
+}
+
+/** @param {Visit} visit */
+function wordsFor({ state: { state }, hasArrived }) {
+  switch (state) {
+    case "live":
+      return "";
+    case "connecting":
+      return hasArrived ? "Reconnecting" : "Connecting";
+    case "reconnecting":
+      return navigator.onLine ? "Reconnecting" : "Offline, trying again";
+    default:
+      return "Not connected";
+  }
+}
