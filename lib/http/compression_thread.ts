@@ -11,6 +11,7 @@ import { brotliCompressSync, gzipSync } from "node:zlib";
 /** The encodings that the server knows, by their names in HTTP; the smaller result first. */
 export const ENCODINGS = ["br", "gzip"] as const;
 
+/** The name of an encoding. */
 export type Encoding = (typeof ENCODINGS)[number];
 
 /** A request to the thread, which answers each in turn with the compressed bytes. */
