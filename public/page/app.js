@@ -66,6 +66,7 @@ const page = {
   menu: get("menu", HTMLElement),
   notify: get("notify", HTMLButtonElement),
   settings: get("settings", HTMLButtonElement),
+  settingsWords: get("settings-words", HTMLElement),
   switchWords: get("switch-words", HTMLElement),
   signIn: get("sign-in", HTMLButtonElement),
   me: get("me", HTMLElement),
@@ -186,12 +187,21 @@ const kickDialog = new KickDialog({
   error: get("kick-error", HTMLElement),
   submit: get("kick-button", HTMLButtonElement),
   cancel: get("kick-cancel", HTMLButtonElement),
+  elsewhere: page.log,
 }, toast);
 
 const settingsDialog = new SettingsDialog({
   dialog: get("room-settings", HTMLDialogElement),
-  form: get("room-settings-form", HTMLFormElement),
+  title: get("room-settings-title", HTMLElement),
+  owner: get("room-owner", HTMLElement),
+  moderatorsFact: get("room-moderators-fact", HTMLElement),
+  moderatorNames: get("room-moderators", HTMLElement),
+  accessFact: get("room-access-fact", HTMLElement),
+  access: get("room-access", HTMLElement),
   claim: get("claim", HTMLElement),
+  form: get("room-settings-form", HTMLFormElement),
+  fields: get("room-settings-fields", HTMLElement),
+  moderators: get("moderators", HTMLTextAreaElement),
   closed: get("closed", HTMLInputElement),
   membersField: get("members-field", HTMLElement),
   members: get("members", HTMLTextAreaElement),
@@ -200,9 +210,9 @@ const settingsDialog = new SettingsDialog({
   error: get("room-settings-error", HTMLElement),
   submit: get("room-settings-button", HTMLButtonElement),
   cancel: get("room-settings-cancel", HTMLButtonElement),
-}, () => {
+}, (words) => {
   showRole();
-  toast("Room settings saved");
+  toast(words);
 });
 
 /** The room one is in, or is on the way into. @type {Connection | undefined} */
@@ -682,9 +692,9 @@ function showRole() {
   const isModerator = role !== "member";
   log.moderated = people.mayRemove = isModerator;
   page.membersOnly.hidden = !isPrivate;
-  // Whoever has an account may look after a room that nobody looks after yet; the lobby is for all.
-  const mayClaim = me.username !== null && !isPrivate && room !== DEFAULT_ROOM && room !== "";
-  page.settings.hidden = role !== "owner" && role !== "admin" && !mayClaim;
+  page.settings.hidden = room === "";
+  const mayChange = role === "owner" || role === "admin";
+  page.settingsWords.textContent = mayChange ? "Room settings" : "About this room";
 }
 
 /** Why what is said in this room can be neither read nor written; nothing if it can. */
@@ -1010,8 +1020,14 @@ async function copyLink() {
 /** @param {string} words */
 function toast(words) {
   clearTimeout(toasting);
+  // Shown anew, it is above a dialog that was opened since.
+  if (page.toast.matches(":popover-open")) page.toast.hidePopover();
+  page.toast.showPopover();
   page.toast.textContent = words;
-  toasting = setTimeout(() => page.toast.replaceChildren(), TOAST_MS);
+  toasting = setTimeout(() => {
+    page.toast.replaceChildren();
+    page.toast.hidePopover();
+  }, TOAST_MS);
 }
 
 /** What a reload comes back to. */
@@ -1025,7 +1041,7 @@ function keepPlace() {
 
 function openSettings() {
   if (page.menu.matches(":popover-open")) page.menu.hidePopover();
-  if (connection) settingsDialog.open(connection);
+  if (connection) settingsDialog.open(connection, me.username);
 }
 
 async function toggleNotify() {
