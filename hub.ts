@@ -37,7 +37,7 @@ import {
   sessionEnded,
   storeUnavailable,
 } from "./lib/errors.ts";
-import type { JoinRequest, Rooms } from "./lib/http/rooms.ts";
+import type { JoinRequest, RoomAccess, Rooms, RoomVisit } from "./lib/http/rooms.ts";
 import { errorFields, type Logger } from "./lib/logger.ts";
 import { nameKey } from "./lib/names.ts";
 import type { Identity } from "./lib/people/accounts.ts";
@@ -256,6 +256,11 @@ export class Hub implements Rooms {
 
   #answer(member: Member, event: Event | undefined): void {
     if (event !== undefined) member.tell(event);
+  }
+
+  /** Reads a room's settings as the person may know them. @throws {ChatError} as a join would */
+  readRoom(visit: RoomVisit): Promise<RoomAccess> {
+    return this.#permissions.read(visit);
   }
 
   /**

@@ -661,6 +661,7 @@ describe("A store that", () => {
         await send("POST", "/api/login", login),
         await send("POST", "/api/logout", {}, token),
         await send("PUT", "/api/rooms/r", CHANGE, token),
+        await ask(`/api/rooms/r?token=${token}`),
         await ask(`/ws/r?token=${token}`),
         await ask("/ws/r?username=bob"),
       ];
@@ -757,6 +758,7 @@ describe("POST /api/login", () => {
 describe("PUT /api/rooms/:room", () => {
   it("answers who may be in the room, and keeps the person behind a ban secret", async () => {
     const { changes, signIn, send } = createTestApp();
+    signIn("carol");
     const { status, body } = await send("PUT", "/api/rooms/r", CHANGE, signIn("alice"));
     assertEquals(status, 200);
     assertEquals(body, {

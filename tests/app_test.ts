@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { brotliDecompressSync, gunzipSync } from "node:zlib";
 import { Hub } from "../hub.ts";
 import { readConfig } from "../lib/config.ts";
 import { MemoryEngine } from "../lib/engine/memory.ts";
@@ -16,11 +17,17 @@ import { RateLimiter, TrafficLimiter } from "../lib/rate_limit.ts";
 import { Client } from "./support/client.ts";
 import { createFakeApp, serveFakeApp } from "./support/fake_app.ts";
 import { guest } from "./support/fake_hub.ts";
+import { makeFolder } from "./support/folder.ts";
 import { cookieName, knock, Visitor } from "./support/people.ts";
 import { frame, OPCODE, RawClient } from "./support/raw.ts";
 
+/** An import by a module itself; a dynamic one has a parenthesis, one of types is a comment. */
+const STATIC_IMPORT = /^(?:import\s+(?:[^"'();]*\bfrom\s+)?|export\s[^"'();]*\bfrom\s+)"([^"]+)"/gm;
+
+const PUBLIC = `${import.meta.dirname}/../public`;
+
 /** The routes without a port. */
-function createTestApp(env: Record<string, string> = {}) {
+function createTestApp(env: Record<string, string> = {}, publicDir = PUBLIC) {
   const config = readConfig(env);
   const { limits } = config;
   const logger = createLogger({ level: "error", write: () => {} });
@@ -54,9 +61,15 @@ function createTestApp(env: Record<string, string> = {}) {
     refusals: logger,
     failures: logger,
     clock,
-    publicDir: `${import.meta.dirname}/../public`,
+    publicDir,
   });
   return { hub, accounts, connections, app };
+}
+
+/** A body without its encoding. */
+function unpack(body: Uint8Array<ArrayBuffer>, encoding: string | null): Uint8Array {
+  if (encoding === null || body.length === 0) return body;
+  return new Uint8Array(encoding === "br" ? brotliDecompressSync(body) : gunzipSync(body));
 }
 
 /** The headers of a good handshake. */
@@ -134,7 +147,8 @@ describe("GET /", () => {
     for (const accept of ["text/html", "*/*"]) {
       const response = await app.request("/", { headers: { accept } });
       await response.body?.cancel();
-      assertEquals(response.headers.get("vary"), "accept");
+      const isPage = accept === "text/html";
+      assertEquals(response.headers.get("vary"), isPage ? "accept, accept-encoding" : "accept");
     }
   });
 
@@ -181,6 +195,125 @@ describe("The page's files", () => {
     await response.body?.cancel();
     const again = await app.request("/connection.js", { headers: { "if-none-match": tag } });
     assertEquals(again.status, 304);
+  });
+
+  it("are compressed for whom it helps, each encoding with a tag of its own", async () => {
+    const { app } = createTestApp();
+    const plain = await Deno.readFile(`${PUBLIC}/connection.js`);
+    const CASES: [accepted: string | undefined, encoding: string | null][] = [
+      [undefined, null],
+      ["", null],
+      ["identity", null],
+      ["deflate, zstd", null],
+      ["gzip", "gzip"],
+      ["gzip, deflate", "gzip"],
+      ["gzip, deflate, br, zstd", "br"],
+      ["br;q=0.1, gzip", "br"],
+      ["br;q=0, GZIP;q=0.5", "gzip"],
+      ["*", "br"],
+      ["*;q=0", null],
+      ["br;q=0, *", "gzip"],
+      ["gzip;q=0.000", null],
+    ];
+    const tags = new Map<string | null, string | null>();
+    for (const [accepted, encoding] of CASES) {
+      const headers: HeadersInit = accepted === undefined ? {} : { "accept-encoding": accepted };
+      const response = await app.request("/connection.js", { headers });
+      const body = new Uint8Array(await response.arrayBuffer());
+      assertEquals(response.headers.get("content-encoding"), encoding, accepted);
+      assertEquals(unpack(body, encoding), plain);
+      assertEquals(response.headers.get("vary"), "accept-encoding");
+      assertEquals(response.headers.get("cache-control"), "no-cache");
+      assertEquals(response.headers.get("content-type"), "text/javascript; charset=utf-8");
+      if (encoding !== null) assert(body.length < plain.length / 3);
+      const tag = response.headers.get("etag");
+      assertEquals(tags.get(encoding) ?? tag, tag);
+      tags.set(encoding, tag);
+      const again = await app.request("/connection.js", {
+        headers: { ...headers, "if-none-match": `"x", W/${tag}` },
+      });
+      assertEquals([again.status, await again.text()], [304, ""]);
+      for (const name of ["etag", "vary", "cache-control"]) {
+        assertEquals(again.headers.get(name), response.headers.get(name), name);
+      }
+    }
+    assertEquals(new Set(tags.values()).size, 3);
+    // The tag of one encoding is not that of another.
+    const headers = { "accept-encoding": "gzip", "if-none-match": tags.get("br")! };
+    const other = await app.request("/connection.js", { headers });
+    assertEquals(other.status, 200);
+    await other.body?.cancel();
+  });
+
+  it("are sent as they are if they are tiny, and HEAD says the length of what GET sends", async () => {
+    const { app } = createTestApp();
+    for (const path of ["/favicon.svg", "/style.css", "/r/tea"]) {
+      const headers = { "accept-encoding": "br" };
+      const get = await app.request(path, { headers });
+      const { length } = new Uint8Array(await get.arrayBuffer());
+      const head = await app.request(path, { method: "HEAD", headers });
+      assertEquals([head.status, await head.text()], [200, ""]);
+      assertEquals(head.headers.get("content-length"), String(length));
+      for (const name of ["etag", "content-encoding", "content-type", "vary", "cache-control"]) {
+        assertEquals(head.headers.get(name), get.headers.get(name), name);
+      }
+      const isTiny = path === "/favicon.svg";
+      assertEquals(get.headers.get("content-encoding"), isTiny ? null : "br", path);
+      const isPage = path === "/r/tea";
+      assertEquals(get.headers.get("cache-control"), isPage ? "private, no-cache" : "no-cache");
+    }
+  });
+
+  it("are compressed once, until they change on the disk", async () => {
+    await using folder = await makeFolder();
+    const { app } = createTestApp({}, folder.path);
+    const ask = async (tag = "") => {
+      const headers = { "accept-encoding": "br", "if-none-match": tag };
+      const response = await app.request("/a.css", { headers });
+      const body = unpack(new Uint8Array(await response.arrayBuffer()), "br");
+      return { tag: response.headers.get("etag")!, text: new TextDecoder().decode(body) };
+    };
+    const write = async (text: string, time: number) => {
+      await Deno.writeTextFile(`${folder.path}/a.css`, text);
+      await Deno.utime(`${folder.path}/a.css`, time, time);
+    };
+    await write("a".repeat(5000), 1);
+    const answers = await Promise.all([ask(), ask(), ask()]);
+    assertEquals(new Set(answers.map(({ tag }) => tag)).size, 1);
+    // Of the same size.
+    await write("b".repeat(5000), 2);
+    const second = await ask(answers[0]!.tag);
+    assertEquals(second.text, "b".repeat(5000));
+    // At the same time.
+    await write("b".repeat(6000), 2);
+    assertEquals((await ask(second.tag)).text, "b".repeat(6000));
+    await Deno.remove(`${folder.path}/a.css`);
+    const gone = await app.request("/a.css");
+    assertEquals([gone.status, gone.headers.get("cache-control")], [404, null]);
+    await gone.body?.cancel();
+  });
+
+  it("that the page's modules need are named in its head, so that they load at once", async () => {
+    const html = await Deno.readTextFile(`${PUBLIC}/index.html`);
+    const named = [...html.matchAll(/<link rel="modulepreload" href="([^"]+)">/g)];
+    const needed = new Set<string>();
+    const visit = async (path: string) => {
+      const text = await Deno.readTextFile(`${PUBLIC}${path}`);
+      for (const [, target] of text.matchAll(STATIC_IMPORT)) {
+        const { pathname } = new URL(target!, `http://page${path}`);
+        if (needed.has(pathname)) continue;
+        needed.add(pathname);
+        await visit(pathname);
+      }
+    };
+    await visit("/page/app.js");
+    assertEquals(
+      named.map(([, path]) => path),
+      [...needed].sort(),
+      `The head of index.html should have these lines:\n${
+        [...needed].sort().map((path) => `    <link rel="modulepreload" href="${path}">`).join("\n")
+      }`,
+    );
   });
 
   it("are all that is served: no path leads out of the folder", async () => {

@@ -9,7 +9,7 @@ import type { ChatEvent, ErrorEvent, Event } from "../lib/protocol/events.ts";
 import { Permissions } from "../lib/room/permissions.ts";
 import { Client } from "./support/client.ts";
 import { account, createHub } from "./support/fake_hub.ts";
-import { type Answer, call, knock, signIn, signUp, soon } from "./support/people.ts";
+import { type Answer, call, knock, PASSWORD, signIn, signUp, soon } from "./support/people.ts";
 import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
@@ -408,6 +408,65 @@ describe("Settings and bans", () => {
       await second.stop();
       await Deno.remove(folder, { recursive: true });
     }
+  });
+});
+
+describe("GET /api/rooms/:room", () => {
+  const read = (room: string, name?: string, at = server, all = tokens) =>
+    call(at, "GET", `/api/rooms/${room}`, { token: name === undefined ? undefined : all[name] });
+
+  it("says who owns and moderates a room, and to its owner and admins all it has", async () => {
+    await using other = await startServer({ ADMINS: "Root" });
+    const all: Record<string, string> = {};
+    for (const name of ["Root", "Olga", "Zoë", "tom"]) all[name] = await signUp(other, name);
+    const body = { private: false, moderators: ["ZOË"], members: ["Tom"] };
+    const put = await call(other, "PUT", "/api/rooms/tea", { body, token: all.Olga });
+    const open = { room: "tea", private: false, owner: "Olga", moderators: ["Zoë"] };
+    const whole = { ...open, members: ["tom"], bans: [] };
+    assertEquals([put.status, put.body], [200, whole]);
+    for (const name of ["Olga", "Root", "Zoë", "tom", undefined]) {
+      const { status, body, headers } = await read("tea", name, other, all);
+      const mayChange = name === "Olga" || name === "Root";
+      assertEquals([status, body], [200, mayChange ? whole : open], name);
+      assertEquals(headers.get("cache-control"), "no-store");
+    }
+    const free = { room: "free", private: false, owner: null, moderators: [] };
+    assertEquals((await read("free", "tom", other, all)).body, free);
+    // To ask for a room claims none of it.
+    assertEquals((await read("free", "Root", other, all)).body.owner, null);
+    assertEquals((await read("a,b", "tom", other, all)).status, 400);
+    assertEquals((await call(other, "GET", "/api/rooms/tea", { token: "bad" })).status, 401);
+    await call(other, "DELETE", "/api/account", {
+      body: { password: PASSWORD },
+      token: all["Zoë"],
+    });
+    await call(other, "DELETE", "/api/account", { body: { password: PASSWORD }, token: all.Olga });
+    const left = { room: "tea", private: false, owner: null, moderators: [] };
+    assertEquals((await read("tea", "tom", other, all)).body, left);
+  });
+
+  it("tells those whom the room does not admit its sentence, and nothing else", async () => {
+    const room = await newOwnRoom({ private: true, members: ["mia"] });
+    for (const name of ["tom", undefined]) {
+      const { status, body } = await read(room, name);
+      assertEquals([status, body], [403, { error: PRIVATE }], name);
+    }
+    assertEquals((await read(room, "mia")).body.owner, "olga");
+    const open = await newOwnRoom();
+    await using tom = await join(open, "tom");
+    await using olga = await join(open, "olga");
+    await olga.ask({ type: "kick", username: "tom", ban: true });
+    await tom.closed;
+    const { status, body } = await read(open, "tom");
+    assertEquals([status, body], [403, { error: BANNED }]);
+    assertEquals((await read(open)).status, 200);
+    assertEquals((await read(open, "olga")).body.bans, ["tom"]);
+  });
+
+  it("asks guests to sign in where there are none", async () => {
+    await using other = await startServer({ GUESTS: "off" });
+    const { status, body } = await read("tea", undefined, other);
+    assertEquals([status, body], [401, { error: "Sign in to chat here." }]);
   });
 });
 

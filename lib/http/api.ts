@@ -24,7 +24,7 @@ import {
   setTokenCookie,
 } from "./credentials.ts";
 import type { TrustSettings } from "./origins.ts";
-import type { Rooms } from "./rooms.ts";
+import type { RoomAccess, Rooms } from "./rooms.ts";
 
 /** Maximum bytes of a request's body. */
 const MAX_BODY_BYTES = 64 * 1024;
@@ -32,7 +32,7 @@ const MAX_BODY_BYTES = 64 * 1024;
 /** What {@linkcode createApi} needs. */
 export interface ApiOptions {
   readonly accounts: Accounts;
-  readonly hub: Pick<Rooms, "changeRoom">;
+  readonly hub: Pick<Rooms, "readRoom" | "changeRoom">;
   readonly settings: TrustSettings;
   /** Attempts to register or sign in, by address. */
   readonly authLimiter: RateLimiter;
@@ -58,6 +58,7 @@ export function createApi(options: ApiOptions): Hono {
   api.post("/password", (c) => changePassword(c, options));
   api.delete("/account", (c) => removeAccount(c, options));
   api.get("/session", (c) => showSession(c, options));
+  api.get("/rooms/:room", (c) => showRoom(c, c.req.param("room"), options));
   api.put("/rooms/:room", (c) => changeRoom(c, c.req.param("room"), options));
   return api;
 }
@@ -144,6 +145,22 @@ async function showSession(c: Context, { accounts, settings }: ApiOptions): Prom
   }
 }
 
+async function showRoom(
+  c: Context,
+  name: string,
+  { accounts, hub, settings }: ApiOptions,
+): Promise<Response> {
+  const room = parseName("room", name);
+  const identity = await identify(c, accounts, settings);
+  const { account } = identity;
+  const access = await hub.readRoom({
+    room,
+    identity,
+    ...(account !== undefined && { username: account.username }),
+  });
+  return c.json(await toAnswer(room, access, accounts));
+}
+
 async function changeRoom(
   c: Context,
   name: string,
@@ -152,10 +169,22 @@ async function changeRoom(
   const room = parseName("room", name);
   const change = readRoomChange(await readObject(c));
   const identity = await identifyAccount(c, accounts, settings);
-  const { isPrivate, bans, ...access } = await hub.changeRoom(room, identity, change);
-  const { owner, moderators, members } = access;
-  const banned = bans.map(({ key }) => key);
-  return c.json({ room, private: isPrivate, owner, moderators, members, bans: banned });
+  const access = await hub.changeRoom(room, identity, change);
+  return c.json(await toAnswer(room, access, accounts));
+}
+
+/** A room's settings as clients receive them. The owner and the moderators are public names. */
+async function toAnswer(room: string, access: RoomAccess, accounts: Accounts) {
+  const { isPrivate, owner, moderators, members, bans } = access;
+  const names = await Promise.all(moderators.map((key) => accounts.nameOf(key)));
+  return {
+    room,
+    private: isPrivate,
+    owner: owner === undefined ? null : await accounts.nameOf(owner) ?? null,
+    moderators: names.filter((name) => name !== undefined),
+    members,
+    bans: bans?.map(({ key }) => key),
+  };
 }
 
 /** Reads one attempt to register or sign in, and counts it. */

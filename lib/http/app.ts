@@ -14,6 +14,7 @@ import { LOBBY } from "../names.ts";
 import { addressOf } from "./addresses.ts";
 import { type ApiOptions, createApi } from "./api.ts";
 import { setGuestCookie } from "./credentials.ts";
+import { Files } from "./files.ts";
 import type { Health } from "./health.ts";
 import { HttpError } from "./http_error.ts";
 import { checkHost, checkOrigin } from "./origins.ts";
@@ -132,8 +133,11 @@ function routeApi(app: App, options: AppOptions): void {
 }
 
 /** The page at `/` and `/r/:room`, and the files it loads. */
-function routePage(app: App, { accounts, settings, publicDir: root }: AppOptions): void {
-  const page = serveStatic({ root, path: "index.html", getContent: readFile });
+function routePage(app: App, options: AppOptions): void {
+  const { accounts, settings, logger, publicDir: root } = options;
+  const files = new Files(logger);
+  const getContent = (path: string, c: Context) => files.answer(c, path);
+  const page = serveStatic({ root, path: "index.html", getContent });
   app.get("*", async (c, next) => {
     if (isCutPath(c.req.url)) return answerCutAddress(c);
     await next();
@@ -152,7 +156,9 @@ function routePage(app: App, { accounts, settings, publicDir: root }: AppOptions
       return next();
     }, page);
   }
-  app.get("*", serveStatic({ root, getContent: readFile }));
+  // Browsers ask whether a file has changed, so that a page never mixes two releases.
+  const onFound = (_path: string, c: Context) => c.header("cache-control", "no-cache");
+  app.get("*", serveStatic({ root, getContent, onFound }));
 }
 
 function acceptsHtml(c: Context): boolean {
@@ -203,13 +209,4 @@ function refusalOf(error: Error) {
   const { retryAfter } = error;
   const headers = retryAfter === undefined ? {} : { "retry-after": String(Math.ceil(retryAfter)) };
   return { status: ERROR_STATUS[error.code], headers };
-}
-
-/** A file's bytes, or `null` if there is no such file. */
-async function readFile(path: string): Promise<Uint8Array<ArrayBuffer> | null> {
-  try {
-    return await Deno.readFile(path);
-  } catch {
-    return null;
-  }
 }

@@ -43,6 +43,9 @@ export interface JoinedMember {
   readonly isGone: boolean;
 }
 
+/** Who asks for the settings of a room. */
+export type RoomVisit = Pick<JoinRequest, "room" | "username" | "identity">;
+
 /** The access settings of a room. */
 export interface RoomAccess {
   /** The owner's account, by key. */
@@ -51,10 +54,10 @@ export interface RoomAccess {
   readonly moderators: readonly string[];
   /** Whether the room admits its owner, its moderators, its members and admins only. */
   readonly isPrivate: boolean;
-  /** Accounts, by key. */
-  readonly members: readonly string[];
-  /** Names, by `nameKey`. */
-  readonly bans: readonly { readonly key: string }[];
+  /** Accounts, by key; absent for those who may not change the room. */
+  readonly members?: readonly string[];
+  /** Names, by `nameKey`; absent for those who may not change the room. */
+  readonly bans?: readonly { readonly key: string }[];
 }
 
 /** The hub as HTTP needs it. */
@@ -83,6 +86,8 @@ export interface Rooms {
   leave(member: JoinedMember): void;
   /** Removes a member from its room and closes its connection. */
   dismiss(member: JoinedMember, close: CloseReason): void;
+  /** @throws {ChatError} `forbidden` if the room does not admit the person */
+  readRoom(visit: RoomVisit): Promise<RoomAccess>;
   /** @throws {ChatError} `forbidden`, `not_found` or `bad_request` */
   changeRoom(room: string, identity: Identity, change: RoomChange): Promise<RoomAccess>;
 }

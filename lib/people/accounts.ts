@@ -151,6 +151,11 @@ export class Accounts {
     return this.#options.settings.guests;
   }
 
+  /** The account's name, as it was registered; `undefined` if the account was removed. */
+  async nameOf(key: string): Promise<string | undefined> {
+    return (await this.#options.store.account(key))?.username || undefined;
+  }
+
   /** The codes that were made for admins' names without an account. */
   async newCodes(): Promise<{ username: string; code: string }[]> {
     const { store, settings: { admins, adminCode } } = this.#options;

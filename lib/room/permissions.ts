@@ -7,7 +7,7 @@
 import type { Ban, Engine, RoomSettings } from "../engine/engine.ts";
 import { ChatError, notModerator, roomInUse, storeUnavailable } from "../errors.ts";
 import { LOBBY, nameKey, parseName } from "../names.ts";
-import type { JoinRequest } from "../http/rooms.ts";
+import type { JoinRequest, RoomAccess, RoomVisit } from "../http/rooms.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { RoomChange } from "../protocol/commands.ts";
 import type { Role } from "../protocol/events.ts";
@@ -79,16 +79,31 @@ export class Permissions {
   }
 
   /**
-   * Checks that a room's settings admit a person.
+   * Checks that a room's settings admit a person, and returns them.
    *
    * @throws {ChatError} `forbidden` or `unavailable`
    */
-  async check(request: JoinRequest): Promise<void> {
-    const settings = await this.#store.roomSettings.settings(request.room).catch(() => {
+  async check(visit: RoomVisit & Visitor): Promise<RoomSettings> {
+    const settings = await this.#store.roomSettings.settings(visit.room).catch(() => {
       throw storeUnavailable();
     });
-    const refusal = whyForbidden(settings, request);
+    const refusal = whyForbidden(settings, visit);
     if (refusal !== undefined) throw refusal;
+    return settings;
+  }
+
+  /**
+   * Reads a room's settings as the person may know them: its members and bans are for those who may
+   * change them.
+   *
+   * @throws {ChatError} `forbidden` or `unavailable`
+   */
+  async read(visit: RoomVisit): Promise<RoomAccess> {
+    const settings = await this.check(visit);
+    const role = roleIn(settings, visit.identity);
+    if (role === "owner" || role === "admin") return settings;
+    const { owner, moderators, isPrivate } = settings;
+    return { owner, moderators, isPrivate };
   }
 
   /**

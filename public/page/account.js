@@ -14,9 +14,14 @@
  */
 
 /**
- * What a room's owner has settled.
+ * Who looks after a room, and whom it admits.
  *
- * @typedef {{ private: boolean, members: string[], bans: string[] }} RoomSettings
+ * @typedef {object} RoomSettings
+ * @property {boolean} private
+ * @property {string | null} owner The name of the owner's account.
+ * @property {string[]} moderators The names of their accounts.
+ * @property {string[]} [members] Present for those who may change the room.
+ * @property {string[]} [bans] Present for those who may change the room.
  */
 
 /** The server may be slow to answer; a page that waits for it longer seems broken. */
@@ -65,15 +70,14 @@ export async function signOut() {
 }
 
 /**
- * Reads the settings of a room that has an owner, for that owner and for admins.
+ * Reads the settings of a room as one may know them.
  *
  * @param {string} room
  * @returns {Promise<RoomSettings>}
  * @throws {AccountError}
  */
 export async function readRoom(room) {
-  // To lift no bans changes nothing, and is answered with all there is.
-  return await call("PUT", `rooms/${encodeURIComponent(room)}`, { unban: [] });
+  return await call("GET", `rooms/${encodeURIComponent(room)}`);
 }
 
 /**

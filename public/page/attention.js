@@ -49,10 +49,10 @@ export class Attention {
   toast(words) {
     const { toast } = this.#parts;
     clearTimeout(this.#toasting);
-    toast.textContent = words;
-    // Shown anew, it stands above every dialog.
+    // Shown anew, it is above a dialog that was opened since.
     if (toast.matches(":popover-open")) toast.hidePopover();
     toast.showPopover();
+    toast.textContent = words;
     this.#toasting = setTimeout(() => {
       toast.replaceChildren();
       toast.hidePopover();

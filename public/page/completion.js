@@ -9,7 +9,7 @@
  * @module
  */
 
-import { element } from "./log.js";
+import { element } from "./dom.js";
 
 /** @import { Suggestions } from "./suggestions.js" */
 

@@ -1,7 +1,8 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * The two dialogs of those who look after a room: to remove somebody, and to say who may come in.
+ * The two dialogs about those who look after a room: to remove somebody, and to see or say who looks
+ * after it and who may come in.
  *
  * @module
  */
@@ -9,7 +10,11 @@
 import { readRoom } from "./account.js";
 import { element } from "./dom.js";
 
+/** @import { RoomSettings } from "./account.js" */
 /** @import { Connection } from "../connection.js" */
+
+/** The room of everyone, which nobody can take. */
+const LOBBY = "lobby";
 
 /**
  * @typedef {object} KickParts
@@ -21,6 +26,7 @@ import { element } from "./dom.js";
  * @property {HTMLElement} error
  * @property {HTMLButtonElement} submit
  * @property {HTMLButtonElement} cancel
+ * @property {HTMLElement} elsewhere Has the focus afterwards: who was removed has no button any more.
  */
 
 /** Removes somebody. */
@@ -55,12 +61,13 @@ export class KickDialog {
   }
 
   async #submit() {
-    const { dialog, reason, ban, error, submit } = this.#parts;
+    const { dialog, reason, ban, error, submit, elsewhere } = this.#parts;
     submit.disabled = true;
     error.textContent = "";
     try {
       await this.#connection?.kick(this.#name, { reason: reason.value.trim(), ban: ban.checked });
       dialog.close();
+      elsewhere.focus();
       this.#tell(`${this.#name} was ${ban.checked ? "banned" : "removed"}`);
     } catch (problem) {
       error.textContent = sentenceOf(problem);
@@ -72,8 +79,16 @@ export class KickDialog {
 /**
  * @typedef {object} SettingsParts
  * @property {HTMLDialogElement} dialog
- * @property {HTMLFormElement} form
+ * @property {HTMLElement} title
+ * @property {HTMLElement} owner
+ * @property {HTMLElement} moderatorsFact
+ * @property {HTMLElement} moderatorNames
+ * @property {HTMLElement} accessFact
+ * @property {HTMLElement} access
  * @property {HTMLElement} claim
+ * @property {HTMLFormElement} form
+ * @property {HTMLElement} fields
+ * @property {HTMLTextAreaElement} moderators
  * @property {HTMLInputElement} closed
  * @property {HTMLElement} membersField
  * @property {HTMLTextAreaElement} members
@@ -84,15 +99,19 @@ export class KickDialog {
  * @property {HTMLButtonElement} cancel
  */
 
-/** Says who may come in. */
+/**
+ * Says who looks after a room. Its owner and admins change here who that is, and who may come in; an
+ * account takes a room that nobody owns.
+ */
 export class SettingsDialog {
   /** @type {SettingsParts} */ #parts;
-  /** @type {() => void} */ #onSaved;
+  /** @type {(words: string) => void} */ #onSaved;
   /** @type {Connection | undefined} */ #connection;
-  /** What the server had when the dialog was opened, as far as it is known. */
-  #before = { private: false, members: "" };
+  /** The account that may take the room, if one may. @type {string | undefined} */ #taker;
+  /** What the server had when the dialog was opened. */
+  #before = { private: false, moderators: "", members: "" };
 
-  /** @param {SettingsParts} parts @param {() => void} onSaved */
+  /** @param {SettingsParts} parts @param {(words: string) => void} onSaved */
   constructor(parts, onSaved) {
     this.#parts = parts;
     this.#onSaved = onSaved;
@@ -105,32 +124,56 @@ export class SettingsDialog {
     cancel.addEventListener("click", () => dialog.close());
   }
 
-  /** @param {Connection} connection */
-  async open(connection) {
-    const { dialog, claim, error, submit } = this.#parts;
+  /**
+   * @param {Connection} connection
+   * @param {string | null} account The name of one's account, if one is signed in.
+   */
+  async open(connection, account) {
+    const { dialog, error } = this.#parts;
     this.#connection = connection;
-    claim.hidden = connection.role !== "member";
     error.textContent = "";
-    submit.disabled = false;
-    this.#show({ private: connection.isPrivate, members: [], bans: [] });
-    // An admin who asks for the settings of a room without an owner would become its owner.
-    if (connection.role === "owner" || connection.isPrivate) {
-      try {
-        this.#show(await readRoom(connection.room));
-      } catch (problem) {
-        error.textContent = sentenceOf(problem);
-        submit.disabled = true;
-      }
+    try {
+      const settings = await readRoom(connection.room);
+      // Meanwhile it may have been opened for another room.
+      if (this.#connection !== connection) return;
+      const isFree = settings.owner === null && connection.room !== LOBBY;
+      this.#show(settings, isFree ? account ?? undefined : undefined);
+    } catch (problem) {
+      if (this.#connection !== connection) return;
+      this.#show({ private: connection.isPrivate, owner: null, moderators: [] }, undefined);
+      this.#parts.owner.textContent = this.#parts.moderatorNames.textContent = "Not known";
+      error.textContent = sentenceOf(problem);
     }
     if (!dialog.open) dialog.showModal();
   }
 
-  /** @param {import("./account.js").RoomSettings} settings */
-  #show({ private: isPrivate, members, bans }) {
+  /** @param {RoomSettings} settings @param {string | undefined} taker */
+  #show({ private: isPrivate, owner, moderators, members, bans = [] }, taker) {
     const parts = this.#parts;
+    const mayChange = members !== undefined;
+    this.#taker = mayChange ? undefined : taker;
+    parts.title.textContent = mayChange ? "Room settings" : "About this room";
+    parts.owner.replaceChildren(owner === null ? "Nobody" : element("bdi", "", owner));
+    parts.moderatorNames.replaceChildren(
+      ...moderators.flatMap((name, i) => [i === 0 ? "" : ", ", element("bdi", "", name)]),
+    );
+    if (moderators.length === 0) parts.moderatorNames.textContent = "None";
+    parts.access.textContent = isPrivate ? "Its members only" : "Everyone";
+    parts.moderatorsFact.hidden = parts.accessFact.hidden = mayChange;
+    parts.claim.hidden = this.#taker === undefined;
+    parts.fields.hidden = !mayChange;
+    parts.submit.hidden = !mayChange && this.#taker === undefined;
+    parts.submit.disabled = false;
+    parts.submit.textContent = mayChange ? "Save" : "Take this room";
+    parts.cancel.textContent = parts.submit.hidden ? "Close" : "Cancel";
     parts.closed.checked = isPrivate;
-    parts.members.value = members.join("\n");
-    this.#before = { private: isPrivate, members: parts.members.value };
+    parts.moderators.value = moderators.join("\n");
+    parts.members.value = (members ?? []).join("\n");
+    this.#before = {
+      private: isPrivate,
+      moderators: parts.moderators.value,
+      members: parts.members.value,
+    };
     parts.bansField.hidden = bans.length === 0;
     parts.bans.replaceChildren(...bans.map((name) => {
       const box = element("input", "");
@@ -146,26 +189,39 @@ export class SettingsDialog {
   }
 
   async #submit() {
-    const { dialog, closed, members, bans, error, submit } = this.#parts;
-    const before = this.#before;
-    const unban = [...bans.querySelectorAll("input")].filter(({ checked }) => checked)
-      .map(({ value }) => value);
-    const change = {
-      ...(closed.checked !== before.private && { private: closed.checked }),
-      ...(members.value !== before.members && { members: namesIn(members.value) }),
-      ...(unban.length > 0 && { unban }),
-    };
-    if (Object.keys(change).length === 0) return dialog.close();
+    const { dialog, closed, error, submit } = this.#parts;
+    const connection = this.#connection;
+    const taker = this.#taker;
+    const change = taker === undefined ? this.#readChange() : { owner: taker };
+    if (connection === undefined || Object.keys(change).length === 0) return dialog.close();
     submit.disabled = true;
     error.textContent = "";
     try {
-      await this.#connection?.setRoom(change);
-      dialog.close();
-      this.#onSaved();
+      await connection.setRoom(change);
+      if (taker === undefined) dialog.close();
+      else {
+        // What its owner can do comes next.
+        await this.open(connection, taker);
+        closed.focus();
+      }
+      this.#onSaved(taker === undefined ? "Room settings saved" : "This room is yours now");
     } catch (problem) {
       error.textContent = sentenceOf(problem);
       submit.disabled = false;
     }
+  }
+
+  #readChange() {
+    const { moderators, closed, members, bans } = this.#parts;
+    const before = this.#before;
+    const unban = [...bans.querySelectorAll("input")].filter(({ checked }) => checked)
+      .map(({ value }) => value);
+    return {
+      ...(moderators.value !== before.moderators && { moderators: namesIn(moderators.value) }),
+      ...(closed.checked !== before.private && { private: closed.checked }),
+      ...(members.value !== before.members && { members: namesIn(members.value) }),
+      ...(unban.length > 0 && { unban }),
+    };
   }
 }
 

@@ -9,12 +9,13 @@
  * @module
  */
 
-/** @import { Seal } from "../connection.js" */
+/** @import { Seal } from "../inbox.js" */
 
 /**
  * An edit of a message that the server has not taken yet, or has refused.
  *
  * @typedef {object} Change
+ * @property {string} ref The edit's own, not the message's.
  * @property {string} text
  * @property {"waiting" | "sending" | "failed"} status
  * @property {string} [reason] Why it failed.
@@ -38,7 +39,7 @@
  * @property {string} [reason] Why it failed.
  * @property {boolean} [edited]
  * @property {boolean} [deleted]
- * @property {Seal | "locked" | "replayed"} [seal]
+ * @property {Seal | "locked"} [seal]
  * @property {boolean} [mention] It has the reader's name in it.
  * @property {boolean} [stale] It is from a life of the room that the server does not remember.
  * @property {Change | undefined} [change]
@@ -265,22 +266,26 @@ export class Timeline {
    *
    * @param {string} ref
    * @param {Partial<Message>} news
+   * @returns {boolean} whether there is one
    */
   settle(ref, news) {
     const entry = this.#byRef.get(ref);
-    if (!entry) return;
+    if (!entry) return false;
     const isTriedAgain = entry.status === "failed" && news.status === "waiting";
     Object.assign(entry, news, { author: entry.author });
     this.#touch(entry);
     if (news.id === undefined) {
       if (isTriedAgain) this.#move(entry);
-      return;
+      return true;
     }
     this.#byRef.delete(ref);
     this.#newest = Math.max(this.#newest, news.seq ?? 0);
-    if (this.#byId.has(news.id)) return this.#removeAt(this.#entries.lastIndexOf(entry));
-    this.#byId.set(news.id, entry);
-    this.#move(entry);
+    if (this.#byId.has(news.id)) this.#removeAt(this.#entries.lastIndexOf(entry));
+    else {
+      this.#byId.set(news.id, entry);
+      this.#move(entry);
+    }
+    return true;
   }
 
   /** A message on its way out is given up. @param {string} ref */

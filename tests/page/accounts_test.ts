@@ -183,6 +183,88 @@ describePage("page, for accounts", (stage) => {
     assertEquals(await grace.locator("#people-list .tool").count(), 0);
   });
 
+  it("says who owns and moderates a room, lets an account take a free one, and name moderators", async () => {
+    await signUp(stage.server, "Zoë");
+    const ada = await signsIn("Ada", { path: "/r/tea" });
+    await opensAbout(ada, "About this room");
+    assertEquals(await facts(ada), ["Owner: Nobody", "Moderators: None", "Open to: Everyone"]);
+    await ada.getByRole("button", { name: "Take this room" }).click();
+    await ada.getByRole("heading", { name: "Room settings" }).waitFor();
+    assertEquals(await facts(ada), ["Owner: Ada"]);
+    assertEquals(await ada.getByLabel("Private: members only").isChecked(), false);
+    await ada.getByText("This room is yours now").waitFor();
+    await ada.getByLabel("Moderators").fill("zoë\nNobody");
+    await ada.getByRole("button", { name: "Save" }).click();
+    await ada.getByText("There is no account of the name Nobody.").waitFor();
+    await ada.getByLabel("Moderators").fill("zoë");
+    await ada.getByRole("button", { name: "Save" }).click();
+    await ada.getByText("Room settings saved").waitFor();
+    // Everybody else may read it: a moderator, another account and a guest.
+    const zoe = await signsIn("Zoë", { path: "/r/tea" }, false);
+    const grace = await signsIn("Grace", { path: "/r/tea" });
+    const guest = await stage.joins("Guest", { path: "/r/tea" });
+    for (const page of [zoe, grace, guest]) {
+      await opensAbout(page, "About this room");
+      assertEquals(await facts(page), ["Owner: Ada", "Moderators: Zoë", "Open to: Everyone"]);
+      assertEquals(await page.locator("#room-settings").getByRole("button").allInnerTexts(), [
+        "Close",
+      ]);
+      assertEquals(
+        await page.locator("#room-settings :is(input, textarea)").first().isVisible(),
+        false,
+      );
+    }
+    await opensAbout(ada, "Room settings");
+    assertEquals(await ada.getByLabel("Moderators").inputValue(), "Zoë");
+  });
+
+  it("says why a room in use, or the lobby, cannot be taken", async () => {
+    await using bob = await V1Client.join(stage.server.ws, "tea", "Bob");
+    await tells(bob, "hello");
+    const ada = await signsIn("Ada", { path: "/r/tea" });
+    await opensAbout(ada, "About this room");
+    await ada.getByRole("button", { name: "Take this room" }).click();
+    await ada.locator("#room-settings-error", { hasText: "This room is in use." }).waitFor();
+    await ada.getByRole("button", { name: "Cancel" }).click();
+    const grace = await signsIn("Grace", { path: "/r/lobby" });
+    await opensAbout(grace, "About this room");
+    assertEquals(await grace.getByRole("button", { name: "Take this room" }).isVisible(), false);
+  });
+
+  it("has dialogs that give the focus back, fit a small screen, and leave a toast in sight", async () => {
+    const ada = await signsIn("Ada", { path: "/r/tea" });
+    await opensAbout(ada, "About this room");
+    await ada.keyboard.press("Escape");
+    await ada.locator("#room-settings").waitFor({ state: "hidden" });
+    await ada.locator("[popovertarget=menu]:focus").waitFor();
+    await opensAbout(ada, "About this room");
+    await ada.getByRole("button", { name: "Take this room" }).click();
+    await ada.getByText("This room is yours now").waitFor();
+    // It is painted above the dialog, which does not look the same without it.
+    const toast = ada.locator("#toast");
+    const clip = (await toast.boundingBox())!;
+    const withToast = await ada.screenshot({ clip });
+    await ada.evaluate("document.getElementById('toast').style.visibility = 'hidden'");
+    assert(!withToast.equals(await ada.screenshot({ clip })));
+    await shoot(ada, "room_taken");
+    await ada.getByLabel("Private: members only").check();
+    for (const viewport of [NARROW.viewport, { width: 640, height: 320 }]) {
+      await ada.setViewportSize(viewport);
+      const save = ada.getByRole("button", { name: "Save" });
+      await save.scrollIntoViewIfNeeded();
+      const { x, y, width, height } = (await save.boundingBox())!;
+      assert(x >= 0 && x + width <= viewport.width, `${x} ${width}`);
+      assert(y >= 0 && y + height <= viewport.height, `${y} ${height}`);
+      assert(
+        await ada.evaluate(`(() => {
+        const dialog = document.getElementById("room-settings");
+        return dialog.scrollWidth <= dialog.clientWidth;
+      })()`),
+      );
+      await shoot(ada, `room_settings_${viewport.width}`);
+    }
+  });
+
   it("removes and bans people, with a reason, and lets them back in", async () => {
     const token = await signUp(stage.server, "Ada");
     await call(stage.server, "PUT", "/api/rooms/tea", { body: { private: false }, token });
@@ -193,6 +275,7 @@ describePage("page, for accounts", (stage) => {
     await ada.getByLabel("Reason").fill("spam");
     await ada.getByRole("button", { name: "Remove", exact: true }).click();
     await ada.getByText("Bob was removed").waitFor();
+    await ada.locator("#log:focus").waitFor();
     await bob.locator("#join-reason", { hasText: "You were removed from this room: spam." })
       .waitFor();
     await reaches(bob, "refused");
@@ -309,6 +392,19 @@ describePage("page, for accounts", (stage) => {
     await stranger.locator("#join-reason", { hasText: "This room is private." }).waitFor();
     await shoot(stranger, "phone_refused");
     await check(stranger);
+    await call(stage.server, "PUT", "/api/rooms/book-club", {
+      body: { private: false, owner: "root" },
+      token: await signIn(stage.server, "root"),
+    });
+    const guest = await stage.joins("Guest", { path: "/r/book-club", bypassCSP: true });
+    await opensAbout(guest, "About this room");
+    for (const colorScheme of ["light", "dark"] as const) {
+      await guest.emulateMedia({ colorScheme });
+      await shoot(guest, `about_room_${colorScheme}`);
+      await check(guest);
+    }
+    await guest.setViewportSize(NARROW.viewport);
+    await shoot(guest, "phone_about_room_dark");
   });
 
   /** Somebody who has an account, in the room. */
@@ -330,6 +426,21 @@ describePage("page, for accounts", (stage) => {
     return await isIn(page);
   }
 });
+
+/** Opens the dialog about the room from the menu. */
+async function opensAbout(page: Page, title: string): Promise<void> {
+  await page.getByRole("button", { name: "More" }).click();
+  await page.getByRole("button", { name: title }).click();
+  await page.locator("#room-settings").getByRole("heading", { name: title }).waitFor();
+}
+
+/** What the dialog about the room says. */
+async function facts(page: Page): Promise<string[]> {
+  const rows = await page.locator(".facts > div:visible").all();
+  return await Promise.all(
+    rows.map(async (row) => (await row.locator("dt, dd").allInnerTexts()).join(": ")),
+  );
+}
 
 async function fill(page: Page, name: string, password: string): Promise<void> {
   await page.getByLabel("Name", { exact: true }).fill(name);

@@ -131,6 +131,10 @@ export class FakeRooms implements Rooms {
     this.joined.find((one) => one.member === member)!.peer.close(code, reason);
   }
 
+  readRoom() {
+    return Promise.resolve({ owner: "alice", isPrivate: false, moderators: [] });
+  }
+
   changeRoom(_room: string, _identity: unknown, change: RoomChange) {
     this.changes.push(change);
     const bans = [{ key: "mallory", person: "guest:secret" }];

@@ -1,0 +1,58 @@
+/**
+ * Compresses files in a thread of its own, so that the server's thread need not wait.
+ *
+ * @module
+ */
+
+import { Worker } from "node:worker_threads";
+import { errorFields, type Logger } from "../logger.ts";
+import type { CompressionRequest, Encoding } from "./compression_thread.ts";
+
+/** Compresses what it is given, in order. Its thread lives while there is work. */
+export class Compressor {
+  readonly #logger: Logger;
+  #worker: Worker | undefined;
+  /** What to call with each result, first come first. */
+  readonly #waiting: ((result: Uint8Array<ArrayBuffer> | undefined) => void)[] = [];
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /** The compressed bytes, or `undefined` if there is no thread to compress them. */
+  compress(
+    bytes: Uint8Array,
+    encoding: Encoding,
+  ): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+      try {
+        this.#worker ??= this.#start();
+        this.#worker.postMessage({ bytes, encoding } satisfies CompressionRequest);
+      } catch (error) {
+        this.#fail(error);
+      }
+    });
+  }
+
+  #start(): Worker {
+    const worker = new Worker(new URL("./compression_thread.ts", import.meta.url));
+    worker.on("message", (result: Uint8Array<ArrayBuffer>) => {
+      this.#waiting.shift()?.(result);
+      if (this.#waiting.length === 0) this.#end();
+    });
+    worker.on("error", (error: unknown) => this.#fail(error));
+    return worker;
+  }
+
+  #fail(error: unknown): void {
+    this.#logger.warn("files are sent uncompressed", errorFields(error));
+    this.#end();
+    for (const resolve of this.#waiting.splice(0)) resolve(undefined);
+  }
+
+  #end(): void {
+    this.#worker?.terminate();
+    this.#worker = undefined;
+  }
+}

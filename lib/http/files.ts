@@ -1,0 +1,119 @@
+/**
+ * The files of the page: read and compressed once, until they change on the disk.
+ *
+ * Each encoding of a file has a tag of its own, so that a browser asks for the file again only when
+ * the file has changed, and a cache never takes one encoding for another.
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import type { Context } from "hono";
+import { parseAccept } from "hono/utils/accept";
+import { COMPRESSIBLE_CONTENT_TYPE_REGEX } from "hono/utils/compress";
+import { getMimeType } from "hono/utils/mime";
+import type { Logger } from "../logger.ts";
+import { type Encoding, ENCODINGS } from "./compression_thread.ts";
+import { Compressor } from "./compressor.ts";
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+/** A shorter file fits into one packet with its headers. */
+const MIN_COMPRESSED_BYTES = 1024;
+
+/** One version of a file. */
+interface StoredFile {
+  /** When it was changed, and its size. */
+  readonly version: string;
+  readonly content: Promise<{ readonly bytes: Bytes; readonly hash: string }>;
+  /** The compressed file, in the encodings that were asked for; `undefined` if it is not shorter. */
+  readonly encoded: Map<Encoding, Promise<Bytes | undefined>>;
+}
+
+/** The files of one folder, in memory once they were asked for. */
+export class Files {
+  readonly #compressor: Compressor;
+  /** By real path: a file is here once, however its path is spelled. */
+  readonly #files = new Map<string, StoredFile>();
+
+  /** @param logger hears if files cannot be compressed */
+  constructor(logger: Logger) {
+    this.#compressor = new Compressor(logger);
+  }
+
+  /**
+   * The body of the answer with a file, or `null` if there is no such file. Sets the headers that
+   * depend on the encoding.
+   */
+  async answer(c: Context, path: string): Promise<Bytes | null> {
+    const file = await this.#find(path);
+    if (file === undefined) return null;
+    const { bytes, hash } = await file.content;
+    const type = getMimeType(path) ?? "";
+    const isWorth = bytes.length >= MIN_COMPRESSED_BYTES &&
+      COMPRESSIBLE_CONTENT_TYPE_REGEX.test(type);
+    if (!isWorth) {
+      c.header("etag", `"${hash}"`);
+      return bytes;
+    }
+    c.header("vary", "accept-encoding", { append: true });
+    const encoding = bestEncoding(c.req.header("accept-encoding") ?? "");
+    const compressed = encoding && await this.#compress(file, bytes, encoding);
+    if (compressed === undefined) {
+      c.header("etag", `"${hash}"`);
+      return bytes;
+    }
+    c.header("etag", `"${hash}-${encoding}"`);
+    c.header("content-encoding", encoding);
+    return compressed;
+  }
+
+  async #find(path: string): Promise<StoredFile | undefined> {
+    try {
+      const real = await Deno.realPath(path);
+      const { mtime, size, isFile } = await Deno.stat(real);
+      if (!isFile) return undefined;
+      const version = `${mtime?.getTime()} ${size}`;
+      let file = this.#files.get(real);
+      if (file?.version !== version) {
+        const content = read(real).catch((error) => {
+          this.#files.delete(real);
+          throw error;
+        });
+        file = { version, content, encoded: new Map() };
+        this.#files.set(real, file);
+      }
+      await file.content;
+      return file;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #compress(
+    { encoded }: StoredFile,
+    bytes: Bytes,
+    encoding: Encoding,
+  ): Promise<Bytes | undefined> {
+    let result = encoded.get(encoding);
+    if (result === undefined) {
+      result = this.#compressor.compress(bytes, encoding).then((compressed) =>
+        compressed !== undefined && compressed.length < bytes.length ? compressed : undefined
+      );
+      encoded.set(encoding, result);
+    }
+    return result;
+  }
+}
+
+async function read(path: string) {
+  const bytes = await Deno.readFile(path);
+  const digest = await crypto.subtle.digest("SHA-256", bytes);
+  return { bytes, hash: Buffer.from(digest, 0, 16).toString("base64url") };
+}
+
+/** The first of our encodings that a client takes (RFC 9110, section 12.5.3). */
+function bestEncoding(accepted: string): Encoding | undefined {
+  const weights = new Map(parseAccept(accepted).map(({ type, q }) => [type.toLowerCase(), q]));
+  return ENCODINGS.find((encoding) => (weights.get(encoding) ?? weights.get("*") ?? 0) > 0);
+}
