@@ -283,7 +283,7 @@ export class Visit {
         return this.timeline.change(event.id, {
           text: event.content,
           edited: true,
-          seal: this.#sealOf(event),
+          ...this.#sealOf(event),
         });
       case "message_deleted":
         this.#unseen = this.#unseen.filter(({ seq }) => seq !== this.timeline.find(event.id)?.seq);
@@ -326,7 +326,6 @@ export class Visit {
    * @returns {Message}
    */
   #toMessage(event, own) {
-    const seal = this.#sealOf(event);
     return {
       id: event.id,
       at: dateOf(event.timestamp),
@@ -335,7 +334,7 @@ export class Visit {
       own,
       status: "sent",
       ...(event.ref !== undefined && { ref: event.ref }),
-      ...(seal && { seal }),
+      ...this.#sealOf(event),
       ...(event.type === "dm" ? { to: event.to } : {
         seq: event.seq,
         ...(event.reply_to !== undefined && { replyTo: event.reply_to }),
@@ -346,11 +345,11 @@ export class Visit {
     };
   }
 
-  /** @param {Told} event @returns {Message["seal"]} */
+  /** @param {Told} event @returns {Pick<Message, "seal">} */
   #sealOf({ seal, content }) {
-    if (seal) return seal;
-    if (isSealed(content)) return "locked";
-    return this.isEncrypted && content !== "" ? "bare" : undefined;
+    if (seal) return { seal };
+    if (isSealed(content)) return { seal: "locked" };
+    return this.isEncrypted && content !== "" ? { seal: "bare" } : {};
   }
 
   /** @param {{ isNewLife: boolean }} gap */

@@ -162,7 +162,7 @@ export async function sees(page: Page, text: string): Promise<void> {
 }
 
 export async function reaches(page: Page, state: string): Promise<void> {
-  await page.locator(`#status[data-state="${state}"]`).waitFor();
+  await page.locator(`#status[data-state="${state}"]`).waitFor({ state: "attached" });
 }
 
 export async function texts(page: Page): Promise<string[]> {
