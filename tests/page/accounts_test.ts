@@ -321,12 +321,13 @@ describePage("page, for accounts", (stage) => {
   it("says to slow down, and sends what was too fast by itself", async () => {
     await stage.restart({ MESSAGE_RATE: "1", MESSAGE_BURST: "2" });
     const ada = await stage.joins("Ada");
-    for (const text of ["one", "two", "three"]) await writes(ada, text);
+    const said = ["one", "two", "three", "four", "five"];
+    for (const text of said) await writes(ada, text);
     await ada.locator("#trouble", { hasText: "Slow down a little." }).waitFor();
     await shoot(ada, "slow_down");
     await ada.locator('.message:not([data-status="sent"])').first().waitFor({ state: "detached" });
     await ada.locator("#trouble").waitFor({ state: "hidden" });
-    assertEquals(await texts(ada), ["one", "two", "three"]);
+    assertEquals(await texts(ada), said);
     assertEquals(await ada.getByText("Not sent.").count(), 0);
   });
 
