@@ -7,7 +7,7 @@
  * @module
  */
 
-import { createKey } from "../cipher.js";
+import { canSeal, createKey, isKey } from "../cipher.js";
 
 /**
  * A room, and the key of its texts; without a key, `""`.
@@ -18,6 +18,11 @@ import { createKey } from "../cipher.js";
 /** What the name of an encrypted room looks like. */
 const SEALED_ROOM = /^private-([a-z2-7]{16})$/;
 const LETTERS = "abcdefghijklmnopqrstuvwxyz234567";
+
+const NO_KEY =
+  "Your link lacks the key of this room. Ask for the whole link to read and write here.";
+const NO_CRYPTO =
+  "Browsers encrypt only on pages that came by https. Open the room by its https address.";
 
 /** The room of an address that names none. */
 export const DEFAULT_ROOM = "lobby";
@@ -65,10 +70,22 @@ export function isEncrypted({ room, key }) {
   return key !== "" || SEALED_ROOM.test(room);
 }
 
+/** Why texts there can be neither read nor written; `""` if they can. @param {Place} place */
+export function keyTroubleOf(place) {
+  if (!isEncrypted(place)) return "";
+  if (!isKey(place.key)) return NO_KEY;
+  return canSeal() ? "" : NO_CRYPTO;
+}
+
 /** What a room is called on the page. @param {string} room */
 export function titleOf(room) {
   const [, letters] = SEALED_ROOM.exec(room) ?? [];
   return letters ? `Encrypted room ${letters.slice(0, 4)}` : room;
+}
+
+/** Why this page can make no encrypted room; `""` if it can. */
+export function whyNoEncryption() {
+  return canSeal() ? "" : NO_CRYPTO;
 }
 
 /** A name that nobody guesses, and a key that nobody has. @returns {Place} */

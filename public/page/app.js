@@ -8,7 +8,6 @@
  * @module
  */
 
-import { canSeal } from "../cipher.js";
 import { HELP, readLine } from "../commands.js";
 import { isSameName } from "../connection.js";
 import {
@@ -18,6 +17,7 @@ import {
   newEncryptedPlace,
   readAddress,
   titleOf,
+  whyNoEncryption,
 } from "./address.js";
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
@@ -39,8 +39,6 @@ import { Windows } from "./windows.js";
 /** @import { Visit } from "./visit.js" */
 
 const MEMBERS_ONLY = "Only members may come in. The server can read what is said.";
-const NO_CRYPTO =
-  "Browsers encrypt only on pages that came by https. Open the room by its https address.";
 
 const page = {
   about: get("about", HTMLButtonElement),
@@ -227,8 +225,9 @@ const joining = new Joining(() => visits.shown, {
 
 const menu = new Menu({
   onEncrypted() {
-    if (canSeal()) go(newEncryptedPlace());
-    else attention.toast(NO_CRYPTO);
+    const trouble = whyNoEncryption();
+    if (trouble) attention.toast(trouble);
+    else go(newEncryptedPlace());
   },
   onSettings: openSettings,
   onSwitch: () => askForAnother(),
@@ -483,7 +482,7 @@ function submit(text, mode) {
     visit.edit(mode.id, text);
     return true;
   }
-  const line = readLine(text, namesOf(visit));
+  const line = readLine(text, visit.connection.roster.names);
   switch (line.type) {
     case "say":
       if (mode.type === "whisper") visit.whisper(mode.to, line.text);

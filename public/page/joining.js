@@ -8,8 +8,15 @@
  */
 
 import { AccountError, readSession, signOut } from "./account.js";
-import { DEFAULT_ROOM, isEncrypted, newEncryptedPlace, titleOf, toRoom } from "./address.js";
-import { canSeal } from "../cipher.js";
+import {
+  DEFAULT_ROOM,
+  isEncrypted,
+  keyTroubleOf,
+  newEncryptedPlace,
+  titleOf,
+  toRoom,
+  whyNoEncryption,
+} from "./address.js";
 import { element, get } from "./dom.js";
 import { browser } from "./memory.js";
 import { SignIn } from "./sign_in.js";
@@ -162,10 +169,11 @@ export class Joining {
     const isInvited = isEncrypted(place) && !isElsewhere;
     const isGuest = this.me.username === null;
     parts.title.textContent = title || (isInvited ? "Join an encrypted room" : WELCOME);
-    parts.intro.textContent = intro || (isInvited ? INVITED : isGuest ? PICK : PICK_ROOM);
+    parts.intro.textContent = intro ||
+      (isInvited ? keyTroubleOf(place) || INVITED : isGuest ? PICK : PICK_ROOM);
     parts.room.value = isElsewhere && isEncrypted(place) ? DEFAULT_ROOM : place.room;
     parts.roomField.hidden = isInvited;
-    parts.encrypted.hidden = isInvited || !canSeal();
+    parts.encrypted.hidden = isInvited || whyNoEncryption() !== "";
     parts.cancel.hidden = !this.#isBehindLive;
     parts.nameField.hidden = parts.account.hidden = !isGuest;
     if (other !== "" && isGuest) parts.name.value = `${other} 2`;

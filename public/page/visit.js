@@ -10,7 +10,7 @@
 import { canSeal, Cipher, isKey, isSealed, maxTextBytes } from "../cipher.js";
 import { Connection, isSameName } from "../connection.js";
 import { Outbox } from "../outbox.js";
-import { isEncrypted } from "./address.js";
+import { isEncrypted, keyTroubleOf } from "./address.js";
 import { Drafts } from "./drafts.js";
 import { browser, tab, visitId } from "./memory.js";
 import { Timeline } from "./timeline.js";
@@ -34,11 +34,6 @@ import { Timeline } from "./timeline.js";
  * @property {(visit: Visit) => void} onUnread What one has not seen there is another number.
  * @property {(visit: Visit) => void} onTimeline The visit has another timeline.
  */
-
-const NO_KEY =
-  "Your link lacks the key of this room. Ask for the whole link to read and write here.";
-const NO_CRYPTO =
-  "Browsers encrypt only on pages that came by https. Open the room by its https address.";
 
 /** Messages in one page of history. */
 const PAGE = 50;
@@ -136,8 +131,7 @@ export class Visit {
 
   /** Why texts there can be neither read nor written; `""` if they can. */
   get keyTrouble() {
-    if (!this.isEncrypted || this.#cipher) return "";
-    return isKey(this.place.key) ? NO_CRYPTO : NO_KEY;
+    return keyTroubleOf(this.place);
   }
 
   /** UTF-8 bytes that a message may have. */

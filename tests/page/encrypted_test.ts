@@ -58,7 +58,7 @@ describePage("page, in an encrypted room", (stage) => {
     await spy.ask({ type: "ping" });
     const heard = JSON.stringify(spy.events);
     assert(!/plan|secret|agrees/.test(heard));
-    assert(!heard.includes(linkOf(ada).key) && heard.includes("sealed.1."));
+    assert(!heard.includes(linkOf(ada).key) && heard.includes("sealed.2."));
     assert(!JSON.stringify(stage.server.log).includes(linkOf(ada).key));
     // It is all there again after a reload, and what has been sealed is never said in the open.
     await grace.reload();

@@ -35,7 +35,7 @@ describePage("page", (stage) => {
     assertEquals(await texts(ada), await texts(grace));
     assertEquals(await people(ada), ["Ada", "Grace"]);
     await grace.getByRole("button", { name: "More" }).click();
-    await grace.getByRole("button", { name: "Leave" }).click();
+    await grace.getByRole("button", { name: "Leave this room" }).click();
     await ada.getByText("Grace left").waitFor();
     await seesPeople(ada, "Ada");
     await grace.getByRole("heading", { name: "You left lobby" }).waitFor();
@@ -130,7 +130,7 @@ describePage("page", (stage) => {
     await seesPeople(page, "Ada");
     assertEquals(await box(page).inputValue(), "half a thought");
     await page.getByRole("button", { name: "More" }).click();
-    await page.getByRole("button", { name: "Leave" }).click();
+    await page.getByRole("button", { name: "Leave this room" }).click();
     await page.reload();
     await page.locator("#join[open]").waitFor();
     assertEquals(await page.getByLabel("Your name").inputValue(), "Ada");
@@ -140,7 +140,9 @@ describePage("page", (stage) => {
     const one = await stage.joins("Ada");
     await says(one, "from the first tab");
     const two = await stage.openTab(one.context(), `${stage.server.url}/r/lobby`);
-    assertEquals(await two.getByLabel("Your name").inputValue(), "Ada");
+    // It offers another name, and says what the same one means.
+    await two.getByText("In another window you are here as Ada.").waitFor();
+    assertEquals(await two.getByLabel("Your name").inputValue(), "Ada 2");
     await enter(two, "Ada");
     await says(two, "from the second tab");
     await sees(one, "from the second tab");
@@ -212,7 +214,6 @@ describePage("page", (stage) => {
     await tells(grace, "four");
     await writes(ada, "five, offline");
     line.mend();
-    await ada.getByRole("button", { name: "Try now" }).click();
     await grace.nextOf("chat", ({ content }) => content.startsWith("five"));
     await tells(grace, "six");
     await sees(ada, "six");
@@ -509,10 +510,11 @@ describePage("page", (stage) => {
     await ada.getByRole("heading", { name: "Nothing said here yet" }).waitFor();
     assertEquals(await people(ada), ["Ada"]);
     await ada.goto(`${stage.server.url}/?room=one`);
-    await ada.locator("#join[open]").waitFor();
-    assertEquals(await ada.getByRole("textbox", { name: "Room" }).inputValue(), "one");
-    await enter(ada, "Ada");
     await sees(ada, "in one");
+    assertEquals(new URL(ada.url()).pathname, "/r/one");
+    await ada.goto(`${stage.server.url}/?room=three`);
+    await ada.locator("#join[open]").waitFor();
+    assertEquals(await ada.getByRole("textbox", { name: "Room" }).inputValue(), "three");
   });
 
   it("copies the link to the room", async () => {
