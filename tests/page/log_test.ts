@@ -231,6 +231,21 @@ describePage("log", (stage) => {
     assertEquals(await line.count(), 0);
   });
 
+  it("begins at the line again where a room has news when it is come back to", async () => {
+    const page = await openLog(stage);
+    await run(page, `for (const message of range(1, 50)) timeline.add(message);`);
+    await run(page, "log.show(new Timeline()); timeline.lastRead = { seq: 50 }");
+    await run(
+      page,
+      "for (const message of range(51, 90)) timeline.add(message); log.show(timeline)",
+    );
+    assert(await topOf(page, "message 51") < 200);
+    await page.keyboard.press("Tab");
+    await run(page, "log.toEnd()");
+    await run(page, "log.show(new Timeline()); log.show(timeline)");
+    assert(await distanceToEnd(page) < 2);
+  });
+
   it("reports what was seen, and only while somebody looks", async () => {
     const page = await openLog(stage);
     const seen = () => page.evaluate<number>("wished('Seen').at(-1)?.[0] ?? 0");
