@@ -18,7 +18,7 @@ import { fillMessage, isAction } from "./message.js";
 import { isHole, Timeline } from "./timeline.js";
 
 /** @import { MessageWishes } from "./message.js" */
-/** @import { Direction, Entry, Hole, Line, MessageEntry } from "./timeline.js" */
+/** @import { CardEntry, Direction, Entry, Hole, Line, MessageEntry } from "./timeline.js" */
 
 /**
  * @typedef {object} Parts
@@ -337,10 +337,10 @@ export class Log {
       }
       case "gap":
         row.className = "gap";
-        return row.replaceChildren(element("p", "", ...entry.content));
+        return row.replaceChildren(element("p", "", ...contentOf(entry)));
       case "card":
         row.className = "card";
-        return row.replaceChildren(...entry.content);
+        return row.replaceChildren(...contentOf(entry));
     }
   }
 
@@ -587,6 +587,11 @@ function setTabStops(target, tabIndex) {
   for (const stop of target.closest("article")?.querySelectorAll(".when, .quote, .copy") ?? []) {
     /** @type {HTMLElement} */ (stop).tabIndex = tabIndex;
   }
+}
+
+/** @param {CardEntry} entry */
+function contentOf({ content }) {
+  return /** @type {(Node | string)[]} */ (content);
 }
 
 /** @param {Entry | undefined} entry */

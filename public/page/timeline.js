@@ -46,7 +46,8 @@
 
 /** @typedef {Message & { kind: "message" }} MessageEntry */
 /** @typedef {{ kind: "notice", at: Date, people: Map<string, [string, string]> }} NoticeEntry */
-/** @typedef {{ kind: "card" | "gap", at: Date, content: (Node | string)[] }} CardEntry */
+/** `content` is for the view alone. */
+/** @typedef {{ kind: "card" | "gap", at: Date, content: unknown[] }} CardEntry */
 /** Messages are missing with numbers above `after` and below `before`. */
 /** @typedef {{ kind: "hole", after: number, before: number, state: "open" | "loading" | "failed" }} Hole */
 /** The line before what is new. */
@@ -334,7 +335,7 @@ export class Timeline {
     else this.#insert(place, notice);
   }
 
-  /** Says something to the reader alone. @param {...(Node | string)} content */
+  /** Says something to the reader alone. @param {...unknown} content */
   addCard(...content) {
     this.#insert(this.#tail(), { kind: "card", at: new Date(), content });
   }

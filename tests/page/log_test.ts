@@ -400,7 +400,7 @@ describePage("log", (stage) => {
     await shoot(page, "log_zalgo");
     for (const part of [".bubble", ".author"]) {
       const overflow = await page.locator(part).first().evaluate((element) =>
-        getComputedStyle(element).overflowY
+        element.ownerDocument.defaultView!.getComputedStyle(element).overflowY
       );
       assert(["clip", "hidden"].includes(overflow), overflow);
     }
@@ -487,12 +487,14 @@ describePage("log", (stage) => {
       );
       const times = page.locator("header time");
       for (let n = 0; n < 6; n++) {
-        const { opacity, box, text } = await times.nth(n).evaluate((time) => ({
-          opacity: getComputedStyle(time.closest("header")!).opacity,
+        const opacity = await times.nth(n).evaluate((time) =>
+          time.ownerDocument.defaultView!.getComputedStyle(time.closest("header")!).opacity
+        );
+        assertEquals(opacity, "1");
+        const { box, text } = await times.nth(n).evaluate((time) => ({
           box: time.getBoundingClientRect().toJSON(),
           text: time.closest("li")!.querySelector(".bubble")!.getBoundingClientRect().toJSON(),
         }));
-        assertEquals(opacity, "1");
         assert(box.left >= 0 && box.width > 0, JSON.stringify(box));
         const isApart = box.right <= text.left + 1 || box.bottom <= text.top + 1;
         assert(isApart, `${n}: ${JSON.stringify([box, text])}`);
