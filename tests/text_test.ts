@@ -134,10 +134,13 @@ describe("A text of 4 kB", () => {
     for (const head of ["", "http://a/", "(http://a/"]) {
       for (const part of PARTS) {
         const make = (length: number) => head + part.repeat(length / part.length);
-        const short = Math.max(0.05, read(make(4096)));
-        const long = read(make(16 * 4096));
-        // In quadratic time it would be 256 times as long.
-        assert(long < 80 * short, `${JSON.stringify(part)}: ${short} ms, then ${long} ms`);
+        // In quadratic time it would be 256 times as long. A busy machine gets more than one chance.
+        const growths = [];
+        do {
+          const short = Math.max(0.05, read(make(4096)));
+          growths.push(read(make(16 * 4096)) / short);
+        } while (growths.at(-1)! >= 80 && growths.length < 5);
+        assert(growths.at(-1)! < 80, `${JSON.stringify(part)}: ${growths}`);
       }
     }
   });

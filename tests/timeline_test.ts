@@ -164,6 +164,15 @@ describe("A timeline", () => {
     }
   });
 
+  it("orders messages by number, whatever stands between them", () => {
+    const timeline = joined(1, range(1, 1));
+    timeline.add(pending("a"));
+    timeline.add(numbered(3));
+    timeline.addNotice("Linus", "joined");
+    timeline.settle("a", { id: "id-2", seq: 2, status: "sent" });
+    assertEquals(brief(timeline), "1 2 3 notice");
+  });
+
   it("does not take another person's message for its own by the ref", () => {
     const timeline = joined(1, range(1, 1));
     timeline.add(pending("a"));
@@ -199,6 +208,18 @@ describe("A timeline", () => {
     assertEquals(timeline.entries[0], hole);
     assert(timeline.entries.slice(0, 3).includes(timeline.findAt(hole.before)!));
     assertEquals(timeline.findAt(1), timeline.findAt(hole.before));
+  });
+
+  it("drops nothing while a page is put into its place", () => {
+    const timeline = joined(20_000, range(19_951, 20_000));
+    for (let at = 19_951; at > 9_000; at -= 50) {
+      timeline.addPage(firstHole(timeline), "older", range(at - 50, at - 1), true);
+    }
+    timeline.add(numbered(20_001));
+    const seqs = timeline.entries.flatMap((entry) => entry.kind === "message" ? entry.seq! : []);
+    assertEquals(seqs, seqs.toSorted((a, b) => a - b));
+    assert(timeline.entries.length <= 10_101);
+    assertEquals(firstHole(timeline).before, seqs[0]);
   });
 
   it("draws the line before the first message of others that was not read", () => {
@@ -261,7 +282,7 @@ describe("A timeline", () => {
     assertEquals(changed, [timeline.find("id-1"), timeline.find("id-2")]);
   });
 
-  for (const seed of seeds(20)) {
+  for (const seed of seeds(50)) {
     it(`is whole in the end, in whatever order its pages come (SEED=${seed})`, () => {
       const random = new Random(seed);
       const newest = 60;

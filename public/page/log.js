@@ -18,7 +18,7 @@ import { fillMessage, isAction } from "./message.js";
 import { isHole, Timeline } from "./timeline.js";
 
 /** @import { MessageWishes } from "./message.js" */
-/** @import { Direction, Entry, Hole, MessageEntry } from "./timeline.js" */
+/** @import { CardEntry, Direction, Entry, Hole, Line, MessageEntry } from "./timeline.js" */
 
 /**
  * @typedef {object} Parts
@@ -69,7 +69,11 @@ export class Log {
   /** @type {Parts} */ #parts;
   /** @type {Wishes} */ #wishes;
   #timeline = new Timeline();
-  /** Where the reader was in the other timelines. @type {WeakMap<Timeline, Place>} */
+  /**
+   * Where the reader was in the other timelines, and the line that was shown there.
+   *
+   * @type {WeakMap<Timeline, { place: Place, line: Line | undefined }>}
+   */
   #places = new WeakMap();
   /** The rows that were made so far. @type {Map<Entry, HTMLElement>} */
   #rows = new Map();
@@ -81,7 +85,7 @@ export class Log {
   #start = 0;
   #end = 0;
   #following = true;
-  /** Whether no message of the timeline was ever shown. */
+  /** Whether the view is still to be put to where reading begins. */
   #isFirst = true;
   #isScheduled = false;
   /** The highest `seq` that was reported as seen. */
@@ -125,13 +129,14 @@ export class Log {
   }
 
   /**
-   * Shows another timeline, where the reader left it: at first at the end, or at the line before what
-   * is new, if all of that does not fit.
+   * Shows another timeline, where the reader left it: at first at the end. Whoever would be at the end
+   * begins at a new line before what is new, if all of that does not fit.
    *
    * @param {Timeline} timeline
    */
   show(timeline) {
-    this.#places.set(this.#timeline, this.#place());
+    const left = this.#timeline;
+    this.#places.set(left, { place: this.#place(), line: left.line });
     this.#timeline.listen();
     this.#timeline = timeline;
     timeline.listen({
@@ -149,11 +154,11 @@ export class Log {
     this.#changed.clear();
     this.#seen = 0;
     this.#parts.rows.replaceChildren();
-    const place = this.#places.get(timeline);
-    this.#isFirst = place === undefined;
+    const { place = "end", line } = this.#places.get(timeline) ?? {};
     const { entries } = timeline;
-    const at = place && place !== "end" ? entries.indexOf(place.entry) : -1;
-    if (!place || place === "end" || at < 0) {
+    const at = place === "end" ? -1 : entries.indexOf(place.entry);
+    if (place === "end" || at < 0) {
+      this.#isFirst = !this.#places.has(timeline) || timeline.line !== line;
       this.#start = Math.max(0, entries.length - KEEP_ROWS);
       this.#end = entries.length;
       this.#follow(true);
@@ -332,10 +337,10 @@ export class Log {
       }
       case "gap":
         row.className = "gap";
-        return row.replaceChildren(element("p", "", ...entry.content));
+        return row.replaceChildren(element("p", "", ...contentOf(entry)));
       case "card":
         row.className = "card";
-        return row.replaceChildren(...entry.content);
+        return row.replaceChildren(...contentOf(entry));
     }
   }
 
@@ -401,7 +406,7 @@ export class Log {
 
   // ---- Scrolling -------------------------------------------------------------------------------
 
-  /** The first time that there are messages: begins at the line, if what is new does not fit. */
+  /** Begins at the line, if what is new does not fit. */
   #begin() {
     const { line, entries, size } = this.#timeline;
     if (size === 0) return;
@@ -582,6 +587,11 @@ function setTabStops(target, tabIndex) {
   for (const stop of target.closest("article")?.querySelectorAll(".when, .quote, .copy") ?? []) {
     /** @type {HTMLElement} */ (stop).tabIndex = tabIndex;
   }
+}
+
+/** @param {CardEntry} entry */
+function contentOf({ content }) {
+  return /** @type {(Node | string)[]} */ (content);
 }
 
 /** @param {Entry | undefined} entry */

@@ -47,7 +47,8 @@
 
 /** @typedef {Message & { kind: "message" }} MessageEntry */
 /** @typedef {{ kind: "notice", at: Date, people: Map<string, [string, string]> }} NoticeEntry */
-/** @typedef {{ kind: "card" | "gap", at: Date, content: (Node | string)[] }} CardEntry */
+/** `content` is for the view alone. */
+/** @typedef {{ kind: "card" | "gap", at: Date, content: unknown[] }} CardEntry */
 /** Messages are missing with numbers above `after` and below `before`. */
 /** @typedef {{ kind: "hole", after: number, before: number, state: "open" | "loading" | "failed" }} Hole */
 /** The line before what is new. */
@@ -221,6 +222,7 @@ export class Timeline {
       this.#insert(this.#entries.length, entry);
     }
     if (!entry.own && !this.#line) this.#markNew(entry, isOld);
+    this.#drop();
     return true;
   }
 
@@ -338,7 +340,7 @@ export class Timeline {
     else this.#insert(place, notice);
   }
 
-  /** Says something to the reader alone. @param {...(Node | string)} content */
+  /** Says something to the reader alone. @param {...unknown} content */
   addCard(...content) {
     this.#insert(this.#tail(), { kind: "card", at: new Date(), content });
   }
@@ -367,7 +369,16 @@ export class Timeline {
   /** @param {MessageEntry} entry @param {boolean} isOld */
   #placeFor(entry, isOld) {
     let place = this.#tail();
-    while (place > 0 && isBefore(entry, this.#entries[place - 1], isOld)) place--;
+    if (entry.seq !== undefined) {
+      for (let at = place - 1; at >= 0; at--) {
+        const other = this.#entries[at];
+        if (isNumbered(other) ? other.seq > entry.seq : isHole(other) && other.after >= entry.seq) {
+          place = at;
+        } else if (!isLoose(other)) break;
+      }
+    } else if (isOld) {
+      while (place > 0 && isEarlier(entry, this.#entries[place - 1])) place--;
+    }
     return place;
   }
 
@@ -394,7 +405,6 @@ export class Timeline {
     this.#entries.splice(index, 0, entry);
     if (entry.kind === "hole") this.#holes.add(entry);
     this.#listener?.inserted(index);
-    if (this.#entries.length >= MAX_ENTRIES + DROP_ENTRIES) this.#drop();
   }
 
   /** @param {number} index */
@@ -413,19 +423,24 @@ export class Timeline {
     if (index >= 0) this.#removeAt(index);
   }
 
-  /** Drops the oldest entries. They are missing from then on. */
+  /** Drops the oldest entries where there are too many. They are missing from then on. */
   #drop() {
-    if (!(this.#listener?.mayDrop(DROP_ENTRIES) ?? true)) return;
+    while (this.#entries.length >= MAX_ENTRIES + DROP_ENTRIES) {
+      if (this.#listener?.mayDrop(DROP_ENTRIES) === false) return;
+      this.#dropFirst(DROP_ENTRIES);
+    }
+  }
+
+  /** Drops the first entries, but for what is still to be sent. @param {number} count */
+  #dropFirst(count) {
     let before = 0;
-    for (let at = 0, left = DROP_ENTRIES; left > 0; left--) {
+    let at = 0;
+    for (let left = count; left > 0; left--) {
       const entry = this.#entries[at];
-      if (!entry || isPending(entry)) {
-        at++;
-        continue;
-      }
       if (isNumbered(entry)) before = Math.max(before, entry.seq + 1);
       if (isHole(entry)) before = Math.max(before, entry.before);
-      this.#removeAt(at);
+      if (isPending(entry)) at++;
+      else this.#removeAt(at);
     }
     if (before > 1) this.#insert(0, { kind: "hole", after: 0, before, state: "open" });
   }
@@ -615,26 +630,13 @@ function isNumbered(entry) {
 
 /** Whether it has a time and no number. @param {Entry | undefined} entry */
 function isLoose(entry) {
-  return entry !== undefined && !isHole(entry) && !isNumbered(entry) && !isPending(entry);
+  return entry !== undefined && entry.kind !== "hole" && !isPending(entry) &&
+    (entry.kind !== "message" || entry.seq === undefined);
 }
 
 /** @param {MessageEntry | undefined} entry */
 function numberOf(entry) {
   return entry?.seq ?? 0;
-}
-
-/**
- * Whether an entry belongs before one that is there already: by number if both have one, else, where
- * it is old, by time.
- *
- * @param {MessageEntry} entry
- * @param {Entry | undefined} other
- * @param {boolean} isOld
- */
-function isBefore(entry, other, isOld) {
-  if (other?.kind !== "message") return false;
-  if (entry.seq === undefined || other.seq === undefined) return isOld && isEarlier(entry, other);
-  return !other.stale && entry.seq < other.seq;
 }
 
 /** @param {Entry | undefined} a @param {Entry | undefined} b */

@@ -231,6 +231,21 @@ describePage("log", (stage) => {
     assertEquals(await line.count(), 0);
   });
 
+  it("begins at the line again where a room has news when it is come back to", async () => {
+    const page = await openLog(stage);
+    await run(page, `for (const message of range(1, 50)) timeline.add(message);`);
+    await run(page, "log.show(new Timeline()); timeline.lastRead = { seq: 50 }");
+    await run(
+      page,
+      "for (const message of range(51, 90)) timeline.add(message); log.show(timeline)",
+    );
+    assert(await topOf(page, "message 51") < 200);
+    await page.keyboard.press("Tab");
+    await run(page, "log.toEnd()");
+    await run(page, "log.show(new Timeline()); log.show(timeline)");
+    assert(await distanceToEnd(page) < 2);
+  });
+
   it("reports what was seen, and only while somebody looks", async () => {
     const page = await openLog(stage);
     const seen = () => page.evaluate<number>("wished('Seen').at(-1)?.[0] ?? 0");
@@ -385,7 +400,7 @@ describePage("log", (stage) => {
     await shoot(page, "log_zalgo");
     for (const part of [".bubble", ".author"]) {
       const overflow = await page.locator(part).first().evaluate((element) =>
-        getComputedStyle(element).overflowY
+        element.ownerDocument.defaultView!.getComputedStyle(element).overflowY
       );
       assert(["clip", "hidden"].includes(overflow), overflow);
     }
@@ -472,12 +487,14 @@ describePage("log", (stage) => {
       );
       const times = page.locator("header time");
       for (let n = 0; n < 6; n++) {
-        const { opacity, box, text } = await times.nth(n).evaluate((time) => ({
-          opacity: getComputedStyle(time.closest("header")!).opacity,
+        const opacity = await times.nth(n).evaluate((time) =>
+          time.ownerDocument.defaultView!.getComputedStyle(time.closest("header")!).opacity
+        );
+        assertEquals(opacity, "1");
+        const { box, text } = await times.nth(n).evaluate((time) => ({
           box: time.getBoundingClientRect().toJSON(),
           text: time.closest("li")!.querySelector(".bubble")!.getBoundingClientRect().toJSON(),
         }));
-        assertEquals(opacity, "1");
         assert(box.left >= 0 && box.width > 0, JSON.stringify(box));
         const isApart = box.right <= text.left + 1 || box.bottom <= text.top + 1;
         assert(isApart, `${n}: ${JSON.stringify([box, text])}`);

@@ -304,6 +304,36 @@ describePage("page", (stage) => {
     assert(short < 2);
   });
 
+  it("loads what was said before, where the server sends no history", async () => {
+    await stage.restart({ HISTORY_SIZE: "0" });
+    await using grace = await stage.friend("Grace");
+    for (let n = 1; n <= 70; n++) await tells(grace, `message ${n}`);
+    const ada = await stage.joins("Ada");
+    await sees(ada, "message 70");
+    assertEquals(await ada.getByText("Nothing said here yet").isVisible(), false);
+    for (let n = 0; await ada.getByText("message 1", { exact: true }).count() === 0; n++) {
+      await ada.getByRole("log").evaluate((element) => element.scrollTop = 0);
+      await painted(ada);
+      assert(n < 300);
+    }
+    assertEquals((await texts(ada)).length, 70);
+  });
+
+  it("leads to the latest whenever one is away from it", async () => {
+    const ada = await stage.joins("Ada");
+    await using grace = await stage.friend("Grace");
+    for (let n = 1; n <= 40; n++) await tells(grace, `message ${n}.`);
+    await sees(ada, "message 40.");
+    const button = ada.locator("#newer");
+    assert(await button.isHidden());
+    await ada.getByRole("log").evaluate((element) => element.scrollTop -= 400);
+    await ada.getByRole("button", { name: "To the latest" }).waitFor();
+    await tells(grace, "the newest");
+    await ada.getByRole("button", { name: "1 new message" }).click();
+    await button.waitFor({ state: "hidden" });
+    assert(await ada.getByText("the newest").isVisible());
+  });
+
   it("sends with Enter, but not while composing, nor what is too long", async () => {
     const page = await stage.joins("Ada");
     const send = page.getByRole("button", { name: "Send" });

@@ -114,6 +114,7 @@ describePage("page, where one writes", (stage) => {
       const composer = new Composer({ ...parts, form, text, modeEnd }, {
         onSubmit: (text, mode) => sent.push([text, mode]) > 0,
         onTyping: () => {},
+        onMode: () => {},
         onEditLast: () => {},
         names: () => [],
       });
