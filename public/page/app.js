@@ -40,6 +40,9 @@ import { Windows } from "./windows.js";
 
 const MEMBERS_ONLY = "Only members may come in. The server can read what is said.";
 
+/** The place of an address that names none. */
+const LOBBY = { room: DEFAULT_ROOM, key: "" };
+
 const page = {
   about: get("about", HTMLButtonElement),
   roomName: get("room-name", HTMLElement),
@@ -230,7 +233,7 @@ const menu = new Menu({
     else go(newEncryptedPlace());
   },
   onSettings: openSettings,
-  onSwitch: () => askForAnother(),
+  onSwitch: askForAnotherName,
   onSignIn: () => joining.askToSignIn(),
   onSignOut: () => joining.signOut(),
   onLeave: () => visits.shown && leave(visits.shown.place),
@@ -281,11 +284,16 @@ function join(place, name) {
   else visits.go(place, name);
 }
 
-function askForAnother() {
+function askForAnotherRoom() {
   hide(page.rooms);
-  const place = visits.shown?.place ?? { room: DEFAULT_ROOM, key: "" };
+  const place = visits.shown?.place ?? LOBBY;
+  joining.ask(place, { title: "Join another room", elsewhere: "" });
+}
+
+function askForAnotherName() {
+  const place = visits.shown?.place ?? LOBBY;
   const title = joining.me.username === null ? "Change name or room" : "Change room";
-  joining.ask(place, { title, isElsewhere: true });
+  joining.ask(place, { title, elsewhere: visits.shown?.isEncrypted ? DEFAULT_ROOM : place.room });
 }
 
 /** @param {Place} place */
@@ -585,7 +593,7 @@ page.invite.addEventListener("click", copyLink);
 for (const id of ["about", "empty-about"]) {
   get(id, HTMLButtonElement).addEventListener("click", () => page.privacy.showModal());
 }
-get("join-another", HTMLButtonElement).addEventListener("click", askForAnother);
+get("join-another", HTMLButtonElement).addEventListener("click", askForAnotherRoom);
 page.newer.addEventListener("click", () => {
   log.toEnd();
   composer.focus();
@@ -616,7 +624,7 @@ async function start() {
   const here = readAddress(location.href).place;
   const last = tab.place;
   const recent = browser.rooms.toSorted((a, b) => b.visitedAt - a.visitedAt);
-  const place = here ?? last ?? recent[0] ?? { room: DEFAULT_ROOM, key: "" };
+  const place = here ?? last ?? recent[0] ?? LOBBY;
   const known = recent.find((room) => isSamePlace(room, place));
   joining.name = last?.username || browser.name;
   showRooms();

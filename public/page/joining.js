@@ -158,20 +158,20 @@ export class Joining {
    * Asks for a name and a room.
    *
    * @param {Place} place
-   * @param {{ title?: string, intro?: string, isElsewhere?: boolean, other?: string }} [how]
-   *   `isElsewhere`: a room other than `place` may be named, too; `other`: the name under which
-   *   another window of this browser is there
+   * @param {{ title?: string, intro?: string, elsewhere?: string, other?: string }} [how]
+   *   `elsewhere`: a room other than `place` may be named, and this one stands in the field; `other`:
+   *   the name under which another window of this browser is there
    */
-  ask(place, { title = "", intro = "", isElsewhere = false, other = "" } = {}) {
+  ask(place, { title = "", intro = "", elsewhere, other = "" } = {}) {
     this.#place = place;
     if (!this.me.guests && this.me.username === null) return this.askToSignIn();
     const parts = this.#parts;
-    const isInvited = isEncrypted(place) && !isElsewhere;
+    const isInvited = isEncrypted(place) && elsewhere === undefined;
     const isGuest = this.me.username === null;
     parts.title.textContent = title || (isInvited ? "Join an encrypted room" : WELCOME);
     parts.intro.textContent = intro ||
       (isInvited ? keyTroubleOf(place) || INVITED : isGuest ? PICK : PICK_ROOM);
-    parts.room.value = isElsewhere && isEncrypted(place) ? DEFAULT_ROOM : place.room;
+    parts.room.value = elsewhere ?? place.room;
     parts.roomField.hidden = isInvited;
     parts.encrypted.hidden = isInvited || whyNoEncryption() !== "";
     parts.cancel.hidden = !this.#isBehindLive;
@@ -189,7 +189,7 @@ export class Joining {
     parts.form.hidden = false;
     this.#open();
     this.showState({ state: "closed" });
-    if (isElsewhere) (isGuest ? parts.name : parts.room).focus();
+    if (elsewhere !== undefined) (isGuest && elsewhere ? parts.name : parts.room).focus();
     else (parts.name.value || !isGuest ? parts.submit : parts.name).focus();
   }
 
