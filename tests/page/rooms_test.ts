@@ -1,0 +1,366 @@
+/** The rooms one is in: going about without losing a word, and coming back to where one was. */
+
+import { assert, assertEquals } from "@std/assert";
+import { it } from "@std/testing/bdd";
+import type { Page } from "npm:playwright-core@^1";
+import { createKey } from "../../public/cipher.js";
+import {
+  box,
+  check,
+  describePage,
+  enter,
+  PHONE,
+  reaches,
+  says,
+  sees,
+  shoot,
+  tells,
+  texts,
+  WIDE,
+  writes,
+} from "../support/chromium.ts";
+import { Line } from "../support/line.ts";
+import { V1Client } from "../support/v1_client.ts";
+
+describePage("page, in several rooms", (stage) => {
+  it("switches without leaving, and counts what is said elsewhere", async () => {
+    const ada = await stage.joins("Ada", { path: "/r/tea", bypassCSP: true });
+    await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
+    await says(ada, "in tea");
+    await joinAnother(ada, "Coffee");
+    await ada.getByRole("heading", { name: "coffee" }).waitFor();
+    await tells(grace, "anyone?");
+    await room(ada, "tea").getByText("1 unread").waitFor();
+    await tells(grace, "Ada, are you there?");
+    await room(ada, "tea").getByText("2 unread, some for you").waitFor();
+    assertEquals(await ada.title(), "(2) coffee · Hubbub");
+    await shoot(ada, "rooms");
+    await check(ada);
+    await room(ada, "tea").click();
+    await sees(ada, "Ada, are you there?");
+    await ada.getByText("New since you were here").waitFor();
+    assertEquals(await texts(ada), ["in tea", "anyone?", "Ada, are you there?"]);
+    await room(ada, "tea").getByText("unread").waitFor({ state: "detached" });
+    assertEquals(await ada.title(), "tea · Hubbub");
+    assertEquals(grace.all("user_left"), []);
+  });
+
+  it("remembers the rooms and how far each is read, until one leaves", async () => {
+    const ada = await stage.joins("Ada", { path: "/r/tea" });
+    await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
+    for (let n = 1; n <= 30; n++) await tells(grace, `before ${n}`);
+    await sees(ada, "before 30");
+    await joinAnother(ada, "coffee");
+    await ada.getByRole("heading", { name: "coffee" }).waitFor();
+    const context = ada.context();
+    await ada.close();
+    for (let n = 1; n <= 30; n++) await tells(grace, `after ${n}`);
+    // Another day, another tab: the address names no room.
+    const again = await stage.openTab(context, `${stage.server.url}/`);
+    await again.getByRole("heading", { name: "coffee" }).waitFor();
+    await room(again, "tea").click();
+    await sees(again, "after 1");
+    const line = again.getByText("New since you were here");
+    await line.waitFor();
+    assert(await line.isVisible());
+    assertEquals(
+      await again.locator("li:has-text('New since you were here') + li .text").innerText(),
+      "after 1",
+    );
+    // All of it does not fit: one is where one was, and a button leads to the latest.
+    await again.getByRole("button", { name: /new messages$|To the latest/ }).click();
+    await again.getByText("after 30").waitFor();
+    await again.getByRole("button", { name: "Leave tea" }).click();
+    await again.getByText("You left tea").waitFor();
+    await again.getByRole("heading", { name: "coffee" }).waitFor();
+    await again.reload();
+    await reaches(again, "live");
+    assertEquals(await again.locator("#rooms-list a").allInnerTexts(), ["#\ncoffee"]);
+  });
+
+  it("keeps what waits in each room, and asks before it is left behind", async () => {
+    await using line = new Line(stage.server.port);
+    const ada = await stage.joins("Ada", { path: "/r/tea", url: line.url });
+    await joinAnother(ada, "coffee");
+    await ada.getByRole("heading", { name: "coffee" }).waitFor();
+    line.cut();
+    await reaches(ada, "reconnecting");
+    await writes(ada, "for coffee");
+    await room(ada, "tea").click();
+    await ada.getByRole("heading", { name: "tea" }).waitFor();
+    await writes(ada, "for tea");
+    await box(ada).fill("half a thought for tea");
+    await ada.goBack();
+    await ada.getByRole("heading", { name: "coffee" }).waitFor();
+    assertEquals([await texts(ada), await box(ada).inputValue()], [["for coffee"], ""]);
+    await ada.getByRole("button", { name: "Leave coffee" }).click();
+    await ada.getByText("A message is not sent yet.").waitFor();
+    await shoot(ada, "leave_unsent");
+    await ada.getByRole("button", { name: "Stay" }).click();
+    line.mend();
+    await ada.evaluate("dispatchEvent(new Event('online'))");
+    await ada.locator('.message[data-status="sent"]').waitFor();
+    await room(ada, "tea").click();
+    await sees(ada, "for tea");
+    assertEquals(await box(ada).inputValue(), "half a thought for tea");
+    await ada.locator('.message[data-status="sent"]').waitFor();
+    for (const name of ["tea", "coffee"]) {
+      await using reader = await V1Client.join(stage.server.ws, name, "Reader");
+      await reader.nextOf("chat", ({ content }) => content === `for ${name}`);
+      assertEquals(reader.all("chat").length, 1);
+    }
+  });
+
+  it("keeps an edit that was made offline, and gives back one that is refused", async () => {
+    await using line = new Line(stage.server.port);
+    const ada = await stage.joins("Ada", { url: line.url });
+    await using grace = await stage.friend("Grace");
+    await says(ada, "teh tea");
+    line.cut();
+    await reaches(ada, "reconnecting");
+    await edits(ada, "the tea");
+    await ada.getByText("Change waits to be sent").waitFor();
+    line.mend();
+    await ada.evaluate("dispatchEvent(new Event('online'))");
+    await grace.nextOf("message_updated", ({ content }) => content === "the tea");
+    await ada.getByText("Change waits to be sent").waitFor({ state: "detached" });
+    assertEquals(await texts(ada), ["the tea"]);
+    await edits(ada, "a bell: \u0007");
+    await ada.getByText("Change not saved.").waitFor();
+    await shoot(ada, "edit_refused");
+    assertEquals(await texts(ada), ["the tea"]);
+    await ada.getByRole("button", { name: "Edit again" }).click();
+    assertEquals(await box(ada).inputValue(), "a bell: \u0007");
+    await box(ada).fill("a bell");
+    await box(ada).press("Enter");
+    await grace.nextOf("message_updated", ({ content }) => content === "a bell");
+    await ada.getByText("Change not saved.").waitFor({ state: "detached" });
+  });
+
+  it("names one room in the address, the header, the link and the connection", async () => {
+    const ada = await stage.joins("Ada", {
+      path: "/r/tea",
+      permissions: ["clipboard-read", "clipboard-write"],
+    });
+    await using _grace = await V1Client.join(stage.server.ws, "private", "Ada's twin");
+    const places = ["tea", "coffee", "milk"];
+    for (const name of places.slice(1)) {
+      await joinAnother(ada, name);
+      await ada.getByRole("heading", { name }).waitFor();
+    }
+    const isAt = async (name: string) => {
+      await ada.getByRole("heading", { name }).waitFor();
+      await reaches(ada, "live");
+      await ada.getByRole("button", { name: "Copy link", exact: true }).click();
+      assertEquals(await ada.evaluate("navigator.clipboard.readText()"), ada.url());
+      assertEquals(new URL(ada.url()).pathname, `/r/${name}`);
+      await says(ada, `said in ${name}`);
+      await using reader = await V1Client.join(stage.server.ws, name, "Reader");
+      await reader.nextOf("chat", ({ content }) => content === `said in ${name}`);
+      await reader.close();
+    };
+    await isAt("milk");
+    await ada.goBack();
+    await ada.goBack();
+    await isAt("tea");
+    // A name that is taken there: one stays, and so does the address.
+    await using twin = await V1Client.join(stage.server.ws, "full", "Ada");
+    await joinAnother(ada, "full");
+    await ada.getByText("in use").waitFor();
+    await ada.keyboard.press("Escape");
+    await isAt("tea");
+    await twin.close();
+  });
+
+  it("leads to a message by its link, with what is around it", async () => {
+    await using grace = await stage.friend("Grace");
+    for (let n = 1; n <= 150; n++) await tells(grace, `message ${n}`);
+    const ada = await stage.joins("Ada", { path: "/r/lobby?at=20" });
+    await ada.locator(".found").getByText("message 20", { exact: true }).waitFor();
+    assert(await ada.getByText("message 20", { exact: true }).isVisible());
+    for (const near of ["message 15", "message 25"]) await sees(ada, near);
+    await ada.getByRole("button", { name: /new messages$|To the latest/ }).click();
+    await sees(ada, "message 150");
+    // All that is between can be read by scrolling.
+    for (let n = 0; !(await texts(ada)).includes("message 60"); n++) {
+      await ada.getByRole("log").evaluate((element) => element.scrollTop = 0);
+      await ada.waitForFunction("document.querySelector('#log').ariaBusy !== 'true'");
+      assert(n < 60, "Not everything can be read.");
+    }
+    const link = ada.locator(".message", { hasText: "message 60" }).locator("a.when");
+    assertEquals(await link.getAttribute("href"), "/r/lobby?at=60");
+  });
+
+  it("answers a message, and leads from the answer to it", async () => {
+    const ada = await stage.joins("Ada");
+    await using grace = await stage.friend("Grace");
+    await tells(grace, "Tea or coffee?");
+    for (let n = 0; n < 40; n++) await tells(grace, `And ${n}`);
+    await sees(ada, "And 39");
+    await ada.getByRole("log").evaluate((element) => element.scrollTop = 0);
+    const question = ada.locator(".message", { hasText: "Tea or coffee?" });
+    await question.locator("article").hover();
+    await question.getByRole("button", { name: "Reply" }).click();
+    await ada.getByText("Reply to Grace").waitFor();
+    await says(ada, "Tea, please");
+    const { reply_to } = await grace.nextOf("chat", ({ content }) => content === "Tea, please");
+    assertEquals(reply_to, grace.all("chat")[0]!.id);
+    await ada.getByRole("button", { name: "Grace Tea or coffee?" }).click();
+    await ada.locator(".found").getByText("Tea or coffee?").waitFor();
+    assertEquals(new URL(ada.url()).search, "?at=1");
+  });
+
+  it("is a menu on a phone, where room names are typed as phones do", async () => {
+    for (const colorScheme of ["light", "dark"] as const) {
+      const ada = await stage.visit({ ...PHONE, path: "/", colorScheme, bypassCSP: true });
+      await ada.getByRole("textbox", { name: "Room" }).fill("Tea");
+      await enter(ada, "Ada");
+      await ada.getByRole("heading", { name: "tea" }).waitFor();
+      await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
+      await ada.getByRole("button", { name: "Your rooms" }).tap();
+      await ada.getByRole("button", { name: "Join another room" }).tap();
+      await ada.getByRole("textbox", { name: "Room" }).fill("Coffee");
+      await ada.getByRole("button", { name: "Join", exact: true }).tap();
+      await ada.getByRole("heading", { name: "coffee" }).waitFor();
+      await tells(grace, "Ada?");
+      await ada.locator("#rooms-total").getByText("1 unread").waitFor();
+      await ada.getByRole("button", { name: "Your rooms" }).tap();
+      await shoot(ada, `phone_rooms_${colorScheme}`);
+      await check(ada);
+      await room(ada, "tea").tap();
+      await sees(ada, "Ada?");
+      await ada.context().close();
+    }
+  });
+});
+
+describePage("page, over time and sleep", (stage) => {
+  it("notices at once that the network is gone, and that it is back", async () => {
+    const ada = await stage.joins("Ada");
+    await ada.evaluate("dispatchEvent(new Event('offline'))");
+    await ada.getByText("Your device is offline.").waitFor();
+    await ada.evaluate("dispatchEvent(new Event('online'))");
+    await reaches(ada, "live");
+    await ada.getByText("Your device is offline.").waitFor({ state: "hidden" });
+  });
+
+  it("is not there while the browser keeps it for the way back, and is back at once", async () => {
+    const ada = await stage.joins("Ada");
+    await joinAnother(ada, "tea");
+    await ada.getByRole("heading", { name: "tea" }).waitFor();
+    await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
+    await using linus = await stage.friend("Linus");
+    await ada.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))");
+    for (const friend of [grace, linus]) {
+      await friend.nextOf("user_left", ({ username }) => username === "Ada");
+    }
+    await tells(grace, "said meanwhile");
+    await ada.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))");
+    for (const friend of [grace, linus]) {
+      await friend.nextOf("user_joined", ({ username }) => username === "Ada");
+    }
+    await sees(ada, "said meanwhile");
+  });
+
+  it("says so when something on the way lets no WebSocket through", async () => {
+    const proxy = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
+      const { pathname, search } = new URL(request.url);
+      const headers = new Headers(request.headers);
+      for (const name of ["upgrade", "connection", "host", "origin"]) headers.delete(name);
+      const answer = await fetch(stage.server.url + pathname + search, { headers });
+      return new Response(answer.body, { status: answer.status, headers: answer.headers });
+    });
+    const ada = await stage.visit({ url: `http://127.0.0.1:${proxy.addr.port}` });
+    await ada.getByLabel("Your name").fill("Ada");
+    await ada.getByRole("button", { name: "Join", exact: true }).click();
+    await ada.getByText("lets no WebSocket through").first().waitFor();
+    await shoot(ada, "no_websocket");
+    await ada.context().close();
+    await proxy.shutdown();
+  });
+});
+
+describePage("page, with words for an encrypted room", (stage) => {
+  it("lets nothing out unsealed that was written under a key", async () => {
+    await using line = new Line(stage.server.port);
+    const path = `/r/tea#key=${createKey()}`;
+    const ada = await enter(await stage.visit({ path, url: line.url }), "Ada");
+    line.cut();
+    await reaches(ada, "reconnecting");
+    await writes(ada, "the plan");
+    await box(ada).fill("half of the secret");
+    await ada.locator('.message[data-status="waiting"]').waitFor();
+    // Sealing is quick, and not at once.
+    await ada.waitForFunction("(sessionStorage['hubbub.unsent'] ?? '').includes('sealed.2.')");
+    await ada.waitForFunction("(sessionStorage['hubbub.drafts'] ?? '').includes('sealed.2.')");
+    const stored = await ada.evaluate<string>(
+      "JSON.stringify([{ ...sessionStorage }, { ...localStorage }])",
+    );
+    assert(!/plan|secret/.test(stored), stored);
+    line.mend();
+    // The same room, without its key: what was sealed is there, and stays.
+    ada.once("dialog", (dialog) => dialog.accept());
+    await ada.goto(`${line.url}/r/tea`);
+    await ada.reload();
+    await enter(ada, "Ada");
+    await ada.getByText("It is encrypted with a key that this link does not have.").waitFor();
+    await shoot(ada, "sealed_unsent");
+    await using spy = await V1Client.join(stage.server.ws, "tea", "Spy");
+    await says(ada, "in the open");
+    await spy.nextOf("chat", ({ content }) => content === "in the open");
+    assertEquals(spy.all("chat").length, 1);
+    // With the key it goes out, sealed.
+    await ada.goto(line.url + path);
+    await ada.reload();
+    await reaches(ada, "live");
+    const { content } = await spy.nextOf("chat", ({ content }) => content.startsWith("sealed.2."));
+    assert(!content.includes("plan"));
+    await sees(ada, "the plan");
+    assertEquals(await box(ada).inputValue(), "half of the secret");
+  });
+
+  it("marks what is not encrypted for eyes, ears and notifications alike", async () => {
+    const key = createKey();
+    const name = `private-${"a".repeat(16)}`;
+    for (const hash of [`#key=${key}`, ""]) {
+      const options = { path: `/r/${name}${hash}`, permissions: ["notifications"] };
+      const ada = await enter(await stage.visit(options), "Ada");
+      await ada.evaluate(`
+        localStorage["hubbub.notify"] = "yes";
+        globalThis.notes = [];
+        globalThis.Notification = class extends EventTarget {
+          static permission = "granted";
+          constructor(title, { body }) { super(); notes.push(body); }
+        };
+        Object.defineProperty(document, "hidden", { value: true, writable: true });`);
+      await using spy = await V1Client.join(stage.server.ws, name, `Spy ${hash === ""}`);
+      await spy.ask({ type: "chat", content: "Ada, pay at once" });
+      const message = ada.locator(".message", { hasText: "Ada, pay at once" }).last();
+      await message.getByText("not encrypted").waitFor();
+      await ada.locator("#announcer", { hasText: "not encrypted: Ada, pay at once" })
+        .waitFor({ state: "attached" });
+      assertEquals(await ada.evaluate("notes"), ["not encrypted: Ada, pay at once"]);
+      await ada.context().close();
+    }
+  });
+});
+
+/** The link to a room in the list. */
+function room(page: Page, name: string) {
+  return page.locator("#rooms-list a", { hasText: name });
+}
+
+/** Asks for another room, from the list. */
+async function joinAnother(page: Page, name: string): Promise<void> {
+  assertEquals(page.viewportSize(), WIDE.viewport);
+  await page.getByRole("button", { name: "Join another room" }).click();
+  await page.getByRole("textbox", { name: "Room" }).fill(name);
+  await page.getByRole("button", { name: "Join", exact: true }).click();
+}
+
+/** Gives the last own message another text. */
+async function edits(page: Page, text: string): Promise<void> {
+  await box(page).press("ArrowUp");
+  await box(page).fill(text);
+  await box(page).press("Enter");
+}
