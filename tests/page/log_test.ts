@@ -45,7 +45,7 @@ Object.assign(globalThis, {
 });
 log.show(timeline);
 get("join", HTMLElement).remove();
-globalThis.isReady = true;
+document.documentElement.dataset.ready = "";
 `;
 
 /** A page with the log, and nothing else that works. */
@@ -60,7 +60,7 @@ async function openLog(
     (route) => route.fulfill({ contentType: "text/javascript", body: SCRIPT }),
   );
   await page.goto(`${stage.server.url}/`);
-  await page.waitForFunction("globalThis.isReady");
+  await page.locator("html[data-ready]").waitFor();
   return page;
 }
 
@@ -173,7 +173,7 @@ describePage("log", (stage) => {
     await page.locator("#log").evaluate((log) =>
       [...log.querySelectorAll(".hole")].at(-1)!.scrollIntoView()
     );
-    await page.waitForFunction("wished('Hole').length > 0");
+    await page.locator('#log[aria-busy="true"]').waitFor();
     assertEquals(await page.evaluate("wished('Hole')[0]"), [[570, 901], "older"]);
     await run(page, "timeline.failPage(timeline.holeAt(600))");
     const again = page.getByRole("button", { name: "Try again" });
