@@ -387,6 +387,7 @@ function show(visit) {
   showPlace(visit);
   showState(visit);
   showNewer();
+  if (visit.hasArrived) showAddress();
 }
 
 /** @param {Visit} visit */
@@ -407,7 +408,6 @@ function showState(visit) {
   if (joining.me.username === null) browser.name = joining.name = username;
   if (joining.isOpen) joining.close();
   page.empty.hidden = !visit.timeline.isEmpty;
-  showWanted(visit);
 }
 
 /** What the page says about the room before anything is said in it. @param {Visit} visit */

@@ -267,6 +267,7 @@ describePage("page, over time and sleep", (stage) => {
       const { pathname, search } = new URL(request.url);
       const headers = new Headers(request.headers);
       for (const name of ["upgrade", "connection", "host", "origin"]) headers.delete(name);
+      headers.set("accept-encoding", "identity");
       const answer = await fetch(stage.server.url + pathname + search, { headers });
       return new Response(answer.body, { status: answer.status, headers: answer.headers });
     });
