@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { withoutComments } from "../lib/http/compression_thread.ts";
 import { describe, it } from "@std/testing/bdd";
 import { brotliDecompressSync, gunzipSync } from "node:zlib";
 import { Hub } from "../hub.ts";
@@ -188,7 +189,12 @@ describe("The page's files", () => {
     const { app } = createTestApp();
     const response = await app.request("/connection.js");
     assertStringIncludes(response.headers.get("content-type") ?? "", "text/javascript");
-    const policy = response.headers.get("content-security-policy") ?? "";
+    // The policy governs documents: each of the page's has it, and code has the rest.
+    assertEquals(response.headers.get("x-content-type-options"), "nosniff");
+    assertEquals(response.headers.get("cross-origin-resource-policy"), "same-origin");
+    const picture = await app.request("/favicon.svg");
+    await picture.body?.cancel();
+    const policy = picture.headers.get("content-security-policy") ?? "";
     assertStringIncludes(policy, "default-src 'none'");
     assert(!policy.includes("unsafe"), policy);
     const tag = response.headers.get("etag") ?? "";
@@ -200,6 +206,7 @@ describe("The page's files", () => {
   it("are compressed for whom it helps, each encoding with a tag of its own", async () => {
     const { app } = createTestApp();
     const plain = await Deno.readFile(`${PUBLIC}/connection.js`);
+    const code = new TextEncoder().encode(withoutComments(new TextDecoder().decode(plain)));
     const CASES: [accepted: string | undefined, encoding: string | null][] = [
       [undefined, null],
       ["", null],
@@ -221,7 +228,7 @@ describe("The page's files", () => {
       const response = await app.request("/connection.js", { headers });
       const body = new Uint8Array(await response.arrayBuffer());
       assertEquals(response.headers.get("content-encoding"), encoding, accepted);
-      assertEquals(unpack(body, encoding), plain);
+      assertEquals(unpack(body, encoding), encoding === null ? plain : code);
       assertEquals(response.headers.get("vary"), "accept-encoding");
       assertEquals(response.headers.get("cache-control"), "no-cache");
       assertEquals(response.headers.get("content-type"), "text/javascript; charset=utf-8");
@@ -291,6 +298,29 @@ describe("The page's files", () => {
     const gone = await app.request("/a.css");
     assertEquals([gone.status, gone.headers.get("cache-control")], [404, null]);
     await gone.body?.cancel();
+  });
+
+  it("mean the same without the comments, which are not sent to browsers", async () => {
+    const { parse } = await import("npm:acorn@^8");
+    const paths = [...Deno.readDirSync(`${PUBLIC}/page`)].map(({ name }) => `page/${name}`);
+    paths.push(...[...Deno.readDirSync(PUBLIC)].map(({ name }) => name));
+    const scripts = paths.filter((path) => path.endsWith(".js"));
+    assert(scripts.length > 30);
+    for (const path of scripts) {
+      const code = await Deno.readTextFile(`${PUBLIC}/${path}`);
+      const short = withoutComments(code);
+      // Of a node, what it says and on which line, but not in which column.
+      const trees = [code, short].map((text) =>
+        JSON.stringify(
+          parse(text, { ecmaVersion: "latest", sourceType: "module", locations: true }),
+          (key, value) => ["start", "end", "column"].includes(key) ? undefined : value,
+        )
+      );
+      assertEquals(trees[0], trees[1], path);
+      assert(!/^\s*\/[*/]/m.test(short), path);
+    }
+    const code = 'a = "/* b */"; // c\n  /** d\n */ e = `\n/`;\n// f\ng /* h */';
+    assertEquals(withoutComments(code), 'a = "/* b */"; // c\n\n e = `\n/`;\n\ng /* h */');
   });
 
   it("that the page's modules need are named in its head, so that they load at once", async () => {

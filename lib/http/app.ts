@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Context, Hono, type Next } from "hono";
+import { type Context, Hono, type MiddlewareHandler, type Next } from "hono";
 import { etag, RETAINED_304_HEADERS } from "hono/etag";
 import { secureHeaders } from "hono/secure-headers";
 import { serveStatic } from "hono/serve-static";
@@ -107,8 +107,21 @@ async function answerHead(c: Context, next: Next): Promise<void> {
   c.res.headers.set("content-length", String(body.byteLength));
 }
 
-function pageHeaders() {
-  return secureHeaders({
+/** The headers that keep the page's trust narrow. What only governs documents, code goes without. */
+function pageHeaders(): MiddlewareHandler {
+  const forCode = secureHeaders({
+    contentSecurityPolicy: undefined,
+    crossOriginOpenerPolicy: false,
+    originAgentCluster: false,
+    referrerPolicy: false,
+    strictTransportSecurity: false,
+    xDnsPrefetchControl: false,
+    xDownloadOptions: false,
+    xFrameOptions: false,
+    xPermittedCrossDomainPolicies: false,
+    xXssProtection: false,
+  });
+  const forDocuments = secureHeaders({
     // Only the TLS proxy knows whether the site will always use https.
     strictTransportSecurity: false,
     contentSecurityPolicy: {
@@ -122,6 +135,7 @@ function pageHeaders() {
       frameAncestors: ["'none'"],
     },
   });
+  return (c, next) => (/\.(js|css)$/.test(c.req.path) ? forCode : forDocuments)(c, next);
 }
 
 function routeApi(app: App, options: AppOptions): void {

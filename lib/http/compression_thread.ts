@@ -18,15 +18,32 @@ export type Encoding = (typeof ENCODINGS)[number];
 export interface CompressionRequest {
   readonly bytes: Uint8Array;
   readonly encoding: Encoding;
+  /** Whether the bytes are a script or a style sheet. */
+  readonly isCode: boolean;
 }
 
-/** Compresses bytes as small as can be. */
-export function compress({ bytes, encoding }: CompressionRequest): Uint8Array<ArrayBuffer> {
+/** Comments that begin a line: a block up to its end, or the rest of the line. */
+const COMMENTS = /^[ \t]*(?:\/\*(?:(?!\*\/)[\s\S])*\*\/|\/\/.*)/gm;
+
+/** Compresses bytes as small as can be, code without its comments. */
+export function compress({ bytes, encoding, isCode }: CompressionRequest): Uint8Array<ArrayBuffer> {
+  const content = isCode
+    ? Buffer.from(withoutComments(Buffer.from(bytes).toString()))
+    : Buffer.from(bytes);
   // Brotli's own default is its best quality.
   const compressed = encoding === "br"
-    ? brotliCompressSync(Buffer.from(bytes))
-    : gzipSync(Buffer.from(bytes), { level: 9 });
+    ? brotliCompressSync(content)
+    : gzipSync(content, { level: 9 });
   return new Uint8Array(compressed);
+}
+
+/**
+ * Leaves out the comments that begin a line: half of the bytes, which only readers of the source
+ * need. The lines stay, so that errors name the right ones. A test holds that the page's own files
+ * mean the same without them.
+ */
+export function withoutComments(code: string): string {
+  return code.replace(COMMENTS, (comment) => comment.replace(/[^\n]/g, ""));
 }
 
 // Without a port, this is the thread of the server.

@@ -6,7 +6,7 @@
 
 import { Worker } from "node:worker_threads";
 import { errorFields, type Logger } from "../logger.ts";
-import type { CompressionRequest, Encoding } from "./compression_thread.ts";
+import type { CompressionRequest } from "./compression_thread.ts";
 
 /** Compresses what it is given, in order. Its thread lives while there is work. */
 export class Compressor {
@@ -20,15 +20,12 @@ export class Compressor {
   }
 
   /** The compressed bytes, or `undefined` if there is no thread to compress them. */
-  compress(
-    bytes: Uint8Array,
-    encoding: Encoding,
-  ): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  compress(request: CompressionRequest): Promise<Uint8Array<ArrayBuffer> | undefined> {
     return new Promise((resolve) => {
       this.#waiting.push(resolve);
       try {
         this.#worker ??= this.#start();
-        this.#worker.postMessage({ bytes, encoding } satisfies CompressionRequest);
+        this.#worker.postMessage(request);
       } catch (error) {
         this.#fail(error);
       }

@@ -13,13 +13,16 @@ import { parseAccept } from "hono/utils/accept";
 import { COMPRESSIBLE_CONTENT_TYPE_REGEX } from "hono/utils/compress";
 import { getMimeType } from "hono/utils/mime";
 import type { Logger } from "../logger.ts";
-import { type Encoding, ENCODINGS } from "./compression_thread.ts";
+import { type CompressionRequest, type Encoding, ENCODINGS } from "./compression_thread.ts";
 import { Compressor } from "./compressor.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
 /** A shorter file fits into one packet with its headers. */
 const MIN_COMPRESSED_BYTES = 1024;
+
+/** The types of scripts and style sheets. */
+const CODE_TYPE = /^text\/(javascript|css)\b/;
 
 /** One version of a file. */
 interface StoredFile {
@@ -58,7 +61,8 @@ export class Files {
     }
     c.header("vary", "accept-encoding", { append: true });
     const encoding = bestEncoding(c.req.header("accept-encoding") ?? "");
-    const compressed = encoding && await this.#compress(file, bytes, encoding);
+    const isCode = CODE_TYPE.test(type);
+    const compressed = encoding && await this.#compress(file, { bytes, encoding, isCode });
     if (compressed === undefined) {
       c.header("etag", `"${hash}"`);
       return bytes;
@@ -92,12 +96,12 @@ export class Files {
 
   #compress(
     { encoded }: StoredFile,
-    bytes: Bytes,
-    encoding: Encoding,
+    request: CompressionRequest,
   ): Promise<Bytes | undefined> {
+    const { bytes, encoding } = request;
     let result = encoded.get(encoding);
     if (result === undefined) {
-      result = this.#compressor.compress(bytes, encoding).then((compressed) =>
+      result = this.#compressor.compress(request).then((compressed) =>
         compressed !== undefined && compressed.length < bytes.length ? compressed : undefined
       );
       encoded.set(encoding, result);

@@ -22,12 +22,15 @@ import {
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
 import { element, get, listOf } from "./dom.js";
+import { Header } from "./header.js";
 import { Joining } from "./joining.js";
 import { Log } from "./log.js";
 import { browser, tab } from "./memory.js";
 import { Menu } from "./menu.js";
 import { KickDialog, SettingsDialog } from "./moderation.js";
+import { Navigation } from "./navigation.js";
 import { People } from "./people.js";
+import { mayDelete, mayLeave } from "./questions.js";
 import { Rooms } from "./rooms.js";
 import { Status } from "./status.js";
 import { Visits } from "./visits.js";
@@ -38,44 +41,19 @@ import { Windows } from "./windows.js";
 /** @import { Message } from "./timeline.js" */
 /** @import { Visit } from "./visit.js" */
 
-const MEMBERS_ONLY = "Only members may come in. The server can read what is said.";
-
 /** The place of an address that names none. */
 const LOBBY = { room: DEFAULT_ROOM, key: "" };
 
 const page = {
-  about: get("about", HTMLButtonElement),
-  roomName: get("room-name", HTMLElement),
-  lock: get("lock", SVGElement),
-  membersOnly: get("members-only", HTMLButtonElement),
-  copy: get("copy", HTMLButtonElement),
   log: get("log", HTMLElement),
-  empty: get("empty", HTMLElement),
-  emptyTitle: get("empty-title", HTMLElement),
-  emptyWords: get("empty-words", HTMLElement),
-  invite: get("invite", HTMLButtonElement),
-  emptyAbout: get("empty-about", HTMLButtonElement),
   newer: get("newer", HTMLButtonElement),
   newerWords: get("newer-words", HTMLElement),
   people: get("people", HTMLElement),
   rooms: get("rooms", HTMLElement),
   typing: get("typing", HTMLElement),
-  privacy: get("privacy", HTMLDialogElement),
-  ask: get("ask", HTMLDialogElement),
-  askQuote: get("ask-quote", HTMLElement),
-  unsent: get("unsent", HTMLDialogElement),
-  unsentWords: get("unsent-words", HTMLElement),
 };
 
-/** The message that the address names, to be shown as soon as it can be. @type {number | undefined} */
-let wanted = readAddress(location.href).at;
-
-const attention = new Attention({
-  announcer: get("announcer", HTMLElement),
-  toast: get("toast", HTMLElement),
-  notify: get("notify", HTMLButtonElement),
-}, (visit) => go(visit.place));
-
+/** @type {Visits} */
 const visits = new Visits(new URL("/", location.href), {
   onShow: show,
   onState: showState,
@@ -83,24 +61,19 @@ const visits = new Visits(new URL("/", location.href), {
     joining.showState(state);
     if (state.state !== "refused" && (state.state !== "reconnecting" || joining.isOpen)) return;
     if (visit !== visits.shown) visits.stay();
-    const { reason } = state;
     if (joining.isOpen && state.state === "refused") {
-      joining.showRefusal(state, { place: visit.place, username, wasIn: false });
-    } else composer.hint(reason || "The server does not answer.");
+      return joining.showRefusal(state, { place: visit.place, username, wasIn: false });
+    }
+    composer.hint(state.reason || "The server does not answer.");
     // The address may already be that of the other room.
-    if (!joining.isOpen) showAddress();
+    if (visits.shown) navigation.show(visits.shown);
   },
   onEvents(visit) {
     if (visit !== visits.shown) return;
-    showRole(visit);
-    showTyping(visit);
-    if (visit.connection) people.show(visit.connection.roster, visit.username);
-    page.empty.hidden = !visit.isLive || !visit.timeline.isEmpty;
-    showWanted(visit);
+    showPeople(visit);
+    navigation.showWanted();
   },
-  onTimeline(visit) {
-    if (visit === visits.shown) log.show(visit.timeline);
-  },
+  onTimeline: (visit) => visit === visits.shown && log.show(visit.timeline),
   onNews(visit, message) {
     const isShown = visit === visits.shown;
     attention.news(visit, message, isShown);
@@ -112,9 +85,7 @@ const visits = new Visits(new URL("/", location.href), {
     if (item.status === "failed") attention.announce(`Not sent: ${item.content}. ${item.reason}`);
     if (visit === visits.shown) status.showWaiting(visit);
   },
-  onComplaint(visit, sentence) {
-    if (visit === visits.shown) composer.hint(sentence);
-  },
+  onComplaint: (visit, sentence) => visit === visits.shown && composer.hint(sentence),
   onRooms: showRooms,
 });
 
@@ -134,9 +105,9 @@ const log = new Log({
   onEditAgain: ({ id = "", change }) => composer.edit(id, change?.text ?? ""),
   onDiscardChange: ({ change }) => visits.shown?.discard(change?.ref ?? ""),
   onWhisper: (name) => composer.whisper(name),
-  onJump: jump,
+  onJump: (id) => navigation.jump(id),
   linkTo: ({ seq }) => visits.shown ? addressOf(visits.shown.place, seq) : "",
-  onCopy: (text) => copy(text, "Code copied", "Please select the code and copy it"),
+  onCopy: (text) => header.copy(text, "Code copied", "Please select the code and copy it"),
 });
 
 const composer = new Composer({
@@ -159,7 +130,10 @@ const composer = new Composer({
     const last = visits.shown?.timeline.lastOwn;
     if (last) composer.edit(last.id ?? "", last.text);
   },
-  names: () => namesOf(visits.shown),
+  names() {
+    const names = visits.shown?.connection?.roster.names ?? [];
+    return names.filter((name) => !isSameName(name, visits.shown?.username ?? ""));
+  },
 });
 
 const people = new People({
@@ -174,52 +148,39 @@ const people = new People({
   if (visits.shown?.connection) kickDialog.open(visits.shown.connection, name);
 });
 
-const kickDialog = new KickDialog({
-  dialog: get("kick", HTMLDialogElement),
-  form: get("kick-form", HTMLFormElement),
-  title: get("kick-title", HTMLElement),
-  reason: get("kick-reason", HTMLInputElement),
-  ban: get("kick-ban", HTMLInputElement),
-  error: get("kick-error", HTMLElement),
-  submit: get("kick-button", HTMLButtonElement),
-  cancel: get("kick-cancel", HTMLButtonElement),
-  elsewhere: page.log,
-}, (words) => attention.toast(words));
-
-const settingsDialog = new SettingsDialog({
-  dialog: get("room-settings", HTMLDialogElement),
-  title: get("room-settings-title", HTMLElement),
-  owner: get("room-owner", HTMLElement),
-  moderatorsFact: get("room-moderators-fact", HTMLElement),
-  moderatorNames: get("room-moderators", HTMLElement),
-  accessFact: get("room-access-fact", HTMLElement),
-  access: get("room-access", HTMLElement),
-  claim: get("claim", HTMLElement),
-  form: get("room-settings-form", HTMLFormElement),
-  fields: get("room-settings-fields", HTMLElement),
-  moderators: get("moderators", HTMLTextAreaElement),
-  closed: get("closed", HTMLInputElement),
-  membersField: get("members-field", HTMLElement),
-  members: get("members", HTMLTextAreaElement),
-  bansField: get("bans-field", HTMLElement),
-  bans: get("bans", HTMLElement),
-  error: get("room-settings-error", HTMLElement),
-  submit: get("room-settings-button", HTMLButtonElement),
-  cancel: get("room-settings-cancel", HTMLButtonElement),
-}, (words) => {
-  if (visits.shown) showRole(visits.shown);
-  attention.toast(words);
+const rooms = new Rooms({
+  list: get("rooms-list", HTMLElement),
+  total: get("rooms-total", HTMLElement),
+}, {
+  onGo(place) {
+    hide(page.rooms);
+    go(place);
+    composer.focus();
+  },
+  onLeave: leave,
 });
 
+const attention = new Attention({
+  announcer: get("announcer", HTMLElement),
+  toast: get("toast", HTMLElement),
+  notify: get("notify", HTMLButtonElement),
+}, (visit) => go(visit.place));
+
 const joining = new Joining(() => visits.shown, {
-  onJoin: join,
+  onJoin(place, name) {
+    const { shown } = visits;
+    const isHere = shown?.isLive && shown.username === name && isSamePlace(shown.place, place);
+    if (isHere) joining.close();
+    else visits.go(place, name);
+  },
   onStay() {
     visits.stay();
     composer.focus();
   },
   onMe: () => menu.showMe(joining.me),
   async onSignOut() {
-    if (!await mayLeave(visits.all)) return false;
+    const unsent = visits.all.reduce((sum, { outbox }) => sum + outbox.items.length, 0);
+    if (!await mayLeave(unsent)) return false;
     visits.endAll();
     return true;
   },
@@ -233,33 +194,36 @@ const menu = new Menu({
     else go(newEncryptedPlace());
   },
   onSettings: openSettings,
-  onSwitch: askForAnotherName,
+  onSwitch() {
+    const { place, isEncrypted } = visits.shown ?? { place: LOBBY, isEncrypted: false };
+    const title = joining.me.username === null ? "Change name or room" : "Change room";
+    joining.ask(place, { title, elsewhere: isEncrypted ? DEFAULT_ROOM : place.room });
+  },
   onSignIn: () => joining.askToSignIn(),
   onSignOut: () => joining.signOut(),
   onLeave: () => visits.shown && leave(visits.shown.place),
 });
 
-const rooms = new Rooms({
-  list: get("rooms-list", HTMLElement),
-  total: get("rooms-total", HTMLElement),
-}, {
-  onGo(place) {
-    hide(page.rooms);
-    go(place);
-    composer.focus();
-  },
-  onLeave: leave,
+const header = new Header({
+  onSettings: openSettings,
+  onWords: (words) => attention.toast(words),
 });
-
+const navigation = new Navigation(log, {
+  onPlace: (place) => visits.shown?.hasArrived ? go(place) : joining.ask(place),
+  onMissing: () => attention.toast("This message is no longer there"),
+});
 const status = new Status(() => {
   visits.shown?.retry();
   composer.focus();
 });
-
-const windows = new Windows((room) => {
-  const visit = visits.all.find((visit) => visit.isLive && visit.place.room === room);
-  return visit?.username;
+const kickDialog = new KickDialog(page.log, (words) => attention.toast(words));
+const settingsDialog = new SettingsDialog((words) => {
+  if (visits.shown) showPeople(visits.shown);
+  attention.toast(words);
 });
+const windows = new Windows((room) =>
+  visits.all.find((visit) => visit.isLive && visit.place.room === room)?.username
+);
 
 // ---- Going about ---------------------------------------------------------------------------------
 
@@ -276,102 +240,22 @@ function go(place) {
   else visits.go(place, username);
 }
 
-/** @param {Place} place @param {string} name */
-function join(place, name) {
-  const { shown } = visits;
-  const isHere = shown?.isLive && shown.username === name && isSamePlace(shown.place, place);
-  if (isHere) joining.close();
-  else visits.go(place, name);
-}
-
-function askForAnotherRoom() {
-  hide(page.rooms);
-  const place = visits.shown?.place ?? LOBBY;
-  joining.ask(place, { title: "Join another room", elsewhere: "" });
-}
-
-function askForAnotherName() {
-  const place = visits.shown?.place ?? LOBBY;
-  const title = joining.me.username === null ? "Change name or room" : "Change room";
-  joining.ask(place, { title, elsewhere: visits.shown?.isEncrypted ? DEFAULT_ROOM : place.room });
-}
-
 /** @param {Place} place */
 async function leave(place) {
   const visit = visits.find(place);
   const wasShown = visit !== undefined && visit === visits.shown;
-  if (visit && !await mayLeave([visit])) return;
+  if (!await mayLeave(visit?.outbox.items.length ?? 0)) return;
+  const words = `You left ${titleOf(place.room)}`;
   visits.leave(place);
-  if (!wasShown) return attention.toast(`You left ${titleOf(place.room)}`);
-  const [next] = browser.rooms.toSorted((a, b) => b.visitedAt - a.visitedAt);
-  if (!next) return joining.ask(place, { title: `You left ${titleOf(place.room)}` });
-  attention.toast(`You left ${titleOf(place.room)}`);
-  go(next);
+  const [next] = wasShown ? recentRooms() : [];
+  if (wasShown && !next) return joining.ask(place, { title: words });
+  attention.toast(words);
+  if (next) go(next);
 }
 
-/**
- * Asks a person who leaves texts behind that are not sent.
- *
- * @param {readonly Visit[]} left
- * @returns {Promise<boolean>}
- */
-async function mayLeave(left) {
-  const count = left.reduce((sum, { outbox }) => sum + outbox.items.length, 0);
-  if (count === 0) return true;
-  const messages = count === 1 ? "A message is" : `${count} messages are`;
-  page.unsentWords.textContent = `${messages} not sent yet.`;
-  page.unsent.returnValue = "";
-  page.unsent.showModal();
-  await new Promise((resolve) => page.unsent.addEventListener("close", resolve, { once: true }));
-  return page.unsent.returnValue === "yes";
-}
-
-/** The address is another one: somebody went back, or changed it. */
-function followAddress() {
-  const { place, at } = readAddress(location.href);
-  wanted = at;
-  if (!place) return;
-  if (visits.shown && isSamePlace(place, visits.shown.place)) showWanted(visits.shown);
-  else if (visits.shown?.hasArrived) go(place);
-  else joining.ask(place);
-}
-
-/** Has the address name the room that is shown. */
-function showAddress() {
-  const visit = visits.shown;
-  if (!visit) return;
-  const { place } = readAddress(location.href);
-  const isRoom = location.pathname.startsWith("/r/");
-  if (isRoom && place && isSamePlace(place, visit.place)) return;
-  if (isRoom) history.pushState(null, "", addressOf(visit.place));
-  else history.replaceState(null, "", addressOf(visit.place));
-}
-
-/** Shows the message that the address names, once its room is there. @param {Visit} visit */
-async function showWanted(visit) {
-  const seq = wanted;
-  if (seq === undefined || !visit.isLive) return;
-  wanted = undefined;
-  await visit.loadAround(seq);
-  if (visit === visits.shown && !log.reveal(seq)) {
-    attention.toast("This message is no longer there");
-  }
-}
-
-/** Goes to a message, as a link to it does. @param {string} id */
-async function jump(id) {
-  const visit = visits.shown;
-  const seq = visit?.timeline.find(id)?.seq ?? seqOf(id);
-  if (!visit || seq === undefined) return;
-  history.pushState(null, "", addressOf(visit.place, seq));
-  wanted = seq;
-  await showWanted(visit);
-}
-
-/** The number of a message, which its id ends in. @param {string} id */
-function seqOf(id) {
-  const seq = Number(/-(\d+)$/.exec(id)?.[1]);
-  return Number.isSafeInteger(seq) ? seq : undefined;
+/** The rooms one is in, the one that was visited last first. */
+function recentRooms() {
+  return browser.rooms.toSorted((a, b) => b.visitedAt - a.visitedAt);
 }
 
 // ---- What the page shows -------------------------------------------------------------------------
@@ -381,20 +265,19 @@ function show(visit) {
   visit.markNew();
   log.show(visit.timeline);
   composer.use(visit.drafts);
-  page.empty.hidden = true;
+  composer.closedBecause = visit.keyTrouble ? "You need the whole link to write here" : "";
   people.reset();
-  if (visit.connection) people.show(visit.connection.roster, visit.username);
-  showPlace(visit);
+  showRooms();
   showState(visit);
   showNewer();
-  if (visit.hasArrived) showAddress();
+  if (visit.hasArrived) navigation.show(visit);
 }
 
 /** @param {Visit} visit */
 function showState(visit) {
   const { state, place, username } = visit;
   status.show(visit);
-  showTyping(visit);
+  showPeople(visit);
   joining.showState(state);
   if (state.state === "refused") {
     joining.showRefusal(state, { place, username, wasIn: visit.hasArrived });
@@ -402,37 +285,23 @@ function showState(visit) {
   if (state.state !== "live") return;
   joining.knowSession();
   composer.maxBytes = visit.maxBytes;
-  showRole(visit);
   showRooms();
-  showAddress();
+  navigation.show(visit);
   if (joining.me.username === null) browser.name = joining.name = username;
   if (joining.isOpen) joining.close();
-  page.empty.hidden = !visit.timeline.isEmpty;
 }
 
-/** What the page says about the room before anything is said in it. @param {Visit} visit */
-function showPlace({ place, isEncrypted, keyTrouble }) {
-  page.roomName.textContent = titleOf(place.room);
-  page.lock.toggleAttribute("hidden", !isEncrypted);
-  page.about.hidden = !isEncrypted;
-  page.about.textContent = keyTrouble ? "No key" : "Encrypted";
-  page.emptyAbout.hidden = !isEncrypted || keyTrouble !== "";
-  // A link without its key helps nobody.
-  page.copy.hidden = page.invite.hidden = keyTrouble !== "";
-  page.emptyTitle.textContent = isEncrypted ? "This room is encrypted" : "Nothing said here yet";
-  page.emptyWords.textContent = keyTrouble ||
-    (isEncrypted
-      ? "Only people with the link can read what is written here. Send it to those you want to talk to."
-      : "Say hello, or send the link to someone you would like to talk to.");
-  composer.closedBecause = keyTrouble ? "You need the whole link to write here" : "";
-  showRooms();
-}
-
-/** What one may do here, and whether others may come in. @param {Visit} visit */
-function showRole({ connection }) {
-  log.moderated = people.mayRemove = connection !== undefined && connection.role !== "member";
-  page.membersOnly.hidden = !connection?.isPrivate;
+/** Who is there, who types, and what one may do. @param {Visit} visit */
+function showPeople(visit) {
+  const { connection, username, typists } = visit;
+  header.show(visit);
   menu.showRole(connection?.role);
+  log.moderated = people.mayRemove = connection !== undefined && connection.role !== "member";
+  if (connection) people.show(connection.roster, username);
+  const who = [...typists];
+  page.typing.textContent = who.length === 0
+    ? ""
+    : `${listOf(who)} ${who.length === 1 ? "is" : "are"} typing…`;
 }
 
 /** The list of rooms, and what is unread in all of them. */
@@ -451,14 +320,6 @@ function showRooms() {
   attention.title(visits.shown?.place.room ?? "", visits.unread);
 }
 
-/** @param {Visit} visit */
-function showTyping({ typists }) {
-  const who = [...typists];
-  page.typing.textContent = who.length === 0
-    ? ""
-    : `${listOf(who)} ${who.length === 1 ? "is" : "are"} typing…`;
-}
-
 /** The button to the latest message is there while the reader is elsewhere. */
 function showNewer() {
   page.newer.hidden = log.following;
@@ -470,10 +331,15 @@ function showNewer() {
     : `${count} new messages`;
 }
 
-/** @param {Visit | undefined} visit the names of the others in its room */
-function namesOf(visit) {
-  const names = visit?.connection?.roster.names ?? [];
-  return names.filter((name) => !isSameName(name, visit?.username ?? ""));
+function openSettings() {
+  if (visits.shown?.connection) {
+    settingsDialog.open(visits.shown.connection, joining.me.username);
+  }
+}
+
+/** @param {HTMLElement} popover */
+function hide(popover) {
+  if (popover.matches(":popover-open")) popover.hidePopover();
 }
 
 // ---- What one writes -----------------------------------------------------------------------------
@@ -509,7 +375,7 @@ function submit(text, mode) {
       return false;
   }
   log.toEnd();
-  page.empty.hidden = true;
+  header.show(visit);
   return true;
 }
 
@@ -535,65 +401,23 @@ function showHelp({ timeline }) {
 }
 
 /** @param {Message} message */
-function askToDelete({ id = "", text }) {
-  page.askQuote.textContent = text;
-  page.ask.returnValue = "";
-  page.ask.showModal();
-  page.ask.addEventListener("close", async () => {
-    composer.focus();
-    if (page.ask.returnValue !== "yes") return;
-    try {
-      await visits.shown?.connection?.delete(id);
-    } catch (error) {
-      attention.toast(error instanceof Error ? error.message : String(error));
-    }
-  }, { once: true });
-}
-
-// ---- Small things --------------------------------------------------------------------------------
-
-async function copyLink() {
-  const visit = visits.shown;
-  if (!visit) return;
-  const link = new URL(addressOf(visit.place), location.href).href;
-  const done = visit.isEncrypted ? "Encrypted room's link copied" : "Link copied";
-  await copy(link, done, "Please copy the link from the address bar");
-}
-
-/** @param {string} text @param {string} done @param {string} instead What to do where it cannot be done. */
-async function copy(text, done, instead) {
+async function askToDelete({ id = "", text }) {
+  const isMeant = await mayDelete(text);
+  composer.focus();
+  if (!isMeant) return;
   try {
-    // There is no clipboard on plain http, other than on localhost.
-    await navigator.clipboard.writeText(text);
-    attention.toast(done);
-  } catch {
-    attention.toast(instead);
+    await visits.shown?.connection?.delete(id);
+  } catch (error) {
+    attention.toast(error instanceof Error ? error.message : String(error));
   }
 }
 
-function openSettings() {
-  if (visits.shown?.connection) {
-    settingsDialog.open(visits.shown.connection, joining.me.username);
-  }
-}
+// ---- Events and start ----------------------------------------------------------------------------
 
-/** @param {HTMLElement} popover */
-function hide(popover) {
-  if (popover.matches(":popover-open")) popover.hidePopover();
-}
-
-// ---- Events and start ------------------------------------------------------------------------------
-
-page.membersOnly.addEventListener("click", () => {
-  if (visits.shown?.connection?.role === "member") attention.toast(MEMBERS_ONLY);
-  else openSettings();
+get("join-another", HTMLButtonElement).addEventListener("click", () => {
+  hide(page.rooms);
+  joining.ask(visits.shown?.place ?? LOBBY, { title: "Join another room", elsewhere: "" });
 });
-page.copy.addEventListener("click", copyLink);
-page.invite.addEventListener("click", copyLink);
-for (const id of ["about", "empty-about"]) {
-  get(id, HTMLButtonElement).addEventListener("click", () => page.privacy.showModal());
-}
-get("join-another", HTMLButtonElement).addEventListener("click", askForAnotherRoom);
 page.newer.addEventListener("click", () => {
   log.toEnd();
   composer.focus();
@@ -601,7 +425,6 @@ page.newer.addEventListener("click", () => {
 
 addEventListener("online", () => visits.check());
 addEventListener("offline", () => visits.interrupt());
-addEventListener("popstate", followAddress);
 addEventListener("pagehide", () => visits.pause());
 addEventListener("pageshow", ({ persisted }) => persisted && visits.resume());
 addEventListener("beforeunload", (event) => {
@@ -621,22 +444,21 @@ for (
 
 /** Comes back to where this tab was, or to a room one is in; asks about any other. */
 async function start() {
-  const here = readAddress(location.href).place;
   const last = tab.place;
-  const recent = browser.rooms.toSorted((a, b) => b.visitedAt - a.visitedAt);
-  const place = here ?? last ?? recent[0] ?? LOBBY;
-  const known = recent.find((room) => isSamePlace(room, place));
+  const recent = recentRooms();
+  const { room, key } = readAddress(location.href).place ?? last ?? recent[0] ?? LOBBY;
+  const place = { room, key };
   joining.name = last?.username || browser.name;
   showRooms();
-  const [other] = await Promise.all([windows.whoIsIn(place.room), joining.learnSession()]);
-  const name = last && isSamePlace(last, place)
-    ? last.username
+  const [other] = await Promise.all([windows.whoIsIn(room), joining.learnSession()]);
+  const isReload = last && isSamePlace(last, place);
+  const known = isReload
+    ? last
     : other
     ? undefined
-    : known?.username;
-  const username = name && (joining.me.username ?? name);
-  if (username) visits.go({ room: place.room, key: place.key }, username);
-  else joining.ask({ room: place.room, key: place.key }, { other: other ?? "" });
+    : recent.find((room) => isSamePlace(room, place));
+  if (known) visits.go(place, joining.me.username ?? known.username);
+  else joining.ask(place, { other: other ?? "" });
 }
 
 await start();

@@ -8,7 +8,7 @@
  */
 
 import { readRoom } from "./account.js";
-import { element } from "./dom.js";
+import { element, get } from "./dom.js";
 
 /** @import { RoomSettings } from "./account.js" */
 /** @import { Connection } from "../connection.js" */
@@ -16,31 +16,32 @@ import { element } from "./dom.js";
 /** The room of everyone, which nobody can take. */
 const LOBBY = "lobby";
 
-/**
- * @typedef {object} KickParts
- * @property {HTMLDialogElement} dialog
- * @property {HTMLFormElement} form
- * @property {HTMLElement} title
- * @property {HTMLInputElement} reason
- * @property {HTMLInputElement} ban
- * @property {HTMLElement} error
- * @property {HTMLButtonElement} submit
- * @property {HTMLButtonElement} cancel
- * @property {HTMLElement} elsewhere Has the focus afterwards: who was removed has no button any more.
- */
-
 /** Removes somebody. */
 export class KickDialog {
-  /** @type {KickParts} */ #parts;
+  #parts = {
+    dialog: get("kick", HTMLDialogElement),
+    form: get("kick-form", HTMLFormElement),
+    title: get("kick-title", HTMLElement),
+    reason: get("kick-reason", HTMLInputElement),
+    ban: get("kick-ban", HTMLInputElement),
+    error: get("kick-error", HTMLElement),
+    submit: get("kick-button", HTMLButtonElement),
+    cancel: get("kick-cancel", HTMLButtonElement),
+  };
+  /** Who was removed has no button any more. @type {HTMLElement} */
+  #elsewhere;
   /** @type {(words: string) => void} */ #tell;
   /** @type {Connection | undefined} */ #connection;
   #name = "";
 
-  /** @param {KickParts} parts @param {(words: string) => void} tell */
-  constructor(parts, tell) {
-    this.#parts = parts;
+  /**
+   * @param {HTMLElement} elsewhere has the focus afterwards
+   * @param {(words: string) => void} tell
+   */
+  constructor(elsewhere, tell) {
+    this.#elsewhere = elsewhere;
     this.#tell = tell;
-    const { dialog, form, cancel } = parts;
+    const { dialog, form, cancel } = this.#parts;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
@@ -61,13 +62,13 @@ export class KickDialog {
   }
 
   async #submit() {
-    const { dialog, reason, ban, error, submit, elsewhere } = this.#parts;
+    const { dialog, reason, ban, error, submit } = this.#parts;
     submit.disabled = true;
     error.textContent = "";
     try {
       await this.#connection?.kick(this.#name, { reason: reason.value.trim(), ban: ban.checked });
       dialog.close();
-      elsewhere.focus();
+      this.#elsewhere.focus();
       this.#tell(`${this.#name} was ${ban.checked ? "banned" : "removed"}`);
     } catch (problem) {
       error.textContent = sentenceOf(problem);
@@ -77,45 +78,41 @@ export class KickDialog {
 }
 
 /**
- * @typedef {object} SettingsParts
- * @property {HTMLDialogElement} dialog
- * @property {HTMLElement} title
- * @property {HTMLElement} owner
- * @property {HTMLElement} moderatorsFact
- * @property {HTMLElement} moderatorNames
- * @property {HTMLElement} accessFact
- * @property {HTMLElement} access
- * @property {HTMLElement} claim
- * @property {HTMLFormElement} form
- * @property {HTMLElement} fields
- * @property {HTMLTextAreaElement} moderators
- * @property {HTMLInputElement} closed
- * @property {HTMLElement} membersField
- * @property {HTMLTextAreaElement} members
- * @property {HTMLElement} bansField
- * @property {HTMLElement} bans
- * @property {HTMLElement} error
- * @property {HTMLButtonElement} submit
- * @property {HTMLButtonElement} cancel
- */
-
-/**
  * Says who looks after a room. Its owner and admins change here who that is, and who may come in; an
  * account takes a room that nobody owns.
  */
 export class SettingsDialog {
-  /** @type {SettingsParts} */ #parts;
+  #parts = {
+    dialog: get("room-settings", HTMLDialogElement),
+    title: get("room-settings-title", HTMLElement),
+    owner: get("room-owner", HTMLElement),
+    moderatorsFact: get("room-moderators-fact", HTMLElement),
+    moderatorNames: get("room-moderators", HTMLElement),
+    accessFact: get("room-access-fact", HTMLElement),
+    access: get("room-access", HTMLElement),
+    claim: get("claim", HTMLElement),
+    form: get("room-settings-form", HTMLFormElement),
+    fields: get("room-settings-fields", HTMLElement),
+    moderators: get("moderators", HTMLTextAreaElement),
+    closed: get("closed", HTMLInputElement),
+    membersField: get("members-field", HTMLElement),
+    members: get("members", HTMLTextAreaElement),
+    bansField: get("bans-field", HTMLElement),
+    bans: get("bans", HTMLElement),
+    error: get("room-settings-error", HTMLElement),
+    submit: get("room-settings-button", HTMLButtonElement),
+    cancel: get("room-settings-cancel", HTMLButtonElement),
+  };
   /** @type {(words: string) => void} */ #onSaved;
   /** @type {Connection | undefined} */ #connection;
   /** The account that may take the room, if one may. @type {string | undefined} */ #taker;
   /** What the server had when the dialog was opened. */
   #before = { private: false, moderators: "", members: "" };
 
-  /** @param {SettingsParts} parts @param {(words: string) => void} onSaved */
-  constructor(parts, onSaved) {
-    this.#parts = parts;
+  /** @param {(words: string) => void} onSaved */
+  constructor(onSaved) {
     this.#onSaved = onSaved;
-    const { dialog, form, closed, cancel } = parts;
+    const { dialog, form, closed, cancel } = this.#parts;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();

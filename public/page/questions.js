@@ -1,0 +1,43 @@
+// @ts-check
+/// <reference lib="dom" />
+/**
+ * The questions that are asked before something is lost: a message that is deleted, and texts that
+ * nobody sends any more.
+ *
+ * @module
+ */
+
+import { get } from "./dom.js";
+
+const deletion = get("ask", HTMLDialogElement);
+const quote = get("ask-quote", HTMLElement);
+const unsent = get("unsent", HTMLDialogElement);
+const unsentWords = get("unsent-words", HTMLElement);
+
+/**
+ * @param {string} text the message's
+ * @returns {Promise<boolean>} whether it is to be deleted
+ */
+export async function mayDelete(text) {
+  quote.textContent = text;
+  return await askIn(deletion);
+}
+
+/**
+ * @param {number} count how many texts are not sent
+ * @returns {Promise<boolean>} whether they may be left behind
+ */
+export async function mayLeave(count) {
+  if (count === 0) return true;
+  const texts = count === 1 ? "A message is" : `${count} messages are`;
+  unsentWords.textContent = `${texts} not sent yet.`;
+  return await askIn(unsent);
+}
+
+/** @param {HTMLDialogElement} dialog */
+async function askIn(dialog) {
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  return dialog.returnValue === "yes";
+}
