@@ -55,7 +55,7 @@ describe("terminal client, in parts", () => {
     assertEquals(lineOf({ ...chat, deleted: true }), undefined);
     assertEquals(lineOf({ ...chat, seal: "bare" }), "Ada (not encrypted): hello");
     assert(lineOf({ ...chat, content: "", seal: "broken" })?.startsWith("Ada: [cannot be read"));
-    assert(lineOf({ ...chat, content: "sealed.1.AA" })?.startsWith("Ada: [encrypted"));
+    assert(lineOf({ ...chat, content: "sealed.2.AA" })?.startsWith("Ada: [encrypted"));
     const dm = { ...base, type: "dm", content: "psst", to: "Grace", inbox_seq: 1 } as const;
     assertEquals(lineOf(dm), "Ada (to Grace): psst");
     const updated = { ...base, type: "message_updated", content: "hullo", seq: 2 } as const;
@@ -145,7 +145,7 @@ describe("terminal client", () => {
     await grace.prints("Ada: the plan");
     await using spy = await V1Client.join(server.ws, "tea", "Spy");
     const { content } = await spy.nextOf("chat");
-    assert(content.startsWith("sealed.1."));
+    assert(content.startsWith("sealed.2."));
     grace.kill("SIGINT");
     assertEquals(await grace.exited, 0);
   });

@@ -302,7 +302,7 @@ export class Visit {
   #receiveMessage(event, isOwn) {
     const message = this.#toMessage(event, isOwn);
     const isOld = event.history === true;
-    if (!this.timeline.add(message, { isOld: isOld && event.type === "dm" })) return;
+    if (!this.timeline.add(message, { isOld })) return;
     this.typists.delete(message.author);
     if (isOwn || message.deleted) return;
     const seq = message.seq ?? this.timeline.newestSeq;
