@@ -27,7 +27,6 @@ import { Joining } from "./joining.js";
 import { Log } from "./log.js";
 import { browser, tab } from "./memory.js";
 import { Menu } from "./menu.js";
-import { KickDialog, SettingsDialog } from "./moderation.js";
 import { Navigation } from "./navigation.js";
 import { People } from "./people.js";
 import { mayDelete, mayLeave } from "./questions.js";
@@ -145,7 +144,7 @@ const people = new People({
   composer.whisper(name);
 }, (name) => {
   hide(page.people);
-  if (visits.shown?.connection) kickDialog.open(visits.shown.connection, name);
+  askToRemove(name);
 });
 
 const rooms = new Rooms({
@@ -216,11 +215,8 @@ const status = new Status(() => {
   visits.shown?.retry();
   composer.focus();
 });
-const kickDialog = new KickDialog(page.log, (words) => attention.toast(words));
-const settingsDialog = new SettingsDialog((words) => {
-  if (visits.shown) showPeople(visits.shown);
-  attention.toast(words);
-});
+/** @type {Awaited<ReturnType<typeof loadDialogs>>} */
+let dialogs;
 const windows = new Windows((room) =>
   visits.all.find((visit) => visit.isLive && visit.place.room === room)?.username
 );
@@ -331,10 +327,34 @@ function showNewer() {
     : `${count} new messages`;
 }
 
-function openSettings() {
-  if (visits.shown?.connection) {
-    settingsDialog.open(visits.shown.connection, joining.me.username);
+/** The dialogs about people and rooms. Few people need them: they are loaded when somebody does. */
+async function loadDialogs() {
+  try {
+    const { KickDialog, SettingsDialog } = await import("./moderation.js");
+    return dialogs ??= {
+      kick: new KickDialog(page.log, (words) => attention.toast(words)),
+      settings: new SettingsDialog((words) => {
+        if (visits.shown) showPeople(visits.shown);
+        attention.toast(words);
+      }),
+    };
+  } catch {
+    attention.toast("The server does not answer");
+    return undefined;
   }
+}
+
+async function openSettings() {
+  const loaded = await loadDialogs();
+  if (visits.shown?.connection) {
+    loaded?.settings.open(visits.shown.connection, joining.me.username);
+  }
+}
+
+/** @param {string} name */
+async function askToRemove(name) {
+  const loaded = await loadDialogs();
+  if (visits.shown?.connection) loaded?.kick.open(visits.shown.connection, name);
 }
 
 /** @param {HTMLElement} popover */

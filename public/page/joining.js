@@ -19,11 +19,11 @@ import {
 } from "./address.js";
 import { element, get } from "./dom.js";
 import { browser } from "./memory.js";
-import { SignIn } from "./sign_in.js";
 
 /** @import { Session } from "./account.js" */
 /** @import { ConnectionState } from "../connection.js" */
 /** @import { Place } from "./address.js" */
+/** @import { SignIn } from "./sign_in.js" */
 /** @import { Visit } from "./visit.js" */
 
 /**
@@ -73,7 +73,7 @@ export class Joining {
     cancel: get("join-cancel", HTMLButtonElement),
   };
   /** @type {Wishes} */ #wishes;
-  /** @type {SignIn} */ #signIn;
+  /** Few people need it, and not at once: loaded when it is. @type {SignIn | undefined} */ #signIn;
   /** Whether the server has said who one is. */
   #knowsMe = false;
   /** The room in question. @type {Place} */ #place = { room: DEFAULT_ROOM, key: "" };
@@ -83,23 +83,6 @@ export class Joining {
   constructor(behind, wishes) {
     this.#behind = behind;
     this.#wishes = wishes;
-    this.#signIn = new SignIn({
-      title: this.#parts.title,
-      intro: this.#parts.intro,
-      form: get("account-form", HTMLFormElement),
-      reason: get("account-reason", HTMLElement),
-      name: get("account-name", HTMLInputElement),
-      nameError: get("account-name-error", HTMLElement),
-      password: get("password", HTMLInputElement),
-      passwordHint: get("password-hint", HTMLElement),
-      passwordError: get("password-error", HTMLElement),
-      codeField: get("admin-code-field", HTMLElement),
-      code: get("admin-code", HTMLInputElement),
-      codeError: get("admin-code-error", HTMLElement),
-      error: get("account-error", HTMLElement),
-      submit: get("account-button", HTMLButtonElement),
-      other: get("account-other", HTMLButtonElement),
-    }, { onSignedIn: () => this.#onSignedIn() });
     this.#listen();
   }
 
@@ -185,7 +168,7 @@ export class Joining {
     );
     this.#complain(undefined, "");
     parts.reason.textContent = "";
-    this.#signIn.hide();
+    this.#signIn?.hide();
     parts.form.hidden = false;
     this.#open();
     this.showState({ state: "closed" });
@@ -199,14 +182,40 @@ export class Joining {
    * @param {{ name?: string, reason?: string, isNew?: boolean }} [how] `reason`: why one is asked
    *   to; `isNew`: to make an account
    */
-  askToSignIn(how = {}) {
+  async askToSignIn(how = {}) {
     const { form, guest } = this.#parts;
+    try {
+      this.#signIn ??= await this.#loadSignIn();
+    } catch {
+      return this.#complain(undefined, "The server does not answer. Try again in a moment.");
+    }
     form.hidden = true;
     this.#signIn.show({ ...how, intro: this.me.guests ? "" : ACCOUNTS_ONLY });
     guest.hidden = !this.me.guests && !this.#isBehindLive;
     guest.textContent = this.#isBehindLive ? "Stay in this room" : "Continue without an account";
     this.#open();
     this.#signIn.focus();
+  }
+
+  async #loadSignIn() {
+    const { SignIn } = await import("./sign_in.js");
+    return new SignIn({
+      title: this.#parts.title,
+      intro: this.#parts.intro,
+      form: get("account-form", HTMLFormElement),
+      reason: get("account-reason", HTMLElement),
+      name: get("account-name", HTMLInputElement),
+      nameError: get("account-name-error", HTMLElement),
+      password: get("password", HTMLInputElement),
+      passwordHint: get("password-hint", HTMLElement),
+      passwordError: get("password-error", HTMLElement),
+      codeField: get("admin-code-field", HTMLElement),
+      code: get("admin-code", HTMLInputElement),
+      codeError: get("admin-code-error", HTMLElement),
+      error: get("account-error", HTMLElement),
+      submit: get("account-button", HTMLButtonElement),
+      other: get("account-other", HTMLButtonElement),
+    }, { onSignedIn: () => this.#onSignedIn() });
   }
 
   #open() {
@@ -264,9 +273,9 @@ export class Joining {
    */
   async showRefusal({ reason, code }, { place, username, wasIn }) {
     // An account that is made lets go the guest who had its name: the form goes on by itself.
-    if (this.#signIn.isBusy) return;
+    if (this.#signIn?.isBusy) return;
     if (ACCOUNT_CODES.has(code)) await this.learnSession();
-    if (this.#signIn.isBusy) return;
+    if (this.#signIn?.isBusy) return;
     if ([401, 4001].includes(code) && this.me.username === null) {
       this.#place = place;
       return this.askToSignIn({ name: username, reason });
