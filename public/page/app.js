@@ -37,6 +37,7 @@ import { Windows } from "./windows.js";
 
 /** @import { Place } from "./address.js" */
 /** @import { Mode } from "./composer.js" */
+/** @import { KickDialog, SettingsDialog } from "./moderation.js" */
 /** @import { Message } from "./timeline.js" */
 /** @import { Visit } from "./visit.js" */
 
@@ -215,7 +216,7 @@ const status = new Status(() => {
   visits.shown?.retry();
   composer.focus();
 });
-/** @type {Awaited<ReturnType<typeof loadDialogs>>} */
+/** @type {{ kick: KickDialog, settings: SettingsDialog } | undefined} */
 let dialogs;
 const windows = new Windows((room) =>
   visits.all.find((visit) => visit.isLive && visit.place.room === room)?.username
