@@ -5,7 +5,7 @@
  * @module
  */
 
-import { foldName, isSameName } from "./connection.js";
+import { foldName, isSameName } from "./names.js";
 
 /**
  * `isPrivate`: the line was meant for one person alone, so nobody else may get it.

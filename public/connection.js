@@ -15,6 +15,7 @@
  */
 
 import { Inbox } from "./inbox.js";
+import { isSameName } from "./names.js";
 import { asSentence, newRef, Outbox } from "./outbox.js";
 import { Roster } from "./roster.js";
 
@@ -736,23 +737,6 @@ export class Connection {
   #emit(type, what) {
     for (const listener of [...this.#listeners[type] ?? []]) listener(what);
   }
-}
-
-/**
- * Whether two names are the same for the server, which looks at neither case nor width, nor at what
- * cannot be seen.
- *
- * @param {string} a
- * @param {string} b
- */
-export function isSameName(a, b) {
-  return a === b || foldName(a) === foldName(b);
-}
-
-/** The form in which the server compares names. @param {string} name */
-export function foldName(name) {
-  return name.replace(/\p{DI}/gu, "").normalize("NFKC").toUpperCase().toLowerCase()
-    .normalize("NFKC").replace(/['‘ʻʼʽˈ]/g, "’");
 }
 
 /** @param {number} waitMs */

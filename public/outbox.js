@@ -10,6 +10,8 @@
  * @module
  */
 
+import { isSameName } from "./names.js";
+
 /** @import { AckEvent, ChatEvent, DmEvent, ErrorEvent } from "../lib/protocol/events.ts" */
 /** @import { Command } from "../lib/protocol/commands.ts" */
 /** @import { Label } from "./cipher.js" */
@@ -49,11 +51,13 @@
  */
 
 /**
- * An item as it is kept over the end of a page. With `key`, `content` is sealed, for the author
- * `from`; `as` is the identity under which it went out, if it did; `reason` is why it failed, if so.
+ * An item as it is kept over the end of a page. `by` is its author. With `key`, `content` is sealed,
+ * for the author as spelled in `from`; `as` is the identity under which it went out, if it did;
+ * `reason` is why it failed, if so.
  *
  * @typedef {Writing & {
  *   ref: string,
+ *   by: string,
  *   key?: string,
  *   from?: string,
  *   as?: string,
@@ -79,7 +83,15 @@
  * @property {() => string} newRef
  */
 
-/** @typedef {Outgoing & { key?: string, from?: string, as?: string, wire?: string }} Item */
+/**
+ * @typedef {Outgoing & {
+ *   by: string,
+ *   key?: string,
+ *   from?: string,
+ *   as?: string,
+ *   wire?: string,
+ * }} Item
+ */
 
 /** Texts under way at a time. The rest waits for their acks, and the server is not flooded. */
 const WINDOW = 16;
@@ -94,6 +106,7 @@ const NOT_SEALED = "It could not be encrypted.";
 const IN_THE_OPEN = "It was written where nothing is encrypted.";
 const OTHER_KEY =
   "It is encrypted with a key that this link does not have. Open the room with its whole link.";
+const OTHER_NAME = "It was written under another name.";
 const OTHER_PERSON = "It may have been sent already, under the name you had before. Look first.";
 
 /** @type {Surroundings} */
@@ -147,6 +160,11 @@ export class Outbox {
     this.#sealAll();
   }
 
+  /** The author now. */
+  get #name() {
+    return this.#way?.username ?? this.#author;
+  }
+
   /** Everything the server has not stored yet, oldest first. @returns {Outgoing[]} */
   get items() {
     return [...this.#items.values()];
@@ -166,7 +184,13 @@ export class Outbox {
   add(writing) {
     if (writing.edits) this.#replaceEdit(writing.edits.id);
     /** @type {Item} */
-    const item = { ...writing, ref: this.#around.newRef(), status: "waiting", reason: "" };
+    const item = {
+      ...writing,
+      ref: this.#around.newRef(),
+      by: this.#name,
+      status: "waiting",
+      reason: "",
+    };
     this.#items.set(item.ref, item);
     if (this.#cipher) item.key = this.#cipher.fingerprint;
     this.#turnInto(item, "waiting");
@@ -194,6 +218,7 @@ export class Outbox {
     this.#items.set(ref, item);
     // Whoever sends it again has seen that it is not there.
     if (item.reason === OTHER_PERSON) delete item.as;
+    item.by = this.#name;
     if (this.#cipher) item.key = this.#cipher.fingerprint;
     this.#turnInto(item, "waiting");
     this.#pump();
@@ -218,11 +243,12 @@ export class Outbox {
    */
   save() {
     return this.items.flatMap((/** @type {Item} */ item) => {
-      const { ref, content, to, replyTo, edits, key, from, as, wire, reason, isLocked } = item;
+      const { ref, by, content, to, replyTo, edits, key, from, as, wire, reason, isLocked } = item;
       if (isLocked || key !== this.#cipher?.fingerprint) return [];
       if (key !== undefined && wire === undefined) return [];
       return [{
         ref,
+        by,
         content: wire ?? content,
         ...(to !== undefined && { to }),
         ...(replyTo !== undefined && { replyTo }),
@@ -280,6 +306,10 @@ export class Outbox {
   /** Sends over a connection from now on. @param {Way} way */
   start(way) {
     this.#way = way;
+    for (const item of this.#items.values()) {
+      const isBack = item.reason === OTHER_NAME && isSameName(item.by, way.username);
+      if (isBack) this.#turnInto(item, "waiting");
+    }
     this.#pump();
   }
 
@@ -315,7 +345,7 @@ export class Outbox {
    */
   heard(event) {
     const item = event.ref === undefined ? undefined : this.#items.get(event.ref);
-    if (!item || item.edits || event.username !== (item.from ?? this.#way?.username)) return;
+    if (!item || item.edits || !isSameName(event.username, item.by)) return;
     this.#settle(item.ref, event);
   }
 
@@ -372,15 +402,15 @@ export class Outbox {
     for (const item of this.#items.values()) {
       if (item.status === "sending") underWay++;
       if (item.status !== "waiting") continue;
-      if (item.as !== undefined && item.as !== way.identity) {
-        this.#turnInto(item, "failed", OTHER_PERSON);
+      const why = whyNotAs(way, item);
+      if (why !== "") {
+        this.#turnInto(item, "failed", why);
         continue;
       }
       const isReady = !this.#cipher || (item.wire !== undefined && item.from === way.username);
       if (!isReady || underWay >= window) return;
       underWay++;
       if (!way.put(commandOf(item))) return;
-      item.from = way.username;
       item.as = way.identity;
       this.#turnInto(item, "sending");
     }
@@ -388,10 +418,11 @@ export class Outbox {
 
   /** Seals what is not sealed yet, or was sealed for a name that is another one now. */
   #sealAll() {
-    const from = this.#way?.username ?? this.#author;
+    const from = this.#name;
     if (!this.#cipher || from === "") return;
     for (const item of this.#items.values()) {
-      const isDue = item.status === "waiting" && item.as === undefined && item.content !== "";
+      const isDue = item.status === "waiting" && item.as === undefined && item.content !== "" &&
+        isSameName(item.by, from);
       if (!isDue || item.from === from) continue;
       const sealing = this.#seal(item, this.#cipher, from);
       this.#sealing.add(sealing);
@@ -432,6 +463,12 @@ export class Outbox {
     item.reason = reason;
     for (const listener of [...this.#listeners]) listener(item);
   }
+}
+
+/** Why an item is not sent as somebody without being asked; `""` if it is. @param {Way} way @param {Item} item */
+function whyNotAs({ username, identity }, { by, as = identity }) {
+  if (as !== identity) return OTHER_PERSON;
+  return by === "" || isSameName(by, username) ? "" : OTHER_NAME;
 }
 
 /** @param {Item} item @returns {Command} */

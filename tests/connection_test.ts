@@ -8,9 +8,10 @@ import { Line } from "./support/line.ts";
 import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 import { Cipher, createKey } from "../public/cipher.js";
-import { Connection, isSameName, RefusedError } from "../public/connection.js";
+import { Connection, RefusedError } from "../public/connection.js";
 import type { ConnectionOptions, ConnectionState } from "../public/connection.js";
 import type { Told } from "../public/inbox.js";
+import { isSameName } from "../public/names.js";
 import { Outbox, type Outgoing } from "../public/outbox.js";
 
 /** How long something that must happen may take before the test fails, in milliseconds. */

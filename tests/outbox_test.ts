@@ -128,6 +128,26 @@ describe("Outbox", () => {
     assertEquals(account.sent.length, 2);
   });
 
+  it("sends nothing under another name than it was written under, unless it is told to", () => {
+    const outbox = new Outbox({ room: ROOM });
+    outbox.author = "Ada";
+    outbox.add({ content: "hello" });
+    const contentsTo = (wire: Wire) => wire.sent.map((it) => "content" in it && it.content);
+    const bob = new Wire("Bob");
+    outbox.start(bob);
+    assertEquals([contentsTo(bob), outbox.items[0]!.status], [[], "failed"]);
+    outbox.stop(bob);
+    const ada = new Wire("ADA");
+    outbox.start(ada);
+    assertEquals(contentsTo(ada), ["hello"]);
+    const other = new Outbox({ room: ROOM });
+    other.author = "Ada";
+    const { ref } = other.add({ content: "hello" });
+    other.start(bob);
+    other.sendAgain(ref);
+    assertEquals(contentsTo(bob), ["hello"]);
+  });
+
   it("takes the room's own event for an ack, but only from its author", () => {
     const outbox = new Outbox({ room: ROOM });
     outbox.start(new Wire());

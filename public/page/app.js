@@ -9,7 +9,7 @@
  */
 
 import { HELP, readLine } from "../commands.js";
-import { isSameName } from "../connection.js";
+import { isSameName } from "../names.js";
 import {
   addressOf,
   DEFAULT_ROOM,
@@ -43,6 +43,9 @@ import { Windows } from "./windows.js";
 
 /** The place of an address that names none. */
 const LOBBY = { room: DEFAULT_ROOM, key: "" };
+
+const WAITS_FOR_NAME = "It waits in its room until you are back under this name.";
+const GOES_WITH_ROOM = "What is not sent is lost when you leave the room.";
 
 const page = {
   log: get("log", HTMLElement),
@@ -180,7 +183,7 @@ const joining = new Joining(() => visits.shown, {
   onMe: () => menu.showMe(joining.me),
   async onSignOut() {
     const unsent = visits.all.reduce((sum, { outbox }) => sum + outbox.items.length, 0);
-    if (!await mayLeave(unsent)) return false;
+    if (!await mayLeave(unsent, WAITS_FOR_NAME)) return false;
     visits.endAll();
     return true;
   },
@@ -241,7 +244,7 @@ function go(place) {
 async function leave(place) {
   const visit = visits.find(place);
   const wasShown = visit !== undefined && visit === visits.shown;
-  if (!await mayLeave(visit?.outbox.items.length ?? 0)) return;
+  if (!await mayLeave(visit?.outbox.items.length ?? 0, GOES_WITH_ROOM)) return;
   const words = `You left ${titleOf(place.room)}`;
   visits.leave(place);
   const [next] = wasShown ? recentRooms() : [];

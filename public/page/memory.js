@@ -183,8 +183,8 @@ function keepIn(key, name, value) {
 
 /** @param {any} item @returns {item is Unsent} */
 function isUnsent(item) {
-  const { ref, content, to, replyTo, edits, key, from, as, reason } = Object(item);
-  return isText(ref) && isText(content) &&
+  const { ref, by, content, to, replyTo, edits, key, from, as, reason } = Object(item);
+  return isText(ref) && isText(by) && isText(content) &&
     [to, replyTo, key, from, as, reason].every((part) => part === undefined || isText(part)) &&
     (edits === undefined || isText(edits?.id));
 }

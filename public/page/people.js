@@ -6,7 +6,7 @@
  * @module
  */
 
-import { isSameName } from "../connection.js";
+import { isSameName } from "../names.js";
 import { avatar, button, element, icon } from "./dom.js";
 
 /** @import { Roster } from "../roster.js" */

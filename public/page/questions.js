@@ -25,12 +25,13 @@ export async function mayDelete(text) {
 
 /**
  * @param {number} count how many texts are not sent
- * @returns {Promise<boolean>} whether they may be left behind
+ * @param {string} what what becomes of them
+ * @returns {Promise<boolean>} whether one may go
  */
-export async function mayLeave(count) {
+export async function mayLeave(count, what) {
   if (count === 0) return true;
   const texts = count === 1 ? "A message is" : `${count} messages are`;
-  unsentWords.textContent = `${texts} not sent yet.`;
+  unsentWords.textContent = `${texts} not sent yet. ${what}`;
   return await askIn(unsent);
 }
 

@@ -6,7 +6,7 @@
  */
 
 import { findWord, HELP, quoteName } from "../commands.js";
-import { isSameName } from "../connection.js";
+import { isSameName } from "../names.js";
 
 /**
  * `insert` goes in place of what was typed from `from` on. `isLikely`: the first option is what the

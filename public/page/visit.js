@@ -8,7 +8,8 @@
  */
 
 import { canSeal, Cipher, isKey, isSealed, maxTextBytes } from "../cipher.js";
-import { Connection, isSameName } from "../connection.js";
+import { Connection } from "../connection.js";
+import { isSameName } from "../names.js";
 import { Outbox } from "../outbox.js";
 import { isEncrypted, keyTroubleOf } from "./address.js";
 import { Drafts } from "./drafts.js";
@@ -50,6 +51,7 @@ export class Visit {
   hasArrived = false;
 
   /** @type {Cipher | undefined} */ #cipher;
+  /** Names it in the browser's memory. @type {string} */ #id;
   /** @type {Host} */ #host;
   /** @type {string | URL} */ #base;
   /** @type {Connection | undefined} */ #connection;
@@ -68,7 +70,7 @@ export class Visit {
    */
   constructor(place, cipher, { base, host }) {
     const { room } = place;
-    const id = visitId(room, cipher?.fingerprint);
+    const id = this.#id = visitId(room, cipher?.fingerprint);
     this.place = place;
     this.#cipher = cipher;
     this.#base = base;
@@ -250,6 +252,12 @@ export class Visit {
     this.sleep();
     this.#connection = undefined;
     this.#beginAnew();
+  }
+
+  /** Forgets what was written here and is not sent. */
+  forget() {
+    tab.keepUnsent(this.#id, []);
+    tab.keepDrafts(this.#id, {});
   }
 
   // ---- What the server says ------------------------------------------------------------------

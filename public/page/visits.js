@@ -85,9 +85,11 @@ export class Visits {
    */
   async go(place, username) {
     this.stay();
-    const visit = this.find(place) ??
+    const made = this.find(place) ??
       await Visit.create(place, { base: this.#base, host: this.#host });
-    if (!this.#visits.includes(visit)) this.#visits.push(visit);
+    // Meanwhile somebody may have been quicker.
+    const visit = this.find(place) ?? made;
+    if (visit === made && !this.#visits.includes(made)) this.#visits.push(made);
     if (visit !== this.#shown) {
       if (this.#shown?.isLive && !visit.hasArrived) this.#candidate = visit;
       else this.#show(visit);
@@ -136,6 +138,7 @@ export class Visits {
   leave(place) {
     const visit = this.find(place);
     browser.forgetRoom(place);
+    visit?.forget();
     if (visit) this.#drop(visit);
     this.#wishes.onRooms();
   }

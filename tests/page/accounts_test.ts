@@ -74,6 +74,7 @@ describePage("page, for accounts", (stage) => {
     const page = await stage.visit();
     await page.getByRole("button", { name: "Sign in" }).click();
     const password = page.getByLabel("Password");
+    await password.waitFor();
     await page.getByRole("button", { name: "Sign in" }).click();
     assertEquals(await page.locator("#account-name-error").innerText(), "Type your name.");
     await fill(page, "Ada", "wrong horse battery");

@@ -94,7 +94,7 @@ describePage("page, in several rooms", (stage) => {
     await ada.getByRole("heading", { name: "coffee" }).waitFor();
     assertEquals([await texts(ada), await box(ada).inputValue()], [["for coffee"], ""]);
     await ada.getByRole("button", { name: "Leave coffee" }).click();
-    await ada.getByText("A message is not sent yet.").waitFor();
+    await ada.getByText("A message is not sent yet. What is not sent is lost").waitFor();
     await shoot(ada, "leave_unsent");
     await ada.getByRole("button", { name: "Stay" }).click();
     line.mend();
