@@ -242,7 +242,7 @@ export class Outbox {
    * @returns {Unsent[]}
    */
   save() {
-    return this.items.flatMap((/** @type {Item} */ item) => {
+    return [...this.#items.values()].flatMap((item) => {
       const { ref, by, content, to, replyTo, edits, key, from, as, wire, reason, isLocked } = item;
       if (isLocked || key !== this.#cipher?.fingerprint) return [];
       if (key !== undefined && wire === undefined) return [];

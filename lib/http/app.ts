@@ -110,7 +110,6 @@ async function answerHead(c: Context, next: Next): Promise<void> {
 /** The headers that keep the page's trust narrow. What only governs documents, code goes without. */
 function pageHeaders(): MiddlewareHandler {
   const forCode = secureHeaders({
-    contentSecurityPolicy: undefined,
     crossOriginOpenerPolicy: false,
     originAgentCluster: false,
     referrerPolicy: false,
