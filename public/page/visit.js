@@ -486,8 +486,10 @@ export class Visit {
 
   /** @param {string} ref */
   discard(ref) {
+    const edited = this.outbox.items.find((item) => item.ref === ref)?.edits;
     this.outbox.discard(ref);
-    this.timeline.discard(ref);
+    if (edited) this.timeline.change(edited.id, { change: undefined });
+    else this.timeline.discard(ref);
     for (const [id, items] of tab.unsent(this.place.room)) {
       tab.keepUnsent(id, items.filter((item) => item.ref !== ref));
     }

@@ -135,6 +135,12 @@ describePage("page, in several rooms", (stage) => {
     await box(ada).press("Enter");
     await grace.nextOf("message_updated", ({ content }) => content === "a bell");
     await ada.getByText("Change not saved.").waitFor({ state: "detached" });
+    await edits(ada, "another bell: \u0007");
+    await ada.getByRole("button", { name: "Discard" }).click();
+    await ada.getByText("Change not saved.").waitFor({ state: "detached" });
+    await ada.reload();
+    await sees(ada, "a bell");
+    assertEquals(await ada.getByText("Change not saved.").count(), 0);
   });
 
   it("names one room in the address, the header, the link and the connection", async () => {
