@@ -3,7 +3,8 @@
  * End-to-end encryption of a room: texts in, sealed texts out, and back.
  *
  * AES-256-GCM by WebCrypto, a fresh nonce for each text. A sealed text is bound to what its message
- * says in plain sight: the room, the author, the receiver, and the author's own `ref`. Nobody without
+ * says in plain sight: the room, the author, the receiver, the author's own `ref`, and what it
+ * answers. Nobody without
  * the key can move it to another room, author or message. Knows nothing of connections or pages.
  *
  * @module
@@ -15,9 +16,12 @@
  * @typedef {object} Label
  * @property {string} room
  * @property {string} from The author's name, as the server spells it.
- * @property {string} [to] The only receiver of a private message.
- * @property {string} [ref] The author's `ref` of the message; of an edit, that of the edited message.
- * @property {string} [edits] The id of the message whose new text it is.
+ * @property {string | undefined} [to] The only receiver of a private message.
+ * @property {string | undefined} [ref] The author's `ref` of the message; of an edit, that of the
+ *   edited message.
+ * @property {string | undefined} [replyTo] The id of the message that this one, or the edited one,
+ *   answers.
+ * @property {string | undefined} [edits] The id of the message whose new text it is.
  */
 
 /** What every sealed text begins with. The number is the version of the format. */
@@ -159,16 +163,16 @@ export function maxTextBytes(limit) {
 }
 
 /**
- * The bytes a text is bound to. A JSON array, so that no two labels have the same bytes. A message
- * without a `ref` goes by its id in its edits.
+ * The bytes a text is bound to. A JSON array, so that no two labels have the same bytes. Edits
+ * name a message without a `ref` by its id.
  *
  * @param {string} format
  * @param {Label} label
  */
-function bytesOf(format, { room, from, to, ref, edits }) {
+function bytesOf(format, { room, from, to, ref, replyTo, edits }) {
   const message = format === OLD_PREFIX
     ? [edits ?? null]
-    : [ref ?? edits ?? null, edits !== undefined];
+    : [ref ?? null, edits !== undefined && (ref === undefined ? edits : true), replyTo ?? null];
   return utf8.encode(JSON.stringify([format, room, from, to ?? null, ...message]));
 }
 

@@ -38,9 +38,9 @@ import { Roster } from "./roster.js";
  */
 
 /**
- * What {@linkcode Connection.on} tells.
+ * The events of a {@linkcode Connection}.
  *
- * - `state`: the connection does something else now.
+ * - `state`: its state has changed.
  * - `events`: the events of one frame, in order. Every message comes once, and in the order of its
  *   `seq`; an own one comes after its `outgoing` has said `sent`.
  * - `outgoing`: a text to be sent has another status.
@@ -82,6 +82,8 @@ import { Roster } from "./roster.js";
  */
 
 const PROTOCOL = "chat.v1";
+/** How much of a guest's secret tells guests apart. */
+const IDENTITY_LENGTH = 8;
 /** The first wait before trying again. Each further one is twice as long, less some jitter. */
 const FIRST_WAIT_MS = 500;
 /** How much longer that first wait may be for each person in the room: all of them come back. */
@@ -203,7 +205,7 @@ export class Connection {
    * @type {unknown}
    */
   #timer;
-  /** Counts attempts, so that whatever a given-up one still has to say is not heard. */
+  /** Numbers the attempts: events of earlier ones are ignored. */
   #turn = 0;
   #attempt = 0;
   #liveSince = 0;
@@ -328,7 +330,7 @@ export class Connection {
    * @returns {Outgoing}
    */
   edit(id, content) {
-    return this.#add({ content, edits: { id, ref: this.#inbox.refOf(id) } });
+    return this.#add({ content, edits: { id, ...this.#inbox.boundOf(id) } });
   }
 
   /** @param {Writing} writing */
@@ -500,7 +502,10 @@ export class Connection {
     this.#become({ state: "live" });
     if (gap) this.#emit("gap", gap);
     this.#listen();
-    const identity = `${welcome.session === "" ? "account" : "guest"} ${welcome.username}`;
+    const { session } = welcome;
+    const identity = session === ""
+      ? `account ${welcome.username}`
+      : `guest ${session.slice(0, IDENTITY_LENGTH)}`;
     const put = (/** @type {Command} */ command) => {
       const isPut = this.#put(command);
       if (isPut) this.#expect();
@@ -673,7 +678,9 @@ export class Connection {
   #onAck(ack) {
     if (ack.inbox_seq !== undefined) this.#inbox.sawPrivate(ack.inbox_seq);
     const item = this.outbox.settle(ack);
-    if (item && !item.edits && ack.id !== undefined) this.#inbox.note(ack.id, ack.ref);
+    if (item && !item.edits && ack.id !== undefined) {
+      this.#inbox.note(ack.id, { ref: ack.ref, replyTo: item.replyTo });
+    }
     if (!item) this.#answer(ack.ref, ack);
   }
 

@@ -28,6 +28,8 @@ import { isSealed, nonceOf } from "./cipher.js";
  * @typedef {Event & { seal?: Seal }} Told
  */
 
+/** @typedef {{ ref?: string | undefined, replyTo?: string | undefined }} Bound */
+
 /** Messages of which the refs and the nonces are remembered; the oldest are forgotten first. */
 const MAX_REMEMBERED = 20_000;
 
@@ -41,7 +43,12 @@ export class Inbox {
   #inboxSeq = 0;
   /** @type {Set<number>} */ #ahead = new Set();
 
-  /** The author's ref of each message, by id. @type {Map<string, string>} */ #refs = new Map();
+  /**
+   * What the edits of each message are bound to, by its id: the author's ref, and what it answers.
+   *
+   * @type {Map<string, Bound>}
+   */
+  #bounds = new Map();
   /** The message of each nonce. @type {Map<string, string>} */ #owners = new Map();
   /** The nonce of each message's newest text, by id. @type {Map<string, string>} */
   #newest = new Map();
@@ -62,9 +69,9 @@ export class Inbox {
     return { epoch: this.#epoch, after: this.#seq, inbox: this.#inboxSeq };
   }
 
-  /** The ref that an author gave a message, as far as it is remembered. @param {string} id */
-  refOf(id) {
-    return this.#refs.get(id);
+  /** What the edits of a message are bound to, as far as it is remembered. @param {string} id */
+  boundOf(id) {
+    return this.#bounds.get(id);
   }
 
   /**
@@ -140,7 +147,7 @@ export class Inbox {
   }
 
   /**
-   * Marks the texts that stood elsewhere before. Frames are to be checked in their order.
+   * Marks repeated texts. Frames are to be checked in their order.
    *
    * @param {readonly Told[]} told
    * @param {readonly Event[]} events the same, still sealed
@@ -176,19 +183,21 @@ export class Inbox {
   #noteAll(events) {
     for (const event of events) {
       if (event.type === "history") this.#noteAll(event.messages);
-      else if (event.type === "chat" && event.ref !== undefined) this.note(event.id, event.ref);
+      else if (event.type === "chat") {
+        this.note(event.id, { ref: event.ref, replyTo: event.reply_to });
+      }
     }
   }
 
   /**
-   * Remembers the ref of a message, to which its edits are bound. The first one stands: where the
-   * server names another one later, nothing opens.
+   * Remembers what the edits of a message are bound to. The first one stands: where the server names
+   * another one later, nothing opens.
    *
    * @param {string} id
-   * @param {string} ref
+   * @param {Bound} bound
    */
-  note(id, ref) {
-    if (this.#cipher && !this.#refs.has(id)) remember(this.#refs, id, ref);
+  note(id, bound) {
+    if (this.#cipher && !this.#bounds.has(id)) remember(this.#bounds, id, bound);
   }
 
   /** @param {Event} event @returns {Promise<Told>} */
@@ -196,15 +205,13 @@ export class Inbox {
     switch (event.type) {
       case "chat": {
         if (event.deleted) return event;
-        const { id, ref } = event;
-        return {
-          ...event,
-          ...await this.#unseal(event, { ref, ...(event.edited && { edits: id }) }),
-        };
+        const { id, ref, reply_to: replyTo, edited } = event;
+        const edits = edited ? id : undefined;
+        return { ...event, ...await this.#unseal(event, { ref, replyTo, edits }) };
       }
       case "message_updated": {
         const { id } = event;
-        return { ...event, ...await this.#unseal(event, { ref: this.#refs.get(id), edits: id }) };
+        return { ...event, ...await this.#unseal(event, { ...this.#bounds.get(id), edits: id }) };
       }
       case "dm":
         return { ...event, ...await this.#unseal(event, { ref: event.ref, to: event.to }) };
@@ -219,13 +226,12 @@ export class Inbox {
 
   /**
    * @param {{ content: string, username: string }} event
-   * @param {{ to?: string, ref: string | undefined, edits?: string }} bound
+   * @param {Omit<Label, "room" | "from">} bound
    * @returns {Promise<{ content: string, seal: Seal }>}
    */
-  async #unseal({ content, username }, { ref, ...bound }) {
+  async #unseal({ content, username }, bound) {
     if (!isSealed(content)) return { content, seal: "bare" };
-    /** @type {Label} */
-    const label = { room: this.#room, from: username, ...bound, ...(ref !== undefined && { ref }) };
+    const label = { room: this.#room, from: username, ...bound };
     try {
       const text = await /** @type {Sealer} */ (this.#cipher).open(content, label);
       return { content: text, seal: "sound" };
@@ -236,7 +242,12 @@ export class Inbox {
   }
 }
 
-/** @param {Map<string, string>} map @param {string} key @param {string} value */
+/**
+ * @template T
+ * @param {Map<string, T>} map
+ * @param {string} key
+ * @param {T} value
+ */
 function remember(map, key, value) {
   map.delete(key);
   map.set(key, value);

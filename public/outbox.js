@@ -4,7 +4,7 @@
  * messages and edits, in order. It outlives connections, names and pages: each item stays until the
  * server has it, or its author takes it back.
  *
- * An item for an encrypted room names the key it is sealed with, and no other way leads out. Knows no
+ * An item for an encrypted room names its key, and is sent sealed with that key only. Knows no
  * sockets and no page.
  *
  * @module
@@ -26,13 +26,19 @@ import { isSameName } from "./names.js";
  */
 
 /**
+ * A message of one's own that gets another text: its id, its ref, and the id of what it answers.
+ *
+ * @typedef {{ id: string, ref?: string | undefined, replyTo?: string | undefined }} Edited
+ */
+
+/**
  * What a person writes: a message, a private message (`to`), or a new text for a message (`edits`).
  *
  * @typedef {object} Writing
  * @property {string} content
  * @property {string} [to] The only receiver.
  * @property {string} [replyTo] The id of the message that it answers.
- * @property {{ id: string, ref?: string | undefined }} [edits] The message that it changes.
+ * @property {Edited} [edits] The message that it changes.
  */
 
 /**
@@ -233,6 +239,16 @@ export class Outbox {
     if (this.#items.get(ref)?.status === "failed") this.#items.delete(ref);
   }
 
+  /** Forgets an item, whatever its status: another outbox has it now. @param {string} ref */
+  remove(ref) {
+    this.#items.delete(ref);
+  }
+
+  /** Forgets everything. */
+  clear() {
+    this.#items.clear();
+  }
+
   // ---- Over the end of a page ----------------------------------------------------------------
 
   /**
@@ -416,7 +432,7 @@ export class Outbox {
     }
   }
 
-  /** Seals what is not sealed yet, or was sealed for a name that is another one now. */
+  /** Seals items that are unsealed, or sealed for an earlier spelling of the name. */
   #sealAll() {
     const from = this.#name;
     if (!this.#cipher || from === "") return;
@@ -447,10 +463,10 @@ export class Outbox {
   }
 
   /** @param {Item} item @param {string} from @returns {Label} */
-  #labelOf({ ref, to, edits }, from) {
-    const base = { room: this.#room, from };
-    if (edits) return { ...base, edits: edits.id, ...(edits.ref && { ref: edits.ref }) };
-    return { ...base, ref, ...(to !== undefined && { to }) };
+  #labelOf({ ref, to, replyTo, edits }, from) {
+    const room = this.#room;
+    if (edits) return { room, from, edits: edits.id, ref: edits.ref, replyTo: edits.replyTo };
+    return { room, from, ref, to, replyTo };
   }
 
   /**

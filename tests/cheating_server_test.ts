@@ -132,6 +132,29 @@ describe("A server that cheats in an encrypted room", () => {
     });
   });
 
+  it("cannot hang an answer on another question, nor take the question away", async () => {
+    await meet(async ({ ada, grace, cheat }) => {
+      for (const text of ["Tea?", "War?"]) grace.connection.send(text);
+      await ada.until(() => ada.texts.length === 2);
+      const [tea, war] = ada.told.filter((event): event is Chat => event.type === "chat");
+      const lies: Lie[] = [
+        (event) => event,
+        about((event) => ({ ...event, reply_to: war!.id })),
+        about(({ reply_to: _, ...event }) => event),
+      ];
+      for (const [i, lie] of lies.entries()) {
+        cheat.lie = lie;
+        ada.connection.send("yes", { replyTo: tea!.id });
+        await grace.until(() => grace.texts.length === 3 + i);
+      }
+      assertEquals(grace.texts.slice(2).map(([, seal]) => seal), ["sound", "broken", "broken"]);
+      cheat.lie = (event) => event;
+      ada.connection.edit(cheat.seen.filter(isChat)[2]!.id, "yes, please");
+      await grace.until(() => grace.texts.length === 6);
+      assertEquals(grace.texts[5], ["yes, please", "sound"]);
+    });
+  });
+
   it("cannot repeat a message unseen (replay)", async () => {
     await meet(async ({ ada, grace, cheat }) => {
       ada.connection.send("pay him");

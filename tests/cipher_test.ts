@@ -40,6 +40,9 @@ describe("Cipher", () => {
       { room: "tea", from: "Ada", to: "Grace" },
       { room: "tea", from: "Grace", to: "Ada" },
       { room: "tea", from: "Ada", edits: "Grace" },
+      { room: "tea", from: "Ada", ref: "Grace" },
+      { room: "tea", from: "Ada", ref: "Grace", edits: "other" },
+      { room: "tea", from: "Ada", replyTo: "Grace" },
       { room: "tea", from: 'Ada","Grace' },
     ];
     for (const sealedAs of labels) {

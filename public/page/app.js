@@ -44,7 +44,7 @@ import { Windows } from "./windows.js";
 /** The place of an address that names none. */
 const LOBBY = { room: DEFAULT_ROOM, key: "" };
 
-const WAITS_FOR_NAME = "It waits in its room until you are back under this name.";
+const GOES_WITH_ACCOUNT = "What is not sent is lost when you sign out.";
 const GOES_WITH_ROOM = "What is not sent is lost when you leave the room.";
 
 const page = {
@@ -65,11 +65,12 @@ const visits = new Visits(new URL("/", location.href), {
     if (state.state !== "refused" && (state.state !== "reconnecting" || joining.isOpen)) return;
     if (visit !== visits.shown) visits.stay();
     if (joining.isOpen && state.state === "refused") {
-      return joining.showRefusal(state, { place: visit.place, username, wasIn: false });
+      const isStill = () => joining.isOpen;
+      return joining.showRefusal(state, { place: visit.place, username, wasIn: false, isStill });
     }
     composer.hint(state.reason || "The server does not answer.");
     // The address may already be that of the other room.
-    if (visits.shown) navigation.show(visits.shown);
+    if (visits.shown) navigation.show(visits.shown, { isBack: true });
   },
   onEvents(visit) {
     if (visit !== visits.shown) return;
@@ -103,9 +104,9 @@ const log = new Log({
   onReply: ({ id = "", author, text }) => composer.reply({ id, author, text }),
   onEdit: ({ id = "", text }) => composer.edit(id, text),
   onDelete: askToDelete,
-  onRetry: ({ ref = "" }) => visits.shown?.outbox.sendAgain(ref),
+  onRetry: ({ ref = "" }) => visits.shown?.sendAgain(ref),
   onDiscard: ({ ref = "" }) => visits.shown?.discard(ref),
-  onEditAgain: ({ id = "", change }) => composer.edit(id, change?.text ?? ""),
+  onEditAgain: ({ id = "", text, change }) => composer.edit(id, text, change?.text),
   onDiscardChange: ({ change }) => visits.shown?.discard(change?.ref ?? ""),
   onWhisper: (name) => composer.whisper(name),
   onJump: (id) => navigation.jump(id),
@@ -183,11 +184,22 @@ const joining = new Joining(() => visits.shown, {
   onMe: () => menu.showMe(joining.me),
   async onSignOut() {
     const unsent = visits.all.reduce((sum, { outbox }) => sum + outbox.items.length, 0);
-    if (!await mayLeave(unsent, WAITS_FOR_NAME)) return false;
-    visits.endAll();
+    if (!await mayLeave(unsent, GOES_WITH_ACCOUNT)) return false;
+    // First, so that the server has nobody to send away.
+    visits.pause();
     return true;
   },
-  onTrouble: (words) => attention.toast(words),
+  onSignedOut(username) {
+    visits.forgetAll();
+    browser.forgetRoomsOf(username);
+    showRooms();
+  },
+  onStillSignedIn(words) {
+    visits.resume();
+    attention.toast(words);
+  },
+  whereElse: () => visits.all.find((visit) => visit.isLive && visit !== visits.shown)?.place,
+  onElsewhere: go,
 });
 
 const menu = new Menu({
@@ -243,8 +255,8 @@ function go(place) {
 /** @param {Place} place */
 async function leave(place) {
   const visit = visits.find(place);
-  const wasShown = visit !== undefined && visit === visits.shown;
   if (!await mayLeave(visit?.outbox.items.length ?? 0, GOES_WITH_ROOM)) return;
+  const wasShown = visit !== undefined && visit === visits.shown;
   const words = `You left ${titleOf(place.room)}`;
   visits.leave(place);
   const [next] = wasShown ? recentRooms() : [];
@@ -262,6 +274,8 @@ function recentRooms() {
 
 /** Shows another visit. @param {Visit} visit */
 function show(visit) {
+  dialogs?.kick.close();
+  dialogs?.settings.close();
   visit.markNew();
   log.show(visit.timeline);
   composer.use(visit.drafts);
@@ -280,7 +294,11 @@ function showState(visit) {
   showPeople(visit);
   joining.showState(state);
   if (state.state === "refused") {
-    joining.showRefusal(state, { place, username, wasIn: visit.hasArrived });
+    // Whoever may not come in any more has no use for it in the list.
+    if ([403, 4003].includes(state.code)) browser.forgetRoom(place);
+    showRooms();
+    const isStill = () => visits.shown === visit && visit.state === state;
+    joining.showRefusal(state, { place, username, wasIn: visit.hasArrived, isStill });
   }
   if (state.state !== "live") return;
   joining.knowSession();
@@ -452,7 +470,7 @@ addEventListener("offline", () => visits.interrupt());
 addEventListener("pagehide", () => visits.pause());
 addEventListener("pageshow", ({ persisted }) => persisted && visits.resume());
 addEventListener("beforeunload", (event) => {
-  if (!visits.all.every(({ outbox }) => outbox.isDone)) event.preventDefault();
+  if (visits.all.some(({ outbox }) => outbox.items.length > 0)) event.preventDefault();
 });
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return visits.shown?.markNew();
@@ -483,6 +501,11 @@ async function start() {
     : recent.find((room) => isSamePlace(room, place));
   if (known) visits.go(place, joining.me.username ?? known.username);
   else joining.ask(place, { other: other ?? "" });
+  for (const { username, ...room } of recent) {
+    const there = { room: room.room, key: room.key };
+    if (isSamePlace(there, place) || tab.unsent(room.room).size === 0) continue;
+    visits.wake(there, joining.me.username ?? username);
+  }
 }
 
 await start();

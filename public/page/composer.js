@@ -73,6 +73,7 @@ export class Composer {
   /** @type {Drafts} */ #drafts = { get: () => "", set: () => {} };
   /** Edits that were begun, by the message's id, in each room. @type {WeakMap<Drafts, Map<string, string>>} */
   #edits = new WeakMap();
+  /** What each room was left with. @type {WeakMap<Drafts, Mode>} */ #modes = new WeakMap();
   #maxBytes = Infinity;
   /** Why nothing can be written here. */
   #closedBecause = "";
@@ -133,7 +134,7 @@ export class Composer {
   use(drafts) {
     this.#drafts = drafts;
     if (!this.#edits.has(drafts)) this.#edits.set(drafts, new Map());
-    this.#become({ type: "say" });
+    this.#become(this.#modes.get(drafts) ?? { type: "say" });
     this.hint("");
   }
 
@@ -149,8 +150,13 @@ export class Composer {
     this.#focusEnd();
   }
 
-  /** @param {string} id @param {string} text */
-  edit(id, text) {
+  /**
+   * @param {string} id
+   * @param {string} text what the message says now
+   * @param {string} [draft] what it is to say, as far as that is written
+   */
+  edit(id, text, draft) {
+    if (draft !== undefined) this.#edits.get(this.#drafts)?.set(id, draft);
     this.#become({ type: "edit", id, text });
     this.#focusEnd();
   }
@@ -225,6 +231,7 @@ export class Composer {
   /** @param {Mode} mode */
   #become(mode) {
     this.#mode = mode;
+    this.#modes.set(this.#drafts, mode);
     this.#completion.close();
     this.#parts.text.value = mode.type === "edit"
       ? this.#edits.get(this.#drafts)?.get(mode.id) ?? mode.text

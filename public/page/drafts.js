@@ -54,6 +54,13 @@ export class Drafts {
     this.#keep(to, text);
   }
 
+  /** Forgets them all. */
+  clear() {
+    this.#texts.clear();
+    this.#kept = {};
+    this.#store.write({});
+  }
+
   /** @param {string} to @param {string} text */
   async #keep(to, text) {
     const kept = text && this.#cipher ? await this.#cipher.seal(text, this.#labelOf(to)) : text;

@@ -31,8 +31,11 @@ import { browser } from "./memory.js";
  * @property {(place: Place, name: string) => void} onJoin
  * @property {() => void} onStay The dialog was closed: one stays where one is.
  * @property {() => void} onMe Who one is for the server is known, or is another.
+ * @property {() => Place | undefined} whereElse Another room in which one is, if there is one.
+ * @property {(place: Place) => void} onElsewhere
  * @property {() => Promise<boolean>} onSignOut About to sign out; false if the person does not want to.
- * @property {(words: string) => void} onTrouble
+ * @property {(username: string) => void} onSignedOut As whom one was signed in.
+ * @property {(words: string) => void} onStillSignedIn The server does not sign one out.
  */
 
 const WELCOME = "Join the conversation";
@@ -108,12 +111,15 @@ export class Joining {
     cancel.addEventListener("click", () => dialog.close());
     dialog.addEventListener("cancel", (event) => {
       // Escape has nowhere to go while there is no room behind the dialog.
-      if (!this.#isBehindLive) event.preventDefault();
+      if (!this.#isBehindLive && !this.#wishes.whereElse()) event.preventDefault();
     });
     dialog.addEventListener("close", () => {
       const state = this.#behind()?.state.state ?? "closed";
-      if (state === "closed" || state === "refused") return dialog.showModal();
-      this.#wishes.onStay();
+      const isNowhere = state === "closed" || state === "refused";
+      const elsewhere = this.#wishes.whereElse();
+      if (isNowhere && elsewhere) this.#wishes.onElsewhere(elsewhere);
+      else if (isNowhere) dialog.showModal();
+      else this.#wishes.onStay();
     });
   }
 
@@ -145,7 +151,7 @@ export class Joining {
    *   `elsewhere`: a room other than `place` may be named, and this one stands in the field; `other`:
    *   the name under which another window of this browser is there
    */
-  ask(place, { title = "", intro = "", elsewhere, other = "" } = {}) {
+  ask(place, { title = "", intro = "", elsewhere, other: twin = "" } = {}) {
     this.#place = place;
     if (!this.me.guests && this.me.username === null) return this.askToSignIn();
     const parts = this.#parts;
@@ -157,13 +163,17 @@ export class Joining {
     parts.room.value = elsewhere ?? place.room;
     parts.roomField.hidden = isInvited;
     parts.encrypted.hidden = isInvited || whyNoEncryption() !== "";
-    parts.cancel.hidden = !this.#isBehindLive;
+    const other = this.#wishes.whereElse();
+    parts.cancel.hidden = !this.#isBehindLive && !other;
+    parts.cancel.textContent = this.#isBehindLive || !other
+      ? "Stay in this room"
+      : `Go to ${titleOf(other.room)}`;
     parts.nameField.hidden = parts.account.hidden = !isGuest;
-    if (other !== "" && isGuest) parts.name.value = `${other} 2`;
-    parts.nameHint.hidden = other === "";
+    if (twin !== "" && isGuest) parts.name.value = `${twin} 2`;
+    parts.nameHint.hidden = twin === "";
     parts.nameHint.replaceChildren(
       "In another window you are here as ",
-      element("bdi", "", other),
+      element("bdi", "", twin),
       ". With the same name, both windows are one person.",
     );
     this.#complain(undefined, "");
@@ -246,6 +256,11 @@ export class Joining {
     if (this.name === "") return this.#complain(name, "Type your name.");
     if (place.room === "") return this.#complain(room, "Type a room.");
     this.#complain(undefined, "");
+    if (isEncrypted(place)) {
+      // Another try, under another name, is for the same room.
+      this.#place = place;
+      this.#parts.roomField.hidden = true;
+    }
     this.#wishes.onJoin(place, this.name);
   }
 
@@ -266,16 +281,17 @@ export class Joining {
   }
 
   /**
-   * Says why the server lets one not in, at the field that can mend it.
+   * Shows why the server refuses, at the field that can mend it.
    *
    * @param {{ reason: string, code: number }} refusal
-   * @param {{ place: Place, username: string, wasIn: boolean }} join the one that was refused
+   * @param {{ place: Place, username: string, wasIn: boolean, isStill: () => boolean }} join the one
+   *   that was refused, and whether it still is
    */
-  async showRefusal({ reason, code }, { place, username, wasIn }) {
-    // An account that is made lets go the guest who had its name: the form goes on by itself.
+  async showRefusal({ reason, code }, { place, username, wasIn, isStill }) {
+    // Registering a name disconnects its guest; the form goes on.
     if (this.#signIn?.isBusy) return;
     if (ACCOUNT_CODES.has(code)) await this.learnSession();
-    if (this.#signIn?.isBusy) return;
+    if (this.#signIn?.isBusy || !isStill()) return;
     if ([401, 4001].includes(code) && this.me.username === null) {
       this.#place = place;
       return this.askToSignIn({ name: username, reason });
@@ -347,15 +363,18 @@ export class Joining {
 
   /** Signs out, if the person and the server agree. */
   async signOut() {
-    if (!await this.#wishes.onSignOut()) return;
+    const { username } = this.me;
+    const place = this.#behind()?.place ?? this.#place;
+    if (username === null || !await this.#wishes.onSignOut()) return;
     try {
       await signOut();
     } catch (error) {
-      this.#wishes.onTrouble(error instanceof Error ? error.message : String(error));
+      return this.#wishes.onStillSignedIn(error instanceof Error ? error.message : String(error));
     }
+    this.#wishes.onSignedOut(username);
     await this.learnSession();
     this.name = browser.name;
-    const isOut = this.me.username === null;
-    this.ask(this.#place, isOut ? { title: "You are signed out" } : {});
+    const next = isEncrypted(place) ? { room: DEFAULT_ROOM, key: "" } : place;
+    this.ask(next, { title: "You are signed out" });
   }
 }

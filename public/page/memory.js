@@ -86,12 +86,35 @@ export const browser = {
   keepRoom(known) {
     const rooms = browser.rooms;
     const at = rooms.findIndex((room) => isSamePlace(room, known));
-    if (at >= 0) rooms[at] = known;
-    else rooms.push(known);
+    const before = rooms[at];
+    if (!before) rooms.push(known);
+    else if (before.epoch !== known.epoch) rooms[at] = known;
+    // Another window may have read further.
+    else rooms[at] = { ...known, seq: Math.max(before.seq, known.seq) };
     while (rooms.length > MAX_ROOMS) {
       const oldest = rooms.reduce((a, b) => b.visitedAt < a.visitedAt ? b : a);
       rooms.splice(rooms.indexOf(oldest), 1);
     }
+    write("localStorage", "hubbub.rooms", JSON.stringify(rooms));
+  },
+
+  /**
+   * Notes how far a room of the list is read. Another window may be further.
+   *
+   * @param {Place} place
+   * @param {{ epoch: string, seq: number }} read
+   */
+  keepRead(place, { epoch, seq }) {
+    const rooms = browser.rooms.map((room) => {
+      if (!isSamePlace(room, place)) return room;
+      return { ...room, epoch, seq: room.epoch === epoch ? Math.max(room.seq, seq) : seq };
+    });
+    write("localStorage", "hubbub.rooms", JSON.stringify(rooms));
+  },
+
+  /** Takes the rooms off the list in which one is under a name. @param {string} username */
+  forgetRoomsOf(username) {
+    const rooms = browser.rooms.filter((room) => room.username !== username);
     write("localStorage", "hubbub.rooms", JSON.stringify(rooms));
   },
 
@@ -218,7 +241,7 @@ function parse(text) {
 function write(place, key, value) {
   try {
     globalThis[place].setItem(key, value);
-  } catch { /* As said. */ }
+  } catch { /* Storage is off. */ }
 }
 
 /** @param {"localStorage" | "sessionStorage"} place @param {string} key */

@@ -8,13 +8,11 @@
  */
 
 import { readRoom } from "./account.js";
+import { DEFAULT_ROOM } from "./address.js";
 import { element, get } from "./dom.js";
 
 /** @import { RoomSettings } from "./account.js" */
 /** @import { Connection } from "../connection.js" */
-
-/** The room of everyone, which nobody can take. */
-const LOBBY = "lobby";
 
 /** Removes somebody. */
 export class KickDialog {
@@ -47,6 +45,11 @@ export class KickDialog {
       this.#submit();
     });
     cancel.addEventListener("click", () => dialog.close());
+  }
+
+  /** Another room is shown. */
+  close() {
+    this.#parts.dialog.close();
   }
 
   /** @param {Connection} connection @param {string} name */
@@ -121,6 +124,12 @@ export class SettingsDialog {
     cancel.addEventListener("click", () => dialog.close());
   }
 
+  /** Another room is shown. */
+  close() {
+    this.#connection = undefined;
+    this.#parts.dialog.close();
+  }
+
   /**
    * @param {Connection} connection
    * @param {string | null} account The name of one's account, if one is signed in.
@@ -133,7 +142,7 @@ export class SettingsDialog {
       const settings = await readRoom(connection.room);
       // Meanwhile it may have been opened for another room.
       if (this.#connection !== connection) return;
-      const isFree = settings.owner === null && connection.room !== LOBBY;
+      const isFree = settings.owner === null && connection.room !== DEFAULT_ROOM;
       this.#show(settings, isFree ? account ?? undefined : undefined);
     } catch (problem) {
       if (this.#connection !== connection) return;

@@ -24,8 +24,8 @@ export class Navigation {
   /** @type {Log} */ #log;
   /** @type {Wishes} */ #wishes;
   /** @type {Visit | undefined} */ #visit;
-  /** The message that the address names, to be shown as soon as it can be. @type {number | undefined} */
-  #wanted = readAddress(location.href).at;
+  /** What the address names, until its message is shown. */
+  #wanted = readAddress(location.href);
 
   /** @param {Log} log @param {Wishes} wishes */
   constructor(log, wishes) {
@@ -35,31 +35,41 @@ export class Navigation {
   }
 
   #follow() {
-    const { place, at } = readAddress(location.href);
-    this.#wanted = at;
+    this.#wanted = readAddress(location.href);
+    const { place } = this.#wanted;
     if (!place) return;
     if (this.#visit && isSamePlace(place, this.#visit.place)) this.showWanted();
     else this.#wishes.onPlace(place);
   }
 
-  /** Has the address name the room that is shown. @param {Visit} visit */
-  show(visit) {
+  /**
+   * Has the address name the room that is shown.
+   *
+   * @param {Visit} visit
+   * @param {{ isBack?: boolean }} [how] `isBack`: one stays there, and the address of another room is
+   *   to be replaced
+   */
+  show(visit, { isBack = false } = {}) {
     this.#visit = visit;
     const { place } = readAddress(location.href);
     const isRoom = location.pathname.startsWith("/r/");
-    if (isRoom && place && isSamePlace(place, visit.place)) return;
-    if (isRoom) history.pushState(null, "", addressOf(visit.place));
-    else history.replaceState(null, "", addressOf(visit.place));
+    const isThere = isRoom && place && isSamePlace(place, visit.place);
+    const address = addressOf(visit.place);
+    if (!isThere && isRoom && !isBack) history.pushState(null, "", address);
+    else if (!isThere) history.replaceState(null, "", address);
+    this.showWanted();
   }
 
   /** Shows the message that the address names, once its room is there. */
   async showWanted() {
     const visit = this.#visit;
-    const seq = this.#wanted;
-    if (seq === undefined || !visit?.isLive) return;
-    this.#wanted = undefined;
-    await visit.loadAround(seq);
-    if (visit === this.#visit && !this.#log.reveal(seq)) this.#wishes.onMissing();
+    const { place, at } = this.#wanted;
+    // Before the first welcome nothing is known of what the room has.
+    const isThere = visit?.isLive && visit.timeline.newestSeq > 0;
+    if (at === undefined || !isThere || !place || !isSamePlace(place, visit.place)) return;
+    this.#wanted = { place: undefined, at: undefined };
+    await visit.loadAround(at);
+    if (visit === this.#visit && !this.#log.reveal(at)) this.#wishes.onMissing();
   }
 
   /** Goes to a message, as a link to it does. @param {string} id */
@@ -68,7 +78,7 @@ export class Navigation {
     const seq = visit?.timeline.find(id)?.seq ?? seqIn(id);
     if (!visit || seq === undefined) return;
     history.pushState(null, "", addressOf(visit.place, seq));
-    this.#wanted = seq;
+    this.#wanted = { place: visit.place, at: seq };
     await this.showWanted();
   }
 }

@@ -23,6 +23,7 @@ export class Status {
     words: get("trouble-words", HTMLElement),
     retry: get("retry", HTMLButtonElement),
   });
+  /** @type {Visit | undefined} */ #visit;
   /** @type {() => void} */ #onRetry;
   /** @type {ReturnType<typeof setInterval> | undefined} */ #ticking;
 
@@ -33,6 +34,8 @@ export class Status {
 
   /** @param {Visit} visit */
   show(visit) {
+    if (visit !== this.#visit) this.#trouble.clear();
+    this.#visit = visit;
     const { status, words, countdown } = this.#parts;
     const { state } = visit;
     clearInterval(this.#ticking);

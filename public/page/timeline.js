@@ -39,7 +39,7 @@
  * @property {string} [reason] Why it failed.
  * @property {boolean} [edited]
  * @property {boolean} [deleted]
- * @property {Seal | "locked"} [seal]
+ * @property {Seal | "locked" | undefined} [seal]
  * @property {boolean} [mention] It has the reader's name in it.
  * @property {boolean} [stale] It is from a life of the room that the server does not remember.
  * @property {Change | undefined} [change]
@@ -112,12 +112,6 @@ export class Timeline {
   /** Whether nothing was said in the room, as far as is known. */
   get isEmpty() {
     return this.size === 0 && this.#holes.size === 0;
-  }
-
-  /** The lowest `seq` above which nothing is missing at the start. @returns {number | undefined} */
-  get oldestSeq() {
-    const first = this.#entries.find((entry) => isHole(entry) || isNumbered(entry));
-    return first?.kind === "hole" ? first.before : first?.seq;
   }
 
   /** The highest `seq` that the server is known to have. */

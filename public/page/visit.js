@@ -11,7 +11,7 @@ import { canSeal, Cipher, isKey, isSealed, maxTextBytes } from "../cipher.js";
 import { Connection } from "../connection.js";
 import { isSameName } from "../names.js";
 import { Outbox } from "../outbox.js";
-import { isEncrypted, keyTroubleOf } from "./address.js";
+import { isEncrypted, isSamePlace, keyTroubleOf } from "./address.js";
 import { Drafts } from "./drafts.js";
 import { browser, tab, visitId } from "./memory.js";
 import { Timeline } from "./timeline.js";
@@ -34,6 +34,8 @@ import { Timeline } from "./timeline.js";
  * @property {(visit: Visit, sentence: string) => void} onComplaint The server complains of something.
  * @property {(visit: Visit) => void} onUnread What one has not seen there is another number.
  * @property {(visit: Visit) => void} onTimeline The visit has another timeline.
+ * @property {(visit: Visit, ref: string) => void} onTaken A text that another visit of the room may
+ *   have, too, is this one's alone from now on.
  */
 
 /** Messages in one page of history. */
@@ -85,7 +87,7 @@ export class Visit {
       write: (/** @type {Record<string, string>} */ drafts) => tab.keepDrafts(id, drafts),
     };
     this.drafts = new Drafts({ room, cipher, store });
-    const known = browser.rooms.find((known) => known.room === room && known.key === place.key);
+    const known = browser.rooms.find((known) => isSamePlace(known, place));
     if (known) this.#read = { epoch: known.epoch, seq: known.seq };
   }
 
@@ -210,7 +212,7 @@ export class Visit {
   /** Starts with an empty timeline, and what is still to be sent. */
   #beginAnew() {
     this.timeline = new Timeline();
-    this.#unseen = [];
+    this.#keepUnseen(() => false);
     for (const item of this.outbox.items) this.#showOutgoing(item);
     this.#host.onTimeline(this);
   }
@@ -247,7 +249,7 @@ export class Visit {
     this.#connection?.retry();
   }
 
-  /** Ends it: another person may come next, who sees nothing of this one. */
+  /** Forgets the person: the connection and the texts. What is not sent stays. */
   end() {
     this.sleep();
     this.#connection = undefined;
@@ -256,8 +258,9 @@ export class Visit {
 
   /** Forgets what was written here and is not sent. */
   forget() {
+    this.outbox.clear();
+    this.drafts.clear();
     tab.keepUnsent(this.#id, []);
-    tab.keepDrafts(this.#id, {});
   }
 
   // ---- What the server says ------------------------------------------------------------------
@@ -265,7 +268,17 @@ export class Visit {
   /** @param {readonly Told[]} events */
   #receive(events) {
     for (const event of events) this.#receiveOne(event);
+    this.#showEdits();
     this.#host.onEvents(this);
+  }
+
+  /** Shows the edits that are not sent at messages that may be new here. */
+  #showEdits() {
+    for (const { ref, edits, content, status, reason } of this.outbox.items) {
+      if (!edits || status === "sent" || !this.timeline.find(edits.id)) continue;
+      this.timeline.discard(ref);
+      this.timeline.change(edits.id, { change: { ref, text: content, status, reason } });
+    }
   }
 
   /** @param {Told} event */
@@ -288,7 +301,7 @@ export class Visit {
           ...this.#sealOf(event),
         });
       case "message_deleted":
-        this.#unseen = this.#unseen.filter(({ seq }) => seq !== this.timeline.find(event.id)?.seq);
+        this.#keepUnseen(({ seq }) => seq !== this.timeline.find(event.id)?.seq);
         return this.timeline.change(event.id, { text: "", deleted: true });
       case "user_left":
         this.typists.delete(event.username);
@@ -351,7 +364,7 @@ export class Visit {
   #sealOf({ seal, content }) {
     if (seal) return { seal };
     if (isSealed(content)) return { seal: "locked" };
-    return this.isEncrypted && content !== "" ? { seal: "bare" } : {};
+    return { seal: this.isEncrypted && content !== "" ? "bare" : undefined };
   }
 
   /** @param {{ isNewLife: boolean }} gap */
@@ -377,10 +390,10 @@ export class Visit {
    */
   async fill(hole, direction) {
     const { timeline } = this;
-    timeline.awaitPage(hole);
     const range = direction === "older" ? { before: hole.before } : { after: hole.after };
     const page = await this.#load(range);
     if (page) timeline.addPage(hole, direction, page.messages, page.more);
+    if (page) this.#showEdits();
     else timeline.failPage(hole);
   }
 
@@ -434,20 +447,26 @@ export class Visit {
     // In another life of the room the number may stand for another message; a greater one does.
     if (isFirst || seq < this.#read.seq) this.#read.seq = seq;
     this.#read.epoch = epoch;
-    this.#keep();
+    browser.keepRead(this.place, this.#read);
   }
 
   /** The reader has seen everything up to a message. @param {number} seq */
   see(seq) {
-    const unread = this.unread;
-    this.#unseen = this.#unseen.filter((unseen) => unseen.seq > seq);
-    if (this.unread !== unread) this.#host.onUnread(this);
+    this.#keepUnseen((unseen) => unseen.seq > seq);
     if (seq <= this.#read.seq || this.#read.epoch === "") return;
     this.#read.seq = seq;
-    this.#keep();
+    browser.keepRead(this.place, this.#read);
   }
 
-  #keep() {
+  /** @param {(unseen: { seq: number }) => boolean} isKept */
+  #keepUnseen(isKept) {
+    const { length } = this.#unseen;
+    this.#unseen = this.#unseen.filter(isKept);
+    if (this.#unseen.length !== length) this.#host.onUnread(this);
+  }
+
+  /** Puts the room into the browser's list, as one that is visited now. */
+  remember() {
     browser.keepRoom({
       ...this.place,
       username: this.username,
@@ -479,9 +498,24 @@ export class Visit {
     return this.#connection;
   }
 
-  /** @param {string} ref */
+  /** Sends a text again that has failed. From now on it is this visit's alone. @param {string} ref */
   sendAgain(ref) {
+    this.#forgetElsewhere(ref);
+    this.#host.onTaken(this, ref);
     this.outbox.sendAgain(ref);
+  }
+
+  /** Another visit of the room has taken over a text. @param {string} ref */
+  giveUp(ref) {
+    this.outbox.remove(ref);
+    this.timeline.discard(ref);
+  }
+
+  /** @param {string} ref */
+  #forgetElsewhere(ref) {
+    for (const [id, items] of tab.unsent(this.place.room)) {
+      if (id !== this.#id) tab.keepUnsent(id, items.filter((item) => item.ref !== ref));
+    }
   }
 
   /** @param {string} ref */
@@ -490,17 +524,23 @@ export class Visit {
     this.outbox.discard(ref);
     if (edited) this.timeline.change(edited.id, { change: undefined });
     else this.timeline.discard(ref);
-    for (const [id, items] of tab.unsent(this.place.room)) {
-      tab.keepUnsent(id, items.filter((item) => item.ref !== ref));
-    }
+    tab.keepUnsent(this.#id, this.outbox.save());
+    this.#forgetElsewhere(ref);
   }
 
-  /** Shows an item where it stands: as a message of its own, or at the one that it changes. @param {Outgoing} item */
+  /**
+   * Shows an item where it stands: at the message that it changes, or as a message of its own. So is
+   * an edit that has failed and whose message is not here.
+   *
+   * @param {Outgoing} item
+   */
   #showOutgoing(item) {
     const { ref, content, to, replyTo, edits, status, reason, ack, isLocked } = item;
-    if (edits) {
+    const edited = edits && this.timeline.find(edits.id);
+    if (edits && (status !== "failed" || (edited && !edited.deleted))) {
       const change = status === "sent" ? undefined : { ref, text: content, status, reason };
       this.timeline.change(edits.id, { change });
+      if (status === "sent") this.timeline.discard(ref);
     } else if (ack?.id !== undefined) {
       const { id, seq, timestamp = "" } = ack;
       const numbers = { id, at: dateOf(timestamp), ...(seq !== undefined && { seq }) };

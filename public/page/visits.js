@@ -20,8 +20,8 @@ import { Visit } from "./visit.js";
  * @property {(visit: Visit) => void} onShow Another visit is shown.
  * @property {(visit: Visit, state: ConnectionState, username: string) => void} onState The shown
  *   visit's connection does something else now.
- * @property {(visit: Visit, state: ConnectionState, username: string) => void} onWay So does one that
- *   is to be shown once it is live, or to give the shown visit another name.
+ * @property {(visit: Visit, state: ConnectionState, username: string) => void} onWay The state of a
+ *   connection has changed that is to lead into another room, or to give the shown visit another name.
  * @property {(visit: Visit) => void} onEvents
  * @property {(visit: Visit) => void} onTimeline
  * @property {(visit: Visit, message: Message) => void} onNews
@@ -37,8 +37,10 @@ const BACKGROUND_MS = 10 * 60_000;
 export class Visits {
   /** @type {Visit[]} */ #visits = [];
   /** @type {Visit | undefined} */ #shown;
-  /** On the way into another room, while still in the shown one. @type {Visit | undefined} */
+  /** The visit that replaces the shown one once it is live. @type {Visit | undefined} */
   #candidate;
+  /** Numbers the choices of a room: a later one makes an earlier one void. */
+  #turn = 0;
   /** Closes rooms in the background. @type {Map<Visit, ReturnType<typeof setTimeout>>} */
   #closing = new Map();
   /** Those that were connected when the page went away. @type {Visit[]} */ #paused = [];
@@ -62,11 +64,6 @@ export class Visits {
     return this.#visits;
   }
 
-  /** Whether one is on the way into another room. */
-  get isUnderWay() {
-    return this.#candidate !== undefined;
-  }
-
   /** Messages of others in all rooms that one has not seen. */
   get unread() {
     return this.#visits.reduce((sum, { unread }) => sum + unread, 0);
@@ -85,20 +82,44 @@ export class Visits {
    */
   async go(place, username) {
     this.stay();
+    const turn = ++this.#turn;
+    const visit = await this.#visitOf(place);
+    // Meanwhile the person may have chosen another room.
+    if (turn !== this.#turn) return;
+    const isNew = visit !== this.#shown;
+    const isCandidate = isNew && this.#shown?.isLive && !visit.hasArrived;
+    if (isCandidate) this.#candidate = visit;
+    // First, so that what is shown is not how the last attempt ended.
+    visit.join(username);
+    if (isNew && !isCandidate) this.#show(visit);
+  }
+
+  /**
+   * Joins a room in the background, where something waits to be sent.
+   *
+   * @param {Place} place
+   * @param {string} username
+   */
+  async wake(place, username) {
+    const visit = await this.#visitOf(place);
+    if (visit === this.#shown) return;
+    visit.join(username);
+    this.#closeLater(visit);
+  }
+
+  /** @param {Place} place */
+  async #visitOf(place) {
     const made = this.find(place) ??
       await Visit.create(place, { base: this.#base, host: this.#host });
-    // Meanwhile somebody may have been quicker.
+    // Meanwhile there may be one.
     const visit = this.find(place) ?? made;
     if (visit === made && !this.#visits.includes(made)) this.#visits.push(made);
-    if (visit !== this.#shown) {
-      if (this.#shown?.isLive && !visit.hasArrived) this.#candidate = visit;
-      else this.#show(visit);
-    }
-    visit.join(username);
+    return visit;
   }
 
   /** Stops being on the way into another room. */
   stay() {
+    this.#turn++;
     const given = this.#candidate;
     this.#candidate = undefined;
     if (given) this.#drop(given);
@@ -110,10 +131,10 @@ export class Visits {
     this.#shown = visit;
     clearTimeout(this.#closing.get(visit));
     this.#closing.delete(visit);
-    if (left && !left.hasArrived) this.#drop(left);
+    if (left && !left.hasArrived && left.outbox.items.length === 0) this.#drop(left);
     else if (left) this.#closeLater(left);
     this.#wishes.onShow(visit);
-    if (visit.hasArrived) this.#keepPlace(visit);
+    if (visit.hasArrived && visit.username !== "") this.#keepPlace(visit);
   }
 
   /** @param {Visit} visit */
@@ -126,8 +147,9 @@ export class Visits {
   }
 
   /** @param {Visit} visit */
-  #keepPlace({ place, username }) {
-    tab.place = { ...place, username };
+  #keepPlace(visit) {
+    tab.place = { ...visit.place, username: visit.username };
+    visit.remember();
   }
 
   /**
@@ -154,10 +176,14 @@ export class Visits {
     tab.place = undefined;
   }
 
-  /** Closes all connections: from now on one is another person. What is unsent stays. */
-  endAll() {
+  /** Forgets everything, since another person may come next: what was said, written and begun. */
+  forgetAll() {
     this.stay();
-    for (const visit of this.#visits) visit.end();
+    this.#paused = [];
+    for (const visit of this.#visits) {
+      visit.forget();
+      this.#drop(visit);
+    }
   }
 
   // ---- The network, the computer and the browser come and go ---------------------------------
@@ -170,7 +196,7 @@ export class Visits {
     for (const visit of this.#visits) visit.interrupt();
   }
 
-  /** The page goes away, perhaps to come back as it is: nobody is to be there meanwhile. */
+  /** Closes all connections until `resume`: the page goes away, perhaps to come back as it is. */
   pause() {
     this.#paused = this.#visits.filter(({ state: { state } }) =>
       state === "live" || state === "connecting" || state === "reconnecting"
@@ -206,5 +232,11 @@ export class Visits {
     onComplaint: (visit, sentence) => this.#wishes.onComplaint(visit, sentence),
     onUnread: () => this.#wishes.onRooms(),
     onTimeline: (visit) => this.#wishes.onTimeline(visit),
+    onTaken: (taker, ref) => {
+      const others = this.#visits.filter((visit) =>
+        visit !== taker && visit.place.room === taker.place.room
+      );
+      for (const visit of others) visit.giveUp(ref);
+    },
   };
 }

@@ -16,6 +16,7 @@ import {
   shoot,
   tells,
   texts,
+  until,
   WIDE,
   writes,
 } from "../support/chromium.ts";
@@ -190,7 +191,7 @@ describePage("page, in several rooms", (stage) => {
     // All that is between can be read by scrolling.
     for (let n = 0; !(await texts(ada)).includes("message 60"); n++) {
       await ada.getByRole("log").evaluate((element) => element.scrollTop = 0);
-      await ada.waitForFunction("document.querySelector('#log').ariaBusy !== 'true'");
+      await until(ada, "document.querySelector('#log').ariaBusy !== 'true'");
       assert(n < 60, "Not everything can be read.");
     }
     const link = ada.locator(".message", { hasText: "message 60" }).locator("a.when");
@@ -298,8 +299,8 @@ describePage("page, with words for an encrypted room", (stage) => {
     await box(ada).fill("half of the secret");
     await ada.locator('.message[data-status="waiting"]').waitFor();
     // Sealing is quick, and not at once.
-    await ada.waitForFunction("(sessionStorage['hubbub.unsent'] ?? '').includes('sealed.2.')");
-    await ada.waitForFunction("(sessionStorage['hubbub.drafts'] ?? '').includes('sealed.2.')");
+    await until(ada, "(sessionStorage['hubbub.unsent'] ?? '').includes('sealed.2.')");
+    await until(ada, "(sessionStorage['hubbub.drafts'] ?? '').includes('sealed.2.')");
     const stored = await ada.evaluate<string>(
       "JSON.stringify([{ ...sessionStorage }, { ...localStorage }])",
     );

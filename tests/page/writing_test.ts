@@ -16,6 +16,7 @@ import {
   shoot,
   tells,
   texts,
+  until,
   writes,
 } from "../support/chromium.ts";
 import { V1Client } from "../support/v1_client.ts";
@@ -396,8 +397,11 @@ describePage("page, where one writes", (stage) => {
 
   /** Waits until these are the suggestions. */
   async function offers(page: Page, ...labels: string[]): Promise<void> {
-    await page.waitForFunction(`[...document.querySelectorAll("#options bdi")]
-      .map((label) => label.textContent).join() === ${JSON.stringify(labels.join())}`);
+    await until(
+      page,
+      `[...document.querySelectorAll("#options bdi")]
+      .map((label) => label.textContent).join() === ${JSON.stringify(labels.join())}`,
+    );
     assertEquals(await page.locator("#options").isVisible(), labels.length > 0);
   }
 

@@ -1,6 +1,6 @@
 /** A real browser for the page's tests: where it is on this machine, and people who sit before it. */
 
-import { assertEquals } from "@std/assert";
+import { assertEquals, AssertionError } from "@std/assert";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from "@std/testing/bdd";
 import type { Browser, BrowserContext, BrowserContextOptions, Page } from "npm:playwright-core@^1";
 import { startServer, type TestServer } from "./server.ts";
@@ -189,6 +189,15 @@ export async function painted(page: Page): Promise<void> {
   await page.evaluate(
     "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))",
   );
+}
+
+/** Waits until an expression is true in the page, whose policy forbids it to evaluate texts itself. */
+export async function until(page: Page, expression: string): Promise<void> {
+  const end = performance.now() + PATIENCE_MS;
+  while (!await page.evaluate(expression)) {
+    if (performance.now() > end) throw new AssertionError(`In vain: ${expression}`);
+    await painted(page);
+  }
 }
 
 /** Writes a picture for people to look at. */
