@@ -523,7 +523,7 @@ export class Visit {
     const edited = this.outbox.items.find((item) => item.ref === ref)?.edits;
     this.outbox.discard(ref);
     if (edited) this.timeline.change(edited.id, { change: undefined });
-    else this.timeline.discard(ref);
+    this.timeline.discard(ref);
     tab.keepUnsent(this.#id, this.outbox.save());
     this.#forgetElsewhere(ref);
   }

@@ -102,7 +102,7 @@ export class Visits {
    */
   async wake(place, username) {
     const visit = await this.#visitOf(place);
-    if (visit === this.#shown) return;
+    if (visit === this.#shown || visit.outbox.isDone) return;
     visit.join(username);
     this.#closeLater(visit);
   }

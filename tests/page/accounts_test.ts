@@ -62,6 +62,10 @@ describePage("page, for accounts", (stage) => {
     await ada.getByRole("button", { name: "Sign out" }).click();
     await ada.getByRole("heading", { name: "You are signed out" }).waitFor();
     assertEquals(await ada.getByLabel("Your name").inputValue(), "");
+    // Whoever comes next finds nothing of hers.
+    assertEquals(await ada.locator("#rooms-list a").count(), 0);
+    assertEquals(await texts(ada), []);
+    assert(!/tea|cake|Ada/.test(await ada.evaluate<string>("localStorage['hubbub.rooms']")));
     // The other tab was this session, too.
     await tab.locator("#account-reason", { hasText: "session has ended" }).waitFor();
     assertEquals(await tab.getByLabel("Name", { exact: true }).inputValue(), "Ada");

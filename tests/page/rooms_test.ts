@@ -3,6 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { it } from "@std/testing/bdd";
 import type { Page } from "npm:playwright-core@^1";
+import type { HistoryEvent } from "../../lib/protocol/events.ts";
 import { createKey } from "../../public/cipher.js";
 import {
   box,
@@ -241,6 +242,120 @@ describePage("page, in several rooms", (stage) => {
   });
 });
 
+describePage("page, with nothing left behind", (stage) => {
+  it("sends nothing of a room that was left, whatever waited there", async () => {
+    await using line = new Line(stage.server.port);
+    const ada = await stage.joins("Ada", { path: "/r/tea", url: line.url });
+    await joinAnother(ada, "coffee");
+    await ada.getByRole("heading", { name: "coffee" }).waitFor();
+    line.cut();
+    await reaches(ada, "reconnecting");
+    await writes(ada, "I regret this");
+    await box(ada).fill("and this");
+    await ada.getByRole("button", { name: "Leave coffee" }).click();
+    await ada.getByRole("button", { name: "Go", exact: true }).click();
+    await ada.getByRole("heading", { name: "tea" }).waitFor();
+    line.mend();
+    await ada.evaluate("dispatchEvent(new Event('online'))");
+    await reaches(ada, "live");
+    await joinAnother(ada, "coffee");
+    await ada.getByRole("heading", { name: "Nothing said here yet" }).waitFor();
+    assertEquals(await box(ada).inputValue(), "");
+    await says(ada, "hello");
+    assertEquals(await texts(ada), ["hello"]);
+    assertEquals(await ada.evaluate("sessionStorage['hubbub.unsent'] ?? '{}'"), "{}");
+  });
+
+  it("sends after a reload what waits in any of its rooms", async () => {
+    await using line = new Line(stage.server.port);
+    const ada = await stage.joins("Ada", { path: "/r/tea", url: line.url });
+    await joinAnother(ada, "coffee");
+    await ada.getByRole("heading", { name: "coffee" }).waitFor();
+    line.cut();
+    await reaches(ada, "reconnecting");
+    await writes(ada, "for coffee");
+    await room(ada, "tea").click();
+    await ada.getByRole("heading", { name: "tea" }).waitFor();
+    line.mend();
+    await using reader = await V1Client.join(stage.server.ws, "coffee", "Reader");
+    ada.once("dialog", (dialog) => dialog.accept());
+    await ada.reload();
+    await reader.nextOf("chat", ({ content }) => content === "for coffee");
+    await ada.getByRole("heading", { name: "tea" }).waitFor();
+  });
+
+  it("shows an edit that cannot be saved, also when its message is gone", async () => {
+    await using line = new Line(stage.server.port);
+    const ada = await stage.joins("Ada", { url: line.url });
+    await says(ada, "teh tea");
+    const session = await ada.evaluate<string>(
+      "JSON.parse(localStorage['hubbub.sessions'])[0].session",
+    );
+    await using other = await V1Client.join(stage.server.ws, "lobby", "Ada", { session });
+    const { messages } = await other.ask({ type: "history" }) as HistoryEvent;
+    line.cut();
+    await reaches(ada, "reconnecting");
+    await edits(ada, "the tea");
+    await ada.getByText("Change waits to be sent").waitFor();
+    await other.ask({ type: "delete", id: messages[0]!.id });
+    line.mend();
+    await ada.evaluate("dispatchEvent(new Event('online'))");
+    const failed = ada.locator('.message[data-status="failed"]');
+    await failed.getByText("the tea", { exact: true }).waitFor();
+    await failed.getByRole("button", { name: "Discard" }).click();
+    await failed.waitFor({ state: "detached" });
+    await writes(ada, "/nick Countess");
+    await ada.locator("#people-list").getByText("Countess").waitFor();
+  });
+
+  it("counts a private message as read once it was seen", async () => {
+    const ada = await stage.joins("Ada", { path: "/r/tea" });
+    await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
+    await grace.ask({ type: "dm", to: "Ada", content: "psst" });
+    await sees(ada, "psst");
+    await until(ada, "document.title === 'tea · Hubbub'");
+    assertEquals(await room(ada, "tea").getByText("unread").count(), 0);
+  });
+
+  it("makes the encrypted room that was asked for, also at the second try", async () => {
+    const ada = await stage.visit({ path: "/" });
+    await ada.getByLabel("Your name").fill("a,b");
+    await ada.getByRole("button", { name: "Start an encrypted room" }).click();
+    await ada.locator("#name-error:not(:empty)").waitFor();
+    await enter(ada, "Ada");
+    await ada.getByRole("heading", { name: "This room is encrypted" }).waitFor();
+  });
+
+  it("goes on where one wrote to, in each room", async () => {
+    const ada = await stage.joins("Ada", { path: "/r/tea" });
+    await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
+    await ada.getByRole("button", { name: "Write privately to Grace" }).click();
+    await box(ada).fill("between us");
+    await joinAnother(ada, "coffee");
+    await ada.getByRole("heading", { name: "coffee" }).waitFor();
+    await room(ada, "tea").click();
+    await ada.getByText("Only to Grace").waitFor();
+    assertEquals(await box(ada).inputValue(), "between us");
+    await box(ada).press("Enter");
+    await grace.nextOf("dm", ({ content }) => content === "between us");
+    assertEquals(grace.all("chat"), []);
+  });
+
+  it("leads to a message of the room that its link names, and to no other", async () => {
+    await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
+    for (let n = 1; n <= 3; n++) await tells(grace, `message ${n}`);
+    const ada = await stage.visit({ path: "/r/tea?at=1" });
+    await ada.getByRole("textbox", { name: "Room" }).fill("coffee");
+    await enter(ada, "Ada");
+    await says(ada, "in coffee");
+    assertEquals(await ada.locator(".found").count(), 0);
+    assertEquals(await ada.locator("#toast").innerText(), "");
+    await ada.goto(`${stage.server.url}/r/tea?at=1`);
+    await enter(ada, "Ada");
+    await ada.locator(".found").getByText("message 1").waitFor();
+  });
+});
+
 describePage("page, over time and sleep", (stage) => {
   it("notices at once that the network is gone, and that it is back", async () => {
     const ada = await stage.joins("Ada");
@@ -309,6 +424,7 @@ describePage("page, with words for an encrypted room", (stage) => {
     // The same room, without its key: what was sealed is there, and stays.
     ada.once("dialog", (dialog) => dialog.accept());
     await ada.goto(`${line.url}/r/tea`);
+    await ada.evaluate("localStorage.removeItem('hubbub.rooms')");
     await ada.reload();
     await enter(ada, "Ada");
     await ada.getByText("It is encrypted with a key that this link does not have.").waitFor();

@@ -153,7 +153,7 @@ describePage("page, where one writes", (stage) => {
     })()`);
     assertEquals(seen.values, [
       "",
-      "in one",
+      "edited",
       "edited",
       "in one",
       "in one",
