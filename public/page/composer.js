@@ -198,7 +198,7 @@ export class Composer {
     this.hint("");
   }
 
-  /** Ends what is not for the room, and an edit without a trace. */
+  /** Leaves the mode; discards an edit. */
   #stop() {
     if (this.#mode.type === "edit") this.#forget(this.#drafts, this.#mode);
     this.say();

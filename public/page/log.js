@@ -3,8 +3,8 @@
 /// <reference lib="dom.iterable" />
 /**
  * Shows a timeline, of which a stretch is on the page. It follows the end while the reader is there,
- * and stays where it is while the reader is elsewhere; every timeline is come back to where it was
- * left. Knows nothing of connections or forms.
+ * stays where it is while the reader is elsewhere, and remembers the reader's place in each timeline.
+ * Knows nothing of connections or forms.
  *
  * The page holds a few hundred rows, whichever part is being read. Changes are gathered and painted
  * once a frame.

@@ -265,7 +265,10 @@ function progressOf(message, wishes) {
     "p",
     "progress failed",
     element("span", "", `Not sent. ${message.reason ?? ""}`),
-    button("link", "Send again", () => wishes.onRetry(message)),
+    // What is sealed with another key cannot be sent from here.
+    ...message.seal === "locked"
+      ? []
+      : [button("link", "Send again", () => wishes.onRetry(message))],
     button("link", "Discard", () => wishes.onDiscard(message)),
   );
 }

@@ -13,7 +13,7 @@ import { avatar, button, element, icon } from "./dom.js";
 
 /** Most names on the page. */
 const MAX_SHOWN = 150;
-/** From so many people on, the list is painted this often, in milliseconds. */
+/** A list of more people than this is painted at most this often, in milliseconds. */
 const CROWD = 50;
 const PAINT_MS = 250;
 

@@ -31,7 +31,7 @@ import { button, element, icon } from "./dom.js";
  * @property {(place: Place) => void} onLeave
  */
 
-/** A count beyond this is not told apart any more. */
+/** The maximum count that is shown; beyond, there is a plus sign. */
 const MAX_COUNT = 99;
 
 /** The rooms on the page. */
