@@ -44,7 +44,7 @@ import { Windows } from "./windows.js";
 /** The place of an address that names none. */
 const LOBBY = { room: DEFAULT_ROOM, key: "" };
 
-const GOES_WITH_ACCOUNT = "What is not sent is lost when you sign out.";
+const WAITS_FOR_ACCOUNT = "What is not sent waits until you sign in again in this window.";
 const GOES_WITH_ROOM = "What is not sent is lost when you leave the room.";
 
 const page = {
@@ -181,16 +181,19 @@ const joining = new Joining(() => visits.shown, {
     visits.stay();
     composer.focus();
   },
-  onMe: () => menu.showMe(joining.me),
+  onMe() {
+    menu.showMe(joining.me);
+    if (joining.me.username !== null) visits.takeUp(joining.me.username);
+  },
   async onSignOut() {
     const unsent = visits.all.reduce((sum, { outbox }) => sum + outbox.items.length, 0);
-    if (!await mayLeave(unsent, GOES_WITH_ACCOUNT)) return false;
+    if (!await mayLeave(unsent, WAITS_FOR_ACCOUNT)) return false;
     // First, so that the server has nobody to send away.
     visits.pause();
     return true;
   },
   onSignedOut(username) {
-    visits.forgetAll();
+    visits.forgetAll(username);
     browser.forgetRoomsOf(username);
     showRooms();
   },

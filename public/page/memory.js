@@ -160,6 +160,29 @@ export const tab = {
   },
 
   /**
+   * Puts what an account has not sent aside, out of sight of whoever comes next.
+   *
+   * @param {string} username
+   * @param {ReadonlyMap<string, readonly Unsent[]>} unsent by the id of the visit
+   */
+  setAside(username, unsent) {
+    keepIn("hubbub.aside", username, unsent.size > 0 ? Object.fromEntries(unsent) : undefined);
+  },
+
+  /**
+   * Takes up what was put aside for an account.
+   *
+   * @param {string} username
+   * @returns {[id: string, items: Unsent[]][]}
+   */
+  takeUp(username) {
+    const kept = Object(Object(parse(read("sessionStorage", "hubbub.aside")))[username]);
+    tab.setAside(username, new Map());
+    return Object.entries(kept).filter(([, items]) => Array.isArray(items))
+      .map(([id, items]) => [id, items.filter(isUnsent)]);
+  },
+
+  /**
    * The drafts of a room, by addressee. In an encrypted room they are sealed.
    *
    * @param {string} id of the visit

@@ -53,7 +53,7 @@ export class Visit {
   hasArrived = false;
 
   /** @type {Cipher | undefined} */ #cipher;
-  /** Names it in the browser's memory. @type {string} */ #id;
+  /** Names it in the browser's memory. @type {string} */ id;
   /** @type {Host} */ #host;
   /** @type {string | URL} */ #base;
   /** @type {Connection | undefined} */ #connection;
@@ -72,7 +72,7 @@ export class Visit {
    */
   constructor(place, cipher, { base, host }) {
     const { room } = place;
-    const id = this.#id = visitId(room, cipher?.fingerprint);
+    const id = this.id = visitId(room, cipher?.fingerprint);
     this.place = place;
     this.#cipher = cipher;
     this.#base = base;
@@ -260,7 +260,7 @@ export class Visit {
   forget() {
     this.outbox.clear();
     this.drafts.clear();
-    tab.keepUnsent(this.#id, []);
+    tab.keepUnsent(this.id, []);
   }
 
   // ---- What the server says ------------------------------------------------------------------
@@ -514,7 +514,7 @@ export class Visit {
   /** @param {string} ref */
   #forgetElsewhere(ref) {
     for (const [id, items] of tab.unsent(this.place.room)) {
-      if (id !== this.#id) tab.keepUnsent(id, items.filter((item) => item.ref !== ref));
+      if (id !== this.id) tab.keepUnsent(id, items.filter((item) => item.ref !== ref));
     }
   }
 
@@ -524,7 +524,7 @@ export class Visit {
     this.outbox.discard(ref);
     if (edited) this.timeline.change(edited.id, { change: undefined });
     this.timeline.discard(ref);
-    tab.keepUnsent(this.#id, this.outbox.save());
+    tab.keepUnsent(this.id, this.outbox.save());
     this.#forgetElsewhere(ref);
   }
 

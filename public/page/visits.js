@@ -176,13 +176,29 @@ export class Visits {
     tab.place = undefined;
   }
 
-  /** Forgets everything, since another person may come next: what was said, written and begun. */
-  forgetAll() {
+  /**
+   * Forgets everything, since another person may come next: what was said, written and begun. What
+   * is not sent is put aside until the account is signed in again.
+   *
+   * @param {string} username the account's
+   */
+  forgetAll(username) {
     this.stay();
     this.#paused = [];
+    const unsent = this.#visits.map(({ id, outbox }) => /** @type {const} */ ([id, outbox.save()]));
+    tab.setAside(username, new Map(unsent.filter(([, items]) => items.length > 0)));
     for (const visit of this.#visits) {
       visit.forget();
       this.#drop(visit);
+    }
+  }
+
+  /** Takes up what an account had not sent when it was signed out. @param {string} username */
+  takeUp(username) {
+    for (const [id, items] of tab.takeUp(username)) {
+      const visit = this.#visits.find((visit) => visit.id === id);
+      if (visit) visit.outbox.load(items);
+      else tab.keepUnsent(id, items);
     }
   }
 

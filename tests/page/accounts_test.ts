@@ -4,6 +4,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { it } from "@std/testing/bdd";
 import type { Page } from "npm:playwright-core@^1";
 import {
+  box,
   check,
   describePage,
   enter,
@@ -21,6 +22,7 @@ import {
   WIDE,
   writes,
 } from "../support/chromium.ts";
+import { Line } from "../support/line.ts";
 import { call, cookieName, PASSWORD, register, signIn, signUp } from "../support/people.ts";
 import { TEST_ENV } from "../support/server.ts";
 import { V1Client } from "../support/v1_client.ts";
@@ -70,6 +72,39 @@ describePage("page, for accounts", (stage) => {
     await tab.locator("#account-reason", { hasText: "session has ended" }).waitFor();
     assertEquals(await tab.getByLabel("Name", { exact: true }).inputValue(), "Ada");
     await enter(ada, "Somebody");
+  });
+
+  it("shows nobody what an account has not sent, and sends it when that is back", async () => {
+    await using line = new Line(stage.server.port);
+    await signUp(stage.server, "Ada");
+    const page = await stage.visit({ path: "/r/tea", url: line.url });
+    const signsIn = async () => {
+      await page.getByRole("button", { name: "Sign in", exact: true }).click();
+      await page.getByLabel("Password").waitFor();
+      await fill(page, "Ada", PASSWORD);
+      await page.getByLabel("Password").press("Enter");
+      await isIn(page);
+    };
+    await signsIn();
+    await page.evaluate("dispatchEvent(new Event('offline'))");
+    line.cut();
+    await reaches(page, "reconnecting");
+    await writes(page, "between Ada and the tea");
+    await box(page).fill("half a thought");
+    await page.getByRole("button", { name: "More" }).click();
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByText("waits until you sign in again").waitFor();
+    line.mend();
+    await page.getByRole("button", { name: "Go", exact: true }).click();
+    await page.getByRole("heading", { name: "You are signed out" }).waitFor();
+    await enter(page, "Somebody");
+    assertEquals([await texts(page), await box(page).inputValue()], [[], ""]);
+    await page.getByRole("button", { name: "More" }).click();
+    await signsIn();
+    await page.locator('.message[data-status="sent"]').waitFor();
+    await using reader = await V1Client.join(stage.server.ws, "tea", "Reader");
+    const { content, username } = await reader.nextOf("chat");
+    assertEquals([content, username], ["between Ada and the tea", "Ada"]);
   });
 
   it("explains what is wrong with a name or a password, and how long to wait", async () => {
