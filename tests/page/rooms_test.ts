@@ -82,7 +82,7 @@ describePage("page, in several rooms", (stage) => {
 
   it("keeps what waits in each room, and asks before it is left behind", async () => {
     await using line = new Line(stage.server.port);
-    const ada = await stage.joins("Ada", { path: "/r/tea", url: line.url });
+    const ada = await stage.joins("Ada", { path: "/r/tea", url: line.url, bypassCSP: true });
     await joinAnother(ada, "coffee");
     await ada.getByRole("heading", { name: "coffee" }).waitFor();
     line.cut();
@@ -98,6 +98,7 @@ describePage("page, in several rooms", (stage) => {
     await ada.getByRole("button", { name: "Leave coffee" }).click();
     await ada.getByText("A message is not sent yet. What is not sent is lost").waitFor();
     await shoot(ada, "leave_unsent");
+    await check(ada);
     await ada.getByRole("button", { name: "Stay" }).click();
     line.mend();
     await ada.evaluate("dispatchEvent(new Event('online'))");
@@ -115,7 +116,7 @@ describePage("page, in several rooms", (stage) => {
 
   it("keeps an edit that was made offline, and gives back one that is refused", async () => {
     await using line = new Line(stage.server.port);
-    const ada = await stage.joins("Ada", { url: line.url });
+    const ada = await stage.joins("Ada", { url: line.url, bypassCSP: true });
     await using grace = await stage.friend("Grace");
     await says(ada, "teh tea");
     line.cut();
@@ -130,6 +131,7 @@ describePage("page, in several rooms", (stage) => {
     await edits(ada, "a bell: \u0007");
     await ada.getByText("Change not saved.").waitFor();
     await shoot(ada, "edit_refused");
+    await check(ada);
     assertEquals(await texts(ada), ["the tea"]);
     await ada.getByRole("button", { name: "Edit again" }).click();
     assertEquals(await box(ada).inputValue(), "a bell: \u0007");
@@ -197,6 +199,17 @@ describePage("page, in several rooms", (stage) => {
     }
     const link = ada.locator(".message", { hasText: "message 60" }).locator("a.when");
     assertEquals(await link.getAttribute("href"), "/r/lobby?at=60");
+  });
+
+  it("loads what was said before also from a server that sends no history", async () => {
+    await stage.restart({ HISTORY_SIZE: "0" });
+    await using grace = await stage.friend("Grace");
+    for (let n = 1; n <= 60; n++) await tells(grace, `message ${n}`);
+    const ada = await stage.joins("Ada");
+    await sees(ada, "message 60");
+    assertEquals(await ada.getByText("Nothing said here yet").isVisible(), false);
+    await ada.getByRole("log").evaluate((element) => element.scrollTop = 0);
+    await sees(ada, "message 1");
   });
 
   it("answers a message, and leads from the answer to it", async () => {
@@ -407,7 +420,7 @@ describePage("page, with words for an encrypted room", (stage) => {
   it("lets nothing out unsealed that was written under a key", async () => {
     await using line = new Line(stage.server.port);
     const path = `/r/tea#key=${createKey()}`;
-    const ada = await enter(await stage.visit({ path, url: line.url }), "Ada");
+    const ada = await enter(await stage.visit({ path, url: line.url, bypassCSP: true }), "Ada");
     line.cut();
     await reaches(ada, "reconnecting");
     await writes(ada, "the plan");
@@ -429,6 +442,8 @@ describePage("page, with words for an encrypted room", (stage) => {
     await enter(ada, "Ada");
     await ada.getByText("It is encrypted with a key that this link does not have.").waitFor();
     await shoot(ada, "sealed_unsent");
+    await check(ada);
+    assertEquals(await ada.getByRole("button", { name: "Send again" }).count(), 0);
     await using spy = await V1Client.join(stage.server.ws, "tea", "Spy");
     await says(ada, "in the open");
     await spy.nextOf("chat", ({ content }) => content === "in the open");
