@@ -482,8 +482,9 @@ export class Outbox {
 }
 
 /** Why an item is not sent as somebody without being asked; `""` if it is. @param {Way} way @param {Item} item */
-function whyNotAs({ username, identity }, { by, as = identity }) {
-  if (as !== identity) return OTHER_PERSON;
+function whyNotAs({ username, identity }, { by, as, from = username }) {
+  // What went out sealed for one spelling of the name can be sealed for no other: it may be stored.
+  if (as !== undefined && (as !== identity || from !== username)) return OTHER_PERSON;
   return by === "" || isSameName(by, username) ? "" : OTHER_NAME;
 }
 

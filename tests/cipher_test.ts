@@ -68,6 +68,36 @@ describe("Cipher", () => {
     for (const text of texts) await assertRejects(() => cipher.open(text, LABEL), SealError);
   });
 
+  it("has the format that the docs say, to the byte", async () => {
+    const key = createKey();
+    const cipher = await Cipher.fromKey(key);
+    const cases: [label: Parameters<typeof cipher.seal>[1], bound: unknown[]][] = [
+      [LABEL, [null, null, false, null]],
+      [{ ...LABEL, ref: "r1" }, [null, "r1", false, null]],
+      [{ ...LABEL, ref: "r1", replyTo: "m0" }, [null, "r1", false, "m0"]],
+      [{ ...LABEL, to: "Grace", ref: "r1" }, ["Grace", "r1", false, null]],
+      [{ ...LABEL, ref: "r1", edits: "m1", replyTo: "m0" }, [null, "r1", true, "m0"]],
+      [{ ...LABEL, edits: "m1" }, [null, null, "m1", null]],
+    ];
+    const secret = await crypto.subtle.importKey("raw", bytesOf(key), "AES-GCM", false, [
+      "decrypt",
+    ]);
+    for (const [label, bound] of cases) {
+      const envelope = bytesOf((await cipher.seal("tea", label)).slice("sealed.2.".length));
+      const array = JSON.stringify(["sealed.2.", "tea", "Ada", ...bound]);
+      const text = await crypto.subtle.decrypt(
+        {
+          name: "AES-GCM",
+          iv: envelope.subarray(0, 12),
+          additionalData: new TextEncoder().encode(array),
+        },
+        secret,
+        envelope.subarray(12),
+      );
+      assertEquals(new TextDecoder().decode(text), "tea");
+    }
+  });
+
   it("takes 256 bits in base64url for a key and nothing else", async () => {
     const keys = Array.from({ length: 100 }, createKey);
     assert(keys.every((key) => key.length === 43 && isKey(key)));
@@ -98,3 +128,9 @@ describe("Cipher", () => {
     assertNotEquals(isSealed(""), true);
   });
 });
+
+/** The bytes of a text in base64url. */
+function bytesOf(text: string): Uint8Array<ArrayBuffer> {
+  const binary = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
+  return Uint8Array.from(binary, (character) => character.charCodeAt(0));
+}

@@ -353,6 +353,8 @@ describe("Connection, with a server", () => {
     await grace.live();
     await ada.until(() => ada.connection.roster.online === 2);
     assertEquals(ada.connection.roster.names, ["Ada", "Grace"]);
+    const counts: number[] = [];
+    ada.connection.on("people", ({ online }) => counts.push(online));
     const item = ada.connection.send("Good morning");
     await ada.said("Good morning");
     await grace.said("Good morning");
@@ -364,6 +366,7 @@ describe("Connection, with a server", () => {
     await grace.connection.close();
     await ada.until(() => ada.connection.roster.online === 1);
     assertEquals(ada.connection.roster.names, ["Ada"]);
+    assertEquals(counts.at(-1), 1);
   });
 
   it("misses nothing and repeats nothing over a cut line", async () => {

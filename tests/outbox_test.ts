@@ -148,6 +148,39 @@ describe("Outbox", () => {
     assertEquals(contentsTo(bob), ["hello"]);
   });
 
+  it("seals nothing anew that may be stored, and asks the author to look first", async () => {
+    const cipher = await Cipher.fromKey(createKey());
+    const outbox = new Outbox({ room: ROOM, cipher });
+    const ada = new Wire("Ada", "guest 1");
+    outbox.start(ada);
+    outbox.add({ content: "was it stored?" });
+    await outbox.sealed();
+    outbox.stop(ada);
+    const spelled = new Wire("ADA", "guest 1");
+    outbox.start(spelled);
+    outbox.add({ content: "next" });
+    await outbox.sealed();
+    assertEquals([spelled.sent.length, outbox.items[0]!.status], [1, "failed"]);
+    outbox.sendAgain(outbox.items[0]!.ref);
+    await outbox.sealed();
+    assertEquals(spelled.sent.length, 2);
+    const [{ content, ref }] = spelled.sent.slice(1) as [Extract<Command, { type: "chat" }>];
+    assertEquals(
+      await cipher.open(content, { room: ROOM, from: "ADA", ref: ref! }),
+      "was it stored?",
+    );
+  });
+
+  it("goes on with the next text when one is refused", () => {
+    const outbox = new Outbox({ room: ROOM });
+    const wire = new Wire();
+    outbox.start(wire);
+    const items = Array.from({ length: 17 }, (_, n) => outbox.add({ content: `${n}` }));
+    assertEquals(wire.sent.length, 16);
+    outbox.refuse({ ref: items[0]!.ref, content: "no", code: "forbidden" });
+    assertEquals([wire.sent.length, items[0]!.reason], [17, "No."]);
+  });
+
   it("takes the room's own event for an ack, but only from its author", () => {
     const outbox = new Outbox({ room: ROOM });
     outbox.start(new Wire());
