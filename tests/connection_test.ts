@@ -100,6 +100,32 @@ describe("Connection, with time in hand", () => {
     }
   });
 
+  it("tells nothing of what comes behind a welcome under another name", () => {
+    const world = new World();
+    world.connection.open();
+    world.frame([{ type: "welcome", username: "Mallory" }, { ...chat(1), history: true }]);
+    assertEquals([world.told("welcome"), world.told("chat")], [[], []]);
+  });
+
+  it("takes its own message from the room for the ack that was lost", () => {
+    const world = new World();
+    world.connection.open();
+    world.welcome();
+    const item = world.connection.send("hello");
+    world.frame({ ...chat(1), username: "Ada", content: "hello", ref: item.ref });
+    assertEquals([item.status, item.ack?.id, item.ack?.seq], ["sent", "m1", 1]);
+    world.frame({ type: "ack", ref: item.ref, id: "m1", seq: 1, duplicate: true });
+    assertEquals(world.connection.outbox.items, []);
+  });
+
+  it("does not try again while it is live", () => {
+    const world = new World();
+    world.connection.open();
+    world.welcome();
+    world.connection.retry();
+    assertEquals(world.connection.state.state, "live");
+  });
+
   it("starts from the first wait again after a connection that lasted", async () => {
     const world = new World();
     world.connection.open();

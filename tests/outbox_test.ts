@@ -171,6 +171,20 @@ describe("Outbox", () => {
     );
   });
 
+  it("keeps what was tampered with in the browser's memory for itself", async () => {
+    const cipher = await Cipher.fromKey(createKey());
+    const outbox = new Outbox({ room: ROOM, cipher });
+    outbox.author = "Ada";
+    outbox.add({ content: "the plan" });
+    await outbox.sealed();
+    const [kept] = outbox.save();
+    const after = new Outbox({ room: ROOM, cipher });
+    await after.load([{ ...kept!, content: kept!.content.slice(0, -2) + "AA" }]);
+    assertEquals([after.items[0]!.status, after.items[0]!.isLocked], ["failed", true]);
+    after.remove(kept!.ref);
+    assertEquals(after.items, []);
+  });
+
   it("goes on with the next text when one is refused", () => {
     const outbox = new Outbox({ room: ROOM });
     const wire = new Wire();
