@@ -81,9 +81,7 @@ const visits = new Visits(new URL("/", location.href), {
   onNews(visit, message) {
     const isShown = visit === visits.shown;
     attention.news(visit, message, isShown);
-    if (!isShown) return;
-    if (!log.following) showNewer();
-    else if (!document.hidden) visit.see(visit.timeline.newestSeq);
+    if (isShown) showNewer();
   },
   onOutgoing(visit, item) {
     if (item.status === "failed") attention.announce(`Not sent: ${item.content}. ${item.reason}`);
@@ -341,8 +339,10 @@ function showRooms() {
   attention.title(visits.shown?.place.room ?? "", visits.unread);
 }
 
-/** The button to the latest message is there while the reader is elsewhere. */
+/** The button to the latest message is there while the reader is elsewhere; at the end all is seen. */
 function showNewer() {
+  const { shown } = visits;
+  if (shown && log.following && !document.hidden) shown.see(shown.timeline.newestSeq);
   page.newer.hidden = log.following;
   const count = visits.shown?.unread ?? 0;
   page.newerWords.textContent = count === 0
@@ -478,7 +478,7 @@ addEventListener("beforeunload", (event) => {
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return visits.shown?.markNew();
   visits.check();
-  if (visits.shown && log.following) visits.shown.see(visits.shown.timeline.newestSeq);
+  showNewer();
 });
 // A popover that is open while the window grows into a wider layout would float over its column.
 for (

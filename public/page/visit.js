@@ -26,13 +26,13 @@ import { Timeline } from "./timeline.js";
  * Who wants to know what happens in a visit.
  *
  * @typedef {object} Host
- * @property {(visit: Visit, state: ConnectionState, username: string) => void} onState A connection
- *   does something else now: the visit's own, or one that is to replace it, as `username`.
+ * @property {(visit: Visit, state: ConnectionState, username: string) => void} onState The state of
+ *   the visit's connection has changed, or of one that is to replace it, as `username`.
  * @property {(visit: Visit) => void} onEvents Something was said, or somebody came, went or types.
  * @property {(visit: Visit, message: Message) => void} onNews Somebody else has just said something.
  * @property {(visit: Visit, item: Outgoing) => void} onOutgoing
  * @property {(visit: Visit, sentence: string) => void} onComplaint The server complains of something.
- * @property {(visit: Visit) => void} onUnread What one has not seen there is another number.
+ * @property {(visit: Visit) => void} onUnread The number of unread messages has changed.
  * @property {(visit: Visit) => void} onTimeline The visit has another timeline.
  * @property {(visit: Visit, ref: string) => void} onTaken A text that another visit of the room may
  *   have, too, is this one's alone from now on.
@@ -203,9 +203,9 @@ export class Visit {
     this.#connection = joining;
     this.#candidate = undefined;
     left?.close();
-    // To another person the room looks another way: private messages, and which ones are own.
     this.#mention = mentionOf(joining.username);
     this.typists.clear();
+    // To another person the room looks another way: private messages, and which ones are own.
     if (left) this.#beginAnew();
   }
 

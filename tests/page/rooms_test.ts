@@ -47,6 +47,24 @@ describePage("page, in several rooms", (stage) => {
     assertEquals(grace.all("user_left"), []);
   });
 
+  it("begins at what is new, and counts as read only what was seen", async () => {
+    const ada = await stage.joins("Ada", { path: "/r/tea" });
+    await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
+    await tells(grace, "before");
+    await sees(ada, "before");
+    await joinAnother(ada, "coffee");
+    await ada.getByRole("heading", { name: "coffee" }).waitFor();
+    for (let n = 1; n <= 40; n++) await tells(grace, `after ${n}`);
+    await room(ada, "tea").getByText("40 unread").waitFor();
+    await room(ada, "tea").click();
+    await ada.getByText("New since you were here").waitFor();
+    await ada.getByRole("button", { name: /^[123]?\d new messages$/ }).waitFor();
+    assert(await ada.getByText("after 1", { exact: true }).isVisible());
+    assert(/^\([123]?\d\) tea/.test(await ada.title()), await ada.title());
+    await ada.getByRole("button", { name: /new messages$/ }).click();
+    await until(ada, "document.title === 'tea · Hubbub'");
+  });
+
   it("remembers the rooms and how far each is read, until one leaves", async () => {
     const ada = await stage.joins("Ada", { path: "/r/tea" });
     await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
@@ -328,6 +346,13 @@ describePage("page, with nothing left behind", (stage) => {
     await sees(ada, "psst");
     await until(ada, "document.title === 'tea · Hubbub'");
     assertEquals(await room(ada, "tea").getByText("unread").count(), 0);
+    await joinAnother(ada, "coffee");
+    await ada.getByRole("heading", { name: "coffee" }).waitFor();
+    await grace.ask({ type: "dm", to: "Ada", content: "psst again" });
+    await room(ada, "tea").getByText("1 unread, some for you").waitFor();
+    await room(ada, "tea").click();
+    await sees(ada, "psst again");
+    await room(ada, "tea").getByText("unread").waitFor({ state: "detached" });
   });
 
   it("makes the encrypted room that was asked for, also at the second try", async () => {
