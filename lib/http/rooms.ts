@@ -43,7 +43,7 @@ export interface JoinedMember {
   readonly isGone: boolean;
 }
 
-/** Who asks for the settings of a room. */
+/** A request for the settings of a room, and the person behind it. */
 export type RoomVisit = Pick<JoinRequest, "room" | "username" | "identity">;
 
 /** The access settings of a room. */

@@ -232,6 +232,8 @@ const status = new Status(() => {
   visits.shown?.retry();
   composer.focus();
 });
+/** Whether the list of rooms is to be shown anew. */
+let areRoomsDue = false;
 /** @type {{ kick: KickDialog, settings: SettingsDialog } | undefined} */
 let dialogs;
 const windows = new Windows((room) =>
@@ -323,8 +325,15 @@ function showPeople(visit) {
     : `${listOf(who)} ${who.length === 1 ? "is" : "are"} typing…`;
 }
 
-/** The list of rooms, and what is unread in all of them. */
+/** Shows the list of rooms at the end of this turn, once for all that changes in it. */
 function showRooms() {
+  if (!areRoomsDue) queueMicrotask(paintRooms);
+  areRoomsDue = true;
+}
+
+/** The list of rooms, and what is unread in all of them. */
+function paintRooms() {
+  areRoomsDue = false;
   const known = browser.rooms;
   // Where the browser remembers nothing, those of this page are all there are.
   const others = visits.all.filter(({ place, hasArrived }) =>

@@ -40,6 +40,8 @@ import { Timeline } from "./timeline.js";
 
 /** Messages in one page of history. */
 const PAGE = 50;
+/** How far a room is read is kept at most this often: a busy one is read on with every message. */
+const KEEP_MS = 1000;
 
 /** One room that one is in, or is on the way into. */
 export class Visit {
@@ -62,6 +64,7 @@ export class Visit {
   #mention = /(?!)/;
   /** How far the room is read. */
   #read = { epoch: "", seq: 0 };
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #keeping;
   /** What others said and one has not seen, by number. @type {{ seq: number, isForMe: boolean }[]} */
   #unseen = [];
 
@@ -232,6 +235,7 @@ export class Visit {
   /** Closes the connection for now; `join` with the same name comes back and catches up. */
   sleep() {
     this.#dropCandidate();
+    this.#keepRead();
     return this.#connection?.close();
   }
 
@@ -392,9 +396,9 @@ export class Visit {
     const { timeline } = this;
     const range = direction === "older" ? { before: hole.before } : { after: hole.after };
     const page = await this.#load(range);
-    if (page) timeline.addPage(hole, direction, page.messages, page.more);
-    if (page) this.#showEdits();
-    else timeline.failPage(hole);
+    if (!page) return timeline.failPage(hole);
+    timeline.addPage(hole, direction, page.messages, page.more);
+    this.#showEdits();
   }
 
   /**
@@ -413,6 +417,7 @@ export class Visit {
     if (!older || !newer || !hole) return;
     const messages = [...older.messages, ...newer.messages];
     timeline.addAround(hole, messages, { older: older.more, newer: newer.more });
+    this.#showEdits();
   }
 
   /**
@@ -447,7 +452,7 @@ export class Visit {
     // In another life of the room the number may stand for another message; a greater one does.
     if (isFirst || seq < this.#read.seq) this.#read.seq = seq;
     this.#read.epoch = epoch;
-    browser.keepRead(this.place, this.#read);
+    this.#keepRead();
   }
 
   /** The reader has seen everything up to a message. @param {number} seq */
@@ -455,7 +460,13 @@ export class Visit {
     this.#keepUnseen((unseen) => unseen.seq > seq);
     if (seq <= this.#read.seq || this.#read.epoch === "") return;
     this.#read.seq = seq;
-    browser.keepRead(this.place, this.#read);
+    this.#keeping ??= setTimeout(() => this.#keepRead(), KEEP_MS);
+  }
+
+  #keepRead() {
+    clearTimeout(this.#keeping);
+    this.#keeping = undefined;
+    if (this.#read.epoch !== "") browser.keepRead(this.place, this.#read);
   }
 
   /** @param {(unseen: { seq: number }) => boolean} isKept */
