@@ -11,6 +11,8 @@ const FLOORS: readonly (readonly string[])[] = [
   ["lib/protocol/"],
   ["lib/delivery/", "lib/people/"],
   ["lib/http/", "lib/engine/"],
+  ["lib/engine/remote/"],
+  ["lib/engine/postgres/", "lib/engine/redis/"],
   ["lib/room/"],
   ["hub.ts"],
   ["main.ts"],

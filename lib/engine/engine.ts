@@ -331,7 +331,21 @@ export type EngineEvent =
   | { readonly type: "token_ended"; readonly hash: string }
   /** Every token of an account has ended, except the one with the hash `kept`. */
   | { readonly type: "tokens_ended"; readonly account: string; readonly kept: string }
-  | { readonly type: "registered"; readonly key: string };
+  | { readonly type: "registered"; readonly key: string }
+  /** The log goes on in another epoch. What a client has seen of it still counts. */
+  | { readonly type: "epoch"; readonly epoch: string }
+  /**
+   * The log has lost events that this instance has told, or events that it has not: the room must be
+   * opened again. It is the last event that a subscriber hears.
+   */
+  | { readonly type: "lost" }
+  /**
+   * The engine cannot bring back a presence of this instance, whose lease had expired: by now another
+   * person has the name.
+   */
+  | { readonly type: "displaced"; readonly connection: string }
+  /** Server-wide events may have been missed. */
+  | { readonly type: "missed" };
 
 /** Pseudo-room for server-wide events: registrations and ended tokens. No room has this name. */
 export const EVERYWHERE = "";

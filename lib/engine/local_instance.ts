@@ -7,6 +7,7 @@
 
 import { restarting } from "../errors.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
+import { EarlyEvents } from "./early_events.ts";
 import type {
   Author,
   Bus,
@@ -175,26 +176,5 @@ export class LocalInstance implements Bus {
     };
     this.#subscriptions.add(end);
     return end;
-  }
-}
-
-/** Queues the events of a room until a subscriber listens. */
-class EarlyEvents {
-  #events: EngineEvent[] = [];
-  #subscriber: EngineListener | undefined;
-
-  hear(event: EngineEvent): void {
-    if (this.#subscriber === undefined) this.#events.push(event);
-    else this.#subscriber(event);
-  }
-
-  handOver(subscriber: EngineListener): void {
-    // An event that arrives during this loop queues behind the earlier ones.
-    while (this.#events.length > 0) subscriber(this.#events.shift()!);
-    this.#subscriber = subscriber;
-  }
-
-  drop(): void {
-    this.#events = [];
   }
 }

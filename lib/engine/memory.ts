@@ -6,7 +6,7 @@
  */
 
 import { ChatError } from "../errors.ts";
-import type { Account, AccountStore, Token } from "../people/accounts.ts";
+import type { Account, AccountStore, Known, Token } from "../people/accounts.ts";
 import {
   type Bus,
   DEFAULT_SETTINGS,
@@ -140,6 +140,13 @@ export class MemoryStore {
     }
     this.bus.publish(EVERYWHERE, { type: "tokens_ended", account, kept });
   }
+
+  recheck({ tokens, keys }: Known): Known {
+    return {
+      tokens: tokens.filter((hash) => !this.#tokens.has(hash)),
+      keys: keys.filter((key) => this.#accounts.has(key)),
+    };
+  }
 }
 
 /** One instance of a chat in memory. */
@@ -172,6 +179,7 @@ export class MemoryEngine implements Engine {
       setPassword: (key, hash, kept) => instance.attempt(() => store.setPassword(key, hash, kept)),
       removeAccount: (key) => instance.attempt(() => store.removeAccount(key)),
       eraseNext: () => instance.attempt(() => store.eraseNext()),
+      recheck: (known) => instance.attempt(() => store.recheck(known)),
     };
     this.roomSettings = {
       settings: (room) => instance.attempt(() => store.settings(room)),

@@ -203,6 +203,7 @@ export class SqliteEngine implements Engine {
         return isRemoved;
       },
       eraseNext: () => this.#eraseNext(),
+      recheck: (known) => this.#instance.attempt(() => accounts.recheck(known)),
       addToken: (token) => this.#put(EVERYWHERE, () => accounts.addToken(token, clock())),
       token: (hash) => this.#instance.attempt(() => accounts.token(hash)),
       endToken: (hash) => this.#put(EVERYWHERE, () => accounts.endToken(hash)),

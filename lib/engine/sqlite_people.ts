@@ -5,7 +5,7 @@
  */
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import type { Account, Token } from "../people/accounts.ts";
+import type { Account, Known, Token } from "../people/accounts.ts";
 import { DEFAULT_SETTINGS, type RoomSettings } from "./engine.ts";
 import type { Outcome } from "./group_commit.ts";
 
@@ -102,6 +102,14 @@ export class SqliteAccounts {
   token(hash: string): Token | undefined {
     const row = this.#sql.token.get(hash) as { account: string; expires_at: number } | undefined;
     return row && { hash, account: row.account, expiresAt: row.expires_at };
+  }
+
+  /** Which of these tokens have ended, and which of these keys have an account. */
+  recheck({ tokens, keys }: Known): Known {
+    return {
+      tokens: tokens.filter((hash) => this.token(hash) === undefined),
+      keys: keys.filter((key) => this.account(key) !== undefined),
+    };
   }
 
   /** Ends a token. */

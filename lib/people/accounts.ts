@@ -68,6 +68,14 @@ export interface AccountStore {
    * and its name, and its private messages are gone. False if nothing is left to erase.
    */
   eraseNext(): Promise<boolean>;
+  /** Which of these tokens have ended, and which of these keys have an account by now. */
+  recheck(known: Known): Promise<Known>;
+}
+
+/** Hashes of tokens, and keys of names. */
+export interface Known {
+  readonly tokens: readonly string[];
+  readonly keys: readonly string[];
 }
 
 /** The person behind a connection. */

@@ -10,7 +10,7 @@
  */
 
 import type { ChatError } from "../../errors.ts";
-import type { Account, Token } from "../../people/accounts.ts";
+import type { Account, Known, Token } from "../../people/accounts.ts";
 import type { ChatEvent, LogEvent } from "../../protocol/events.ts";
 import type {
   Author,
@@ -36,9 +36,10 @@ export interface Backend {
    * Opens connections to the server, checks that it can be used, brings what it stores up to date,
    * and begins an epoch if this is another life of the server than the one that wrote last.
    *
+   * @param signal ends the attempt: what is open is closed
    * @throws {Error} whose message is a sentence that says what is wrong and what to do
    */
-  connect(listener: LinkListener): Promise<Link>;
+  connect(listener: LinkListener, signal: AbortSignal): Promise<Link>;
 }
 
 /** Hears what a link hears, until it is closed. */
@@ -56,14 +57,17 @@ export interface LinkListener {
  * closed, and another one is opened.
  *
  * Every call is one round trip. A call that a failing connection leaves unanswered is rejected; so
- * is every call after {@linkcode Link.close}. A rejection with any other error than a
- * {@linkcode ChatError} means that the call may or may not have taken effect.
+ * is every call after {@linkcode Link.close}. A write that is rejected with any other error than a
+ * {@linkcode ChatError} or {@linkcode NotDone} may or may not have taken effect.
  */
 export interface Link {
   /** The time of the server's clock when the link was opened, in milliseconds since 1970. */
   readonly time: number;
   /**
    * Runs jobs in order. Each room hears what its jobs did, in this order.
+   *
+   * Without a live lease of the instance, `enter` answers `unavailable`: nobody would ever end the
+   * presence. The other jobs need none.
    *
    * The server keeps the answers to the last batch of each instance. A batch with the number of the
    * last one is answered from them, and nothing is done again.
@@ -118,9 +122,18 @@ export interface Link {
   close(): void;
 }
 
-/** The server began with a call after its deadline, and did nothing. */
-export class TooLate extends Error {
+/** The server answered a write with an error, and did nothing. */
+export class NotDone extends Error {
+  override readonly name: string = "NotDone";
+}
+
+/** The server began with a write after its deadline, and did nothing. */
+export class TooLate extends NotDone {
   override readonly name = "TooLate";
+
+  constructor() {
+    super("The server did not begin in time.");
+  }
 }
 
 /** Jobs that the server runs together. */
@@ -278,12 +291,6 @@ export interface Pulse {
   readonly positions: readonly Position[];
   /** The number of the newest event of `EVERYWHERE`. */
   readonly everywhere: number;
-}
-
-/** Hashes of tokens, and keys of names. */
-export interface Known {
-  readonly tokens: readonly string[];
-  readonly keys: readonly string[];
 }
 
 /** Settings that every backend has. */

@@ -1,0 +1,72 @@
+/**
+ * Server-wide events, as an instance hears them: registrations and ended tokens.
+ *
+ * They are numbered but not kept. If some are missing, subscribers hear `missed`, and check for
+ * themselves what has become of their members.
+ *
+ * @module
+ */
+
+import type { EngineListener } from "../engine.ts";
+import type { NewsItem } from "./backend.ts";
+
+/** Server-wide events, and their subscribers. */
+export class ServerNews {
+  readonly #subscribers = new Set<EngineListener>();
+  /** The number of the newest event that was told. */
+  #number = 0;
+  /** The number that the server had reached at the last comparison. */
+  #expected = 0;
+
+  /** The number of the newest event that was told. */
+  get number(): number {
+    return this.#number;
+  }
+
+  /** Starts at a number. What was heard before it counts. */
+  start(number: number): void {
+    this.#number = this.#expected = number;
+  }
+
+  /** Hands every event to a subscriber. Returns a function that ends the subscription. */
+  subscribe(subscriber: EngineListener): () => void {
+    // The same function may subscribe twice.
+    const own: EngineListener = (event) => subscriber(event);
+    this.#subscribers.add(own);
+    return () => this.#subscribers.delete(own);
+  }
+
+  /** Tells the events that were not told before. */
+  hear(items: readonly NewsItem[]): void {
+    for (const { event, number = 0 } of items) {
+      if (number <= this.#number) continue;
+      const isHole = number > this.#number + 1;
+      this.#number = number;
+      for (const subscriber of this.#subscribers) subscriber(event);
+      if (isHole) this.#miss();
+    }
+  }
+
+  /**
+   * Compares numbers with the server. An event that is still missing at the next comparison was
+   * missed.
+   *
+   * @param asked {@linkcode number} when the server was asked: it has lost what is beyond its own
+   */
+  compare(number: number, asked: number): void {
+    if (number < asked || this.#expected > this.#number) {
+      this.#number = number;
+      this.#miss();
+    }
+    this.#expected = number;
+  }
+
+  /** Ends every subscription. */
+  close(): void {
+    this.#subscribers.clear();
+  }
+
+  #miss(): void {
+    for (const subscriber of this.#subscribers) subscriber({ type: "missed" });
+  }
+}

@@ -1,0 +1,220 @@
+/**
+ * The jobs of an instance, in order: all of one turn of the event loop go out together, and the next
+ * ones when those are answered.
+ *
+ * What waits is bounded in number, size and time. A batch that went out and has no answer may have
+ * been done. So it goes out again on the next link, under its number, until it is known what became
+ * of it; nothing overtakes it.
+ *
+ * @module
+ */
+
+import { ChatError, restarting, storeUnavailable } from "../../errors.ts";
+import { type After, within } from "../../time.ts";
+import { type Answer, type Job, type Link, NotDone } from "./backend.ts";
+import { PATIENCE_MS, type Uplink } from "./uplink.ts";
+
+/** Maximum jobs that wait, and UTF-16 units of their texts. */
+const MAX_JOBS = 10_000;
+const MAX_SIZE = 16 * 1024 * 1024;
+
+/** Maximum jobs of a batch, and UTF-16 units of their texts. */
+const MAX_BATCH_JOBS = 500;
+const MAX_BATCH_SIZE = 512 * 1024;
+
+/** How long a batch is repeated, in milliseconds; shorter than a lease, which its answers last. */
+const MAX_REPEAT_MS = 8000;
+
+/** What a {@linkcode TurnQueue} needs. */
+export interface TurnQueueOptions {
+  readonly uplink: Uplink;
+  /** The time in milliseconds. It never goes backwards. */
+  readonly clock: () => number;
+  readonly after: After;
+  /** Calls back at the end of the turn. */
+  readonly atCommit: (callback: () => void) => void;
+  /** The present name of the instance. */
+  readonly instance: () => string;
+  /** Hears the answers to the jobs of a batch, ahead of the callers. */
+  readonly onAnswers: (jobs: readonly Job[], answers: readonly Answer[]) => void;
+}
+
+/** A job, and the promise of its answer. */
+interface Entry {
+  readonly job: Job;
+  /** UTF-16 units of its text. */
+  readonly size: number;
+  /** When it is refused if it has not gone out, in milliseconds. */
+  readonly expires: number;
+  readonly resolve: (answer: Exclude<Answer, ChatError>) => void;
+  readonly reject: (error: ChatError) => void;
+}
+
+/** A batch that went out. */
+interface Flight {
+  readonly instance: string;
+  readonly number: number;
+  readonly entries: readonly Entry[];
+  /** When it is given up, in milliseconds. */
+  readonly expires: number;
+}
+
+/** The jobs of an instance, one batch at a time. */
+export class TurnQueue {
+  readonly #options: TurnQueueOptions;
+  #entries: Entry[] = [];
+  #size = 0;
+  #flight: Flight | undefined;
+  #isSending = false;
+  #number = 0;
+  #isFlushAhead = false;
+  #isExpiryAhead = false;
+  #isClosed = false;
+  #onLanded: () => void = () => {};
+
+  constructor(options: TurnQueueOptions) {
+    this.#options = options;
+  }
+
+  /** The number of the newest batch that needs no repetition any more. */
+  get answered(): number {
+    return this.#flight === undefined ? this.#number : this.#number - 1;
+  }
+
+  /**
+   * Queues a job for the batch of this turn.
+   *
+   * @throws {ChatError} the server's refusal, or `unavailable`
+   */
+  put(job: Job): Promise<Exclude<Answer, ChatError>> {
+    if (this.#isClosed) return Promise.reject(restarting());
+    const size = sizeOf(job);
+    const isFull = this.#entries.length >= MAX_JOBS || this.#size + size > MAX_SIZE;
+    if (isFull || this.#options.uplink.isDown) return Promise.reject(storeUnavailable());
+    return new Promise((resolve, reject) => {
+      const expires = this.#options.clock() + PATIENCE_MS;
+      this.#entries.push({ job, size, expires, resolve, reject });
+      this.#size += size;
+      this.#flushLater();
+    });
+  }
+
+  /** Sends what waits, as far as the link allows. Call it when there is a new link. */
+  flush(): void {
+    const { link } = this.#options.uplink;
+    if (link === undefined || this.#isSending) return this.#expireLater();
+    this.#flight ??= this.#takeOff();
+    if (this.#flight !== undefined) this.#send(link, this.#flight);
+  }
+
+  /** Refuses what has not gone out, and waits for the rest, but no longer than `ms` milliseconds. */
+  async close(ms: number): Promise<void> {
+    this.#isClosed = true;
+    this.#refuse(this.#entries.length, restarting());
+    if (this.#flight === undefined) return;
+    await within(ms, new Promise<void>((resolve) => this.#onLanded = resolve));
+    if (this.#flight !== undefined) this.#land(this.#flight, restarting());
+  }
+
+  #flushLater(): void {
+    if (this.#isFlushAhead || this.#flight !== undefined) return this.#expireLater();
+    this.#isFlushAhead = true;
+    this.#options.atCommit(() => {
+      this.#isFlushAhead = false;
+      this.flush();
+    });
+  }
+
+  /** Takes the next batch from the queue. */
+  #takeOff(): Flight | undefined {
+    let count = 0;
+    for (let size = 0; count < Math.min(this.#entries.length, MAX_BATCH_JOBS); count++) {
+      size += this.#entries[count]!.size;
+      if (size > MAX_BATCH_SIZE && count > 0) break;
+    }
+    if (count === 0) return undefined;
+    const entries = this.#entries.splice(0, count);
+    for (const { size } of entries) this.#size -= size;
+    const expires = this.#options.clock() + MAX_REPEAT_MS;
+    return { instance: this.#options.instance(), number: ++this.#number, entries, expires };
+  }
+
+  async #send(link: Link, flight: Flight): Promise<void> {
+    const { uplink } = this.#options;
+    const { instance, number, entries } = flight;
+    const jobs = entries.map(({ job }) => job);
+    this.#isSending = true;
+    try {
+      const { deadline } = uplink;
+      this.#land(
+        flight,
+        await uplink.attempt(link, link.turn({ instance, number, jobs, deadline })),
+      );
+    } catch (error) {
+      if (error instanceof NotDone) this.#land(flight, storeUnavailable());
+      // It may have been done: ask on the next link.
+      else uplink.drop(link, error as Error);
+    }
+    this.#isSending = false;
+    this.flush();
+  }
+
+  /** Settles a batch. */
+  #land(flight: Flight, result: readonly Answer[] | ChatError): void {
+    if (flight !== this.#flight) return;
+    this.#flight = undefined;
+    const { entries } = flight;
+    if (!(result instanceof ChatError)) {
+      this.#options.onAnswers(entries.map(({ job }) => job), result);
+    }
+    for (const [i, { resolve, reject }] of entries.entries()) {
+      const answer = result instanceof ChatError ? result : result[i];
+      if (answer instanceof ChatError) reject(answer);
+      else resolve(answer);
+    }
+    this.#onLanded();
+  }
+
+  /** Sees to it that nothing waits longer than it may. */
+  #expireLater(): void {
+    if (this.#isExpiryAhead || this.#isClosed) return;
+    const due = Math.min(this.#entries[0]?.expires ?? Infinity, this.#flight?.expires ?? Infinity);
+    if (due === Infinity) return;
+    this.#isExpiryAhead = true;
+    this.#options.after(Math.max(1, due - this.#options.clock()), () => {
+      this.#isExpiryAhead = false;
+      this.#expire(this.#options.clock());
+      this.#expireLater();
+    });
+  }
+
+  #expire(now: number): void {
+    const kept = this.#entries.findIndex(({ expires }) => expires > now);
+    this.#refuse(kept === -1 ? this.#entries.length : kept, storeUnavailable());
+    if (this.#flight !== undefined && this.#flight.expires <= now) {
+      this.#land(this.#flight, storeUnavailable());
+    }
+  }
+
+  /** Refuses the first jobs of the queue. */
+  #refuse(count: number, error: ChatError): void {
+    for (const { size, reject } of this.#entries.splice(0, count)) {
+      this.#size -= size;
+      reject(error);
+    }
+  }
+}
+
+function sizeOf(job: Job): number {
+  switch (job.type) {
+    case "append":
+    case "whisper":
+      return job.draft.content.length + 200;
+    case "change":
+      return (job.change.type === "edit" ? job.change.content.length : 0) + 200;
+    case "settings":
+      return JSON.stringify(job.settings).length;
+    default:
+      return 200;
+  }
+}

@@ -1,0 +1,242 @@
+/**
+ * The way from an instance to its server: one link at a time, opened again when it fails, and calls
+ * that each have a deadline.
+ *
+ * A call that is not answered in time ends the link, since a later answer could not be told from the
+ * next one's. The server does nothing after the deadline of a write, so what was refused is not
+ * stored after all.
+ *
+ * @module
+ */
+
+import { ChatError, restarting, storeUnavailable } from "../../errors.ts";
+import { errorFields, type Logger } from "../../logger.ts";
+import type { After } from "../../time.ts";
+import type { Backend, Link, LinkListener } from "./backend.ts";
+
+/** How long a call waits for a link, in milliseconds. While there is none for longer, none waits. */
+export const PATIENCE_MS = 1000;
+
+/** How long a call waits for its answer, in milliseconds. */
+const ANSWER_MS = 2000;
+
+/** How long a link may take to open, in milliseconds. */
+const CONNECT_MS = 5000;
+
+/** How long to wait before a link is opened again, in milliseconds; it doubles up to the second. */
+const MIN_RETRY_MS = 100;
+const MAX_RETRY_MS = 1000;
+
+/** Maximum calls at a time; others wait. */
+const MAX_CALLS = 64;
+
+/** Maximum calls that wait. */
+const MAX_WAITING = 20_000;
+
+/** What an {@linkcode Uplink} needs. */
+export interface UplinkOptions {
+  readonly backend: Backend;
+  /** The time in milliseconds. It never goes backwards. */
+  readonly clock: () => number;
+  readonly after: After;
+  /** Writes what fails: a throttled logger. */
+  readonly failures: Logger;
+  readonly listener: Omit<LinkListener, "onLost">;
+  /** Hears of each new link but the first. */
+  readonly onUp: (link: Link) => void;
+}
+
+/** A call that waits for its turn, or for a link. */
+interface Waiting {
+  readonly expires: number;
+  readonly start: (link: Link) => void;
+  readonly refuse: (error: ChatError) => void;
+}
+
+/** The link of an instance, and its calls. */
+export class Uplink {
+  readonly #options: UplinkOptions;
+  #link: Link | undefined;
+  #calls = 0;
+  readonly #waiting: Waiting[] = [];
+  /** When the last link ended, in milliseconds. */
+  #downSince = -Infinity;
+  /** Why the last link ended, or could not be opened. */
+  #problem: Error | undefined;
+  /** The server's clock less this process's, in milliseconds. */
+  #offset = 0;
+  readonly #closing = new AbortController();
+
+  constructor(options: UplinkOptions) {
+    this.#options = options;
+  }
+
+  /** The link; `undefined` while there is none. */
+  get link(): Link | undefined {
+    return this.#link;
+  }
+
+  /** Why there is no link; `undefined` while there is one. */
+  get problem(): Error | undefined {
+    return this.#link === undefined ? this.#problem : undefined;
+  }
+
+  /** Whether the server has been out of reach for so long that nothing waits for it. */
+  get isDown(): boolean {
+    return this.#link === undefined && this.#options.clock() - this.#downSince > PATIENCE_MS;
+  }
+
+  /** A deadline by the server's clock, in milliseconds since 1970. */
+  get deadline(): number {
+    return this.#options.clock() + this.#offset + PATIENCE_MS;
+  }
+
+  /** Notes what the server's clock shows now: a deadline is never too late by it. */
+  setTime(time: number): void {
+    this.#offset = time - this.#options.clock();
+  }
+
+  /** Opens the first link. @throws {Error} whose message says why it cannot */
+  async open(): Promise<Link> {
+    return await this.#connect();
+  }
+
+  /**
+   * Calls the server.
+   *
+   * @throws {ChatError} the server's refusal, or `unavailable`
+   */
+  call<T>(ask: (link: Link) => Promise<T>): Promise<T> {
+    if (this.#closing.signal.aborted) return Promise.reject(restarting());
+    if (this.isDown || this.#waiting.length >= MAX_WAITING) {
+      return Promise.reject(storeUnavailable());
+    }
+    return new Promise((resolve, reject) => {
+      const start = (link: Link) => {
+        this.#calls++;
+        this.attempt(link, ask(link)).then(resolve, (error) => reject(toRefusal(error))).finally(
+          () => {
+            this.#calls--;
+            this.#startWaiting();
+          },
+        );
+      };
+      if (this.#link !== undefined && this.#calls < MAX_CALLS) return start(this.#link);
+      this.#wait({ expires: this.#options.clock() + PATIENCE_MS, start, refuse: reject });
+    });
+  }
+
+  /**
+   * Waits for an answer of a link, and ends the link if it does not come in time.
+   *
+   * @throws what the link rejects with
+   */
+  async attempt<T>(link: Link, answer: Promise<T>): Promise<T> {
+    const timer = setTimeout(
+      () => this.drop(link, new Error(`${this.#options.backend.name} does not answer.`)),
+      ANSWER_MS,
+    );
+    try {
+      return await answer;
+    } catch (error) {
+      if (!(error instanceof ChatError || this.#closing.signal.aborted)) this.#note(error as Error);
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Ends a link, unless another one has taken its place, and opens the next one. */
+  drop(link: Link, reason: Error): void {
+    if (link !== this.#link || this.#closing.signal.aborted) return;
+    this.#fail(reason);
+    this.#link = undefined;
+    this.#downSince = this.#options.clock();
+    link.close();
+    this.#reconnect();
+  }
+
+  /** Ends the link and every call. A repeat does nothing. */
+  close(): void {
+    this.#closing.abort();
+    for (const { refuse } of this.#waiting.splice(0)) refuse(restarting());
+    this.#link?.close();
+    this.#link = undefined;
+  }
+
+  async #connect(): Promise<Link> {
+    const { backend, listener } = this.#options;
+    const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(CONNECT_MS)]);
+    let lost: Error | undefined;
+    const link: Link = await backend.connect({
+      onNews: (news) => listener.onNews(news),
+      onProbe: (probe) => listener.onProbe(probe),
+      onLost: (reason) => {
+        lost = reason;
+        this.drop(link, reason);
+      },
+    }, signal);
+    if (lost !== undefined || this.#closing.signal.aborted) {
+      link.close();
+      throw lost ?? restarting();
+    }
+    this.#link = link;
+    this.setTime(link.time);
+    return link;
+  }
+
+  async #reconnect(): Promise<void> {
+    for (
+      let wait = MIN_RETRY_MS;
+      !this.#closing.signal.aborted;
+      wait = Math.min(2 * wait, MAX_RETRY_MS)
+    ) {
+      try {
+        const link = await this.#connect();
+        this.#options.onUp(link);
+        return this.#startWaiting();
+      } catch (error) {
+        if (!this.#closing.signal.aborted) this.#fail(error as Error);
+      }
+      await new Promise<void>((resolve) => this.#options.after(wait, resolve));
+    }
+  }
+
+  #wait(waiting: Waiting): void {
+    if (this.#waiting.push(waiting) === 1) this.#expireLater();
+  }
+
+  #startWaiting(): void {
+    while (this.#link !== undefined && this.#calls < MAX_CALLS) {
+      const next = this.#waiting.shift();
+      if (next === undefined) return;
+      next.start(this.#link);
+    }
+  }
+
+  #expireLater(): void {
+    const next = this.#waiting[0];
+    if (next === undefined || this.#closing.signal.aborted) return;
+    this.#options.after(Math.max(1, next.expires - this.#options.clock()), () => {
+      const now = this.#options.clock();
+      while (this.#waiting[0] !== undefined && this.#waiting[0].expires <= now) {
+        this.#waiting.shift()!.refuse(storeUnavailable());
+      }
+      this.#expireLater();
+    });
+  }
+
+  #fail(reason: Error): void {
+    this.#problem = reason;
+    this.#note(reason);
+  }
+
+  #note(reason: Error): void {
+    this.#options.failures.error("engine call failed", errorFields(reason));
+  }
+}
+
+/** The refusal that a caller receives: any error but a refusal was logged, and is not sent. */
+export function toRefusal(error: unknown): ChatError {
+  return error instanceof ChatError ? error : storeUnavailable();
+}
