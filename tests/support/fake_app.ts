@@ -10,6 +10,7 @@ import {
   type Account,
   Accounts,
   type AccountStore,
+  type Known,
   type Token,
 } from "../../lib/people/accounts.ts";
 import { Passwords } from "../../lib/people/passwords.ts";
@@ -78,6 +79,14 @@ export class FakeStore implements AccountStore {
   async eraseNext(): Promise<boolean> {
     await this.#answer();
     return false;
+  }
+
+  async recheck({ tokens, keys }: Known): Promise<Known> {
+    await this.#answer();
+    return {
+      tokens: tokens.filter((hash) => !this.tokens.has(hash)),
+      keys: keys.filter((key) => this.accounts.has(key)),
+    };
   }
 
   async #answer(): Promise<void> {

@@ -15,7 +15,7 @@ import { type Answer, type Job, type Link, NotDone } from "./backend.ts";
 import { PATIENCE_MS, type Uplink } from "./uplink.ts";
 
 /** Maximum jobs that wait, and UTF-16 units of their texts. */
-const MAX_JOBS = 10_000;
+const MAX_JOBS = 20_000;
 const MAX_SIZE = 16 * 1024 * 1024;
 
 /** Maximum jobs of a batch, and UTF-16 units of their texts. */
