@@ -31,7 +31,7 @@ import {
 } from "./lib/engine/engine.ts";
 import {
   ChatError,
-  nameBelongsToAccount,
+  nameInUse,
   rateLimited,
   restarting,
   sessionEnded,
@@ -39,7 +39,6 @@ import {
 } from "./lib/errors.ts";
 import type { JoinRequest, RoomAccess, Rooms, RoomVisit } from "./lib/http/rooms.ts";
 import { errorFields, type Logger } from "./lib/logger.ts";
-import { nameKey } from "./lib/names.ts";
 import type { Identity } from "./lib/people/accounts.ts";
 import { CLOSE, type CloseReason, ERROR_CLOSE } from "./lib/protocol/codes.ts";
 import {
@@ -61,6 +60,7 @@ import { Directory, type DirectoryLimits } from "./lib/room/directory.ts";
 import { JoinNotices } from "./lib/room/notices.ts";
 import { closeInPauses } from "./lib/room/pauses.ts";
 import { Permissions } from "./lib/room/permissions.ts";
+import { endedBy, recheck } from "./lib/room/sessions.ts";
 import { toDm, welcome, type WelcomeOptions } from "./lib/room/welcome.ts";
 import { Member, type MemberLimits, type Room } from "./lib/room/room.ts";
 import type { TrafficLimiter } from "./lib/rate_limit.ts";
@@ -98,6 +98,9 @@ const QUIET_MS = 50;
 
 /** Maximum time a drain waits for such a pause, in milliseconds. */
 const MAX_QUIET_WAIT_MS = 500;
+
+/** How long to wait after sessions could not be checked, in milliseconds. */
+const RECHECK_MS = 1000;
 
 /** Maximum time a drain waits for the engine's answers, in milliseconds. */
 const MAX_ANSWER_WAIT_MS = 1000;
@@ -361,6 +364,15 @@ export class Hub implements Rooms {
         return room.recent.erase(event.ids);
       case "kicked":
         return this.#onKicked(room, event);
+      case "epoch":
+        room.goOn(event.epoch);
+        return room.fanout.tell({ type: "epoch", ...envelope(room.name), epoch: event.epoch });
+      case "lost":
+        return this.#onLost(room);
+      case "displaced": {
+        const member = room.members.get(event.connection);
+        return member && this.#expel(member, nameInUse());
+      }
       case "settings":
         room.changeSettings(event.settings);
         for (const member of room.members.values()) {
@@ -378,10 +390,20 @@ export class Hub implements Rooms {
     room.fanout.tell(encoded);
   }
 
-  /** Closes a room whose feed skipped an event, so that its members reconnect and resume. */
+  /** A feed without holes is the engine's promise. Broken, it must not look like the truth. */
   #onHole(room: Room, seq: number): void {
     this.#options.logger.error("room missed events", { room: room.name, after: room.lastSeq, seq });
-    for (const member of room.members.values()) this.dismiss(member, CLOSE.internal);
+    this.#reopen(room, CLOSE.internal);
+  }
+
+  #onLost(room: Room): void {
+    this.#options.logger.error("room lost events", { room: room.name, seq: room.lastSeq });
+    this.#reopen(room, CLOSE.restart);
+  }
+
+  /** Closes a room, so that its members reconnect, and learn what they can resume. */
+  #reopen(room: Room, reason: CloseReason): void {
+    for (const member of room.members.values()) this.dismiss(member, reason);
     this.#rooms.close(room);
   }
 
@@ -405,20 +427,27 @@ export class Hub implements Rooms {
 
   /** Handles a server-wide event. */
   #onServerEvent(event: EngineEvent): void {
-    for (const room of this.#rooms) {
-      for (const member of room.members.values()) {
-        const { identity: { account }, username } = member;
-        const hasEnded = event.type === "token_ended"
-          ? account?.tokenHash === event.hash
-          : event.type === "tokens_ended" && account?.key === event.account &&
-            account.tokenHash !== event.kept;
-        if (hasEnded) this.#expel(member, sessionEnded());
-        const isNamed = username !== undefined && account === undefined;
-        if (event.type === "registered" && isNamed && nameKey(username) === event.key) {
-          this.#expel(member, nameBelongsToAccount());
-        }
-      }
+    if (event.type === "missed") return void this.#recheck();
+    for (const member of this.#allMembers()) {
+      const refusal = endedBy(event, member);
+      if (refusal !== undefined) this.#expel(member, refusal);
     }
+  }
+
+  /** Expels the members whose sessions and names have ended unheard. */
+  async #recheck(): Promise<void> {
+    try {
+      for (const [member, refusal] of await recheck(this.#allMembers(), this.#options.engine)) {
+        this.#expel(member, refusal);
+      }
+    } catch (error) {
+      this.#options.failures.error("sessions cannot be checked", errorFields(error));
+      this.#options.after(RECHECK_MS, () => void this.#recheck());
+    }
+  }
+
+  #allMembers(): Member[] {
+    return [...this.#rooms].flatMap((room) => [...room.members.values()]);
   }
 
   // Sweep and drain
@@ -430,7 +459,10 @@ export class Hub implements Rooms {
   sweep(): void {
     const { clock, engine, failures } = this.#options;
     const now = clock();
-    engine.bus.renew().catch((error) => failures.error("no renewal", errorFields(error)));
+    engine.bus.renew().catch((error) => {
+      // The store is reported by itself.
+      if (!(error instanceof ChatError)) failures.error("no renewal", errorFields(error));
+    });
     for (const room of this.#rooms) {
       for (const member of room.members.values()) {
         if (member.subscriber.isOverdue(now)) this.#evict(member);
@@ -455,12 +487,12 @@ export class Hub implements Rooms {
       const allAnswered = new Promise<void>((resolve) => this.#onAllAnswered = resolve);
       await Promise.race([allAnswered, this.#sleep(MAX_ANSWER_WAIT_MS)]);
     }
-    const members = [...this.#rooms].flatMap((room) => {
+    const members = this.#allMembers();
+    for (const room of this.#rooms) {
       room.fanout.flush();
       // Close it first: no member remains to hear of these leaves.
       this.#rooms.close(room);
-      return [...room.members.values()];
-    });
+    }
     await closeInPauses(members, (member) => this.dismiss(member, CLOSE.restart), this.#options);
   }
 

@@ -104,6 +104,9 @@ export class Inbox {
       case "message_updated":
       case "message_deleted":
         return this.#step(event.seq);
+      case "epoch":
+        this.#epoch = event.epoch;
+        return "next";
       case "dm":
         return event.history || this.sawPrivate(event.inbox_seq) ? "next" : "again";
       default:

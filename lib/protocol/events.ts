@@ -129,6 +129,13 @@ export interface WelcomeEvent extends EventBase {
   };
 }
 
+/** The room's numbering goes on in another epoch: what you have seen of it still counts. */
+export interface EpochEvent extends EventBase {
+  readonly type: "epoch";
+  /** To resume with from now on, as if it had been in the `welcome`. */
+  readonly epoch: string;
+}
+
 /** A command has taken effect, and its message is stored. */
 export interface AckEvent extends EventBase {
   readonly type: "ack";
@@ -202,6 +209,7 @@ export type Event =
   | OnlineUsersEvent
   | PresenceEvent
   | WelcomeEvent
+  | EpochEvent
   | AckEvent
   | HistoryEvent
   | TypingEvent
@@ -224,6 +232,7 @@ export const IS_FOR_PLAIN_CLIENTS: Readonly<Record<Event["type"], boolean>> = {
   pong: true,
   dm: true,
   welcome: false,
+  epoch: false,
   presence: false,
   typing: false,
   message_updated: false,

@@ -252,8 +252,6 @@ export interface RoomOptions {
 /** A room that this instance has open. */
 export class Room {
   readonly name: string;
-  /** Identifies the room's numbering, see `LogState`. */
-  readonly epoch: string;
   readonly fanout: Fanout;
   readonly roster = new Roster();
   readonly typists = new Typists();
@@ -262,6 +260,7 @@ export class Room {
   readonly #historySize: number;
   /** The members on this instance, by id. */
   readonly #members = new Map<string, Member>();
+  #epoch: string;
   #settings: RoomSettings;
   /** The newest change of presence that the roster includes. */
   #position: number;
@@ -276,7 +275,7 @@ export class Room {
     const { historySize, schedule, now, onTooSlow } = options;
     const { state, events, messages, settings, present, position } = opened;
     this.name = name;
-    this.epoch = state.epoch;
+    this.#epoch = state.epoch;
     this.fanout = new Fanout({
       schedule,
       onTooSlow: (id) => {
@@ -295,6 +294,11 @@ export class Room {
 
   get members(): ReadonlyMap<string, Member> {
     return this.#members;
+  }
+
+  /** Identifies the room's numbering, see `LogState`. */
+  get epoch(): string {
+    return this.#epoch;
   }
 
   /** The owner of the room, and the people it admits. */
@@ -384,6 +388,11 @@ export class Room {
     const isLast = this.roster.remove(presence);
     this.#position = position;
     return isLast;
+  }
+
+  /** Records that the log goes on in another epoch. */
+  goOn(epoch: string): void {
+    this.#epoch = epoch;
   }
 
   changeSettings(settings: RoomSettings): void {

@@ -295,6 +295,9 @@ export class Visit {
         if (!event.recovered) this.markNew();
         this.typists = new Set(event.typing.filter((name) => !isSameName(name, event.username)));
         return;
+      case "epoch":
+        this.#read.epoch = event.epoch;
+        return this.#keepRead();
       case "chat":
       case "dm":
         return this.#receiveMessage(event, isSelf);
