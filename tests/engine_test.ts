@@ -188,7 +188,7 @@ describe("SqliteEngine: a file", () => {
     const link = `${store.dir}/link.db`;
     Deno.symlinkSync(store.path, link);
     const engine = new SqliteEngine({ ...OPTIONS, path: link, atCommit: setImmediate });
-    assertThrows(() => store.open(), Error, "Another Hubbub uses this file.");
+    assertThrows(() => store.open(), Error, "Another Hubbub uses this file. Stop it first,");
     await engine.close();
     await store.open().close();
   });

@@ -184,7 +184,10 @@ function lock(path: string): DatabaseSync {
   } catch (error) {
     db.close();
     if (!/locked/.test((error as Error).message)) throw error;
-    throw new Error("Another Hubbub uses this file. Stop it first, or choose another file.");
+    throw new Error(
+      "Another Hubbub uses this file. Stop it first, or choose another file; " +
+        "several servers can share only PostgreSQL or Redis.",
+    );
   }
 }
 
