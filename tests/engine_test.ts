@@ -1125,9 +1125,12 @@ describe("Checkpoints", () => {
       await released.promise;
       released = Promise.withResolvers();
     };
+    // The thread alone keeps no program running, as a server's port does.
+    const port = setInterval(() => {}, 1000);
     const close = async () => {
       await checkpoints.close();
       db.close();
+      clearInterval(port);
     };
     return { db, checkpoints, release, lines, close };
   }
