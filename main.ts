@@ -37,7 +37,7 @@ const CLOSE_WAIT_MS = 2500;
 const SHUTDOWN_WAIT_MS = 1000;
 
 /** How long this instance counts as alive after its last renewal, in milliseconds. */
-const LEASE_MS = 30_000;
+const LEASE_MS = 10_000;
 
 /** The server cannot start. The message says why, for the person who started it. */
 export class StartError extends Error {
@@ -62,6 +62,7 @@ export interface Server {
  * @throws {StartError} if it cannot open the store or listen on the address
  */
 export async function start(config: Config, logger: Logger): Promise<Server> {
+  if (config.listen.reusePort) checkReusePort();
   const clock = () => performance.now();
   const newId = createIds();
   const timers = new Timers();
@@ -123,8 +124,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     listener = new Listener(config.listen, app.fetch, { logger, after });
   } catch (error) {
     await engine.close();
-    const { host, port } = config.listen;
-    throw new StartError(`listen on ${host}:${port}`, error);
+    throw toListenError(config, error);
   }
   logger.info(`Server starting on :${listener.port}`);
   const sweep = setInterval(() => {
@@ -152,6 +152,43 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     logger.info("stopped", { connections: connections.size });
   };
   return { port: listener.port, stop };
+}
+
+/** Checks that the runtime lets processes share a port: asked without its flag, it just ends. */
+function checkReusePort(): void {
+  // Another function that comes with the flag.
+  if ("listenDatagram" in Deno) return;
+  const sentence = "REUSE_PORT=1 needs a flag of Deno. Run deno run -A --unstable-net main.ts.";
+  throw new StartError("share the port", new Error(sentence));
+}
+
+/** Says that the address is in use, and what to do, or why else the server cannot listen. */
+function toListenError({ listen, database }: Config, error: unknown): StartError {
+  const action = `listen on ${listen.host}:${listen.port}`;
+  if (!(error instanceof Deno.errors.AddrInUse)) return new StartError(action, error);
+  const ways = ["Stop it", "choose another PORT"];
+  if (Deno.build.os === "linux" && database.kind !== "sqlite") {
+    ways.push(
+      listen.reusePort
+        ? "start that one with REUSE_PORT=1 too, as the same user"
+        : "if it is this server too, start both with REUSE_PORT=1",
+    );
+  }
+  const sentence = `Another program uses the address. ${ways.slice(0, -1).join(", ")}, or ${
+    ways.at(-1)
+  }.`;
+  return new StartError(action, new Error(sentence));
+}
+
+/** Warns of what people lose who keep messages in memory. */
+function warnOfMemory({ database, hasSiblings }: Config, logger: Logger): void {
+  if (database.kind !== "memory") return;
+  logger.warn("messages are kept in memory and are gone when the server ends");
+  if (!hasSiblings) return;
+  logger.warn(
+    "people on different instances do not see each other: " +
+      "set DATABASE_URL to a PostgreSQL or Redis that the instances share",
+  );
 }
 
 /** A logger that has the store checked after each error, ahead of the next sweep. */
@@ -182,6 +219,9 @@ async function openEngine(
         throw new StartError(`open the database ${database.path}`, error);
       }
     }
+    case "postgres":
+    case "redis":
+      throw new StartError(`open ${database.kind}`, new Error("There is no engine for it."));
   }
 }
 
@@ -192,9 +232,7 @@ async function run(): Promise<void> {
     const logger = createLogger({ level: config.logLevel });
     keepBuffersSmall();
     surviveErrors(logger);
-    if (config.database.kind === "memory") {
-      logger.warn("messages are kept in memory and are gone when the server ends");
-    }
+    warnOfMemory(config, logger);
     await runUntilSignal(() => start(config, logger), logger);
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof StartError)) throw error;
