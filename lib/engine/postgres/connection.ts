@@ -14,6 +14,23 @@ import type { Target } from "./url.ts";
 /** How long the server may take to accept a connection, in milliseconds. */
 const CONNECT_MS = 3000;
 
+/** The types that the driver would parse: what is asked for comes as a text. */
+const AS_TEXT = {
+  to: 25,
+  from: [16, 21, 23, 26, 114, 700, 701],
+  serialize: (text: string) => text,
+  parse: (text: string) => text,
+};
+
+/** What {@linkcode Connection.open} needs. */
+export interface ConnectionOptions {
+  /** The first statement to send. */
+  readonly first: string;
+  readonly listener: ConnectionListener;
+  /** Ends the attempt. */
+  readonly signal: AbortSignal;
+}
+
 /** What a {@linkcode Connection} tells. */
 export interface ConnectionListener {
   /** The connection has ended; it had been open. */
@@ -45,8 +62,7 @@ export class Connection {
    */
   static async open(
     target: Target,
-    first: string,
-    listener: ConnectionListener,
+    { first, listener, signal }: ConnectionOptions,
   ): Promise<{ connection: Connection; answer: string | null }> {
     const { default: postgres } = await import("postgres");
     const { host, port, user, password, database, ssl } = target;
@@ -55,6 +71,9 @@ export class Connection {
       : connect({ host, port, noDelay: true });
     // The driver looks here for the name in the certificate.
     Object.assign(socket, { host });
+    const connected = whenConnected(socket);
+    // It may fail before the driver asks for it.
+    connected.catch(() => {});
     let isUsed = false;
     let isOpen = false;
     const options = {
@@ -67,10 +86,11 @@ export class Connection {
       connect_timeout: 0,
       backoff: () => 0,
       connection: { application_name: "hubbub" },
+      types: { text: AS_TEXT },
       socket: () => {
         if (isUsed) throw new Error("The connection has ended.");
         isUsed = true;
-        return whenConnected(socket);
+        return connected;
       },
       onnotice: () => {},
       onnotify: (_channel: string, payload: string) => listener.onNotify?.(payload),
@@ -78,9 +98,12 @@ export class Connection {
     };
     const sql = postgres(options as unknown as Parameters<typeof postgres>[0]) as unknown as Sql;
     const connection = new Connection(sql, socket);
-    const timer = setTimeout(() => {
+    const giveUp = () => {
       socket.destroy(Object.assign(new Error("No answer."), { code: "ETIMEDOUT" }));
-    }, CONNECT_MS);
+    };
+    const timer = setTimeout(giveUp, CONNECT_MS);
+    signal.addEventListener("abort", giveUp);
+    if (signal.aborted) giveUp();
     try {
       const answer = await connection.query(first);
       isOpen = true;
@@ -90,6 +113,7 @@ export class Connection {
       throw error;
     } finally {
       clearTimeout(timer);
+      signal.removeEventListener("abort", giveUp);
     }
   }
 

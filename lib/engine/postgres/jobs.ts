@@ -11,6 +11,7 @@ import {
   noSuchMessage,
   nothingToAnswer,
   onlyAuthor,
+  storeUnavailable,
 } from "../../errors.ts";
 import { nameKey } from "../../names.ts";
 import type { ChatEvent } from "../../protocol/events.ts";
@@ -191,6 +192,8 @@ function toRefusal(word: string): ChatError {
       return onlyAuthor();
     case "nobody":
       return nobodyWithName();
+    case "lease":
+      return storeUnavailable();
     case "name":
       return nameInUse();
     default:

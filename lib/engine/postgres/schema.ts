@@ -205,7 +205,7 @@ const BASICS = `
       VALUES (p_name, greatest(newest.started + 1, now_v1(p_now)), generation_v1())
       RETURNING * INTO newest;
     END IF;
-    RETURN json_build_array(now_v1(p_now), newest.id, newest.started,
+    RETURN json_build_array(now_v1(NULL), newest.id, newest.started,
       (SELECT json_agg(json_build_array(id, name)) FROM epochs));
   END $fn$;
 
@@ -351,7 +351,7 @@ const TURN = `
     v_now := now_v1(p_now);
     SELECT * INTO v_instance FROM instances WHERE name = p_instance FOR UPDATE;
     IF NOT FOUND THEN
-      INSERT INTO instances (name, expires) VALUES (p_instance, v_now + 30000) ON CONFLICT DO NOTHING;
+      INSERT INTO instances (name, expires) VALUES (p_instance, 0) ON CONFLICT DO NOTHING;
       SELECT * INTO v_instance FROM instances WHERE name = p_instance FOR UPDATE;
     END IF;
     IF v_instance.batch >= p_number THEN
@@ -481,6 +481,8 @@ const TURN = `
           UPDATE presence SET instance = p_instance
           WHERE room = v_room AND connection = j.x AND instance <> p_instance;
           v_answers[j.i] := p.number::text;
+        ELSIF v_instance.ended OR v_instance.expires < v_now THEN
+          v_answers[j.i] := '"lease"';
         ELSIF EXISTS (SELECT FROM presence WHERE room = v_room AND key = j.y AND person <> j.person)
         THEN
           v_answers[j.i] := '"name"';
@@ -761,7 +763,7 @@ const LEASES = `
       PERFORM end_v1(p_epoch, p_now, v_ended);
     END IF;
     PERFORM pg_notify('${CHANNEL}', to_json(p_probe)::text);
-    RETURN json_build_array(v_now, v_alive, (
+    RETURN json_build_array(now_v1(NULL), v_alive, (
       SELECT json_agg(CASE WHEN rooms.id IS NOT NULL THEN position_v1(rooms, v_start) END ORDER BY n.i)
       FROM unnest(p_rooms) WITH ORDINALITY AS n(name, i) LEFT JOIN rooms ON rooms.name = n.name
     ), (SELECT greatest(privates, v_start) FROM rooms WHERE name = ''));
