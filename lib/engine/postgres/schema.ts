@@ -307,7 +307,7 @@ const BASICS = `
   END $fn$;
 
   -- Whether a call comes too late: then it must do nothing.
-  CREATE FUNCTION late_v1(p_deadline bigint) RETURNS boolean LANGUAGE sql VOLATILE
+  CREATE FUNCTION late_v1(p_deadline double precision) RETURNS boolean LANGUAGE sql VOLATILE
   AS $fn$
     SELECT extract(epoch FROM clock_timestamp()) * 1000 > p_deadline
   $fn$;
@@ -328,7 +328,7 @@ const TURN = `
   -- Runs jobs, one in each place of the arrays. Messages are inserted together, before the next job
   -- that reads messages.
   CREATE FUNCTION turn_v1(
-    p_epoch integer, p_now bigint, p_deadline bigint, p_instance text, p_number bigint, p_keep bigint,
+    p_epoch integer, p_now bigint, p_deadline double precision, p_instance text, p_number bigint, p_keep bigint,
     p_names text[], p_kinds text[], p_rooms integer[], p_usernames text[], p_persons text[],
     p_contents text[], p_refs text[], p_targets text[], p_origins text[],
     p_xs text[], p_ys text[], p_zs text[]
@@ -799,7 +799,7 @@ const LEASES = `
 /** Accounts, sessions and the erasure of what removed accounts wrote. */
 const PEOPLE = `
   CREATE FUNCTION add_account_v1(
-    p_epoch integer, p_deadline bigint, p_key text, p_username text, p_hash text
+    p_epoch integer, p_deadline double precision, p_key text, p_username text, p_hash text
   ) RETURNS text LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   BEGIN
@@ -810,7 +810,7 @@ const PEOPLE = `
     RETURN 'true';
   END $fn$;
 
-  CREATE FUNCTION end_tokens_v1(p_epoch integer, p_deadline bigint, p_account text, p_kept text)
+  CREATE FUNCTION end_tokens_v1(p_epoch integer, p_deadline double precision, p_account text, p_kept text)
   RETURNS text LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   BEGIN
@@ -821,7 +821,7 @@ const PEOPLE = `
     RETURN 'true';
   END $fn$;
 
-  CREATE FUNCTION end_token_v1(p_epoch integer, p_deadline bigint, p_hash text)
+  CREATE FUNCTION end_token_v1(p_epoch integer, p_deadline double precision, p_hash text)
   RETURNS text LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   BEGIN
@@ -832,7 +832,7 @@ const PEOPLE = `
   END $fn$;
 
   CREATE FUNCTION add_token_v1(
-    p_now bigint, p_deadline bigint, p_hash text, p_account text, p_expires double precision
+    p_now bigint, p_deadline double precision, p_hash text, p_account text, p_expires double precision
   ) RETURNS text LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   BEGIN
@@ -843,7 +843,7 @@ const PEOPLE = `
   END $fn$;
 
   CREATE FUNCTION set_password_v1(
-    p_epoch integer, p_deadline bigint, p_key text, p_hash text, p_kept text
+    p_epoch integer, p_deadline double precision, p_key text, p_hash text, p_kept text
   ) RETURNS text LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   BEGIN
@@ -854,7 +854,7 @@ const PEOPLE = `
     RETURN 'true';
   END $fn$;
 
-  CREATE FUNCTION remove_account_v1(p_epoch integer, p_deadline bigint, p_key text)
+  CREATE FUNCTION remove_account_v1(p_epoch integer, p_deadline double precision, p_key text)
   RETURNS text LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   BEGIN
@@ -891,7 +891,7 @@ const PEOPLE = `
   -- p_names are the names in changes that are the account's. Messages among the p_live newest events
   -- of the room are deleted one by one.
   CREATE FUNCTION erase_v1(
-    p_epoch integer, p_now bigint, p_deadline bigint, p_account text, p_person text,
+    p_epoch integer, p_now bigint, p_deadline double precision, p_account text, p_person text,
     p_from_room bigint, p_from_seq bigint, p_to_room bigint, p_to_seq bigint, p_room bigint,
     p_names text[], p_live bigint
   ) RETURNS text LANGUAGE plpgsql ${SETTINGS}
