@@ -174,12 +174,14 @@ const TABLES = `
     WHERE events.type = 'chat';
 `;
 
-/** Settings of every function. Tables are found by their indexes, however small they once were. */
+/**
+ * Settings of functions. A plan is made once in a connection, and finds rows by their indexes, however
+ * few there are by then.
+ */
 const SETTINGS = `
   SET search_path = hubbub, pg_temp
+  SET plan_cache_mode = force_generic_plan
   SET enable_seqscan = off
-  SET enable_hashjoin = off
-  SET enable_mergejoin = off
 `;
 
 /** The epoch, the clock, rows as JSON, and notifications. */
@@ -220,7 +222,10 @@ const BASICS = `
   DECLARE newest hubbub.epochs;
   BEGIN
     SELECT * INTO newest FROM hubbub.epochs ORDER BY id DESC LIMIT 1;
-    IF newest.id IS DISTINCT FROM p_epoch OR newest.generation <> hubbub.generation_v1() THEN
+    -- The end of a generation is enough: another server, or a promoted one, started at another time.
+    IF newest.id IS DISTINCT FROM p_epoch OR newest.generation NOT LIKE '%-'
+      || extract(epoch FROM pg_postmaster_start_time()) || '-' || 'hubbub.events'::regclass::oid
+    THEN
       RAISE EXCEPTION 'another epoch of Hubbub has begun' USING ERRCODE = 'HB001';
     END IF;
     RETURN newest.started * 1000;
