@@ -369,9 +369,11 @@ const TURN = `
       RETURN 'late';
     END IF;
 
-    INSERT INTO rooms (name)
-    SELECT n FROM unnest(p_names) AS n WHERE NOT EXISTS (SELECT FROM rooms WHERE name = n)
-    ORDER BY n COLLATE "C" ON CONFLICT DO NOTHING;
+    IF EXISTS (SELECT FROM unnest(p_names) AS n WHERE NOT EXISTS (SELECT FROM rooms WHERE name = n))
+    THEN
+      INSERT INTO rooms (name) SELECT n FROM unnest(p_names) AS n ORDER BY n COLLATE "C"
+      ON CONFLICT DO NOTHING;
+    END IF;
     FOR r IN
       SELECT rooms.*, n.i FROM unnest(p_names) WITH ORDINALITY AS n(name, i)
       JOIN rooms ON rooms.name = n.name ORDER BY rooms.name FOR UPDATE OF rooms
@@ -557,10 +559,8 @@ const TURN = `
     SELECT array_agg(p_names[t.room] ORDER BY t.room, t.i), array_agg(t.item ORDER BY t.room, t.i)
     INTO v_told_rooms, v_told_items FROM (
       SELECT u.room, u.i, CASE WHEN v_seqs[u.i] IS NULL THEN u.item ELSE
-        '["chat",' || v_seqs[u.i] || ',' || v_times[u.room] || ',' || to_json(u.origin) || ','
-        || to_json(u.username) || ',' || to_json(u.content) || ','
-        || coalesce(to_json(u.ref)::text, 'null') || ','
-        || coalesce(to_json(u.target)::text, 'null') || ']' END AS item
+        json_build_array('chat', v_seqs[u.i], v_times[u.room], u.origin, u.username, u.content, u.ref,
+          u.target)::text END AS item
       FROM unnest(p_rooms, p_usernames, p_contents, p_refs, p_targets, p_origins, v_items)
         WITH ORDINALITY AS u(room, username, content, ref, target, origin, item, i)
     ) AS t WHERE t.item IS NOT NULL;
@@ -611,6 +611,12 @@ const READING = `
     FROM presence WHERE room = p_room
   $fn$;
 
+  -- The newest seq that was dropped: before it, the index may still have what no longer counts.
+  CREATE FUNCTION dropped_v1(p_room bigint) RETURNS bigint LANGUAGE sql STABLE
+  AS $fn$
+    SELECT oldest_seq - 1 FROM hubbub.rooms WHERE id = p_room
+  $fn$;
+
   -- Events after a seq. An edit that a later one replaced has its message's present text.
   CREATE FUNCTION events_v1(p_room bigint, p_after bigint, p_limit bigint) RETURNS text
   LANGUAGE sql STABLE ${SETTINGS}
@@ -622,7 +628,8 @@ const READING = `
           WHERE m.room = o.room AND m.seq = substring(o.target FROM '[0-9]+$')::bigint
         ), '') ELSE o.content END,
         o.ref, o.reply_to, o.target, o.changed
-      FROM events o WHERE o.room = p_room AND o.seq > p_after ORDER BY o.seq LIMIT p_limit
+      FROM events o WHERE o.room = p_room AND o.seq > greatest(p_after, dropped_v1(p_room))
+      ORDER BY o.seq LIMIT p_limit
     ) AS e
   $fn$;
 
@@ -631,15 +638,15 @@ const READING = `
     p_room bigint, p_after bigint, p_before bigint, p_limit bigint, p_newest boolean
   ) RETURNS text LANGUAGE plpgsql STABLE ${SETTINGS}
   AS $fn$
-  DECLARE v_rows text;
+  DECLARE v_rows text; v_after bigint := greatest(p_after, dropped_v1(p_room));
   BEGIN
     IF p_newest THEN
       SELECT string_agg(row_v1(e), ',' ORDER BY e.seq) INTO v_rows FROM (
-        SELECT * FROM events WHERE room = p_room AND seq > p_after AND seq < p_before AND shown
+        SELECT * FROM events WHERE room = p_room AND seq > v_after AND seq < p_before AND shown
         ORDER BY seq DESC LIMIT p_limit) AS e;
     ELSE
       SELECT string_agg(row_v1(e), ',' ORDER BY e.seq) INTO v_rows FROM (
-        SELECT * FROM events WHERE room = p_room AND seq > p_after AND seq < p_before AND shown
+        SELECT * FROM events WHERE room = p_room AND seq > v_after AND seq < p_before AND shown
         ORDER BY seq LIMIT p_limit) AS e;
     END IF;
     RETURN '[' || coalesce(v_rows, '') || ']';
@@ -781,7 +788,8 @@ const LEASES = `
   BEGIN
     SELECT * INTO r FROM rooms WHERE name = p_name;
     v_oldest := least(r.last_seq - p_keep + 1, r.oldest_seq + 10000);
-    DELETE FROM events WHERE room = r.id AND seq < v_oldest;
+    -- From the oldest one on: before it, the index still has what was dropped since the last vacuum.
+    DELETE FROM events WHERE room = r.id AND seq >= r.oldest_seq AND seq < v_oldest;
     UPDATE rooms SET oldest_seq = v_oldest WHERE id = r.id AND oldest_seq < v_oldest;
     RETURN '';
   END $fn$;
