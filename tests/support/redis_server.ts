@@ -64,7 +64,9 @@ export class RedisServer implements AsyncDisposable {
     const port = this.#settings.includes("--tls-port") ? [] : ["--port", String(this.port)];
     const args = [...port, ...common, ...file, ...this.#settings];
     this.#process = new Deno.Command(program!, { args, ...log }).spawn();
-    if (port.length > 0) await this.#waitFor(async () => !(await this.ask("PING")).includes("LOAD"));
+    if (port.length > 0) {
+      await this.#waitFor(async () => !(await this.ask("PING")).includes("LOAD"));
+    }
   }
 
   /** Sends one command, and returns the reply as the wire has it. */

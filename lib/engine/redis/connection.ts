@@ -117,7 +117,7 @@ export class Connections {
   async send(commands: readonly Command[]): Promise<Reply[]> {
     if (this.#isClosed) throw new Error("The connection to Redis is closed.");
     if (commands.length === 0) return [];
-    const results = await this.#commands.pipeline(commands as Command[]).exec();
+    const results = await this.#commands.pipeline(commands.map((one) => ["call", ...one])).exec();
     return results!.map(([error, reply]) => {
       if (error === null) return reply;
       if (error.name === "ReplyError") return error;

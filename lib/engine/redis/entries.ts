@@ -6,7 +6,12 @@
  */
 
 import type { ChatEvent, LogEvent } from "../../protocol/events.ts";
-import type { Presence, PrivateMessage } from "../engine.ts";
+import {
+  DEFAULT_SETTINGS,
+  type Presence,
+  type PrivateMessage,
+  type RoomSettings,
+} from "../engine.ts";
 import { toTimestamp } from "../places.ts";
 import type { NewsItem } from "../remote/backend.ts";
 
@@ -96,8 +101,20 @@ export function toRef(ref: string | undefined): string {
 
 /** Reads an entry of a private message. */
 export function parsePrivate(text: string): PrivateEntry {
-  const [flags, number, id, time, fromSeq, toSeq, person, username, toPerson, toName, ref, content] =
-    split(text, 12);
+  const [
+    flags,
+    number,
+    id,
+    time,
+    fromSeq,
+    toSeq,
+    person,
+    username,
+    toPerson,
+    toName,
+    ref,
+    content,
+  ] = split(text, 12);
   return {
     flags: flags!,
     number: number!,
@@ -150,6 +167,11 @@ export function toPresences(texts: readonly string[]): Presence[] {
     .map(({ presence }) => presence);
 }
 
+/** The settings of a room; the defaults if nobody has changed them. */
+export function toSettings(text: string | null): RoomSettings {
+  return text === null ? DEFAULT_SETTINGS : { ...DEFAULT_SETTINGS, ...JSON.parse(text) };
+}
+
 /** One item of a room's news. */
 export function toItem(room: string, text: string): NewsItem {
   const rest = text.slice(1);
@@ -170,7 +192,7 @@ export function toItem(room: string, text: string): NewsItem {
       return { event: { type, presence, position }, number: position };
     }
     case "s":
-      return { event: { type: "settings", settings: JSON.parse(rest) } };
+      return { event: { type: "settings", settings: toSettings(rest) } };
     case "E": {
       const [number, ids] = split(rest, 2);
       return { event: { type: "erased", ids: JSON.parse(ids!) }, number: Number(number) };

@@ -75,7 +75,9 @@ export class RedisErasure {
     const person = accountPerson(progress.account);
     const [next, found] = await this.#ask(["HSCAN", key, progress.cursor!, "COUNT", CHUNK]);
     const args: string[] = [];
-    for (let i = 0; i < found.length; i += 2) args.push(...toErased(found[i], found[i + 1], person));
+    for (let i = 0; i < found.length; i += 2) {
+      args.push(...toErased(found[i], found[i + 1], person));
+    }
     if (args.length > 0) {
       await this.#run("rewritePrivates", [key, roomKey(room, "private_refs")], args);
     }
@@ -105,6 +107,8 @@ export class RedisErasure {
       const common = [...this.#parts.roomArgs(room), news];
       await this.#run("rewrite", [...keys, roomKey(room, "refs")], [...common, ...args]);
     }
+    // What comes later is not of the account, which has ended.
+    if (texts.length < CHUNK) return false;
     progress.seq = Number(parseEntry(texts.at(-1)).seq);
     return true;
   }

@@ -10,7 +10,6 @@ import type { ChatEvent, LogEvent } from "../../protocol/events.ts";
 import { withPresentText } from "../changes.ts";
 import {
   type Author,
-  DEFAULT_SETTINGS,
   type EngineEvent,
   EVERYWHERE,
   type InboxEntry,
@@ -35,7 +34,16 @@ import {
   TooLate,
 } from "../remote/backend.ts";
 import { type Command, Connections, type Reply } from "./connection.ts";
-import { parseEntry, readEvent, split, toEvent, toItem, toPresences, toPrivate } from "./entries.ts";
+import {
+  parseEntry,
+  readEvent,
+  split,
+  toEvent,
+  toItem,
+  toPresences,
+  toPrivate,
+  toSettings,
+} from "./entries.ts";
 import { RedisErasure } from "./erasure.ts";
 import { type Part, toParts } from "./jobs.ts";
 import {
@@ -145,7 +153,9 @@ function checkServer(read: (field: string) => string): void {
   if (read("loading") === "1") throw new Error("LOADING");
   if (read("redis_mode") !== "standalone") {
     throw new Error(
-      `Redis runs in the mode ${read("redis_mode")}. Use a standalone server, with replicas or not.`,
+      `Redis runs in the mode ${
+        read("redis_mode")
+      }. Use a standalone server, with replicas or not.`,
     );
   }
   if (read("role") !== "master") throw new Error("READONLY");
@@ -527,7 +537,9 @@ class RedisLink implements Link {
     return [
       ...unknown.length > 0 ? [["SADD", ROOMS_KEY, ...unknown]] : [],
       ...entered.length > 0 ? [["SADD", instanceKey(instance), ...entered]] : [],
-      ...parts.flatMap(({ room, owners }) => owners.map((owner) => ["SADD", ownerKey(owner), room])),
+      ...parts.flatMap(({ room, owners }) =>
+        owners.map((owner) => ["SADD", ownerKey(owner), room])
+      ),
     ];
   }
 
@@ -641,10 +653,6 @@ function toEvents(room: string, entries: string[], edited: string[]): LogEvent[]
     const entry = parseEntry(text);
     return withPresentText(toEvent(room, entry), (id) => messages.get(id));
   });
-}
-
-function toSettings(text: string | null): RoomSettings {
-  return text === null ? DEFAULT_SETTINGS : { ...DEFAULT_SETTINGS, ...JSON.parse(text) };
 }
 
 function tokensEnded(account: string, kept: string): string {

@@ -41,7 +41,10 @@ export class Stale extends Error {
 
 /** The epoch that a room has in a life of the server. */
 export function epochOf(room: string, generation: Generation): string {
-  return createHash("sha256").update(`${generation.name}\n${room}`).digest("base64url").slice(0, 16);
+  return createHash("sha256").update(`${generation.name}\n${room}`).digest("base64url").slice(
+    0,
+    16,
+  );
 }
 
 /**
