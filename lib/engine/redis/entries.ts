@@ -22,10 +22,10 @@ export interface Entry {
   readonly time: string;
   /** The `seq` of a message's newest change, or of a change's message. */
   readonly link: string;
+  readonly id: string;
   readonly person: string;
   /** As JSON; empty if there is none. */
   readonly ref: string;
-  readonly id: string;
   readonly username: string;
   readonly reply: string;
   readonly content: string;
@@ -50,7 +50,7 @@ export interface PrivateEntry {
 
 /** Reads an entry of a log. */
 export function parseEntry(text: string): Entry {
-  const [kind, seq, time, link, person, ref, id, username, reply, content] = split(text, 10);
+  const [kind, seq, time, link, id, person, ref, username, reply, content] = split(text, 10);
   return {
     kind: kind as Entry["kind"],
     seq: seq!,
@@ -68,7 +68,7 @@ export function parseEntry(text: string): Entry {
 /** Writes an entry of a log. */
 export function formatEntry(entry: Entry): string {
   const { kind, seq, time, link, person, ref, id, username, reply, content } = entry;
-  return [kind, seq, time, link, person, ref, id, username, reply, content].join("\n");
+  return [kind, seq, time, link, id, person, ref, username, reply, content].join("\n");
 }
 
 /** The event of an entry. */

@@ -97,8 +97,7 @@ export class Part {
     switch (job.type) {
       case "append": {
         const { origin, person, ref, replyTo = "", username, content } = job.draft;
-        const rest = `${username}\n${replyTo}\n${content}`;
-        args.push(`a${origin}`, `${person}\n${toRef(ref)}`, replyTo, rest);
+        args.push(`a${origin}`, [person, toRef(ref), username, replyTo, content].join("\n"));
         return;
       }
       case "change": {

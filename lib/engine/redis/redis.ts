@@ -295,7 +295,7 @@ class RedisLink implements Link {
   async presences(instance: string): Promise<{ room: string; connection: string }[]> {
     const rooms = await this.#read(["SMEMBERS", instanceKey(instance)]) as string[];
     const found = await this.#readAll(
-      rooms.map((room) => ["SMEMBERS", connectionsKey(room, instance)]),
+      rooms.map((room) => ["ZRANGE", connectionsKey(room, instance), 0, -1]),
     );
     return rooms.flatMap((room, i) =>
       (found[i] as string[]).map((connection) => ({ room, connection }))

@@ -94,6 +94,7 @@ local time = moment(clock)
 local present = clock == '' and last or tonumber(clock)
 local log, refs = KEYS[2], KEYS[3]
 local out, news, told, isChanged = { epoch, time }, { epoch }, 1, false
+local head = '\\n' .. time .. '\\n\\n' .. epoch .. '-'
 local at = 10
 local function take()
   at = at + 1
@@ -104,13 +105,25 @@ local function tell(item)
   news[told] = item
   isChanged = true
 end
+-- Messages of this batch that are not in the log yet, and their refs.
+local queue, queuedRefs, queued = {}, {}, {}
+local function flush()
+  for i = 1, #queue, 256 do
+    redis.call('RPUSH', log, unpack(queue, i, math.min(i + 255, #queue)))
+  end
+  for i = 1, #queuedRefs, 256 do
+    redis.call('HSET', refs, unpack(queuedRefs, i, math.min(i + 255, #queuedRefs)))
+  end
+  queue, queuedRefs, queued = {}, {}, {}
+end
 local function find(id)
+  flush()
   local n = tonumber(string.match(id, '%-(%d+)$'))
   if not n or n < oldest or n > seq then return end
   local entry = redis.call('LINDEX', log, n - oldest)
   if not entry then return end
-  local kind, _, stamp, link, person, ref, found, name, reply, content = string.match(entry,
-    '^(%a)\\n(%d+)\\n(%d+)\\n(%d*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n(.*)$')
+  local kind, _, stamp, link, found, person, ref, name, reply = string.match(entry,
+    '^(%a)\\n(%d+)\\n(%d+)\\n(%d*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n')
   if found ~= id then return end
   return n, kind, stamp, link, person, ref, name, reply
 end
@@ -119,22 +132,29 @@ local function keepAt(n, ...)
 end
 local run = {}
 function run.a(origin)
-  local who, reply, rest = take(), take(), take()
+  local rest = take()
+  local who = string.match(rest, '^[^\\n]*\\n[^\\n]*')
   local hasRef = string.sub(who, -1) ~= '\\n'
   if hasRef then
+    if queued[who] then flush() end
     local first = redis.call('HGET', refs, who)
     local entry = first and redis.call('LINDEX', log, tonumber(first) - oldest)
     if entry then return '=' .. entry end
   end
-  if reply ~= '' then
+  local reply = string.match(rest, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]+)\\n')
+  if reply then
     local found, kind = find(reply)
     if not found or (kind ~= 'c' and kind ~= 'd') then return '!answer' end
   end
   seq = seq + 1
   local n = whole(seq)
-  local entry = 'c\\n' .. n .. '\\n' .. time .. '\\n\\n' .. who .. '\\n' .. epoch .. '-' .. n .. '\\n' .. rest
-  redis.call('RPUSH', log, entry)
-  if hasRef then redis.call('HSET', refs, who, n) end
+  local entry = 'c\\n' .. n .. head .. n .. '\\n' .. rest
+  queue[#queue + 1] = entry
+  if hasRef then
+    queued[who] = true
+    queuedRefs[#queuedRefs + 1] = who
+    queuedRefs[#queuedRefs + 1] = n
+  end
   tell('l' .. origin .. '\\n' .. entry)
   return n
 end
@@ -149,11 +169,11 @@ function run.c(origin)
     if ref ~= '' then redis.call('HDEL', refs, person .. '\\n' .. ref) end
     name, ref = '', ''
   end
-  local entry = table.concat({ type == 'edit' and 'u' or 'x', place, time, now, changer, '', id, name,
+  local entry = table.concat({ type == 'edit' and 'u' or 'x', place, time, now, id, changer, '', name,
     '', content }, '\\n')
   redis.call('RPUSH', log, entry)
   if type ~= 'edit' then kind, reply = 'd', '' end
-  keepAt(n, kind, now, stamp, place, person, ref, id, name, reply, content)
+  keepAt(n, kind, now, stamp, place, id, person, ref, name, reply, content)
   local old = link ~= '' and tonumber(link) >= oldest and redis.call('LINDEX', log, tonumber(link) - oldest)
   if old then
     local head = string.match(old, '^' .. string.rep('[^\\n]*\\n', 9))
@@ -223,7 +243,7 @@ function run.e(connection)
   local entry = instance .. '\\n' .. whole(presence) .. '\\n' .. connection .. '\\n' .. name .. '\\n' ..
     person .. '\\n' .. username
   redis.call('HSET', KEYS[7], connection, entry)
-  redis.call('SADD', ownKey, connection)
+  redis.call('ZADD', ownKey, whole(presence), connection)
   tell('e' .. entry)
   return whole(presence)
 end
@@ -234,7 +254,7 @@ function run.x(connection)
     '^([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n(.*)$')
   if of ~= instance then return '' end
   redis.call('HDEL', KEYS[7], connection)
-  redis.call('SREM', ownKey, connection)
+  redis.call('ZREM', ownKey, connection)
   local count, who, shown = string.match(redis.call('HGET', KEYS[8], name), '^(%d+)\\n([^\\n]*)\\n(.*)$')
   if count == '1' then
     redis.call('HDEL', KEYS[8], name)
@@ -284,21 +304,22 @@ function run.s(name)
   return present - tonumber(ended) < ${REACHABLE_MS} and who or ''
 end
 function run.E(count)
-  local list = redis.call('SRANDMEMBER', ownKey, tonumber(count))
+  local list = redis.call('ZRANGE', ownKey, 0, tonumber(count) - 1)
   for _, connection in ipairs(list) do
     run.x(connection)
-    redis.call('SREM', ownKey, connection)
+    redis.call('ZREM', ownKey, connection)
   end
-  return whole(redis.call('SCARD', ownKey))
+  return whole(redis.call('ZCARD', ownKey))
 end
 while at < #ARGV do
   local job = take()
   out[#out + 1] = run[string.sub(job, 1, 1)](string.sub(job, 2))
 end
+flush()
 local excess = keep and seq - oldest + 1 - keep or 0
 if excess >= 128 then
   for _, gone in ipairs(redis.call('LPOP', log, math.min(excess, 1024, seq - oldest))) do
-    local who = string.match(gone, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*\\n[^\\n]*)\\n')
+    local who = string.match(gone, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*\\n[^\\n]*)\\n')
     if string.sub(who, -1) ~= '\\n' then redis.call('HDEL', refs, who) end
     oldest = oldest + 1
   end
@@ -422,7 +443,7 @@ for i = 6, #ARGV, 3 do
   local n, old, new = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
   if n >= oldest and redis.call('LINDEX', KEYS[2], n - oldest) == old then
     redis.call('LSET', KEYS[2], n - oldest, new)
-    local who = string.match(old, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*\\n[^\\n]*)\\n')
+    local who = string.match(old, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*\\n[^\\n]*)\\n')
     if string.sub(who, -1) ~= '\\n' then redis.call('HDEL', KEYS[3], who) end
   end
 end
