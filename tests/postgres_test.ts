@@ -284,7 +284,10 @@ withPostgres(() =>
       using linked = await Linked.open(server.urlOf(database, "few"));
       await linked.run([append("hello")]);
       assertEquals((await linked.link.state("r")).lastSeq, 1);
-      const { message } = await assertRejects(() => Linked.open(server.urlOf(database, "few")), Error);
+      const { message } = await assertRejects(
+        () => Linked.open(server.urlOf(database, "few")),
+        Error,
+      );
       assertStringIncludes(message, "has no connection left");
     });
 
@@ -317,7 +320,10 @@ withPostgres(() =>
       assertStringIncludes(await startError(nowhere), "Start PostgreSQL");
       const latin = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
       assertStringIncludes(await startError(await server.createDatabase(latin)), "LATIN1");
-      await server.query("CREATE SCHEMA hubbub; COMMENT ON SCHEMA hubbub IS 'Hubbub, version 99'", database);
+      await server.query(
+        "CREATE SCHEMA hubbub; COMMENT ON SCHEMA hubbub IS 'Hubbub, version 99'",
+        database,
+      );
       assertStringIncludes(await startError(url), "version 99");
     });
 
@@ -335,7 +341,10 @@ withPostgres(() =>
       assertStringIncludes((await connecting).message, "does not answer");
     });
 
-    testEngine("RemoteEngine on PostgreSQL", async () => new Database(await server.createDatabase()));
+    testEngine(
+      "RemoteEngine on PostgreSQL",
+      async () => new Database(await server.createDatabase()),
+    );
   })
 );
 

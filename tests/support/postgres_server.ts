@@ -100,7 +100,8 @@ export class PostgresServer implements AsyncDisposable {
   /** Runs statements as the superuser. Returns what they print, a row a line, `|` between columns. */
   async query(sql: string, database = "postgres"): Promise<string> {
     const at = ["-h", this.#folder, "-p", String(this.#port), "-U", "postgres", "-d", database];
-    return (await run("psql", ...at, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql)).trim();
+    return (await run("psql", ...at, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql))
+      .trim();
   }
 
   /** The dump of a database, as `pg_dump` makes it. */
@@ -168,7 +169,9 @@ export class PostgresServer implements AsyncDisposable {
 
   async #configure(settings: Readonly<Record<string, string>>): Promise<void> {
     const all = { ...SETTINGS, port: String(this.#port), unix_socket_directories: this.#folder };
-    const lines = Object.entries({ ...all, ...settings }).map(([key, value]) => `${key} = '${value}'`);
+    const lines = Object.entries({ ...all, ...settings }).map(([key, value]) =>
+      `${key} = '${value}'`
+    );
     await Deno.writeTextFile(`${this.#data}/postgresql.conf`, `\n${lines.join("\n")}\n`, {
       append: true,
     });
@@ -213,7 +216,12 @@ function as(program: string, ...args: string[]): string[] {
 
 async function run(name: string, ...rest: string[]): Promise<string> {
   const [program, ...args] = as(name, ...rest);
-  const command = new Deno.Command(program!, { args, stdin: "null", cwd: "/", env: { LC_ALL: "C" } });
+  const command = new Deno.Command(program!, {
+    args,
+    stdin: "null",
+    cwd: "/",
+    env: { LC_ALL: "C" },
+  });
   const { success, stdout, stderr } = await command.output();
   if (!success) throw new Error(`${name}: ${new TextDecoder().decode(stderr)}`);
   return new TextDecoder().decode(stdout);
