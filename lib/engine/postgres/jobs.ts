@@ -21,7 +21,14 @@ import { REACHABLE_MS } from "../local_bus.ts";
 import { toMessageId, toTimestamp } from "../places.ts";
 import type { Answer, Job } from "../remote/backend.ts";
 import type { Epochs } from "./epochs.ts";
-import { type EventRow, type PresenceRow, type PrivateRow, toEvent, toPresence, toPrivate } from "./rows.ts";
+import {
+  type EventRow,
+  type PresenceRow,
+  type PrivateRow,
+  toEvent,
+  toPresence,
+  toPrivate,
+} from "./rows.ts";
 import type { Value } from "./sql.ts";
 
 /** Where a room stands after a batch. */
@@ -60,7 +67,11 @@ export function roomsOf(jobs: readonly Job[]): string[] {
 }
 
 /** The arguments of `turn_v1` from `p_names` on. */
-export function toArguments(epochs: Epochs, rooms: readonly string[], jobs: readonly Job[]): Value[] {
+export function toArguments(
+  epochs: Epochs,
+  rooms: readonly string[],
+  jobs: readonly Job[],
+): Value[] {
   const places = new Map(rooms.map((room, i) => [room, String(i + 1)]));
   const columns: (string | null)[][] = Array.from({ length: 9 }, () => []);
   const refs = new Set<string>();

@@ -150,8 +150,14 @@ export class PostgresLink implements Link {
       present?: readonly PresenceRow[],
     ];
     const row = await this.#read<Row>("open_v1", this.#epochs.id, room, events, messages);
-    const [position, oldestSeq = 1, eventRows = [], messageRows = [], settings = null, present = []] =
-      row;
+    const [
+      position,
+      oldestSeq = 1,
+      eventRows = [],
+      messageRows = [],
+      settings = null,
+      present = [],
+    ] = row;
     return {
       position: this.#toPosition(room, position),
       oldestSeq,
@@ -338,7 +344,7 @@ export class PostgresLink implements Link {
     const row = await this.#read<Row | null>("erasing_v1", accountPerson(""));
     if (row === null) return false;
     const [account, ...place] = row;
-    const names = (place.pop() as readonly string[] | null ?? []);
+    const names = place.pop() as readonly string[] | null ?? [];
     const own = names.filter((name) => nameKey(name) === account);
     const head = [this.#epochs.id, this.#now, deadline, account, accountPerson(account)];
     await this.#write("erase_v1", ...head, ...place as Value[], own, LIVE_EVENTS);

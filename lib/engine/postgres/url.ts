@@ -109,7 +109,9 @@ function toSentence(code: string, message: string, target: Target): string | und
       return readOnly(target);
   }
   const wantsTls = target.ssl !== false && target.ssl !== "prefer" && target.ssl !== "allow";
-  if (wantsTls && /tls|ssl|certificate|handshake|CONNECTION_CLOSED|ECONNRESET/i.test(code + message)) {
+  if (
+    wantsTls && /tls|ssl|certificate|handshake|CONNECTION_CLOSED|ECONNRESET/i.test(code + message)
+  ) {
     return `${server} offers no TLS that sslmode accepts: ${message}. ` +
       "Correct its certificate, or sslmode in DATABASE_URL.";
   }
