@@ -11,6 +11,7 @@ import { Hub } from "./hub.ts";
 import { type Config, ConfigError, readConfig } from "./lib/config.ts";
 import type { Engine } from "./lib/engine/engine.ts";
 import { MemoryEngine } from "./lib/engine/memory.ts";
+import type { Backend } from "./lib/engine/remote/backend.ts";
 import { ChatError } from "./lib/errors.ts";
 import { createApp } from "./lib/http/app.ts";
 import { Connections } from "./lib/http/connections.ts";
@@ -68,7 +69,9 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const timers = new Timers();
   const { after } = timers;
   const turn = new Turn(setImmediate);
-  const engine = await openEngine(config, { newId, turn, logger });
+  const engine = await openEngine(config, { clock, newId, turn, logger }).catch((error) => {
+    throw new StartError(`open ${nameOf(config)}`, error);
+  });
   const health = new Health({ store: engine, logger, clock });
   const failures = createThrottledLogger(checkAfterErrors(logger, health), clock);
   const traffic = new TrafficLimiter(config.rates.traffic, clock);
@@ -200,29 +203,48 @@ function checkAfterErrors(logger: Logger, health: Health): Logger {
   return { ...logger, error };
 }
 
-/** Opens the engine that the configuration names. SQLite is loaded only when it is used. */
-async function openEngine(
-  { database, engine: { historyKeep: keep, maxStoredBytes } }: Config,
-  { newId, turn, logger }: { newId: () => string; turn: Turn; logger: Logger },
-): Promise<Engine> {
+/** What the engines need besides the configuration. */
+interface EngineParts {
+  /** The time in milliseconds. It never goes backwards. */
+  readonly clock: () => number;
+  readonly newId: () => string;
+  readonly turn: Turn;
+  readonly logger: Logger;
+}
+
+/** Opens the engine that the configuration names. Only that one is loaded, and its driver. */
+async function openEngine(config: Config, parts: EngineParts): Promise<Engine> {
+  const { database, engine: { historyKeep: keep, maxStoredBytes } } = config;
+  const { clock, newId, turn, logger } = parts;
+  const atCommit = (callback: () => void) => turn.commit(callback);
   const options = { clock: Date.now, newId, keep, leaseMs: LEASE_MS };
+  const connect = async (backend: Backend) => {
+    const { RemoteEngine } = await import("./lib/engine/remote/remote_engine.ts");
+    const failures = createThrottledLogger(logger, clock);
+    return RemoteEngine.connect({ backend, newId, leaseMs: LEASE_MS, atCommit, logger, failures });
+  };
   switch (database.kind) {
     case "memory":
       return new MemoryEngine(options);
     case "sqlite": {
       const { SqliteEngine } = await import("./lib/engine/sqlite.ts");
-      const atCommit = (callback: () => void) => turn.commit(callback);
-      try {
-        const { path } = database;
-        return new SqliteEngine({ ...options, path, maxStoredBytes, atCommit, logger });
-      } catch (error) {
-        throw new StartError(`open the database ${database.path}`, error);
-      }
+      const { path } = database;
+      return new SqliteEngine({ ...options, path, maxStoredBytes, atCommit, logger });
     }
-    case "postgres":
-    case "redis":
-      throw new StartError(`open ${database.kind}`, new Error("There is no engine for it."));
+    case "postgres": {
+      const { PostgresBackend } = await import("./lib/engine/postgres/postgres.ts");
+      return await connect(new PostgresBackend({ url: database.url, keep }));
+    }
+    case "redis": {
+      const { RedisBackend } = await import("./lib/engine/redis/redis.ts");
+      return await connect(new RedisBackend({ url: database.url, keep }));
+    }
   }
+}
+
+/** The store, for the sentence of a start that fails. An address may hold a password. */
+function nameOf({ database }: Config): string {
+  return database.kind === "sqlite" ? `the database ${database.path}` : "the database";
 }
 
 /** Runs the server in this process until a signal ends it. */

@@ -1,0 +1,95 @@
+/**
+ * The names of keys and channels. All keys of one room have one hash tag, so that a script finds
+ * them on one node of a cluster.
+ *
+ * @module
+ */
+
+import { EVERYWHERE } from "../engine.ts";
+
+/** The keys of one room, in the order in which the scripts take them. */
+const ROOM_KEYS = [
+  "meta",
+  "log",
+  "refs",
+  "privates",
+  "private_refs",
+  "inboxes",
+  "presences",
+  "holders",
+  "visits",
+  "visit_times",
+  "settings",
+] as const;
+
+/** The first part of every key of a room. */
+function ofRoom(room: string): string {
+  return `hubbub:{:${room}}`;
+}
+
+/** A key of one room. */
+export function roomKey(room: string, name: typeof ROOM_KEYS[number]): string {
+  return `${ofRoom(room)}:${name}`;
+}
+
+/** Every key that a room has once. */
+export function roomKeys(room: string): string[] {
+  const start = ofRoom(room);
+  return ROOM_KEYS.map((name) => `${start}:${name}`);
+}
+
+/** The numbers of a person's private messages in a room. */
+export function inboxKey(room: string, person: string): string {
+  return `${ofRoom(room)}:inbox:${person}`;
+}
+
+/** The connections of an instance in a room. */
+export function connectionsKey(room: string, instance: string): string {
+  return `${ofRoom(room)}:connections:${instance}`;
+}
+
+/** The answers to one part of the last batch of an instance. */
+export function answersKey(room: string, instance: string, part: number): string {
+  return `${ofRoom(room)}:answers:${instance}:${part}`;
+}
+
+/** The channel of a room. */
+export function channelOf(room: string): string {
+  return `hubbub:${room}`;
+}
+
+/** The room of a channel; `undefined` for another channel. */
+export function roomOf(channel: string): string | undefined {
+  return channel.startsWith("hubbub:") ? channel.slice("hubbub:".length) : undefined;
+}
+
+/** Accounts and tokens, beside the news of them. */
+export const PEOPLE_KEYS: readonly string[] = [
+  roomKey(EVERYWHERE, "meta"),
+  ...["accounts", "tokens", "expiries", "erasing"].map((name) => `${ofRoom(EVERYWHERE)}:${name}`),
+];
+
+/** The tokens that an account has or had. */
+export function tokensKey(account: string): string {
+  return `${ofRoom(EVERYWHERE)}:tokens:${account}`;
+}
+
+/** The identity of the server's present life. */
+export const GENERATION_KEY = "hubbub:{server}:generation";
+
+/** Every room that was ever written to. */
+export const ROOMS_KEY = "hubbub:{server}:rooms";
+
+/** The ends of the leases of instances, and the instances whose lease has ended. */
+export const LEASES_KEY = "hubbub:{instances}:leases";
+export const ENDED_KEY = "hubbub:{instances}:ended";
+
+/** The rooms in which an instance may be present. */
+export function instanceKey(instance: string): string {
+  return `hubbub:{instances}:rooms:${instance}`;
+}
+
+/** The rooms that an account may own. */
+export function ownerKey(account: string): string {
+  return `hubbub:{owner:${account}}`;
+}

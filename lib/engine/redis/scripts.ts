@@ -1,0 +1,606 @@
+/**
+ * The scripts that Redis runs. Each takes the keys of one room, or of no room, and is one moment.
+ *
+ * Numbers are written with `%.0f`, since Lua would round the great ones.
+ *
+ * @module
+ */
+
+/** Maximum epochs that a room remembers. */
+const MAX_EPOCHS = 100;
+
+/** How long the answers to a batch are kept, in milliseconds. */
+const ANSWERS_MS = 60_000;
+
+/** How long a user can be found after it left, in milliseconds: `REACHABLE_MS`. */
+const REACHABLE_MS = 10 * 60 * 1000;
+
+/** How long an instance whose lease has ended is remembered, in milliseconds. */
+const ENDED_MS = 7 * 24 * 60 * 60 * 1000;
+
+/** The fields of a room's `meta`, in the order in which the scripts hand them over. */
+export const META = ["g", "e", "s", "o", "t", "pv", "pr", "sv", "er", "n", "x"] as const;
+
+const FIELDS = META.map((field) => `'${field}'`).join(", ");
+
+const COMMON = `
+local function whole(n) return string.format('%.0f', n) end
+local function now()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+local function isLate(deadline) return now() > tonumber(deadline) end
+`;
+
+/**
+ * Reads `meta` and begins an epoch where the server's generation is another one than the room's.
+ * ARGV: generation, its time, its epoch.
+ */
+const ROOM = `${COMMON}
+local key = KEYS[1]
+local m = redis.call('HMGET', key, ${FIELDS})
+local isNew = m[1] ~= ARGV[1]
+if isNew and m[1] and tonumber(string.match(m[1], '^%d+')) > tonumber(ARGV[2]) then
+  return redis.error_reply('STALE the connection is older than the life of the server')
+end
+local seq, oldest, last = tonumber(m[3] or '0'), tonumber(m[4] or '1'), tonumber(m[5] or '0')
+local presence, privates = tonumber(m[6] or '0'), tonumber(m[7] or '0')
+local version, erasures = tonumber(m[8] or '0'), tonumber(m[9] or '0')
+local number, epochs, epoch = tonumber(m[10] or '0'), m[11] or '', m[2]
+if isNew then
+  epoch = ARGV[3]
+  local base, before = tonumber(ARGV[2]), privates
+  if presence < base then presence = base end
+  if privates < base then privates = base end
+  local lines, count = {}, 1
+  lines[1] = epoch .. ' ' .. whole(seq + 1) .. ' ' .. whole(privates + 1) .. ' ' .. whole(before)
+  for line in string.gmatch(epochs, '[^\\n]+') do
+    if count == ${MAX_EPOCHS} then break end
+    count = count + 1
+    lines[count] = line
+  end
+  epochs = table.concat(lines, '\\n')
+end
+local function save()
+  redis.call('HSET', key, 'g', ARGV[1], 'e', epoch, 's', whole(seq), 'o', whole(oldest),
+    't', whole(last), 'pv', whole(presence), 'pr', whole(privates), 'sv', whole(version),
+    'er', whole(erasures), 'n', whole(number))
+  if isNew then redis.call('HSET', key, 'x', epochs) end
+end
+local function moment(clock)
+  local time = clock == '' and now() or tonumber(clock)
+  if time > last then last = time end
+  return whole(last)
+end
+`;
+
+/**
+ * Runs the jobs of one room.
+ *
+ * KEYS: those of the room, the answers kept, the instance's connections, the inboxes named by jobs.
+ * ARGV: as above, then channel, instance, batch, deadline, clock, keep, and the jobs. A job is its
+ * letter, the rest of the first argument, and as many arguments as the letter takes.
+ */
+const TURN = `
+local answersKey, ownKey = KEYS[12], KEYS[13]
+local instance, batch, clock, keep = ARGV[5], ARGV[6], ARGV[8], tonumber(ARGV[9])
+local kept = redis.call('GET', answersKey)
+if kept then
+  local cut = string.find(kept, '\\n', 1, true)
+  if string.sub(kept, 1, cut - 1) == batch then return string.sub(kept, cut + 1) end
+end
+if isLate(ARGV[7]) then return redis.error_reply('TOOLATE') end
+local time = moment(clock)
+local present = clock == '' and last or tonumber(clock)
+local log, refs = KEYS[2], KEYS[3]
+local out, news, told, isChanged = { epoch, time }, { epoch }, 1, false
+local head = '\\n' .. time .. '\\n\\n' .. epoch .. '-'
+local at = 10
+local function take()
+  at = at + 1
+  return ARGV[at]
+end
+local function tell(item)
+  told = told + 1
+  news[told] = item
+  isChanged = true
+end
+-- Messages of this batch that are not in the log yet, and their refs.
+local queue, queuedRefs, queued = {}, {}, {}
+local function flush()
+  for i = 1, #queue, 256 do
+    redis.call('RPUSH', log, unpack(queue, i, math.min(i + 255, #queue)))
+  end
+  for i = 1, #queuedRefs, 256 do
+    redis.call('HSET', refs, unpack(queuedRefs, i, math.min(i + 255, #queuedRefs)))
+  end
+  queue, queuedRefs, queued = {}, {}, {}
+end
+local function find(id)
+  flush()
+  local n = tonumber(string.match(id, '%-(%d+)$'))
+  if not n or n < oldest or n > seq then return end
+  local entry = redis.call('LINDEX', log, n - oldest)
+  if not entry then return end
+  local kind, _, stamp, link, found, person, ref, name, reply = string.match(entry,
+    '^(%a)\\n(%d+)\\n(%d+)\\n(%d*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n')
+  if found ~= id then return end
+  return n, kind, stamp, link, person, ref, name, reply
+end
+local function keepAt(n, ...)
+  if n >= oldest and n <= seq then redis.call('LSET', log, n - oldest, table.concat({ ... }, '\\n')) end
+end
+local run = {}
+function run.a(origin)
+  local rest = take()
+  local who = string.match(rest, '^[^\\n]*\\n[^\\n]*')
+  local hasRef = string.sub(who, -1) ~= '\\n'
+  if hasRef then
+    if queued[who] then flush() end
+    local first = redis.call('HGET', refs, who)
+    local entry = first and redis.call('LINDEX', log, tonumber(first) - oldest)
+    if entry then return '=' .. entry end
+  end
+  local reply = string.match(rest, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]+)\\n')
+  if reply then
+    local found, kind = find(reply)
+    if not found or (kind ~= 'c' and kind ~= 'd') then return '!answer' end
+  end
+  seq = seq + 1
+  local n = whole(seq)
+  local entry = 'c\\n' .. n .. head .. n .. '\\n' .. rest
+  queue[#queue + 1] = entry
+  if hasRef then
+    queued[who] = true
+    queuedRefs[#queuedRefs + 1] = who
+    queuedRefs[#queuedRefs + 1] = n
+  end
+  tell('l' .. origin .. '\\n' .. entry)
+  return n
+end
+function run.c(origin)
+  local type, id, changer, isModerator, content = take(), take(), take(), take(), take()
+  local n, kind, stamp, link, person, ref, name, reply = find(id)
+  if kind ~= 'c' then return '!message' end
+  if person ~= changer and isModerator ~= '1' then return '!author' end
+  seq = seq + 1
+  local place, now = whole(seq), whole(n)
+  if type == 'erase' then
+    if ref ~= '' then redis.call('HDEL', refs, person .. '\\n' .. ref) end
+    name, ref = '', ''
+  end
+  local entry = table.concat({ type == 'edit' and 'u' or 'x', place, time, now, id, changer, '', name,
+    '', content }, '\\n')
+  redis.call('RPUSH', log, entry)
+  if type ~= 'edit' then kind, reply = 'd', '' end
+  keepAt(n, kind, now, stamp, place, id, person, ref, name, reply, content)
+  local old = link ~= '' and tonumber(link) >= oldest and redis.call('LINDEX', log, tonumber(link) - oldest)
+  if old then
+    local head = string.match(old, '^' .. string.rep('[^\\n]*\\n', 9))
+    redis.call('LSET', log, tonumber(link) - oldest, head)
+  end
+  tell('l' .. origin .. '\\n' .. entry)
+  return 'u' .. entry
+end
+local function addTo(inbox, person)
+  local n = tonumber(redis.call('HGET', KEYS[6], person) or '0') + 1
+  redis.call('HSET', KEYS[6], person, whole(n))
+  redis.call('RPUSH', inbox, whole(privates))
+  return n
+end
+local function trimInbox(inbox, person, newest)
+  local excess = keep and redis.call('LLEN', inbox) - keep or 0
+  for i = 1, math.min(excess, 8) do
+    local number = redis.call('LPOP', inbox)
+    local entry = redis.call('HGET', KEYS[4], number)
+    if entry then
+      local flags, rest = string.match(entry, '^(%a*)(.*)$')
+      local own, ref = string.match(rest, '^\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*)\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*)')
+      local side = own == person and string.find(flags, 'f', 1, true) and 'f' or 't'
+      flags = string.gsub(flags, side, '')
+      if side == 'f' and ref ~= '' then redis.call('HDEL', KEYS[5], own .. '\\n' .. ref) end
+      if flags == '' then redis.call('HDEL', KEYS[4], number)
+      else redis.call('HSET', KEYS[4], number, flags .. rest) end
+    end
+  end
+end
+function run.w(origin)
+  local person, ref, to, id, name, toName, content = take(), take(), take(), take(), take(), take(), take()
+  local from, inbox = KEYS[tonumber(take())], KEYS[tonumber(take())]
+  local who = person .. '\\n' .. ref
+  if ref ~= '' then
+    local first = redis.call('HGET', KEYS[5], who)
+    local entry = first and redis.call('HGET', KEYS[4], first)
+    if entry then return '=' .. entry end
+  end
+  if to == '' then return '!nobody' end
+  privates = privates + 1
+  local fromSeq = addTo(from, person)
+  local toSeq = addTo(inbox, to)
+  local number = whole(privates)
+  local entry = table.concat({ 'ft', number, id, time, whole(fromSeq), whole(toSeq), person, name, to,
+    toName, ref, content }, '\\n')
+  redis.call('HSET', KEYS[4], number, entry)
+  if ref ~= '' then redis.call('HSET', KEYS[5], who, number) end
+  trimInbox(from, person)
+  trimInbox(inbox, to)
+  tell('p' .. origin .. '\\n' .. entry)
+  return 'p' .. entry
+end
+function run.e(connection)
+  local name, person, username = take(), take(), take()
+  local there = redis.call('HGET', KEYS[7], connection)
+  if there then return string.match(there, '^[^\\n]*\\n(%d+)') end
+  local holder = redis.call('HGET', KEYS[8], name)
+  local count, who, rest = 0, person, username
+  if holder then
+    count, who, rest = string.match(holder, '^(%d+)\\n([^\\n]*)\\n(.*)$')
+    if who ~= person then return '!name' end
+  end
+  redis.call('HSET', KEYS[8], name, whole(tonumber(count) + 1) .. '\\n' .. who .. '\\n' .. rest)
+  redis.call('HDEL', KEYS[9], name)
+  presence = presence + 1
+  local entry = instance .. '\\n' .. whole(presence) .. '\\n' .. connection .. '\\n' .. name .. '\\n' ..
+    person .. '\\n' .. username
+  redis.call('HSET', KEYS[7], connection, entry)
+  redis.call('ZADD', ownKey, whole(presence), connection)
+  tell('e' .. entry)
+  return whole(presence)
+end
+function run.x(connection)
+  local there = redis.call('HGET', KEYS[7], connection)
+  if not there then return '' end
+  local of, _, _, name, person, username = string.match(there,
+    '^([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n(.*)$')
+  if of ~= instance then return '' end
+  redis.call('HDEL', KEYS[7], connection)
+  redis.call('ZREM', ownKey, connection)
+  local count, who, shown = string.match(redis.call('HGET', KEYS[8], name), '^(%d+)\\n([^\\n]*)\\n(.*)$')
+  if count == '1' then
+    redis.call('HDEL', KEYS[8], name)
+    redis.call('HSET', KEYS[9], name, whole(present) .. '\\n' .. who .. '\\n' .. shown)
+    redis.call('ZADD', KEYS[10], whole(present), name)
+    for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[10], '-inf', whole(present - ${REACHABLE_MS}),
+      'LIMIT', 0, 16)) do
+      redis.call('ZREM', KEYS[10], gone)
+      redis.call('HDEL', KEYS[9], gone)
+    end
+    redis.call('PEXPIRE', KEYS[9], ${REACHABLE_MS})
+    redis.call('PEXPIRE', KEYS[10], ${REACHABLE_MS})
+  else
+    redis.call('HSET', KEYS[8], name, whole(tonumber(count) - 1) .. '\\n' .. who .. '\\n' .. shown)
+  end
+  presence = presence + 1
+  tell('x' .. instance .. '\\n' .. whole(presence) .. '\\n' .. connection .. '\\n' .. name .. '\\n' ..
+    person .. '\\n' .. username)
+  return ''
+end
+function run.o(event)
+  if ARGV[10] == '1' then number = number + 1 end
+  told = told + 1
+  news[told] = 'n' .. whole(number) .. '\\n' .. event
+  isChanged = isChanged or ARGV[10] == '1'
+  return ''
+end
+function run.S(before)
+  local settings, owner = take(), take()
+  if whole(version) ~= before then return '0' end
+  version = version + 1
+  redis.call('SET', KEYS[11], settings)
+  redis.call('HSET', key, 'ow', owner)
+  tell('s' .. settings)
+  return '1'
+end
+function run.p()
+  local list = redis.call('HVALS', KEYS[7])
+  return #list == 0 and '[]' or cjson.encode(list)
+end
+function run.s(name)
+  local holder = redis.call('HGET', KEYS[8], name)
+  if holder then return string.match(holder, '^%d+\\n(.*)$') end
+  local visit = redis.call('HGET', KEYS[9], name)
+  if not visit then return '' end
+  local ended, who = string.match(visit, '^(%d+)\\n(.*)$')
+  return present - tonumber(ended) < ${REACHABLE_MS} and who or ''
+end
+function run.E(count)
+  local list = redis.call('ZRANGE', ownKey, 0, tonumber(count) - 1)
+  for _, connection in ipairs(list) do
+    run.x(connection)
+    redis.call('ZREM', ownKey, connection)
+  end
+  return whole(redis.call('ZCARD', ownKey))
+end
+while at < #ARGV do
+  local job = take()
+  out[#out + 1] = run[string.sub(job, 1, 1)](string.sub(job, 2))
+end
+flush()
+local excess = keep and seq - oldest + 1 - keep or 0
+if excess >= 128 then
+  for _, gone in ipairs(redis.call('LPOP', log, math.min(excess, 1024, seq - oldest))) do
+    local who = string.match(gone, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*\\n[^\\n]*)\\n')
+    if string.sub(who, -1) ~= '\\n' then redis.call('HDEL', refs, who) end
+    oldest = oldest + 1
+  end
+end
+if isChanged then save() end
+if told > 1 then redis.call('PUBLISH', ARGV[4], cjson.encode(news)) end
+local answer = cjson.encode(out)
+if batch ~= '' then redis.call('SET', answersKey, batch .. '\\n' .. answer, 'PX', ${ANSWERS_MS}) end
+return answer
+`;
+
+/** Adds to a reply what edits without a text of their own need: the entries of their messages. */
+const READ = `
+local m = redis.call('HMGET', KEYS[1], ${FIELDS})
+local oldest, seq = tonumber(m[4] or '1'), tonumber(m[3] or '0')
+local function read(after, limit)
+  local from = math.max(after + 1, oldest)
+  if limit <= 0 or from > seq then return {}, {} end
+  local entries, messages = redis.call('LRANGE', KEYS[2], from - oldest, from - oldest + limit - 1), {}
+  for _, entry in ipairs(entries) do
+    local link = string.match(entry, '^u\\n%d+\\n%d+\\n(%d+)\\n' .. string.rep('[^\\n]*\\n', 5) .. '$')
+    if link and tonumber(link) >= oldest then
+      messages[#messages + 1] = redis.call('LINDEX', KEYS[2], tonumber(link) - oldest)
+    end
+  end
+  return entries, messages
+end
+`;
+
+/** KEYS: meta, log. ARGV: after, limit. */
+const EVENTS = `${READ}
+local entries, messages = read(tonumber(ARGV[1]), tonumber(ARGV[2]))
+return { m, entries, messages }
+`;
+
+/**
+ * Walks from a number towards the oldest or the newest, over at most so many entries.
+ *
+ * KEYS: meta, log. ARGV: from, step, limit, entries to walk over.
+ */
+const WALK = `
+local function walk(from, step, limit, most)
+  local found, walked = {}, 0
+  if step < 0 then from = math.min(from, seq) else from = math.max(from, oldest) end
+  while #found < limit and walked < most and from >= oldest and from <= seq do
+    local size = math.min(128, most - walked)
+    local first = step < 0 and math.max(from - size + 1, oldest) or from
+    local last = step < 0 and from or math.min(from + size - 1, seq)
+    local entries = redis.call('LRANGE', KEYS[2], first - oldest, last - oldest)
+    for i = 1, #entries do
+      local entry = entries[step < 0 and #entries + 1 - i or i]
+      if #found < limit and string.sub(entry, 1, 1) == 'c' then found[#found + 1] = entry end
+    end
+    walked = walked + #entries
+    from = step < 0 and first - 1 or last + 1
+    if #entries == 0 then break end
+  end
+  return found, string.format('%.0f', from)
+end
+`;
+
+const MESSAGES = `${READ}${WALK}
+local found, from = walk(tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))
+return { m, found, from }
+`;
+
+/** KEYS: meta, log, settings, presences. ARGV: events, messages, entries to walk over. */
+const OPEN = `${READ}${WALK}
+local entries, messages = read(seq - tonumber(ARGV[1]), tonumber(ARGV[1]))
+local found, from = walk(seq, -1, tonumber(ARGV[2]), tonumber(ARGV[3]))
+return { m, entries, messages, found, from, redis.call('GET', KEYS[3]), redis.call('HVALS', KEYS[4]) }
+`;
+
+/**
+ * KEYS: meta, log, settings, presences, private messages. ARGV: seq, presence, privates, settings,
+ * limit, generation, its time.
+ */
+const PAGE = `${READ}
+local limit = tonumber(ARGV[5])
+local entries, messages = read(tonumber(ARGV[1]), limit)
+local isNew = m[1] ~= ARGV[6]
+local function beyond(n) return isNew and math.max(n, tonumber(ARGV[7])) or n end
+local after, newest, wanted = tonumber(ARGV[3]), tonumber(m[7] or '0'), {}
+local spans = {}
+for first, before in string.gmatch(m[11] or '', '[^ ]+ %d+ (%d+) (%d+)') do
+  table.insert(spans, 1, { tonumber(first), newest })
+  newest = tonumber(before)
+end
+for _, span in ipairs(spans) do
+  local n = math.max(span[1], after + 1)
+  while n <= span[2] and #wanted < limit do
+    wanted[#wanted + 1] = string.format('%.0f', n)
+    n = n + 1
+  end
+end
+local privates = #wanted > 0 and redis.call('HMGET', KEYS[5], unpack(wanted)) or {}
+local settings = tonumber(m[8] or '0') ~= tonumber(ARGV[4]) and redis.call('GET', KEYS[3])
+local present = beyond(tonumber(m[6] or '0')) ~= tonumber(ARGV[2]) and redis.call('HVALS', KEYS[4])
+return { m, entries, messages, privates, settings, present }
+`;
+
+/** KEYS: meta, inboxes, inbox. ARGV: person, after, limit. */
+const INBOX = `
+local m = redis.call('HMGET', KEYS[1], ${FIELDS})
+local last = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or '0')
+local oldest = last - redis.call('LLEN', KEYS[3]) + 1
+local from = math.max(tonumber(ARGV[2]) + 1, oldest)
+local numbers = from <= last and redis.call('LRANGE', KEYS[3], from - oldest, from - oldest + tonumber(ARGV[3]) - 1) or {}
+local entries = #numbers > 0 and redis.call('HMGET', KEYS[4], unpack(numbers)) or {}
+return { m, string.format('%.0f', last), string.format('%.0f', from), numbers, entries }
+`;
+
+/**
+ * Replaces entries of the log that are still as they were read.
+ *
+ * KEYS: meta, log, refs. ARGV: as for a room, then channel, the ids that are erased as JSON, and
+ * `seq`, old entry, new entry of each.
+ */
+const REWRITE = `
+for i = 6, #ARGV, 3 do
+  local n, old, new = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
+  if n >= oldest and redis.call('LINDEX', KEYS[2], n - oldest) == old then
+    redis.call('LSET', KEYS[2], n - oldest, new)
+    local who = string.match(old, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*\\n[^\\n]*)\\n')
+    if string.sub(who, -1) ~= '\\n' then redis.call('HDEL', KEYS[3], who) end
+  end
+end
+if ARGV[5] ~= '' then
+  erasures = erasures + 1
+  save()
+  redis.call('PUBLISH', ARGV[4], cjson.encode({ epoch, 'E' .. whole(erasures) .. '\\n' .. ARGV[5] }))
+end
+return 1
+`;
+
+/**
+ * The same for private messages; an empty new entry removes it.
+ *
+ * KEYS: private messages, their refs. ARGV: number, old entry, new entry, field of its ref.
+ */
+const REWRITE_PRIVATES = `
+for i = 1, #ARGV, 4 do
+  local n, old, new, who = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  if redis.call('HGET', KEYS[1], n) == old then
+    if new == '' then redis.call('HDEL', KEYS[1], n) else redis.call('HSET', KEYS[1], n, new) end
+    if who ~= '' then redis.call('HDEL', KEYS[2], who) end
+  end
+end
+return 1
+`;
+
+/**
+ * Changes accounts and tokens.
+ *
+ * KEYS: meta of EVERYWHERE, accounts, tokens, expiries, erasing, the account's tokens. ARGV: as for a
+ * room, then channel, deadline, clock, what to do, and its arguments.
+ */
+const PEOPLE = `
+if isLate(ARGV[5]) then return redis.error_reply('TOOLATE') end
+local accounts, tokens, expiries, erasing, own = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local what, a, b, c = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local time = ARGV[6] == '' and whole(now()) or ARGV[6]
+local function tell(event)
+  number = number + 1
+  save()
+  redis.call('PUBLISH', ARGV[4], cjson.encode({ epoch, 'n' .. whole(number) .. '\\n' .. event }))
+end
+local function drop(hash)
+  redis.call('HDEL', tokens, hash)
+  redis.call('ZREM', expiries, hash)
+end
+local function endAll(keptHash, event)
+  for _, hash in ipairs(redis.call('SMEMBERS', own)) do
+    if hash ~= keptHash then
+      drop(hash)
+      redis.call('SREM', own, hash)
+    end
+  end
+  tell(event)
+end
+local function isThere(account)
+  local found = redis.call('HGET', accounts, account)
+  return found and string.sub(found, 1, 1) ~= '\\n'
+end
+if what == 'add' then
+  if redis.call('HSETNX', accounts, a, b) == 0 then return 0 end
+  tell(c)
+elseif what == 'token' then
+  for _, hash in ipairs(redis.call('ZRANGEBYSCORE', expiries, '-inf', time, 'LIMIT', 0, 256)) do drop(hash) end
+  for _, hash in ipairs(redis.call('SMEMBERS', own)) do
+    if redis.call('HEXISTS', tokens, hash) == 0 then redis.call('SREM', own, hash) end
+  end
+  redis.call('HSET', tokens, a, b)
+  redis.call('ZADD', expiries, c, a)
+  redis.call('SADD', own, a)
+elseif what == 'end' then
+  drop(a)
+  tell(b)
+elseif what == 'endAll' then
+  endAll(a, b)
+elseif what == 'password' then
+  if not isThere(a) then return 0 end
+  local name = string.match(redis.call('HGET', accounts, a), '^([^\\n]*)')
+  redis.call('HSET', accounts, a, name .. '\\n' .. b)
+  endAll(c, ARGV[11])
+elseif what == 'remove' then
+  if not isThere(a) then return 0 end
+  redis.call('HSET', accounts, a, '\\n')
+  redis.call('SADD', erasing, a)
+  endAll('', b)
+end
+return 1
+`;
+
+/** KEYS: generation. ARGV: identity. Names the present life of the server by a time that grows. */
+const GENERATION = `${COMMON}
+local known = redis.call('HMGET', KEYS[1], 'identity', 'time')
+if known[1] == ARGV[1] then return known[2] end
+local t = redis.call('TIME')
+local time = tonumber(t[1]) * 1000000 + tonumber(t[2])
+if known[2] and tonumber(known[2]) >= time then time = tonumber(known[2]) + 1 end
+redis.call('HSET', KEYS[1], 'identity', ARGV[1], 'time', whole(time))
+return whole(time)
+`;
+
+/**
+ * Renews a lease, unless it has expired.
+ *
+ * KEYS: leases, ended. ARGV: instance, how long it lasts, clock. Returns the server's time, whether the
+ * lease lasts, and instances whose lease has expired.
+ */
+const RENEW = `${COMMON}
+local real = now()
+local time = ARGV[3] == '' and real or tonumber(ARGV[3])
+local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
+local isAlive = not redis.call('ZSCORE', KEYS[2], ARGV[1]) and (not ends or tonumber(ends) >= time)
+if isAlive then redis.call('ZADD', KEYS[1], whole(time + tonumber(ARGV[2])), ARGV[1]) end
+local expired = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. whole(time), 'LIMIT', 0, 16)
+return { whole(real), isAlive and 1 or 0, expired }
+`;
+
+/**
+ * Whether an instance has a lease. One that has none gets one that has expired, so that others end what
+ * it enters.
+ *
+ * KEYS: leases. ARGV: instance, clock.
+ */
+const GUARD = `${COMMON}
+local time = ARGV[2] == '' and now() or tonumber(ARGV[2])
+local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if ends and tonumber(ends) >= time then return 1 end
+if not ends then redis.call('ZADD', KEYS[1], '0', ARGV[1]) end
+return 0
+`;
+
+/** Notes that an instance has ended. KEYS: leases, ended, its rooms. ARGV: instance, clock. */
+const END = `${COMMON}
+local time = ARGV[2] == '' and now() or tonumber(ARGV[2])
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('DEL', KEYS[3])
+redis.call('ZADD', KEYS[2], whole(time), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(time - ${ENDED_MS}))
+return 1
+`;
+
+/** Every script, by name. */
+export const SCRIPTS = {
+  turn: ROOM + TURN,
+  rewrite: ROOM + REWRITE,
+  people: ROOM + PEOPLE,
+  rewritePrivates: REWRITE_PRIVATES,
+  events: EVENTS,
+  messages: MESSAGES,
+  open: OPEN,
+  page: PAGE,
+  inbox: INBOX,
+  generation: GENERATION,
+  renew: RENEW,
+  guard: GUARD,
+  end: END,
+} as const;
+
+/** The name of a script. */
+export type ScriptName = keyof typeof SCRIPTS;

@@ -1,0 +1,105 @@
+/**
+ * What people read when Redis cannot be used: a sentence that says what to do. No sentence has the
+ * password.
+ *
+ * @module
+ */
+
+/** Where the server is, and how to sign in. */
+export interface Place {
+  readonly host: string;
+  readonly port: number;
+  readonly isSecure: boolean;
+  readonly username: string;
+  readonly password: string;
+  readonly database: number;
+}
+
+/**
+ * Reads `redis://user:password@host:port/database`, or `rediss://` for TLS.
+ *
+ * @throws {Error} if the database is not a number
+ */
+export function parsePlace(url: string): Place {
+  const { protocol, hostname, port, username, password, pathname } = new URL(url);
+  const database = pathname.slice(1) || "0";
+  if (!/^\d{1,5}$/.test(database)) {
+    throw new Error("The database in DATABASE_URL must be a number, such as redis://host:6379/0.");
+  }
+  return {
+    host: hostname.replace(/^\[|\]$/g, "") || "127.0.0.1",
+    port: Number(port || 6379),
+    isSecure: protocol === "rediss:",
+    username: decodeURIComponent(username),
+    password: decodeURIComponent(password),
+    database: Number(database),
+  };
+}
+
+/** Codes of sockets that found nobody. */
+const UNREACHABLE = /ECONNREFUSED|ENOTFOUND|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|EAI_AGAIN/;
+
+/** Replies, and what they mean. */
+const REPLIES: readonly (readonly [reply: RegExp, sentence: (place: Place) => string])[] = [
+  [/^NOAUTH/, () => "Redis wants a password. Set it in DATABASE_URL: redis://:PASSWORD@host."],
+  [
+    /^WRONGPASS|^ERR invalid password/,
+    () => "Redis refuses the user or the password. Correct them in DATABASE_URL.",
+  ],
+  [
+    /^ERR (AUTH|Client sent AUTH)/,
+    () => "Redis has no password, but DATABASE_URL does. Remove it there, or set it in Redis.",
+  ],
+  [
+    /DB index|SELECT is not allowed/,
+    ({ database }) => `Redis has no database ${database}. Choose another one in DATABASE_URL.`,
+  ],
+  [/^LOADING/, () => "Redis is still loading its data. It answers when it has them."],
+  [
+    /^NOPERM/,
+    () =>
+      "The user of DATABASE_URL may not do all that is needed in Redis. Allow it with: " +
+      "ACL SETUSER name ~hubbub:* &hubbub:* +@all -@dangerous +info",
+  ],
+  [
+    /^READONLY|^MASTERDOWN/,
+    () => "This Redis is a replica, which takes no writes. Name the primary in DATABASE_URL.",
+  ],
+  [
+    /^OOM/,
+    () => "Redis is full. Give it more memory (maxmemory), or keep less (HISTORY).",
+  ],
+  [
+    /^MISCONF/,
+    () => "Redis cannot save to its disk, and takes no writes. Make room on the disk; see its log.",
+  ],
+  [/^NOREPLICAS/, () => "Redis has too few replicas, and takes no writes. Start its replicas."],
+  [
+    /unknown command/i,
+    () => "This server lacks a command of Redis that is needed. Use Redis 6.2 or newer.",
+  ],
+];
+
+/** An error with a sentence in place of what the driver says. */
+export function explain(error: unknown, place: Place): Error {
+  const { message, code = "" } = error as { message: string; code?: string };
+  const [, sentence] = REPLIES.find(([reply]) => reply.test(message)) ?? [];
+  if (sentence !== undefined) return new Error(sentence(place), { cause: error });
+  const where = `${place.host}:${place.port}`;
+  if (UNREACHABLE.test(`${code} ${message}`)) {
+    const text = `Nothing answers at ${where}. Start Redis there, or correct DATABASE_URL.`;
+    return new Error(text, { cause: error });
+  }
+  if (isTlsFault(`${code} ${message}`, place)) {
+    const text = place.isSecure
+      ? `Redis at ${where} does not answer with TLS that can be trusted. Write redis:// without TLS, or give it a certificate that this machine trusts.`
+      : `The server at ${where} closes the connection. If it wants TLS, write rediss:// in DATABASE_URL.`;
+    return new Error(text, { cause: error });
+  }
+  return error instanceof Error ? error : new Error(message);
+}
+
+function isTlsFault(text: string, { isSecure }: Place): boolean {
+  if (/closed|ECONNRESET|EPIPE|hang up/i.test(text)) return true;
+  return isSecure && /tls|ssl|cert|alert|InvalidData|corrupt/i.test(text);
+}

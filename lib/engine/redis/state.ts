@@ -1,0 +1,114 @@
+/**
+ * Where a room stands, read from its `meta`: also if another life of the server has begun since the
+ * room was last written to.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import type { LogState } from "../engine.ts";
+import type { Position } from "../remote/backend.ts";
+
+/** One life of the server. */
+export interface Generation {
+  /** The time and the identity, as rooms keep it. */
+  readonly name: string;
+  /** When it began, in microseconds since 1970; it grows from life to life. */
+  readonly time: number;
+}
+
+/** One epoch of a room, and where it begins. */
+interface Epoch {
+  readonly name: string;
+  readonly firstSeq: number;
+  readonly firstPrivate: number;
+}
+
+/** Where a room stands. */
+export interface RoomState {
+  readonly position: Position;
+  readonly log: LogState;
+  /** Newest first. */
+  readonly epochs: readonly Epoch[];
+  /** Counts the events of `EVERYWHERE`. */
+  readonly number: number;
+}
+
+/** A room was written to in a later life of the server than that of the connection. */
+export class Stale extends Error {
+  override readonly name = "Stale";
+}
+
+/** The epoch that a room has in a life of the server. */
+export function epochOf(room: string, generation: Generation): string {
+  return createHash("sha256").update(`${generation.name}\n${room}`).digest("base64url").slice(
+    0,
+    16,
+  );
+}
+
+/**
+ * Where a room stands.
+ *
+ * @param meta the fields of `META`
+ * @throws {Stale}
+ */
+export function toState(
+  room: string,
+  meta: readonly (string | null)[],
+  generation: Generation,
+): RoomState {
+  const [g, e, s, o, , pv, pr, sv, er, n, x] = meta;
+  const isNew = g !== generation.name;
+  if (isNew && g && parseInt(g) > generation.time) {
+    throw new Stale("The connection is older than the life of the server.");
+  }
+  const seq = Number(s ?? 0);
+  const base = isNew ? generation.time : 0;
+  const privates = Math.max(Number(pr ?? 0), base);
+  const epochs = (x ?? "").split("\n").filter((line) => line !== "").map(toEpoch);
+  const epoch = isNew ? epochOf(room, generation) : e!;
+  if (isNew) epochs.unshift({ name: epoch, firstSeq: seq + 1, firstPrivate: privates + 1 });
+  return {
+    position: {
+      epoch,
+      seq,
+      presence: Math.max(Number(pv ?? 0), base),
+      privates,
+      settings: Number(sv ?? 0),
+      erasures: Number(er ?? 0),
+    },
+    log: { epoch, oldestSeq: Number(o ?? 1), lastSeq: seq },
+    epochs,
+    number: Number(n ?? 0),
+  };
+}
+
+/** Whether the log goes on from what a client saw, see `Log.canResume`. */
+export function canResume({ log, epochs }: RoomState, epoch: string, seq: number): boolean {
+  if (!(seq >= log.oldestSeq - 1 && seq <= log.lastSeq)) return false;
+  if (seq === 0) return true;
+  // The event after one that was dropped is of the same epoch or a later one.
+  return Math.max(seq, log.oldestSeq) < endOf(epochs, epoch, "firstSeq");
+}
+
+/** Whether a private message with this number was written in an epoch or an earlier one. */
+export function isPrivateOf({ epochs }: RoomState, epoch: string, number: number): boolean {
+  return number < endOf(epochs, epoch, "firstPrivate");
+}
+
+/** The first number of the epoch after another one; 0 for an unknown one. */
+function endOf(
+  epochs: readonly Epoch[],
+  name: string,
+  field: "firstSeq" | "firstPrivate",
+): number {
+  const at = epochs.findIndex((epoch) => epoch.name === name);
+  if (at === -1) return 0;
+  return at === 0 ? Infinity : epochs[at - 1]![field];
+}
+
+function toEpoch(line: string): Epoch {
+  const [name, seq, number] = line.split(" ");
+  return { name: name!, firstSeq: Number(seq), firstPrivate: Number(number) };
+}
