@@ -16,9 +16,18 @@ import {
 } from "../lib/engine/remote/backend.ts";
 import { RemoteEngine } from "../lib/engine/remote/remote_engine.ts";
 import { Turn } from "../lib/time.ts";
-import { ALICE, BOB, draft, presence, privateDraft, type Store } from "./support/engine_lab.ts";
+import {
+  ALICE,
+  BOB,
+  draft,
+  Lab,
+  Listener,
+  presence,
+  privateDraft,
+  type Store,
+} from "./support/engine_lab.ts";
 import { testEngine } from "./support/engine_suite.ts";
-import { PostgresServer, withPostgres } from "./support/postgres_server.ts";
+import { itPools, Pooler, PostgresServer, withPostgres } from "./support/postgres_server.ts";
 
 const turn = new Turn(setImmediate);
 const silent = { info() {}, warn() {}, error() {} };
@@ -193,7 +202,7 @@ withPostgres(() =>
           assert(!await linked.link.canResume("r", before, state.lastSeq));
         }
         epochs.push(state.epoch);
-        return linked.link.state("r");
+        return await linked.link.state("r");
       };
       await epoch();
       const dump = await own.dump("db1");
@@ -339,6 +348,22 @@ withPostgres(() =>
       assert(accepted !== undefined);
       stop.abort();
       assertStringIncludes((await connecting).message, "does not answer");
+    });
+
+    itPools("is one chat through a pooler that lets nobody hear, too", async () => {
+      await using pooler = await Pooler.start(server);
+      const url = pooler.through(await server.createDatabase());
+      await using lab = await Lab.open(() => new Database(url));
+      const other = await lab.openAnother();
+      using listener = await Listener.open(other, "r");
+      await lab.engine.log.append("r", draft(ALICE, "hello"));
+      await lab.engine.bus.enter("r", presence(ALICE, "a1"));
+      // As the server does. What happens between two links is refused.
+      const beat = () => [lab.engine, other].forEach(({ bus }) => void bus.renew().catch(() => {}));
+      const timer = setInterval(beat, 500);
+      const told = await listener.count(2);
+      clearInterval(timer);
+      assertEquals(told.map(({ type }) => type), ["logged", "entered"]);
     });
 
     testEngine(

@@ -122,7 +122,7 @@ export class PostgresServer implements AsyncDisposable {
   async start(): Promise<void> {
     // It stays behind when the server is killed; a process of another test may have its number.
     await Deno.remove(`${this.#data}/postmaster.pid`).catch(() => {});
-    const [program, ...args] = as("postgres", "-D", this.#data);
+    const [program, ...args] = asPostgres(`${POSTGRES_BIN}/postgres`, "-D", this.#data);
     this.#process = new Deno.Command(program!, {
       args,
       stdin: "null",
@@ -199,6 +199,78 @@ export class PostgresServer implements AsyncDisposable {
   }
 }
 
+/** How to get PgBouncer; also the name of a skipped test. */
+const NO_POOLER = "Skipped: PgBouncer is not installed. Install it with: " +
+  "apt-get install -y pgbouncer";
+
+const POOLER = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].find((path) => {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+});
+
+/** A test that needs PgBouncer. Skipped, and visibly so, without it. */
+export function itPools(name: string, test: () => Promise<void>): void {
+  if (POOLER !== undefined) return void it(name, test);
+  (Deno.env.get("REQUIRE_ALL") === "1" ? it : it.skip)(NO_POOLER, () => {
+    throw new Error(NO_POOLER);
+  });
+}
+
+/** A pooler before a server, which gives a connection away after each transaction. */
+export class Pooler implements AsyncDisposable {
+  readonly #process: Deno.ChildProcess;
+  readonly #port: number;
+
+  private constructor(process: Deno.ChildProcess, port: number) {
+    this.#process = process;
+    this.#port = port;
+  }
+
+  static async start(server: PostgresServer): Promise<Pooler> {
+    const port = freePort();
+    const settings = [
+      "[databases]",
+      `* = host=127.0.0.1 port=${server.port} user=postgres password=secret`,
+      "[pgbouncer]",
+      ...["pool_mode = transaction", "listen_addr = 127.0.0.1", `listen_port = ${port}`],
+      ...["unix_socket_dir =", "auth_type = any", "default_pool_size = 4"],
+    ];
+    const file = `${server.folder}/pgbouncer.ini`;
+    await Deno.writeTextFile(file, settings.join("\n"), { mode: 0o644 });
+    const [program, ...args] = asPostgres(POOLER!, "-q", file);
+    const options = { args, stdin: "null", stdout: "null", stderr: "null" } as const;
+    const pooler = new Pooler(new Deno.Command(program!, options).spawn(), port);
+    const end = Date.now() + PATIENCE_MS;
+    while (!await answers(port)) {
+      if (Date.now() > end) throw new Error("PgBouncer did not start.");
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    return pooler;
+  }
+
+  /** The URL of a database of the server, through the pooler. */
+  through(url: string): string {
+    return url.replace(/:\d+\//, `:${this.#port}/`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    signal(this.#process.pid, "SIGKILL");
+    await this.#process.status;
+  }
+}
+
+async function answers(port: number): Promise<boolean> {
+  try {
+    (await Deno.connect({ hostname: "127.0.0.1", port })).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function signal(pid: number, how: Deno.Signal): void {
   try {
     Deno.kill(pid, how);
@@ -208,14 +280,13 @@ function signal(pid: number, how: Deno.Signal): void {
 }
 
 /** A command, as a user that may run PostgreSQL: root may not. */
-function as(program: string, ...args: string[]): string[] {
-  const command = [`${POSTGRES_BIN}/${program}`, ...args];
+function asPostgres(...command: string[]): string[] {
   if (!isRoot) return command;
   return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", ...command];
 }
 
 async function run(name: string, ...rest: string[]): Promise<string> {
-  const [program, ...args] = as(name, ...rest);
+  const [program, ...args] = asPostgres(`${POSTGRES_BIN}/${name}`, ...rest);
   const command = new Deno.Command(program!, {
     args,
     stdin: "null",

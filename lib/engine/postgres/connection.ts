@@ -36,7 +36,7 @@ export interface ConnectionListener {
   /** The connection has ended; it had been open. */
   onEnd(): void;
   /** A notification has come in. */
-  onNotify?(payload: string): void;
+  onNotify(payload: string): void;
 }
 
 /** The part of the driver that is used. */
@@ -93,7 +93,7 @@ export class Connection {
         return connected;
       },
       onnotice: () => {},
-      onnotify: (_channel: string, payload: string) => listener.onNotify?.(payload),
+      onnotify: (_channel: string, payload: string) => listener.onNotify(payload),
       onclose: () => isOpen && listener.onEnd(),
     };
     const sql = postgres(options as unknown as Parameters<typeof postgres>[0]) as unknown as Sql;

@@ -181,6 +181,7 @@ function toAnswer(epochs: Epochs, job: Job, row: AnswerRow, time: number): Answe
   }
 }
 
+/** An author in a row. */
 export function toAuthor([username, person]: readonly [string, string]): Author {
   return { username, person };
 }

@@ -6,7 +6,7 @@
 
 import { randomBytes } from "node:crypto";
 import type { Backend, BackendOptions, Link, LinkListener } from "../remote/backend.ts";
-import { Connection, type ConnectionListener } from "./connection.ts";
+import { Connection } from "./connection.ts";
 import { type BeginRow, PostgresLink } from "./link.ts";
 import { CHANNEL, SCHEMA, SCHEMA_VERSION } from "./schema.ts";
 import { call } from "./sql.ts";
@@ -50,33 +50,29 @@ export class PostgresBackend implements Backend {
   }
 
   async connect(listener: LinkListener, signal: AbortSignal): Promise<Link> {
-    const opened = new Opening(this.#target, signal);
+    const opening = new Opening(this.#target, signal);
     try {
-      return await this.#connect(opened, listener);
+      return await this.#connect(opening, listener);
     } catch (error) {
-      opened.closeAll();
+      opening.closeAll();
       throw "code" in (error as Error) ? explain(error, this.#target) : error;
     } finally {
-      opened.end();
+      opening.end();
     }
   }
 
   async #connect(opening: Opening, listener: LinkListener): Promise<Link> {
-    let link: PostgresLink | undefined;
-    const onEnd = () => {
-      opening.closeAll();
-      link?.lose(new Error(`A connection to ${this.name} has ended.`));
-    };
-    const [writing, check] = await opening.open(CHECK, { onEnd });
+    const { connection: writing, answer: check } = await opening.open(CHECK);
     await this.#prepare(writing, JSON.parse(check!));
-    const onNotify = (payload: string) => link?.hear(payload);
-    const [hearing] = await opening.open(`LISTEN ${CHANNEL}`, { onEnd, onNotify });
-    const reading = await this.#openReader(opening, onEnd) ?? writing;
+    const { connection: hearing } = await opening.open(`LISTEN ${CHANNEL}`);
+    const reading = await this.#openReader(opening) ?? writing;
     const { clock, keep } = this.#options;
     const name = randomBytes(9).toString("base64url");
-    const begin = JSON.parse((await writing.query(call("begin_v1", clock?.() ?? null, name)))!);
+    const begin = await writing.query(call("begin_v1", clock?.() ?? null, name));
     const connections = { hearing, writing, reading };
-    link = new PostgresLink({ ...connections, listener, begin: begin as BeginRow, clock, keep });
+    const options = { ...connections, listener, clock, keep };
+    const link = new PostgresLink({ ...options, begin: JSON.parse(begin!) as BeginRow });
+    opening.handOver(link);
     return link;
   }
 
@@ -90,10 +86,10 @@ export class PostgresBackend implements Backend {
   }
 
   /** The third connection, if the server has one left. */
-  async #openReader(opening: Opening, onEnd: () => void): Promise<Connection | undefined> {
+  async #openReader(opening: Opening): Promise<Connection | undefined> {
     if (this.#target.connections < 3) return undefined;
     try {
-      return (await opening.open("SELECT 1", { onEnd }))[0];
+      return (await opening.open("SELECT 1")).connection;
     } catch (error) {
       if ((error as { code?: string }).code === "53300") return undefined;
       throw error;
@@ -104,13 +100,15 @@ export class PostgresBackend implements Backend {
 /** The answer to {@linkcode CHECK}. */
 type CheckRow = readonly [isStandby: boolean, encoding: string, comment: string | null];
 
-/** The connections of a link that is being opened, which a signal may end. */
+/** The connections of a link, before there is one. */
 class Opening {
   readonly #target: Target;
   readonly #signal: AbortSignal;
   readonly #connections: Connection[] = [];
   readonly #closeAll = () => this.closeAll();
+  #link: PostgresLink | undefined;
 
+  /** @param signal closes the connections, until {@linkcode Opening.end} */
   constructor(target: Target, signal: AbortSignal) {
     this.#target = target;
     this.#signal = signal;
@@ -118,17 +116,22 @@ class Opening {
   }
 
   /** Opens a connection, sends a first statement, and returns the answer too. */
-  async open(
-    first: string,
-    listener: ConnectionListener,
-  ): Promise<[connection: Connection, answer: string | null]> {
-    const { connection, answer } = await Connection.open(this.#target, {
-      first,
-      listener,
-      signal: this.#signal,
-    });
-    this.#connections.push(connection);
-    return [connection, answer];
+  async open(first: string): Promise<{ connection: Connection; answer: string | null }> {
+    const listener = {
+      onEnd: () => {
+        this.closeAll();
+        this.#link?.lose(new Error("A connection to PostgreSQL has ended."));
+      },
+      onNotify: (payload: string) => this.#link?.hear(payload),
+    };
+    const opened = await Connection.open(this.#target, { first, listener, signal: this.#signal });
+    this.#connections.push(opened.connection);
+    return opened;
+  }
+
+  /** From now on, the link hears what the connections tell. */
+  handOver(link: PostgresLink): void {
+    this.#link = link;
   }
 
   closeAll(): void {

@@ -86,6 +86,7 @@ export type NewsRow = readonly [
   position?: PositionRow,
 ];
 
+/** The event of a row. */
 export function toEvent(epochs: Epochs, room: string, row: EventRow): LogEvent {
   const [seq, type, epoch, time, username, content, ref, replyTo, target, shown, changed] = row;
   const id = target ?? toMessageId(epochs.nameOf(room, epoch), seq);
@@ -100,10 +101,12 @@ export function toEvent(epochs: Epochs, room: string, row: EventRow): LogEvent {
   };
 }
 
+/** The events of rows. */
 export function toEvents(epochs: Epochs, room: string, rows: readonly EventRow[]): LogEvent[] {
   return rows.map((row) => toEvent(epochs, room, row));
 }
 
+/** The private message of a row. */
 export function toPrivate(row: PrivateRow): PrivateMessage {
   const [id, content, time, fromName, fromPerson, fromSeq, toName, toPerson, toSeq, ref] = row;
   return {
@@ -118,19 +121,27 @@ export function toPrivate(row: PrivateRow): PrivateMessage {
   };
 }
 
+/** The presence of a row. */
 export function toPresence([connection, username, person]: PresenceRow): Presence {
   return { username, person, connection };
 }
 
+/** The settings that are stored, or those of a room that nobody has changed. */
 export function toSettings(value: RoomSettings | null): RoomSettings {
   return value === null ? DEFAULT_SETTINGS : { ...DEFAULT_SETTINGS, ...value };
 }
 
+/** The position of a row, in an epoch by the name that clients see. */
 export function toPosition(epoch: string, row: PositionRow): Position {
   const [seq, presence, privates, settings, erasures] = row;
   return { epoch, seq, presence, privates, settings, erasures };
 }
 
+/**
+ * The news of a notification.
+ *
+ * @throws {Error} if it is of a later epoch than these
+ */
 export function toNews(epochs: Epochs, [, room, id, items, position]: NewsRow): News {
   const epoch = epochs.nameOf(room, id);
   if (items === null) return { room, epoch, position: toPosition(epoch, position!) };

@@ -62,6 +62,8 @@ const TABLES = `
     changed bigint,
     PRIMARY KEY (room, seq)
   );
+  -- A page of messages reads as many rows as it has messages, whatever stands between them.
+  CREATE UNIQUE INDEX events_shown ON events (room, seq) WHERE shown;
   CREATE UNIQUE INDEX events_ref ON events (room, ref, person) WHERE ref IS NOT NULL;
 
   CREATE TABLE inbox (
@@ -264,7 +266,7 @@ const BASICS = `
   -- Notifies of items of rooms, in order. A payload has less than 8000 bytes, and one that a payload
   -- has no place for is left to be read. The first number makes each payload another one.
   CREATE FUNCTION tell_v1(p_epoch integer, p_start bigint, p_rooms text[], p_items text[])
-  RETURNS void LANGUAGE plpgsql ${SETTINGS}
+  RETURNS void LANGUAGE plpgsql
   AS $fn$
   DECLARE
     t record; head text := ''; body text := ''; room_told text; size integer := 0; n integer := 0;
@@ -288,8 +290,8 @@ const BASICS = `
       END IF;
       size := size + t.bytes + 1;
       IF size > 7900 THEN
-        PERFORM pg_notify('${CHANNEL}', '[' || n || head || 'null,' || position_v1(r, p_start) || ']')
-        FROM rooms r WHERE r.name = room_told;
+        PERFORM pg_notify('${CHANNEL}', '[' || n || head || 'null,' || hubbub.position_v1(r, p_start) || ']')
+        FROM hubbub.rooms r WHERE r.name = room_told;
         n := n + 1;
         body := '';
       END IF;
