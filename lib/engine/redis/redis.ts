@@ -67,7 +67,6 @@ import { META, type ScriptName } from "./scripts.ts";
 import { explain, parsePlace, type Place } from "./sentences.ts";
 import {
   canResume,
-  epochOf,
   type Generation,
   isPrivateOf,
   type RoomState,
@@ -482,7 +481,7 @@ class RedisLink implements Link {
   /** The first arguments of a script that writes to a room. */
   #roomArgs(room: string): string[] {
     const { generation } = this.#options;
-    return [generation.name, String(generation.time), epochOf(room, generation), channelOf(room)];
+    return [generation.name, String(generation.time), channelOf(room)];
   }
 
   #state(room: string, meta: (string | null)[]): RoomState {
