@@ -1,7 +1,8 @@
 FROM denoland/deno:2.9.6
 WORKDIR /app
 COPY . .
-RUN deno cache main.ts lib/engine/sqlite.ts lib/engine/sqlite_backup.ts && mkdir /data && chown deno /data
+# Every part, and the drivers that some of them load when they are used.
+RUN deno cache main.ts $(find lib -name '*.ts') && mkdir /data && chown deno /data
 USER deno
 ENV DATABASE_URL=sqlite:/data/chat.db
 VOLUME /data

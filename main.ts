@@ -11,6 +11,7 @@ import { Hub } from "./hub.ts";
 import { type Config, ConfigError, readConfig } from "./lib/config.ts";
 import type { Engine } from "./lib/engine/engine.ts";
 import { MemoryEngine } from "./lib/engine/memory.ts";
+import type { Backend } from "./lib/engine/remote/backend.ts";
 import { ChatError } from "./lib/errors.ts";
 import { createApp } from "./lib/http/app.ts";
 import { Connections } from "./lib/http/connections.ts";
@@ -37,7 +38,7 @@ const CLOSE_WAIT_MS = 2500;
 const SHUTDOWN_WAIT_MS = 1000;
 
 /** How long this instance counts as alive after its last renewal, in milliseconds. */
-const LEASE_MS = 30_000;
+const LEASE_MS = 10_000;
 
 /** The server cannot start. The message says why, for the person who started it. */
 export class StartError extends Error {
@@ -62,12 +63,15 @@ export interface Server {
  * @throws {StartError} if it cannot open the store or listen on the address
  */
 export async function start(config: Config, logger: Logger): Promise<Server> {
+  if (config.listen.reusePort) checkReusePort();
   const clock = () => performance.now();
   const newId = createIds();
   const timers = new Timers();
   const { after } = timers;
   const turn = new Turn(setImmediate);
-  const engine = await openEngine(config, { newId, turn, logger });
+  const engine = await openEngine(config, { clock, newId, turn, logger }).catch((error) => {
+    throw new StartError(`open ${nameOf(config)}`, error);
+  });
   const health = new Health({ store: engine, logger, clock });
   const failures = createThrottledLogger(checkAfterErrors(logger, health), clock);
   const traffic = new TrafficLimiter(config.rates.traffic, clock);
@@ -123,8 +127,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     listener = new Listener(config.listen, app.fetch, { logger, after });
   } catch (error) {
     await engine.close();
-    const { host, port } = config.listen;
-    throw new StartError(`listen on ${host}:${port}`, error);
+    throw toListenError(config, error);
   }
   logger.info(`Server starting on :${listener.port}`);
   const sweep = setInterval(() => {
@@ -154,6 +157,43 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   return { port: listener.port, stop };
 }
 
+/** Checks that the runtime lets processes share a port: asked without its flag, it just ends. */
+function checkReusePort(): void {
+  // Another function that comes with the flag.
+  if ("listenDatagram" in Deno) return;
+  const sentence = "REUSE_PORT=1 needs a flag of Deno. Run deno run -A --unstable-net main.ts.";
+  throw new StartError("share the port", new Error(sentence));
+}
+
+/** Says that the address is in use, and what to do, or why else the server cannot listen. */
+function toListenError({ listen, database }: Config, error: unknown): StartError {
+  const action = `listen on ${listen.host}:${listen.port}`;
+  if (!(error instanceof Deno.errors.AddrInUse)) return new StartError(action, error);
+  const ways = ["Stop it", "choose another PORT"];
+  if (Deno.build.os === "linux" && database.kind !== "sqlite") {
+    ways.push(
+      listen.reusePort
+        ? "start that one with REUSE_PORT=1 too, as the same user"
+        : "if it is this server too, start both with REUSE_PORT=1",
+    );
+  }
+  const sentence = `Another program uses the address. ${ways.slice(0, -1).join(", ")}, or ${
+    ways.at(-1)
+  }.`;
+  return new StartError(action, new Error(sentence));
+}
+
+/** Warns of what people lose who keep messages in memory. */
+function warnOfMemory({ database, hasSiblings }: Config, logger: Logger): void {
+  if (database.kind !== "memory") return;
+  logger.warn("messages are kept in memory and are gone when the server ends");
+  if (!hasSiblings) return;
+  logger.warn(
+    "people on different instances do not see each other: " +
+      "set DATABASE_URL to a PostgreSQL or Redis that the instances share",
+  );
+}
+
 /** A logger that has the store checked after each error, ahead of the next sweep. */
 function checkAfterErrors(logger: Logger, health: Health): Logger {
   const error: Logger["error"] = (message, fields) => {
@@ -163,26 +203,48 @@ function checkAfterErrors(logger: Logger, health: Health): Logger {
   return { ...logger, error };
 }
 
-/** Opens the engine that the configuration names. SQLite is loaded only when it is used. */
-async function openEngine(
-  { database, engine: { historyKeep: keep, maxStoredBytes } }: Config,
-  { newId, turn, logger }: { newId: () => string; turn: Turn; logger: Logger },
-): Promise<Engine> {
+/** What the engines need besides the configuration. */
+interface EngineParts {
+  /** The time in milliseconds. It never goes backwards. */
+  readonly clock: () => number;
+  readonly newId: () => string;
+  readonly turn: Turn;
+  readonly logger: Logger;
+}
+
+/** Opens the engine that the configuration names. Only that one is loaded, and its driver. */
+async function openEngine(config: Config, parts: EngineParts): Promise<Engine> {
+  const { database, engine: { historyKeep: keep, maxStoredBytes } } = config;
+  const { clock, newId, turn, logger } = parts;
+  const atCommit = (callback: () => void) => turn.commit(callback);
   const options = { clock: Date.now, newId, keep, leaseMs: LEASE_MS };
+  const connect = async (backend: Backend) => {
+    const { RemoteEngine } = await import("./lib/engine/remote/remote_engine.ts");
+    const failures = createThrottledLogger(logger, clock);
+    return RemoteEngine.connect({ backend, newId, leaseMs: LEASE_MS, atCommit, logger, failures });
+  };
   switch (database.kind) {
     case "memory":
       return new MemoryEngine(options);
     case "sqlite": {
       const { SqliteEngine } = await import("./lib/engine/sqlite.ts");
-      const atCommit = (callback: () => void) => turn.commit(callback);
-      try {
-        const { path } = database;
-        return new SqliteEngine({ ...options, path, maxStoredBytes, atCommit, logger });
-      } catch (error) {
-        throw new StartError(`open the database ${database.path}`, error);
-      }
+      const { path } = database;
+      return new SqliteEngine({ ...options, path, maxStoredBytes, atCommit, logger });
+    }
+    case "postgres": {
+      const { PostgresBackend } = await import("./lib/engine/postgres/postgres.ts");
+      return await connect(new PostgresBackend({ url: database.url, keep }));
+    }
+    case "redis": {
+      const { RedisBackend } = await import("./lib/engine/redis/redis.ts");
+      return await connect(new RedisBackend({ url: database.url, keep }));
     }
   }
+}
+
+/** The store, for the sentence of a start that fails. An address may hold a password. */
+function nameOf({ database }: Config): string {
+  return database.kind === "sqlite" ? `the database ${database.path}` : "the database";
 }
 
 /** Runs the server in this process until a signal ends it. */
@@ -192,9 +254,7 @@ async function run(): Promise<void> {
     const logger = createLogger({ level: config.logLevel });
     keepBuffersSmall();
     surviveErrors(logger);
-    if (config.database.kind === "memory") {
-      logger.warn("messages are kept in memory and are gone when the server ends");
-    }
+    warnOfMemory(config, logger);
     await runUntilSignal(() => start(config, logger), logger);
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof StartError)) throw error;

@@ -15,11 +15,15 @@ import type { Rate } from "./rate_limit.ts";
 /** Every setting of the server. */
 export type Config = ReturnType<typeof readConfig>;
 
-/** Where the server keeps everything: in this process until it ends, or in a file. */
-export type Database = { readonly kind: "memory" } | {
-  readonly kind: "sqlite";
-  readonly path: string;
-};
+/**
+ * Where the server keeps everything: in this process until it ends, in a file, or in a server that
+ * several instances share. A URL may hold a password: it goes to the driver, never into a sentence
+ * or a log.
+ */
+export type Database =
+  | { readonly kind: "memory" }
+  | { readonly kind: "sqlite"; readonly path: string }
+  | { readonly kind: "postgres" | "redis"; readonly url: string };
 
 /** An environment variable has a value that the server cannot use. The message says which and why. */
 export class ConfigError extends Error {
@@ -48,6 +52,8 @@ export function readConfig(env: Environment) {
     http: readHttp(env),
     engine: readEngine(env),
     database: readDatabase(env),
+    /** Whether other instances run beside this one: on Deno Deploy, or on the same port. */
+    hasSiblings: Boolean(env.DENO_DEPLOY) || readListen(env).reusePort,
     logLevel: oneOf<LogLevel>(env, "LOG_LEVEL", "info", LOG_LEVELS),
   });
 }
@@ -58,6 +64,8 @@ function readListen(env: Environment) {
     host: env.HOST || "0.0.0.0",
     /** TCP port, 0 to 65535; 0 takes a free one. */
     port: whole(env, "PORT", 8080, 0, 65535),
+    /** Whether other processes may listen on the same port. */
+    reusePort: isOn(env, "REUSE_PORT", "off"),
   });
 }
 
@@ -177,9 +185,67 @@ export function readDatabase(env: Environment): Database {
   if (url.startsWith("sqlite:")) {
     return Object.freeze({ kind: "sqlite", path: readPath(url.slice("sqlite:".length)) });
   }
-  // The value may contain a password, so the sentence quotes only its scheme.
-  const scheme = url.split(":")[0];
-  throw new ConfigError(`DATABASE_URL must be memory: or sqlite:PATH, not "${scheme}:…".`);
+  const kind = URL_KINDS.get(url.split("://")[0]!);
+  if (kind !== undefined) return Object.freeze({ kind, url: checkUrl(kind, url) });
+  // The value may hold a password, so no sentence quotes it.
+  throw new ConfigError(
+    "DATABASE_URL must begin with memory:, sqlite:, postgres://, postgresql://, redis:// or rediss://.",
+  );
+}
+
+/** The servers that several instances can share, by the scheme of their URLs. */
+const URL_KINDS: ReadonlyMap<string, "postgres" | "redis"> = new Map([
+  ["postgres", "postgres"],
+  ["postgresql", "postgres"],
+  ["redis", "redis"],
+  ["rediss", "redis"],
+]);
+
+/** What an address of a server looks like, and what its path may be. */
+const URLS = {
+  postgres: {
+    example: "postgres://user:password@host:5432/database",
+    path: /^\/?[^/]*$/,
+    pathSentence: "must have one name after the host, that of the database.",
+  },
+  redis: {
+    example: "redis://user:password@host:6379/0",
+    path: /^\/?\d{0,9}$/,
+    pathSentence: "must have nothing but the number of the database after the host, such as /0.",
+  },
+} as const;
+
+/** Returns a server's address if a driver can read it. Drivers have a default for each part. */
+function checkUrl(kind: "postgres" | "redis", text: string): string {
+  const { example, path, pathSentence } = URLS[kind];
+  const url = /[\s\p{Cc}]/u.test(text) ? null : URL.parse(text);
+  if (url === null || url.hostname.includes(",")) {
+    throw new ConfigError(
+      `DATABASE_URL must be an address with one host, such as ${example}, and special characters ` +
+        "of the password are written in percent form, such as %2F for a slash.",
+    );
+  }
+  // What follows such a character in a password reads as a path, a query or a fragment.
+  if (url.hash !== "" || text.endsWith("#") || /@/.test(url.pathname + url.search)) {
+    throw new ConfigError(
+      "DATABASE_URL must have %23, %2F, %3F and %40 in the place of #, /, ? and @ in the password.",
+    );
+  }
+  if (![url.username, url.password, url.pathname].every(isPercentEncoded)) {
+    throw new ConfigError("DATABASE_URL must have %25 in the place of a % in the password.");
+  }
+  if (!path.test(url.pathname)) throw new ConfigError(`DATABASE_URL ${pathSentence}`);
+  return text;
+}
+
+/** Whether each `%` in a text begins the percent form of a character. */
+function isPercentEncoded(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Paths after `sqlite:` that other programs read in another way, and what to write instead. */

@@ -99,6 +99,11 @@ export function noSuchMessage(): ChatError {
   return new ChatError("not_found", "There is no such message in this room.");
 }
 
+/** The refusal of a change to another person's message. */
+export function onlyAuthor(): ChatError {
+  return new ChatError("forbidden", "Only its author may change a message.");
+}
+
 /** The refusal of an answer to a message that the room does not have. */
 export function nothingToAnswer(): ChatError {
   return new ChatError(

@@ -5,7 +5,7 @@ import { ConfigError, readConfig } from "../lib/config.ts";
 describe("readConfig", () => {
   it("has a safe default for everything", () => {
     assertEquals(readConfig({}), {
-      listen: { host: "0.0.0.0", port: 8080 },
+      listen: { host: "0.0.0.0", port: 8080, reusePort: false },
       limits: {
         maxMessageBytes: 4096,
         maxFrameBytes: 32768,
@@ -33,6 +33,7 @@ describe("readConfig", () => {
       http: { allowedOrigins: [], trustProxy: false, publicUrl: undefined, pongWaitSeconds: 60 },
       engine: { historyKeep: 10000, maxStoredBytes: 2147483648 },
       database: { kind: "sqlite", path: "chat.db" },
+      hasSiblings: false,
       logLevel: "info",
     });
   });
@@ -66,11 +67,13 @@ describe("readConfig", () => {
       ADMIN_CODE: "open sesame",
       GUESTS: "off",
       TRUST_PROXY: "1",
+      REUSE_PORT: "1",
     });
     assertEquals(config.people.admins, ["alice", "Bob"]);
     assertEquals(config.people.adminCode, "open sesame");
     assertEquals(config.http.allowedOrigins, ["https://chat.example", "http://localhost:3000"]);
     assertEquals([config.people.guests, config.http.trustProxy], [false, true]);
+    assertEquals(config.listen.reusePort, true);
   });
 
   it("takes the ends of a range, and refuses what is beyond", () => {
@@ -149,6 +152,12 @@ describe("readConfig", () => {
     assertEquals(database, { kind: "sqlite", path: "/data/chat.db" });
   });
 
+  it("knows that other instances run on Deno Deploy, and on the same port", () => {
+    assertEquals(readConfig({ DENO_DEPLOY: "1" }).hasSiblings, true);
+    assertEquals(readConfig({ REUSE_PORT: "1" }).hasSiblings, true);
+    assertEquals(readConfig({ REUSE_PORT: "0" }).hasSiblings, false);
+  });
+
   const PATHS: [url: string, path: string][] = [
     ["sqlite:chat.db", "chat.db"],
     ["sqlite:./data/chat.db", "./data/chat.db"],
@@ -163,6 +172,63 @@ describe("readConfig", () => {
   for (const [url, path] of PATHS) {
     it(`reads DATABASE_URL=${url} as the file ${path}`, () => {
       assertEquals(readConfig({ DATABASE_URL: url }).database, { kind: "sqlite", path });
+    });
+  }
+
+  const URLS: [kind: "postgres" | "redis", url: string][] = [
+    ["postgres", "postgres://localhost"],
+    ["postgres", "postgres://"],
+    ["postgres", "postgres:///chat"],
+    ["postgres", "postgresql://alice:secret@db.example:5433/chat?sslmode=require"],
+    ["postgres", "postgres://alice:p%40ss%2Fword%23%3F%25@[::1]:5432/my%20chat"],
+    ["postgres", "postgres://%2Fvar%2Frun%2Fpostgresql/chat"],
+    ["redis", "redis://localhost"],
+    ["redis", "redis://"],
+    ["redis", "redis://:secret@127.0.0.1:6380/"],
+    ["redis", "redis://alice:p%40ss@cache.example:6379/15?family=6"],
+    ["redis", "rediss://cache.example/0"],
+  ];
+  for (const [kind, url] of URLS) {
+    it(`reads DATABASE_URL=${url} as the address of ${kind}`, () => {
+      assertEquals(readConfig({ DATABASE_URL: url }).database, { kind, url });
+    });
+  }
+
+  const BAD_URLS: [url: string, sentence: string][] = [
+    ["postgres:hunter2", "must begin with memory:, sqlite:, postgres://,"],
+    ["redis:hunter2", "must begin with"],
+    ["POSTGRES://hunter2@host", "must begin with"],
+    ["redis+sentinel://:hunter2@host", "must begin with"],
+    ["host=db password=hunter2", "must begin with"],
+    ["postgres", "must be an address with one host, such as postgres://user:password@host:5432/"],
+    ["postgres://alice:hunter2@host:port/chat", "must be an address with one host"],
+    ["postgres://alice:hunter2@host:65536/chat", "must be an address with one host"],
+    ["postgres://alice:hunter2@one,two/chat", "must be an address with one host"],
+    ["postgres://alice:hunter2@one:5432,two:5432/chat", "must be an address with one host"],
+    ["postgres://alice:hunter2/@host/chat", "must be an address with one host"],
+    ["redis://:hunter2@ho st", "must be an address with one host, such as redis://"],
+    ["redis://:hunter2@host\n", "must be an address with one host"],
+    ["redis://:hun\tter2@host", "must be an address with one host"],
+    ["postgres://alice:1/hunter2@host/chat", "must have %23, %2F, %3F and %40 in the place of"],
+    ["postgres://alice:1?hunter2@host/chat", "must have %23,"],
+    ["postgres://alice:1#hunter2@host/chat", "must have %23,"],
+    ["redis://host/0#hunter2", "must have %23,"],
+    ["redis://alice:1/hunter2@host", "must have %23,"],
+    ["redis://host/0#", "must have %23,"],
+    ["postgres://alice:hunter2%@host/chat", "must have %25 in the place of a %"],
+    ["redis://:%ffhunter2@host", "must have %25"],
+    ["postgres://host/chat/hunter2", "must have one name after the host"],
+    ["redis://:hunter2@host/chat", "must have nothing but the number of the database"],
+    ["redis://:hunter2@host/-1", "must have nothing but the number"],
+    ["redis://:hunter2@host/1.5", "must have nothing but the number"],
+    ["redis://:hunter2@host/0/1", "must have nothing but the number"],
+    ["rediss://:hunter2@host/9999999999", "must have nothing but the number"],
+  ];
+  for (const [url, sentence] of BAD_URLS) {
+    it(`refuses DATABASE_URL=${JSON.stringify(url)} and keeps the password to itself`, () => {
+      const read = () => readConfig({ DATABASE_URL: url });
+      const { message } = assertThrows(read, ConfigError, `DATABASE_URL ${sentence}`);
+      assertEquals([message.match(/\.( |$)/g)?.length, message.includes("hunter")], [1, false]);
     });
   }
 
@@ -189,8 +255,8 @@ describe("readConfig", () => {
     ["sqlite: chat.db", "must not begin or end with a space"],
     ["sqlite:chat.db\r", "must not begin or end with a space"],
     ["sqlite:chat\0.db", "must not begin or end with a space, or hold a control character."],
-    ["memory:chat", "must be memory: or sqlite:PATH"],
-    ["file:chat.db", "must be memory: or sqlite:PATH"],
+    ["memory:chat", "must begin with memory:, sqlite:"],
+    ["file:chat.db", "must begin with memory:, sqlite:"],
   ];
   for (const [url, sentence] of BAD_DATABASES) {
     it(`refuses DATABASE_URL=${JSON.stringify(url)} and says what to write`, () => {
@@ -210,9 +276,9 @@ describe("readConfig", () => {
     ["PORT", " 80", "PORT must be"],
     ["MAX_FRAME_BYTES", "many", "MAX_FRAME_BYTES must be a whole number from 0"],
     ["HISTORY_SIZE", "99999999999999999999", "HISTORY_SIZE must be"],
-    ["DATABASE_URL", "chat.db", 'DATABASE_URL must be memory: or sqlite:PATH, not "chat.db:…".'],
-    ["DATABASE_URL", "xsqlite:chat.db", "DATABASE_URL must be memory: or sqlite:PATH"],
-    ["DATABASE_URL", "mysql://root:secret@host", 'not "mysql:…".'],
+    ["DATABASE_URL", "chat.db", "DATABASE_URL must begin with memory:, sqlite:, postgres://,"],
+    ["DATABASE_URL", "xsqlite:chat.db", "DATABASE_URL must begin with"],
+    ["DATABASE_URL", "mysql://root:secret@host", "redis:// or rediss://."],
     ["GUESTS", "maybe", 'GUESTS must be one of on, off, 1, 0, true, false, not "maybe".'],
     ["TRUST_PROXY", "2", "TRUST_PROXY must be one of"],
     ["ADMIN_CODE", " padded", "ADMIN_CODE must have at most 256 characters, and no space around"],

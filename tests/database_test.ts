@@ -325,6 +325,16 @@ describe("deno task backup", () => {
     await fill();
     const CASES: [url: string, copy: string, sentence: string][] = [
       ["memory:", copy, "DATABASE_URL is memory:, which keeps nothing to back up."],
+      [
+        "postgres://alice:secret@host/chat",
+        copy,
+        "DATABASE_URL is PostgreSQL. Back it up with pg_dump: docs/deploy.md says how.",
+      ],
+      [
+        "rediss://:secret@host",
+        copy,
+        "DATABASE_URL is Redis. Back it up with redis-cli --rdb: docs/deploy.md says how.",
+      ],
       ["sqlite::memory:", copy, "DATABASE_URL must be memory:, not sqlite::memory:."],
       [`sqlite:${folder}/none.db`, copy, `There is no database at ${folder}/none.db.`],
       [

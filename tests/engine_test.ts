@@ -188,7 +188,7 @@ describe("SqliteEngine: a file", () => {
     const link = `${store.dir}/link.db`;
     Deno.symlinkSync(store.path, link);
     const engine = new SqliteEngine({ ...OPTIONS, path: link, atCommit: setImmediate });
-    assertThrows(() => store.open(), Error, "Another Hubbub uses this file.");
+    assertThrows(() => store.open(), Error, "Another Hubbub uses this file. Stop it first,");
     await engine.close();
     await store.open().close();
   });
@@ -1125,9 +1125,12 @@ describe("Checkpoints", () => {
       await released.promise;
       released = Promise.withResolvers();
     };
+    // The thread alone keeps no program running, as a server's port does.
+    const port = setInterval(() => {}, 1000);
     const close = async () => {
       await checkpoints.close();
       db.close();
+      clearInterval(port);
     };
     return { db, checkpoints, release, lines, close };
   }

@@ -1,12 +1,18 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { EMPTY_ROOM_MS, Hub, type HubLimits } from "../hub.ts";
-import type { EngineListener, EngineOptions } from "../lib/engine/engine.ts";
+import {
+  type EngineEvent,
+  type EngineListener,
+  type EngineOptions,
+  EVERYWHERE,
+} from "../lib/engine/engine.ts";
 import { MemoryEngine, MemoryStore } from "../lib/engine/memory.ts";
-import { ChatError } from "../lib/errors.ts";
+import { ChatError, storeUnavailable } from "../lib/errors.ts";
+import type { Event } from "../lib/protocol/events.ts";
 import type { Member } from "../lib/room/room.ts";
 import { TYPING_MS } from "../lib/room/roster.ts";
-import { createHub, FakePeer, guest } from "./support/fake_hub.ts";
+import { account, createHub, FakePeer, guest } from "./support/fake_hub.ts";
 
 describe("Hub.join", () => {
   it("tells everyone who is online, then who joined, the joiner included", async () => {
@@ -895,6 +901,88 @@ describe("A room that misses an event", () => {
     turn();
     assertEquals(peer.read().slice(2), ["chat: one"]);
     assertEquals(peer.closed, undefined);
+  });
+});
+
+describe("What an engine far away tells of itself", () => {
+  const setUp = async () => {
+    const { engine, join, turn, log, ...rest } = createHub();
+    const alice = await join("alice", { format: "v1" });
+    const bob = await join("bob");
+    turn();
+    alice.peer.events();
+    bob.peer.read();
+    const tell = (event: EngineEvent, room = "r") => engine.bus.publish(room, event);
+    return { engine, join, turn, log, alice, bob, tell, ...rest };
+  };
+
+  it("another epoch is told to chat.v1 members, and in every later welcome", async () => {
+    const { alice, bob, join, turn, tell } = await setUp();
+    await tell({ type: "epoch", epoch: "another" });
+    turn();
+    const event = { type: "epoch", content: "", room: "r", username: "", epoch: "another" };
+    assertEquals(alice.peer.events(), [event as Event]);
+    assertEquals(bob.peer.read(), []);
+    const carol = await join("carol", { format: "v1" });
+    turn();
+    const [welcome] = carol.peer.events();
+    assert(welcome?.type === "welcome");
+    assertEquals(welcome.epoch, "another");
+  });
+
+  it("a lost room closes its members with 1012, and is read anew for the next", async () => {
+    const { engine, alice, bob, join, turn, log, tell } = await setUp();
+    await tell({ type: "lost" });
+    assertEquals([alice.peer.closed, bob.peer.closed], [1012, 1012]);
+    assertEquals(await engine.bus.present("r"), []);
+    assertEquals(log.filter((line) => line.includes("room lost events")).length, 1);
+    const back = await join("alice", { format: "v1" });
+    turn();
+    assertEquals(back.peer.events()[0]?.type, "welcome");
+  });
+
+  it("a presence that cannot come back closes its member with 4009, and nobody else", async () => {
+    const { alice, bob, turn, tell } = await setUp();
+    await tell({ type: "displaced", connection: alice.member.id });
+    await tell({ type: "displaced", connection: "of another instance" });
+    turn();
+    assertEquals([alice.peer.closed, bob.peer.closed], [4009, undefined]);
+    const [error] = alice.peer.events();
+    assert(error?.type === "error");
+    assertEquals(error.code, "name_in_use");
+  });
+
+  it("missed events end the sessions that have ended, and the names that have accounts", async () => {
+    const { engine, bob, join, tell, settle } = await setUp();
+    const { accounts } = engine;
+    const join2 = (key: string) => join(key, { identity: account(key), room: "s" });
+    const [signedIn, signedOut] = [await join2("dora"), await join2("emil")];
+    await accounts.addToken({ hash: "token of dora", account: "dora", expiresAt: Infinity });
+    const raw = await join(undefined, { format: "raw" });
+    await settle();
+    await tell({ type: "missed" }, EVERYWHERE);
+    await settle();
+    const closed = () => [signedIn, signedOut, bob, raw].map(({ peer }) => peer.closed);
+    assertEquals(closed(), [undefined, 4001, undefined, undefined]);
+    accounts.recheck = ({ keys }) => Promise.resolve({ tokens: [], keys: [keys.at(-1)!] });
+    await tell({ type: "missed" }, EVERYWHERE);
+    await settle();
+    assertEquals(closed(), [undefined, 4001, 4001, undefined]);
+  });
+
+  it("sessions that cannot be checked are checked again a second later", async () => {
+    const { engine, join, tell, settle, pass } = await setUp();
+    const dora = await join("dora", { identity: account("dora") });
+    await settle();
+    const { recheck } = engine.accounts;
+    engine.accounts.recheck = () => Promise.reject(storeUnavailable());
+    await tell({ type: "missed" }, EVERYWHERE);
+    await settle();
+    assertEquals(dora.peer.closed, undefined);
+    engine.accounts.recheck = recheck;
+    pass(1000);
+    await settle();
+    assertEquals(dora.peer.closed, 4001);
   });
 });
 

@@ -1,8 +1,9 @@
-/** The nginx settings of docs/security.md, in a real nginx before a real server. */
+/** The nginx settings of docs/security.md and docs/deploy.md, in a real nginx before real servers. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
 import { Client } from "./support/client.ts";
+import { makeFolder } from "./support/folder.ts";
 import { call, knock, login, register, Visitor } from "./support/people.ts";
 import { frame, handshake, OPCODE, RawClient } from "./support/raw.ts";
 import { startServer, type TestServer } from "./support/server.ts";
@@ -42,10 +43,15 @@ function freePort(): number {
   return listener.addr.port;
 }
 
+/** The nginx settings in a page of the documentation, block by block. */
+async function readBlocks(page: string): Promise<string[]> {
+  const doc = await Deno.readTextFile(new URL(`../docs/${page}`, import.meta.url));
+  return [...doc.matchAll(/```nginx\n([^]*?)```/g)].map(([, block]) => block!);
+}
+
 /** The settings in the documentation, with these places and times in the place of those there. */
 async function readSettings(changes: readonly [there: string, here: string][]): Promise<string> {
-  const doc = await Deno.readTextFile(new URL("../docs/security.md", import.meta.url));
-  let settings = /```nginx\n([^]*?)```/.exec(doc)![1]!;
+  let [settings] = await readBlocks("security.md") as [string];
   for (const [there, here] of changes) {
     assert(settings.includes(there), `docs/security.md has no "${there}".`);
     settings = settings.replaceAll(there, here);
@@ -218,5 +224,39 @@ describeProxy("docs/security.md: nginx before the server", () => {
     }
     assertStringIncludes(logs.join(), '"GET /ws/r" 401');
     assert(!logs.join().includes(token));
+  });
+});
+
+describeProxy("docs/deploy.md: nginx before two servers", () => {
+  it("shares members out, and gives all to the one that stays", async () => {
+    await using folder = await makeFolder();
+    await using a = await startServer({ TRUST_PROXY: "1" });
+    await using b = await startServer({ TRUST_PROXY: "1" });
+    const port = freePort();
+    const [upstream, pass] = await readBlocks("deploy.md") as [string, string];
+    const settings = await readSettings([
+      ["listen 80;", `listen 127.0.0.1:${port};`],
+      ["listen [::]:80;", ""],
+      ["        proxy_pass http://127.0.0.1:8080;\n", pass],
+      ["server {", `${upstream}server {`],
+      ["127.0.0.1:8081", `127.0.0.1:${a.port}`],
+      ["127.0.0.1:8082", `127.0.0.1:${b.port}`],
+      ["/var/log/nginx", folder.path],
+    ]);
+    const stop = await startNginx(folder.path, settings, port);
+    try {
+      const join = (name: string) => V1Client.join(`ws://127.0.0.1:${port}`, "r", name);
+      const names = ["alice", "bob", "carol", "dora"];
+      const clients = [];
+      for (const name of names) clients.push(await join(name));
+      const count = (server: TestServer) => server.log.filter(({ msg }) => msg === "joined").length;
+      assertEquals([count(a), count(b)], [2, 2]);
+      await a.stop();
+      for (const name of ["erin", "frank", "gina", "heidi"]) clients.push(await join(name));
+      assertEquals([count(a), count(b)], [2, 6]);
+      for (const client of clients) await client.close();
+    } finally {
+      await stop();
+    }
   });
 });

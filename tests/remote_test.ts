@@ -1,10 +1,36 @@
 /** Tests of the remote engine, on a server in this process whose wire fails at will. */
 
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
 import { setImmediate } from "node:timers";
-import type { Engine, EngineOptions } from "../lib/engine/engine.ts";
+import {
+  DEFAULT_SETTINGS,
+  type Engine,
+  type EngineEvent,
+  type EngineOptions,
+  EVERYWHERE,
+} from "../lib/engine/engine.ts";
 import { RemoteEngine } from "../lib/engine/remote/remote_engine.ts";
+import { ChatError } from "../lib/errors.ts";
 import { Turn } from "../lib/time.ts";
-import type { Store } from "./support/engine_lab.ts";
+import {
+  account,
+  ALICE,
+  ALL,
+  assertRefused,
+  BOB,
+  contents,
+  draft,
+  Lab,
+  Listener,
+  numbers,
+  presence,
+  privateDraft,
+  say,
+  type Store,
+  token,
+  upTo,
+} from "./support/engine_lab.ts";
 import { testEngine } from "./support/engine_suite.ts";
 import { FarServer, Wire } from "./support/far_server.ts";
 
@@ -17,15 +43,15 @@ class FarStore implements Store {
   readonly isShared = true;
   readonly wires: Wire[] = [];
   readonly #delays: Partial<Pick<Wire, "there" | "back" | "news">>;
-  #server: FarServer | undefined;
+  server!: FarServer;
 
   constructor(delays: Partial<Pick<Wire, "there" | "back" | "news">> = {}) {
     this.#delays = delays;
   }
 
   open(options: EngineOptions): Promise<Engine> {
-    this.#server ??= new FarServer(options);
-    const wire = Object.assign(new Wire(this.#server), this.#delays);
+    this.server ??= new FarServer(options);
+    const wire = Object.assign(new Wire(this.server), this.#delays);
     this.wires.push(wire);
     return RemoteEngine.connect({
       backend: wire,
@@ -43,4 +69,305 @@ class FarStore implements Store {
 }
 
 testEngine("RemoteEngine", () => new FarStore());
-testEngine("RemoteEngine far away", () => new FarStore({ there: 1, back: 2, news: 4 }));
+testEngine("RemoteEngine with late news", () => new FarStore({ news: 4 }));
+
+/** Two instances on one server, and their wires. */
+async function setUp() {
+  const store = new FarStore();
+  const lab = await Lab.open(() => store);
+  const other = await lab.openAnother();
+  const [wire, otherWire] = store.wires as [Wire, Wire];
+  return { lab, engine: lab.engine, other, wire, otherWire, server: store.server };
+}
+
+/** Waits until something holds that no event tells. */
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!await holds()) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+const write = (engine: Engine, content: string) => engine.log.append("r", draft(ALICE, content));
+
+describe("RemoteEngine: its round trips", () => {
+  it("are one for all that a turn writes, one for each room that is opened, and one a beat", async () => {
+    const { lab, engine, wire } = await setUp();
+    await using _ = lab;
+    const asked = async (run: () => Promise<unknown>) => {
+      wire.calls.length = 0;
+      await run();
+      return wire.calls.join();
+    };
+    assertEquals(
+      await asked(() => Promise.all([say(engine, "r", 50), say(engine, "s", 50)])),
+      "turn",
+    );
+    // What is written meanwhile goes out together, too.
+    const many = upTo(20).map(async (n) => {
+      for (let i = 0; i < n % 3; i++) await Promise.resolve();
+      await write(engine, "text");
+    });
+    assert((await asked(() => Promise.all(many))).split(",").length <= 2);
+    assertEquals(await asked(() => engine.open("r", { events: 9, messages: 9 })), "subscribe,open");
+    assertEquals(await asked(() => engine.bus.renew()), "beat");
+  });
+});
+
+describe("RemoteEngine: news that are lost", () => {
+  it("are read when later ones show the hole, and everything is told once and in order", async () => {
+    const { lab, engine, other, wire } = await setUp();
+    await using _ = lab;
+    using listener = await Listener.open(engine, "r");
+    await say(other, "r", 2);
+    await listener.seq(2);
+    wire.isDeaf = true;
+    await say(other, "r", 300);
+    await other.bus.enter("r", presence(BOB, "b1"));
+    await other.log.whisper("r", privateDraft(BOB, ALICE, "psst"));
+    await other.roomSettings.setSettings("r", { ...DEFAULT_SETTINGS, isPrivate: true });
+    wire.isDeaf = false;
+    await say(other, "r", 1);
+    assertEquals(numbers(await listener.seq(303)), upTo(303));
+    await listener.count(306);
+    const rest = listener.heard.slice(303).map(({ type }) => type);
+    assertEquals(rest.toSorted(), ["entered", "private", "settings"]);
+  });
+
+  it("are noticed by the next beat when nothing follows them", async () => {
+    const { lab, engine, other, wire } = await setUp();
+    await using _ = lab;
+    using listener = await Listener.open(engine, "r");
+    wire.isDeaf = true;
+    await say(other, "r", 1);
+    wire.isDeaf = false;
+    await engine.bus.renew();
+    assertEquals(numbers(await listener.seq(1)), [1]);
+  });
+
+  it("are noticed by the receipt of an own write", async () => {
+    const { lab, engine, wire } = await setUp();
+    await using _ = lab;
+    using listener = await Listener.open(engine, "r");
+    wire.isDeaf = true;
+    await say(engine, "r", 1);
+    await listener.seq(1);
+    await engine.bus.enter("r", presence(ALICE, "a1"));
+    await listener.count(2);
+    await engine.roomSettings.setSettings("r", { ...DEFAULT_SETTINGS, isPrivate: true });
+    await listener.count(3);
+  });
+
+  it("of the whole server are told as missed", async () => {
+    const { lab, engine, other, wire } = await setUp();
+    await using _ = lab;
+    using listener = await Listener.open(engine, EVERYWHERE);
+    await other.accounts.addAccount(account("alice"));
+    await listener.count(1);
+    wire.isDeaf = true;
+    await other.accounts.endToken("one");
+    wire.isDeaf = false;
+    await other.accounts.endToken("two");
+    const types = (await listener.count(3)).map(({ type }) => type);
+    assertEquals(types, ["registered", "token_ended", "missed"]);
+    wire.isDeaf = true;
+    await other.accounts.endToken("three");
+    wire.isDeaf = false;
+    await engine.bus.renew();
+    await engine.bus.renew();
+    assertEquals((await listener.count(4)).at(-1)!.type, "missed");
+    const known = { tokens: ["one"], keys: ["alice", "bob"] };
+    assertEquals(await engine.accounts.recheck(known), { tokens: ["one"], keys: ["alice"] });
+  });
+
+  it("for good are polled for, until they are heard again", async () => {
+    const store = new FarStore();
+    await using lab = await Lab.open(() => store);
+    const { engine } = lab;
+    const other = await lab.openAnother();
+    const wire = store.wires[0]!;
+    wire.isDeaf = true;
+    wire.kick();
+    using listener = await Listener.open(engine, "r");
+    await until(async () => {
+      await engine.bus.renew().catch(() => {});
+      await say(other, "r", 1);
+      return wire.links > 2 && numbers(listener.logged).length > 3;
+    });
+    // Its own events that are not stored, it hears itself.
+    const typing: EngineEvent = { type: "typing", username: "a", isActive: true, origin: "" };
+    await until(async () => {
+      await engine.bus.publish("r", typing);
+      return listener.heard.some(({ type }) => type === "typing");
+    });
+    await engine.check();
+    const { links } = wire;
+    wire.isDeaf = false;
+    await engine.bus.renew();
+    const { lastSeq } = await other.log.state("r");
+    assertEquals(numbers(await listener.seq(lastSeq)), upTo(lastSeq));
+    assertEquals(wire.links, links);
+  });
+});
+
+describe("RemoteEngine: a link that breaks", () => {
+  it("loses and repeats nothing, with refs or without", async () => {
+    const { lab, engine, other, wire, otherWire } = await setUp();
+    await using _ = lab;
+    using ones = await Listener.open(engine, "r");
+    using twos = await Listener.open(other, "r");
+    const answers: Promise<unknown>[] = [];
+    for (const n of upTo(60)) {
+      answers.push(write(engine, `${n}`), write(other, `${n}`));
+      if (n % 9 === 0) wire.kick();
+      if (n % 13 === 0) otherWire.kick();
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    await Promise.all(answers);
+    const texts = contents(await engine.log.events("r", 0, ALL));
+    assertEquals(texts.toSorted(), upTo(60).flatMap((n) => [`${n}`, `${n}`]).sort());
+    assertEquals(contents(await ones.seq(120)), texts);
+    assertEquals(contents(await twos.seq(120)), texts);
+  });
+
+  it("repeats a batch whose answer was lost, and does it once", async () => {
+    const { lab, engine, other, wire } = await setUp();
+    await using _ = lab;
+    wire.isMute = true;
+    const answer = write(engine, "once");
+    await until(() => wire.calls.includes("turn"));
+    wire.isMute = false;
+    wire.kick();
+    const { event, isDuplicate } = await answer;
+    assertEquals([event.seq, isDuplicate], [1, false]);
+    assertEquals(contents(await other.log.events("r", 0, ALL)), ["once"]);
+  });
+
+  it("is unavailable at once when it has been down for a while, and says so", async () => {
+    const { lab, engine, wire } = await setUp();
+    await using _ = lab;
+    wire.cut();
+    await assertRejects(() => engine.check(), Error);
+    await assertRefused(() => write(engine, "refused"), "unavailable");
+    const start = performance.now();
+    await assertRefused(() => write(engine, "refused"), "unavailable");
+    await assertRefused(() => engine.log.events("r", 0, 1), "unavailable");
+    assert(performance.now() - start < 100);
+    wire.mend();
+    await until(() => engine.check().then(() => true, () => false));
+    await write(engine, "stored");
+    assertEquals(contents(await engine.log.events("r", 0, ALL)), ["stored"]);
+  });
+
+  it("ends a presence that was left meanwhile", async () => {
+    const { lab, engine, other, wire } = await setUp();
+    await using _ = lab;
+    await engine.bus.enter("r", presence(ALICE, "a1"));
+    await engine.bus.enter("r", presence(ALICE, "a2"));
+    wire.cut();
+    engine.bus.leave("r", "a1");
+    await assertRefused(() => engine.bus.enter("r", presence(BOB, "b1")), "unavailable");
+    wire.mend();
+    await until(async () => (await other.bus.present("r")).length === 1);
+    assertEquals(await other.bus.present("r"), [presence(ALICE, "a2")]);
+  });
+});
+
+describe("RemoteEngine: a server that is frozen", () => {
+  it("refuses what it has not been sent, and stores nothing that was refused", async () => {
+    const { lab, engine, server } = await setUp();
+    await using _ = lab;
+    server.freeze();
+    const underWay = write(engine, "under way");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const start = performance.now();
+    await assertRefused(() => write(engine, "refused"), "unavailable");
+    assert(performance.now() - start < 1500);
+    const later = new Promise((resolve) => setTimeout(resolve, 1500)).then(() => server.thaw());
+    await later;
+    await underWay.catch(() => {});
+    const stored = contents(await engine.log.events("r", 0, ALL));
+    const isStored = await underWay.then(() => true, () => false);
+    assertEquals(stored, isStored ? ["under way"] : []);
+  });
+
+  it("holds up no close", async () => {
+    const { lab, engine, server } = await setUp();
+    await using _ = lab;
+    server.freeze();
+    const underWay = write(engine, "under way");
+    const refused = assertRefused(() => underWay, "unavailable");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const start = performance.now();
+    await engine.close();
+    assert(performance.now() - start < 1500);
+    await refused;
+    server.thaw();
+  });
+
+  it("has no more than so much waiting for it", async () => {
+    const { lab, engine, server } = await setUp();
+    await using _ = lab;
+    server.freeze();
+    const text = "x".repeat(4000);
+    const results = upTo(10_000).map(() => write(engine, text).then(() => "", ({ code }) => code));
+    const start = performance.now();
+    await assertRefused(() => write(engine, text), "unavailable");
+    assert(performance.now() - start < 500);
+    server.thaw();
+    const refused = (await Promise.all(results)).filter((code) => code !== "");
+    assert(refused.length > 0 && refused.every((code) => code === "unavailable"));
+  });
+});
+
+describe("RemoteEngine: a lease that has expired", () => {
+  it("is never renewed: the instance enters again, and a name that is taken displaces", async () => {
+    const { lab, engine, other } = await setUp();
+    await using _ = lab;
+    await engine.bus.enter("r", presence(ALICE, "a1"));
+    await engine.bus.enter("r", presence(BOB, "b1"));
+    using listener = await Listener.open(engine, "r");
+    lab.time += 60_000;
+    await other.bus.renew();
+    await listener.count(2);
+    const stranger = presence({ ...ALICE, person: "guest:x" }, "x1");
+    await other.bus.renew();
+    await other.bus.enter("r", stranger);
+    await engine.bus.renew();
+    const events = (await listener.count(5)).slice(2);
+    assertEquals(events.map(({ type }) => type).toSorted(), ["displaced", "entered", "entered"]);
+    const displaced = events.find(({ type }) => type === "displaced");
+    assertEquals(displaced, { type: "displaced", connection: "a1" });
+    assertEquals(await other.bus.present("r"), [stranger, presence(BOB, "b1")]);
+    // What displaced it may not be ended by it.
+    engine.bus.leave("r", "a1");
+    engine.bus.leave("r", "x1");
+    assertEquals((await engine.bus.present("r")).length, 2);
+  });
+
+  it("takes no new presence until the instance has another", async () => {
+    const { lab, engine, other } = await setUp();
+    await using _ = lab;
+    lab.time += 60_000;
+    await other.bus.renew();
+    await assertRefused(() => engine.bus.enter("r", presence(ALICE, "a1")), "unavailable");
+    await engine.bus.renew();
+    await engine.bus.enter("r", presence(ALICE, "a1"));
+    assertEquals(await other.bus.present("r"), [presence(ALICE, "a1")]);
+  });
+});
+
+describe("RemoteEngine: what is left of it after it is closed", () => {
+  it("is nothing that is heard, and nothing that is present", async () => {
+    const { lab, engine, other, wire } = await setUp();
+    await using _ = lab;
+    await engine.bus.enter("r", presence(ALICE, "a1"));
+    using listener = await Listener.open(engine, "r");
+    const { calls } = wire;
+    await engine.close();
+    calls.length = 0;
+    await say(other, "r", 3);
+    await other.accounts.addToken(token("one", Infinity));
+    assertEquals([listener.heard, calls], [[], []]);
+    assertEquals(await other.bus.present("r"), []);
+    const { code } = await assertRejects(() => engine.check(), ChatError);
+    assertEquals(code, "unavailable");
+  });
+});

@@ -8,7 +8,7 @@
  * @module
  */
 
-import { ChatError, noSuchMessage, nothingToAnswer, refInUse } from "../errors.ts";
+import { noSuchMessage, nothingToAnswer, onlyAuthor, refInUse } from "../errors.ts";
 import type { ChatEvent, LogEvent } from "../protocol/events.ts";
 import type { Change, Draft, PrivateMessage, Receipt } from "./engine.ts";
 import type { Place } from "./places.ts";
@@ -37,7 +37,7 @@ export function checkChange(found: Authored | undefined, change: Change): ChatEv
     throw noSuchMessage();
   }
   if (found.person !== change.person && !change.isModerator) {
-    throw new ChatError("forbidden", "Only its author may change a message.");
+    throw onlyAuthor();
   }
   return found.event;
 }

@@ -15,6 +15,13 @@ import { isHubbub } from "./sqlite_file.ts";
 /** How long a backup waits for a lock, in milliseconds. */
 const LOCK_WAIT_MS = 5000;
 
+/** Why there is no file to copy, and what to do instead. No URL: it may hold a password. */
+const NO_FILE = {
+  memory: "DATABASE_URL is memory:, which keeps nothing to back up.",
+  postgres: "DATABASE_URL is PostgreSQL. Back it up with pg_dump: docs/deploy.md says how.",
+  redis: "DATABASE_URL is Redis. Back it up with redis-cli --rdb: docs/deploy.md says how.",
+};
+
 /**
  * Copies a database, as it is at one moment, into a new file, and checks the copy.
  *
@@ -86,9 +93,7 @@ if (import.meta.main) {
     const [copy, ...rest] = Deno.args;
     if (!copy || rest.length > 0) throw new Error("Name one file: deno task backup COPY");
     const database = readDatabase(Deno.env.toObject());
-    if (database.kind === "memory") {
-      throw new Error("DATABASE_URL is memory:, which keeps nothing to back up.");
-    }
+    if (database.kind !== "sqlite") throw new Error(NO_FILE[database.kind]);
     // A task runs in the project's folder, whatever folder it is called from.
     const target = resolve(Deno.env.get("INIT_CWD") ?? ".", copy);
     // deno-lint-ignore no-console

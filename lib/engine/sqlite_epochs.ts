@@ -88,8 +88,8 @@ function prepare(db: DatabaseSync) {
     insert: sql("INSERT INTO epochs (name, started) VALUES (?, ?)"),
     byId: sql("SELECT name, room FROM epochs WHERE id = ?"),
     byName: sql(`
-      SELECT id FROM epochs WHERE name = ?1 AND room = ?2
-      UNION ALL SELECT id FROM epochs WHERE name = ?3 AND room IS NULL
+      SELECT id FROM epochs WHERE name = ? AND room = ?
+      UNION ALL SELECT id FROM epochs WHERE name = ? AND room IS NULL
     `),
     newestDrop: sql("SELECT max(id) AS id FROM epochs WHERE dropped"),
     noteDrop: sql("UPDATE epochs SET dropped = 1 WHERE id = ?"),

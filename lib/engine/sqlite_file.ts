@@ -101,7 +101,7 @@ export class SqliteFile {
       this.#commit.run();
       return result;
     } catch (error) {
-      if (this.db.isTransaction) this.db.exec("ROLLBACK");
+      rollBack(this.db);
       throw error;
     }
   }
@@ -124,7 +124,7 @@ export class SqliteFile {
       this.db.prepare("SELECT count(*) FROM sqlite_schema").get();
       if (withWrite) this.db.exec(PROBE);
     } catch (error) {
-      if (this.db.isTransaction) this.db.exec("ROLLBACK");
+      rollBack(this.db);
       throw toSentence(error);
     }
   }
@@ -132,6 +132,15 @@ export class SqliteFile {
   close(): void {
     this.db.close();
     this.#lock?.close();
+  }
+}
+
+/** Ends a transaction that has failed. SQLite may have ended it, and Deno 2.5 cannot tell. */
+function rollBack(db: DatabaseSync): void {
+  try {
+    db.exec("ROLLBACK");
+  } catch {
+    // No transaction is open.
   }
 }
 
@@ -184,7 +193,10 @@ function lock(path: string): DatabaseSync {
   } catch (error) {
     db.close();
     if (!/locked/.test((error as Error).message)) throw error;
-    throw new Error("Another Hubbub uses this file. Stop it first, or choose another file.");
+    throw new Error(
+      "Another Hubbub uses this file. Stop it first, or choose another file; " +
+        "several servers can share only PostgreSQL or Redis.",
+    );
   }
 }
 

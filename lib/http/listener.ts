@@ -15,6 +15,8 @@ export interface ListenAddress {
   readonly host: string;
   /** TCP port; 0 takes a free one. */
   readonly port: number;
+  /** Whether other processes may listen on the same port. Only Linux lets them. */
+  readonly reusePort: boolean;
 }
 
 /** What a {@linkcode Listener} needs. */
@@ -44,8 +46,8 @@ export class Listener {
   /** @throws if the server cannot listen on the address */
   constructor(address: ListenAddress, handler: Deno.ServeHandler, options: ListenerOptions) {
     const { serve = Deno.serve } = options;
-    const { host: hostname } = address;
-    this.#listen = (port) => serve({ hostname, port, onListen: () => {} }, handler);
+    const { host: hostname, reusePort } = address;
+    this.#listen = (port) => serve({ hostname, port, reusePort, onListen: () => {} }, handler);
     this.#options = options;
     this.#server = this.#listen(address.port);
     this.port = this.#server.addr.port;

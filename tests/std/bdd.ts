@@ -1,16 +1,95 @@
-/** The functions of `@std/testing/bdd` that our tests use, over `node:test`. See `probe.ts`. */
-
-export { after as afterAll, afterEach, before as beforeAll, beforeEach, describe } from "node:test";
-import { it as nodeIt } from "node:test";
+/** The functions of `@std/testing/bdd` that our tests use, over `Deno.test`. See `probe.ts`. */
 
 type Run = () => void | Promise<void>;
+type Register = (name: string, run: (t: Deno.TestContext) => Promise<void>, skip: boolean) => void;
 
-export function it(name: string, run: Run): void {
-  nodeIt(name, async () => await run());
+/** What a `describe` holds. */
+interface Suite {
+  readonly outer?: Suite;
+  readonly register: Register;
+  readonly before: Run[];
+  readonly beforeEach: Run[];
+  readonly afterEach: Run[];
+  readonly after: Run[];
 }
 
-it.skip = (name: string, _run?: Run): void => {
-  nodeIt.skip(name, () => {});
-};
+/** Servers that a file's hooks start outlast its tests, so nothing is counted test by test. */
+const unchecked = { sanitizeOps: false, sanitizeResources: false, sanitizeExit: false };
 
+/** The whole file, whose tests are the runtime's. */
+const file = createSuite((name, fn, ignore) => Deno.test({ name, fn, ignore, ...unchecked }));
+
+/** The innermost `describe` that is being read. */
+let current = file;
+
+function createSuite(register: Register, outer?: Suite): Suite {
+  const hooks = { before: [], beforeEach: [], afterEach: [], after: [] };
+  return outer === undefined ? { register, ...hooks } : { outer, register, ...hooks };
+}
+
+/** A suite and those around it, from the outermost to it. */
+function lineOf(suite: Suite): Suite[] {
+  return suite.outer === undefined ? [suite] : [...lineOf(suite.outer), suite];
+}
+
+/** Reads a `describe`, whose tests are steps of its own. */
+function read(name: string, content: () => void, skip: boolean): void {
+  const steps: ((t: Deno.TestContext) => Promise<boolean>)[] = [];
+  const outer = current;
+  const suite = createSuite((name, fn, ignore) => {
+    steps.push((t) => t.step({ name, fn, ignore, ...unchecked }));
+  }, outer);
+  current = suite;
+  try {
+    content();
+  } finally {
+    current = outer;
+  }
+  outer.register(name, async (t) => {
+    try {
+      for (const run of suite.before) await run();
+      for (const step of steps) await step(t);
+    } finally {
+      for (const run of suite.after) await run();
+    }
+  }, skip);
+}
+
+export function describe(name: string, content: () => void): void {
+  read(name, content, false);
+}
+
+describe.skip = (name: string, content: () => void): void => read(name, content, true);
+
+export function it(name: string, run: Run): void {
+  const line = lineOf(current);
+  current.register(name, async () => {
+    try {
+      for (const { beforeEach } of line) for (const prepare of beforeEach) await prepare();
+      await run();
+    } finally {
+      for (const { afterEach } of line.toReversed()) for (const clean of afterEach) await clean();
+    }
+  }, false);
+}
+
+it.skip = (name: string, _run?: Run): void => current.register(name, async () => {}, true);
 it.ignore = it.skip;
+
+export function beforeAll(run: Run): void {
+  if (current === file) Deno.test.beforeAll(run);
+  else current.before.push(run);
+}
+
+export function beforeEach(run: Run): void {
+  current.beforeEach.push(run);
+}
+
+export function afterEach(run: Run): void {
+  current.afterEach.push(run);
+}
+
+export function afterAll(run: Run): void {
+  if (current === file) Deno.test.afterAll(run);
+  else current.after.push(run);
+}

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { setImmediate } from "node:timers";
 import { type EngineEvent, EVERYWHERE } from "../../lib/engine/engine.ts";
 import { MemoryStore } from "../../lib/engine/memory.ts";
 import {
@@ -419,8 +420,9 @@ class FarLink implements Link {
     return promise;
   }
 
-  /** Timers of one length fire in order. What has reached a frozen server is done, link or not. */
+  /** Calls back later, in the order of the calls of one length, unless the link is closed first. */
   #later(ms: number, run: () => void): void {
+    if (ms === 0) return void setImmediate(() => this.#isClosed || run());
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       run();

@@ -161,8 +161,9 @@ export class Feed {
         page = await this.#options.read(this.#position!);
       } catch {
         this.#waiting = [...covered, ...this.#waiting].slice(-MAX_WAITING);
-        this.#options.after(RETRY_MS, () => this.catchUp());
-        break;
+        this.#mustRead = true;
+        await new Promise<void>((resolve) => this.#options.after(RETRY_MS, resolve));
+        continue;
       }
       this.#takePage(page);
       for (const news of covered) this.#tellUnnumbered(news);

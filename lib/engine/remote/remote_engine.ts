@@ -266,7 +266,10 @@ export class RemoteEngine implements Engine {
       return () => opened.close();
     }
     if (this.#closing !== undefined) throw restarting();
-    return this.#everywhere.subscribe(subscriber);
+    const { link } = this.#uplink;
+    if (link === undefined) throw storeUnavailable();
+    const { everywhere } = await this.#beat(link, []);
+    return this.#everywhere.subscribe(everywhere, subscriber);
   }
 
   // Feeds

@@ -12,7 +12,8 @@ import type { NewsItem } from "./backend.ts";
 
 /** Server-wide events, and their subscribers. */
 export class ServerNews {
-  readonly #subscribers = new Set<EngineListener>();
+  /** Subscribers, and the number after which each hears events. */
+  readonly #subscribers = new Map<EngineListener, number>();
   /** The number of the newest event that was told. */
   #number = 0;
   /** The number that the server had reached at the last comparison. */
@@ -28,11 +29,11 @@ export class ServerNews {
     this.#number = this.#expected = number;
   }
 
-  /** Hands every event to a subscriber. Returns a function that ends the subscription. */
-  subscribe(subscriber: EngineListener): () => void {
+  /** Hands every event after a number to a subscriber. Returns a function that ends that. */
+  subscribe(after: number, subscriber: EngineListener): () => void {
     // The same function may subscribe twice.
     const own: EngineListener = (event) => subscriber(event);
-    this.#subscribers.add(own);
+    this.#subscribers.set(own, after);
     return () => this.#subscribers.delete(own);
   }
 
@@ -42,7 +43,7 @@ export class ServerNews {
       if (number <= this.#number) continue;
       const isHole = number > this.#number + 1;
       this.#number = number;
-      for (const subscriber of this.#subscribers) subscriber(event);
+      for (const [subscriber, after] of this.#subscribers) if (number > after) subscriber(event);
       if (isHole) this.#miss();
     }
   }
@@ -67,6 +68,6 @@ export class ServerNews {
   }
 
   #miss(): void {
-    for (const subscriber of this.#subscribers) subscriber({ type: "missed" });
+    for (const subscriber of this.#subscribers.keys()) subscriber({ type: "missed" });
   }
 }

@@ -10,7 +10,7 @@
  */
 
 import { ChatError, restarting, storeUnavailable } from "../../errors.ts";
-import { errorFields, type Logger } from "../../logger.ts";
+import type { Logger } from "../../logger.ts";
 import type { After } from "../../time.ts";
 import type { Backend, Link, LinkListener } from "./backend.ts";
 
@@ -139,7 +139,8 @@ export class Uplink {
     try {
       return await answer;
     } catch (error) {
-      if (!(error instanceof ChatError || this.#closing.signal.aborted)) this.#note(error as Error);
+      // If the link has ended, the reason of that has been noted.
+      if (link === this.#link && !(error instanceof ChatError)) this.#note(error as Error);
       throw error;
     } finally {
       clearTimeout(timer);
@@ -232,7 +233,8 @@ export class Uplink {
   }
 
   #note(reason: Error): void {
-    this.#options.failures.error("engine call failed", errorFields(reason));
+    const { failures, backend: { name } } = this.#options;
+    failures.error("engine failed", { engine: name, reason: reason.message });
   }
 }
 

@@ -1,0 +1,142 @@
+/**
+ * PostgreSQL as the server that instances share.
+ *
+ * @module
+ */
+
+import { randomBytes } from "node:crypto";
+import type { Backend, BackendOptions, Link, LinkListener } from "../remote/backend.ts";
+import { Connection, type ConnectionListener } from "./connection.ts";
+import { type BeginRow, PostgresLink } from "./link.ts";
+import { CHANNEL, SCHEMA, SCHEMA_VERSION } from "./schema.ts";
+import { call } from "./sql.ts";
+import { explain, newer, parseTarget, standby, type Target, wrongEncoding } from "./url.ts";
+
+/** What {@linkcode PostgresBackend} needs. */
+export interface PostgresOptions extends BackendOptions {
+  /** `postgres://…` or `postgresql://…`, see {@linkcode parseTarget}. */
+  readonly url: string;
+}
+
+/** Whether the server can be used, and the comment of the schema, which has its version. */
+const CHECK = `
+  SELECT json_build_array(pg_is_in_recovery(), current_setting('server_encoding'), (
+    SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'hubbub'))`;
+
+/** Makes the schema, unless another instance has made it meanwhile. */
+const MIGRATE = `
+  SELECT pg_advisory_xact_lock(hashtext('hubbub'));
+  DO $do$ BEGIN
+    IF obj_description(to_regnamespace('hubbub'), 'pg_namespace') IS NULL THEN
+      IF to_regnamespace('hubbub') IS NULL THEN
+        CREATE SCHEMA hubbub;
+      END IF;
+      PERFORM set_config('search_path', 'hubbub', true);
+      ${SCHEMA}
+      COMMENT ON SCHEMA hubbub IS 'Hubbub, version ${SCHEMA_VERSION}';
+    END IF;
+  END $do$`;
+
+/** A PostgreSQL server. */
+export class PostgresBackend implements Backend {
+  readonly name = "PostgreSQL";
+  readonly #options: PostgresOptions;
+  readonly #target: Target;
+
+  /** @throws {Error} whose message says what is wrong with the URL */
+  constructor(options: PostgresOptions) {
+    this.#options = options;
+    this.#target = parseTarget(options.url);
+  }
+
+  async connect(listener: LinkListener, signal: AbortSignal): Promise<Link> {
+    const opened = new Opening(this.#target, signal);
+    try {
+      return await this.#connect(opened, listener);
+    } catch (error) {
+      opened.closeAll();
+      throw "code" in (error as Error) ? explain(error, this.#target) : error;
+    } finally {
+      opened.end();
+    }
+  }
+
+  async #connect(opening: Opening, listener: LinkListener): Promise<Link> {
+    let link: PostgresLink | undefined;
+    const onEnd = () => {
+      opening.closeAll();
+      link?.lose(new Error(`A connection to ${this.name} has ended.`));
+    };
+    const [writing, check] = await opening.open(CHECK, { onEnd });
+    await this.#prepare(writing, JSON.parse(check!));
+    const onNotify = (payload: string) => link?.hear(payload);
+    const [hearing] = await opening.open(`LISTEN ${CHANNEL}`, { onEnd, onNotify });
+    const reading = await this.#openReader(opening, onEnd) ?? writing;
+    const { clock, keep } = this.#options;
+    const name = randomBytes(9).toString("base64url");
+    const begin = JSON.parse((await writing.query(call("begin_v1", clock?.() ?? null, name)))!);
+    const connections = { hearing, writing, reading };
+    link = new PostgresLink({ ...connections, listener, begin: begin as BeginRow, clock, keep });
+    return link;
+  }
+
+  /** Checks that the server can be used, and makes the schema if there is none. */
+  async #prepare(connection: Connection, [isStandby, encoding, comment]: CheckRow): Promise<void> {
+    if (isStandby) throw new Error(standby(this.#target));
+    if (encoding !== "UTF8") throw new Error(wrongEncoding(this.#target, encoding));
+    const version = Number(/version (\d+)$/.exec(comment ?? "")?.[1] ?? 0);
+    if (version > SCHEMA_VERSION) throw new Error(newer(this.#target, version));
+    if (version === 0) await connection.query(MIGRATE);
+  }
+
+  /** The third connection, if the server has one left. */
+  async #openReader(opening: Opening, onEnd: () => void): Promise<Connection | undefined> {
+    if (this.#target.connections < 3) return undefined;
+    try {
+      return (await opening.open("SELECT 1", { onEnd }))[0];
+    } catch (error) {
+      if ((error as { code?: string }).code === "53300") return undefined;
+      throw error;
+    }
+  }
+}
+
+/** The answer to {@linkcode CHECK}. */
+type CheckRow = readonly [isStandby: boolean, encoding: string, comment: string | null];
+
+/** The connections of a link that is being opened, which a signal may end. */
+class Opening {
+  readonly #target: Target;
+  readonly #signal: AbortSignal;
+  readonly #connections: Connection[] = [];
+  readonly #closeAll = () => this.closeAll();
+
+  constructor(target: Target, signal: AbortSignal) {
+    this.#target = target;
+    this.#signal = signal;
+    signal.addEventListener("abort", this.#closeAll);
+  }
+
+  /** Opens a connection, sends a first statement, and returns the answer too. */
+  async open(
+    first: string,
+    listener: ConnectionListener,
+  ): Promise<[connection: Connection, answer: string | null]> {
+    const { connection, answer } = await Connection.open(this.#target, {
+      first,
+      listener,
+      signal: this.#signal,
+    });
+    this.#connections.push(connection);
+    return [connection, answer];
+  }
+
+  closeAll(): void {
+    for (const connection of this.#connections) connection.close();
+  }
+
+  /** Ends the signal's power over the connections. */
+  end(): void {
+    this.#signal.removeEventListener("abort", this.#closeAll);
+  }
+}

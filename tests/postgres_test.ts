@@ -1,0 +1,382 @@
+/** The remote engine on PostgreSQL, and the link between the two when things go wrong. */
+
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
+import { setImmediate } from "node:timers";
+import { DEFAULT_SETTINGS, type EngineOptions } from "../lib/engine/engine.ts";
+import { PostgresBackend } from "../lib/engine/postgres/postgres.ts";
+import { parseTarget } from "../lib/engine/postgres/url.ts";
+import {
+  type Beat,
+  type Job,
+  type Link,
+  type LinkListener,
+  type News,
+  TooLate,
+} from "../lib/engine/remote/backend.ts";
+import { RemoteEngine } from "../lib/engine/remote/remote_engine.ts";
+import { Turn } from "../lib/time.ts";
+import { ALICE, BOB, draft, presence, privateDraft, type Store } from "./support/engine_lab.ts";
+import { testEngine } from "./support/engine_suite.ts";
+import { PostgresServer, withPostgres } from "./support/postgres_server.ts";
+
+const turn = new Turn(setImmediate);
+const silent = { info() {}, warn() {}, error() {} };
+
+/** A database of its own, which several engines may be open on. */
+class Database implements Store {
+  readonly isLasting = true;
+  readonly isShared = true;
+  readonly #url: string;
+
+  constructor(url: string) {
+    this.#url = url;
+  }
+
+  open({ clock, keep, newId, leaseMs }: EngineOptions): Promise<RemoteEngine> {
+    return RemoteEngine.connect({
+      ...{ newId, leaseMs },
+      backend: new PostgresBackend({ url: this.#url, keep, clock }),
+      atCommit: (callback) => turn.commit(callback),
+      logger: silent,
+      failures: silent,
+    });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+/** A link, and what it tells. */
+class Linked implements Disposable {
+  readonly news: News[] = [];
+  readonly probes: string[] = [];
+  readonly lost: Error[] = [];
+  link!: Link;
+  #wake = () => {};
+  #number = 0;
+
+  static async open(url: string): Promise<Linked> {
+    const linked = new Linked();
+    const listener: LinkListener = {
+      onNews: (news) => linked.#hear(linked.news, news),
+      onProbe: (probe) => linked.#hear(linked.probes, probe),
+      onLost: (reason) => linked.#hear(linked.lost, reason),
+    };
+    const backend = new PostgresBackend({ url, keep: Infinity });
+    linked.link = await backend.connect(listener, new AbortController().signal);
+    return linked;
+  }
+
+  /** Waits until something is true of what was told. */
+  async until(isDone: () => boolean): Promise<void> {
+    while (!isDone()) await new Promise<void>((resolve) => this.#wake = resolve);
+  }
+
+  beat(instance = "one", { leaseMs = 10_000, rooms = [] as string[] } = {}) {
+    const beat: Beat = { instance, leaseMs, probe: "probe", rooms, answered: -1 };
+    return this.link.beat(beat);
+  }
+
+  /** Runs jobs as the next batch, or as the one with a number. */
+  run(jobs: readonly Job[], { number = ++this.#number, instance = "one", in: ms = 5000 } = {}) {
+    return this.link.turn({ instance, number, jobs, deadline: Date.now() + ms });
+  }
+
+  [Symbol.dispose](): void {
+    this.link.close();
+  }
+
+  #hear<T>(told: T[], one: T): void {
+    told.push(one);
+    this.#wake();
+  }
+}
+
+function append(content: string, room = "r"): Job {
+  return { type: "append", room, draft: draft(ALICE, content) };
+}
+
+async function startError(url: string): Promise<string> {
+  const error = await assertRejects(() => Linked.open(url), Error);
+  assert(!error.message.includes("secret"), error.message);
+  return error.message;
+}
+
+withPostgres(() =>
+  describe("PostgreSQL", () => {
+    let server: PostgresServer;
+    beforeAll(async () => {
+      server = await PostgresServer.start();
+    });
+    afterAll(() => server[Symbol.asyncDispose]());
+
+    it("answers a repeated batch from what it kept, and begins no batch too late", async () => {
+      using one = await Linked.open(await server.createDatabase());
+      await one.beat();
+      const jobs: Job[] = [
+        append("hello"),
+        { type: "enter", room: "r", presence: presence(ALICE, "a1") },
+        { type: "whisper", room: "r", draft: privateDraft(ALICE, BOB, "psst"), id: "id" },
+        { type: "append", room: "r", draft: { ...draft(ALICE, "x"), replyTo: "none" } },
+        { type: "settings", room: "r", settings: DEFAULT_SETTINGS },
+        { type: "lastSeen", room: "r", username: "ALICE" },
+      ];
+      const answers = await one.run(jobs, { number: 7 });
+      assertEquals(await one.run(jobs, { number: 7, in: -5000 }), answers);
+      assertEquals(answers.at(-1), ALICE);
+      await assertRejects(() => one.run([append("late")], { number: 8, in: -1 }), TooLate);
+      assertEquals((await one.link.state("r")).lastSeq, 1);
+    });
+
+    it("tells everything in its order, whatever fits into a notification", async () => {
+      using one = await Linked.open(await server.createDatabase());
+      await one.link.subscribe("r");
+      const long = "\u0001".repeat(4000);
+      const typing: Job = {
+        type: "publish",
+        room: "r",
+        event: { type: "typing", username: "alice", isActive: true, origin: "c" },
+      };
+      const texts = Array.from({ length: 300 }, (_, i) => `${i} ${"x".repeat(i * 10)}`);
+      await one.run([...texts.map((text) => append(text)), typing, typing, append(long), typing]);
+      const items = () => one.news.flatMap(({ items = [] }) => items.map(({ event }) => event));
+      await one.until(() => items().length === 303);
+      const told = items().flatMap((event) =>
+        event.type === "logged" ? [event.event.content] : [event.type]
+      );
+      assertEquals(told, [...texts, "typing", "typing", "typing"]);
+      const positions = one.news.flatMap(({ position }) => position ?? []);
+      assertEquals(positions.map(({ seq }) => seq), [301]);
+      const { position } = await one.link.open("r", { events: 0, messages: 0 });
+      assertEquals(positions, [position]);
+      const since = { ...position, seq: 299 };
+      const page = await one.link.page("r", since, 10);
+      assertEquals(page.events.map(({ content }) => content), [texts[299]!, long]);
+      assertEquals([page.continues, page.settings, page.present], [true, undefined, undefined]);
+    });
+
+    it("ends the presences of an instance once, when its lease has expired", async () => {
+      const url = await server.createDatabase();
+      using one = await Linked.open(url);
+      using two = await Linked.open(url);
+      await two.link.subscribe("r");
+      await one.beat("one", { leaseMs: 1 });
+      const enter: Job = { type: "enter", room: "r", presence: presence(ALICE, "a1") };
+      while ((await two.beat("two")).isAlive && (await one.run([enter]))[0] === undefined);
+      await two.until(() => two.probes.length > 0);
+      assertEquals((await one.beat("one")).isAlive, false);
+      const [refusal] = await one.run([enter]);
+      assertEquals((refusal as Error).name, "ChatError");
+      await one.beat("three");
+      await one.run([enter], { instance: "three" });
+      await one.link.end("three");
+      await one.link.end("three");
+      await two.beat("two");
+      const types = () => two.news.flatMap(({ items }) => items!.map(({ event }) => event.type));
+      await two.until(() => types().includes("left"));
+      assertEquals(types().filter((type) => type === "left").length, types().length / 2);
+      assertEquals(await two.link.presences("three"), []);
+    });
+
+    it("begins an epoch with each life of the server and of the tables", async () => {
+      await using own = await PostgresServer.start();
+      const url = await own.createDatabase();
+      const epochs: string[] = [];
+      const epoch = async () => {
+        using linked = await Linked.open(url);
+        await linked.run([append("hello")], { instance: crypto.randomUUID(), number: 1 });
+        const state = await linked.link.state("r");
+        assert(await linked.link.canResume("r", state.epoch, state.lastSeq));
+        for (const before of epochs) {
+          assert(!await linked.link.canResume("r", before, state.lastSeq));
+        }
+        epochs.push(state.epoch);
+        return linked.link.state("r");
+      };
+      await epoch();
+      const dump = await own.dump("db1");
+      await own.kill();
+      await own.start();
+      await epoch();
+      {
+        using linked = await Linked.open(url);
+        await own.restore("db1", dump);
+        await assertRejects(() => linked.run([append("lost")], { number: 2 }), Error);
+        assertEquals(linked.lost.length, 1);
+      }
+      assertEquals((await epoch()).lastSeq, 2);
+      assertEquals(new Set(epochs).size, 3);
+      using linked = await Linked.open(url);
+      const id = await own.query("SELECT id FROM hubbub.messages WHERE seq = 2", "db1");
+      assertEquals(id, (await linked.link.events("r", 1, 1))[0]!.id);
+    });
+
+    it("refuses a standby, and finds it when it is promoted", async () => {
+      await using primary = await PostgresServer.start();
+      await primary.createDatabase();
+      using before = await Linked.open(primary.urlOf("db1"));
+      await before.run([append("hello")]);
+      const { epoch } = await before.link.state("r");
+      await using standby = await primary.startStandby();
+      assertStringIncludes(await startError(standby.urlOf("db1")), "is a standby");
+      await primary.kill();
+      await before.until(() => before.lost.length === 1);
+      await standby.promote();
+      using after = await Linked.open(standby.urlOf("db1"));
+      await after.run([append("again")], { number: 2 });
+      assert((await after.link.state("r")).epoch !== epoch);
+      assertEquals(await after.link.canResume("r", epoch, 1), true);
+      assertEquals(await after.link.canResume("r", epoch, 2), false);
+    });
+
+    it("rejects everything at once when it is closed, though the server is frozen", async () => {
+      await using own = await PostgresServer.start();
+      using linked = await Linked.open(await own.createDatabase());
+      await own.freeze();
+      const big = "x".repeat(100_000);
+      const calls = Array.from({ length: 200 }, () => linked.run([append(big)]));
+      const reads = Array.from({ length: 200 }, () => linked.link.state("r"));
+      const results = Promise.allSettled([...calls, ...reads]);
+      linked.link.close();
+      const kinds = new Set((await results).map(({ status }) => status));
+      assertEquals([...kinds], ["rejected"]);
+      await assertRejects(() => linked.link.state("r"), Error);
+      assertEquals(linked.lost, []);
+      await own.thaw();
+    });
+
+    it("says once that it is lost when the server ends", async () => {
+      await using own = await PostgresServer.start();
+      using linked = await Linked.open(await own.createDatabase());
+      await own.kill();
+      await linked.until(() => linked.lost.length > 0);
+      await assertRejects(() => linked.run([append("late")]), Error);
+      assertEquals(linked.lost.length, 1);
+    });
+
+    it("takes three connections, or two", async () => {
+      const url = await server.createDatabase();
+      const name = url.split("/").at(-1);
+      const count = async () =>
+        Number(
+          await server.query(`SELECT count(*) FROM pg_stat_activity WHERE datname = '${name}'`),
+        );
+      {
+        using linked = await Linked.open(url);
+        await linked.beat();
+        assertEquals(await count(), 3);
+      }
+      while (await count() > 0);
+      using few = await Linked.open(`${url}?connections=2&pool=true&sslmode=prefer`);
+      await few.beat();
+      await few.run([append("hello")]);
+      assertEquals([await count(), (await few.link.state("r")).lastSeq], [2, 1]);
+      await few.until(() => few.probes.length > 0);
+    });
+
+    it("makes do with two connections where the server has no third", async () => {
+      const url = await server.createDatabase();
+      const database = url.split("/").at(-1)!;
+      await server.query(`CREATE ROLE few LOGIN PASSWORD 'secret' CONNECTION LIMIT 2`);
+      await server.query(`GRANT CREATE ON DATABASE ${database} TO few`);
+      using linked = await Linked.open(server.urlOf(database, "few"));
+      await linked.run([append("hello")]);
+      assertEquals((await linked.link.state("r")).lastSeq, 1);
+      const { message } = await assertRejects(
+        () => Linked.open(server.urlOf(database, "few")),
+        Error,
+      );
+      assertStringIncludes(message, "has no connection left");
+    });
+
+    it("is made ready by one of several instances that start at once", async () => {
+      const url = await server.createDatabase();
+      const links = await Promise.all([1, 2, 3, 4].map(() => Linked.open(url)));
+      const states = await Promise.all(links.map(({ link }) => link.state("r")));
+      assertEquals(new Set(states.map(({ epoch }) => epoch)).size, 1);
+      for (const { link } of links) link.close();
+    });
+
+    it("says at the start what is wrong, and never the password", async () => {
+      const url = await server.createDatabase();
+      const database = url.split("/").at(-1)!;
+      assertStringIncludes(await startError(server.urlOf("none")), "createdb none");
+      assertStringIncludes(
+        await startError(server.urlOf(database, "postgres", "secret2")),
+        "refuses the password of postgres",
+      );
+      await server.query("CREATE ROLE weak LOGIN PASSWORD 'secret'");
+      assertStringIncludes(
+        await startError(server.urlOf(database, "weak")),
+        "CREATE SCHEMA hubbub AUTHORIZATION weak",
+      );
+      assertStringIncludes(await startError(`${url}?sslmode=require`), "offers no TLS");
+      using free = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+      const { port } = free.addr as Deno.NetAddr;
+      free.close();
+      const nowhere = url.replace(String(server.port), String(port));
+      assertStringIncludes(await startError(nowhere), "Start PostgreSQL");
+      const latin = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+      assertStringIncludes(await startError(await server.createDatabase(latin)), "LATIN1");
+      await server.query(
+        "CREATE SCHEMA hubbub; COMMENT ON SCHEMA hubbub IS 'Hubbub, version 99'",
+        database,
+      );
+      assertStringIncludes(await startError(url), "version 99");
+    });
+
+    it("gives up when it is told to", async () => {
+      using mute = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+      const { port } = mute.addr as Deno.NetAddr;
+      const url = server.url.replace(String(server.port), String(port));
+      const backend = new PostgresBackend({ url, keep: 1 });
+      const listener = { onNews() {}, onProbe() {}, onLost() {} };
+      const stop = new AbortController();
+      const connecting = assertRejects(() => backend.connect(listener, stop.signal), Error);
+      using accepted = await mute.accept();
+      assert(accepted !== undefined);
+      stop.abort();
+      assertStringIncludes((await connecting).message, "does not answer");
+    });
+
+    testEngine(
+      "RemoteEngine on PostgreSQL",
+      async () => new Database(await server.createDatabase()),
+    );
+  })
+);
+
+describe("the URL of a PostgreSQL database", () => {
+  const sentence = (url: string) => {
+    try {
+      parseTarget(url);
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+
+  it("may have what other programs need", () => {
+    const { host, port, user, password, database, ssl, connections } = parseTarget(
+      "postgresql://us%40er:p%2Fw@[::1]/db?sslmode=require&pool=true&pgbouncer=true&schema=public",
+    );
+    const read = [host, port, user, password, database, ssl, connections];
+    assertEquals(read, ["::1", 5432, "us@er", "p/w", "db", "require", 3]);
+  });
+
+  it("is refused with a sentence, without the password", () => {
+    const wrong = [
+      ["postgres", "is no URL"],
+      ["postgres://user:secret@host", "lacks"],
+      ["postgres://user:secret@host/db?sslmode=yes", "sslmode=yes"],
+      ["postgres://user:secret@host/db?connections=9", "one of: 2, 3"],
+      ["postgres://user:%zzsecret@host/db", "Write %25"],
+    ];
+    for (const [url, part] of wrong) {
+      const text = sentence(url!) ?? "";
+      assertStringIncludes(text, part!);
+      assert(!text.includes("secret"), text);
+    }
+  });
+});
