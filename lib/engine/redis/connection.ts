@@ -11,7 +11,7 @@ import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { setImmediate } from "node:timers";
 import { connect as connectTls } from "node:tls";
 import { type ScriptName, SCRIPTS } from "./scripts.ts";
-import { explain, type Place } from "./sentences.ts";
+import { explain, type Place, unanswered } from "./sentences.ts";
 
 /** Maximum commands in one write. */
 const MAX_WRITTEN = 512;
@@ -110,7 +110,7 @@ export class Connections {
       return connections;
     } catch (error) {
       connections.close();
-      throw explain(connections.#reason ?? error, place);
+      throw signal.aborted ? unanswered(place) : explain(connections.#reason ?? error, place);
     } finally {
       signal.removeEventListener("abort", stop);
     }

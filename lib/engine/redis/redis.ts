@@ -64,7 +64,7 @@ import {
   tokensKey,
 } from "./keys.ts";
 import { META, type ScriptName } from "./scripts.ts";
-import { explain, parsePlace, type Place } from "./sentences.ts";
+import { explain, parsePlace, type Place, unanswered } from "./sentences.ts";
 import {
   canResume,
   type Generation,
@@ -120,7 +120,7 @@ export class RedisBackend implements Backend {
       return new RedisLink({ ...this.#options, connections, place, generation, probes, time });
     } catch (error) {
       connections.close();
-      throw explain(error, place);
+      throw signal.aborted ? unanswered(place) : explain(error, place);
     } finally {
       signal.removeEventListener("abort", stop);
     }
