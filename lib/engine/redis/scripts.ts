@@ -106,7 +106,7 @@ local function tell(item)
   isChanged = true
 end
 -- Messages of this batch that are not in the log yet, and their refs.
-local queue, queuedRefs, queued = {}, {}, {}
+local queue, queuedRefs, queued, stored = {}, {}, {}, {}
 local function flush()
   for i = 1, #queue, 256 do
     redis.call('RPUSH', log, unpack(queue, i, math.min(i + 255, #queue)))
@@ -131,14 +131,32 @@ local function keepAt(n, ...)
   if n >= oldest and n <= seq then redis.call('LSET', log, n - oldest, table.concat({ ... }, '\\n')) end
 end
 local run = {}
+-- What is stored under the refs of messages that follow each other, read at once.
+local whose, first = {}, {}
+local function look()
+  local wanted, places = {}, {}
+  local i = at
+  while i <= #ARGV and #wanted < 256 and (i == at or string.sub(ARGV[i - 1], 1, 1) == 'a') do
+    local who = string.match(ARGV[i], '^[^\\n]*\\n[^\\n]*')
+    whose[i], first[i] = who, false
+    if string.sub(who, -1) ~= '\\n' then
+      wanted[#wanted + 1] = who
+      places[#places + 1] = i
+    end
+    i = i + 2
+  end
+  if #wanted == 0 then return end
+  for n, found in ipairs(redis.call('HMGET', refs, unpack(wanted))) do first[places[n]] = found end
+end
 function run.a(origin)
   local rest = take()
-  local who = string.match(rest, '^[^\\n]*\\n[^\\n]*')
+  if not whose[at] then look() end
+  local who, known = whose[at], first[at]
   local hasRef = string.sub(who, -1) ~= '\\n'
-  if hasRef then
-    if queued[who] then flush() end
-    local first = redis.call('HGET', refs, who)
-    local entry = first and redis.call('LINDEX', log, tonumber(first) - oldest)
+  if queued[who] then flush() end
+  if hasRef and not known and stored[who] then known = stored[who] end
+  if known then
+    local entry = redis.call('LINDEX', log, tonumber(known) - oldest)
     if entry then return '=' .. entry end
   end
   local reply = string.match(rest, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]+)\\n')
@@ -152,6 +170,7 @@ function run.a(origin)
   queue[#queue + 1] = entry
   if hasRef then
     queued[who] = true
+    stored[who] = n
     queuedRefs[#queuedRefs + 1] = who
     queuedRefs[#queuedRefs + 1] = n
   end
@@ -166,7 +185,10 @@ function run.c(origin)
   seq = seq + 1
   local place, now = whole(seq), whole(n)
   if type == 'erase' then
-    if ref ~= '' then redis.call('HDEL', refs, person .. '\\n' .. ref) end
+    if ref ~= '' then
+      redis.call('HDEL', refs, person .. '\\n' .. ref)
+      whose, first, stored = {}, {}, {}
+    end
     name, ref = '', ''
   end
   local entry = table.concat({ type == 'edit' and 'u' or 'x', place, time, now, id, changer, '', name,
