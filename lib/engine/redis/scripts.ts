@@ -61,11 +61,15 @@ if isNew then
   end
   epochs = table.concat(lines, '\\n')
 end
+local function count() return presence + privates + version + erasures + number end
+local counted = count()
 local function save()
-  redis.call('HSET', key, 'g', ARGV[1], 'e', epoch, 's', whole(seq), 'o', whole(oldest),
-    't', whole(last), 'pv', whole(presence), 'pr', whole(privates), 'sv', whole(version),
-    'er', whole(erasures), 'n', whole(number))
-  if isNew then redis.call('HSET', key, 'x', epochs) end
+  redis.call('HSET', key, 's', whole(seq), 'o', whole(oldest), 't', whole(last))
+  if isNew or count() ~= counted then
+    redis.call('HSET', key, 'pv', whole(presence), 'pr', whole(privates), 'sv', whole(version),
+      'er', whole(erasures), 'n', whole(number))
+  end
+  if isNew then redis.call('HSET', key, 'g', ARGV[1], 'e', epoch, 'x', epochs) end
 end
 local function moment(clock)
   local time = clock == '' and now() or tonumber(clock)
