@@ -9,7 +9,7 @@ export interface WireTarget {
 
 /** Passes TCP connections on to a server, on a free port of the loopback address. */
 export class Wire implements AsyncDisposable {
-  readonly #target: Deno.ConnectOptions;
+  #target: Deno.ConnectOptions;
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   readonly #conns = new Set<Deno.TcpConn>();
   readonly #accepting: Promise<void>;
@@ -21,8 +21,8 @@ export class Wire implements AsyncDisposable {
   #isCut = false;
   #delayMs = 0;
 
-  constructor({ hostname = "127.0.0.1", port }: WireTarget) {
-    this.#target = { hostname, port };
+  constructor(target: WireTarget) {
+    this.#target = toOptions(target);
     this.#thawed.resolve();
     this.#accepting = this.#accept();
   }
@@ -40,6 +40,11 @@ export class Wire implements AsyncDisposable {
   /** The least time that data takes through the wire in each direction, in milliseconds. */
   set delay(ms: number) {
     this.#delayMs = ms;
+  }
+
+  /** Leads every new connection to another server. */
+  lead(target: WireTarget): void {
+    this.#target = toOptions(target);
   }
 
   /** Closes all connections, and each new one at once, until {@linkcode mend}. */
@@ -133,6 +138,10 @@ export class Wire implements AsyncDisposable {
   #close(conn: Deno.TcpConn): void {
     if (this.#conns.delete(conn)) conn.close();
   }
+}
+
+function toOptions({ hostname = "127.0.0.1", port }: WireTarget): Deno.ConnectOptions {
+  return { hostname, port };
 }
 
 function sleep(ms: number): Promise<void> {

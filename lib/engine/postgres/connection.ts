@@ -104,8 +104,9 @@ export class Connection {
     const timer = setTimeout(giveUp, CONNECT_MS);
     signal.addEventListener("abort", giveUp);
     if (signal.aborted) giveUp();
+    const ended = whenEnded(socket);
     try {
-      const answer = await connection.query(first);
+      const answer = await Promise.race([connection.query(first), ended.promise]);
       isOpen = true;
       return { connection, answer };
     } catch (error) {
@@ -113,6 +114,7 @@ export class Connection {
       throw error;
     } finally {
       clearTimeout(timer);
+      ended.forget();
       signal.removeEventListener("abort", giveUp);
     }
   }
@@ -128,6 +130,26 @@ export class Connection {
     this.#socket.destroy();
     this.#sql.end({ timeout: 0 }).catch(() => {});
   }
+}
+
+/** How long the driver may take to say why a connection has ended, in milliseconds. */
+const REASON_MS = 100;
+
+/** Rejects when a socket has ended, whether or not the driver has noticed. */
+function whenEnded(socket: Socket): { promise: Promise<never>; forget: () => void } {
+  const { promise, reject } = Promise.withResolvers<never>();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const onClose = () => {
+    const error = Object.assign(new Error("The connection has ended."), { code: "ECONNRESET" });
+    timer = setTimeout(() => reject(error), REASON_MS);
+  };
+  if (socket.closed) onClose();
+  else socket.once("close", onClose);
+  const forget = () => {
+    socket.off("close", onClose);
+    clearTimeout(timer);
+  };
+  return { promise, forget };
 }
 
 function whenConnected(socket: Socket): Promise<Socket> {

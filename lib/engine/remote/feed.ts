@@ -14,7 +14,7 @@ import type { EngineEvent, EngineListener, Presence } from "../engine.ts";
 import type { News, NewsItem, Opened, Page, Position } from "./backend.ts";
 
 /** How long a receipt may be ahead of what was heard before the rest is read, in milliseconds. */
-const PATIENCE_MS = 50;
+const PATIENCE_MS = 250;
 
 /** How long to wait after a read that failed, in milliseconds. */
 const RETRY_MS = 200;

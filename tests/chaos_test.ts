@@ -1,0 +1,201 @@
+/**
+ * Several instances on one engine, while everything that can fail fails in the middle of traffic.
+ *
+ * `CHAOS_ROUNDS=20` runs more rounds of each test than the two of every day.
+ */
+
+import { assert, assertEquals } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { Chaos, ChaosClient, type ChaosEngine } from "./support/chaos.ts";
+import { POSTGRES_BIN, PostgresServer, withPostgres } from "./support/postgres_server.ts";
+import { seeds } from "./support/random.ts";
+import { hasRedis, NO_REDIS, RedisServer } from "./support/redis_server.ts";
+
+const ROUNDS = Number(Deno.env.get("CHAOS_ROUNDS") || 2);
+
+/** A little longer than a lease, in milliseconds. */
+const LEASE_MS = 11_500;
+
+async function createPostgres(): Promise<ChaosEngine> {
+  const server = await PostgresServer.start();
+  const { pathname } = new URL(await server.createDatabase());
+  const name = "PostgreSQL";
+  let standby: PostgresServer | undefined;
+  return {
+    name,
+    port: server.port,
+    losesTail: false,
+    urlAt: (port) => `postgres://postgres:secret@127.0.0.1:${port}${pathname}`,
+    kill: () => server.kill(),
+    start: () => server.start(),
+    freeze: () => server.freeze(),
+    thaw: () => server.thaw(),
+    async failOver(beforeCut) {
+      standby = await server.startStandby();
+      await server.query("ALTER SYSTEM SET synchronous_standby_names = '*'");
+      await server.query("SELECT pg_reload_conf()");
+      await beforeCut();
+      await server.kill();
+      await standby.promote();
+      return standby.port;
+    },
+    async [Symbol.asyncDispose]() {
+      await standby?.[Symbol.asyncDispose]();
+      await server[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function createRedis(): Promise<ChaosEngine> {
+  const server = await RedisServer.start();
+  let replica: RedisServer | undefined;
+  return {
+    name: "Redis",
+    port: server.port,
+    losesTail: true,
+    urlAt: (port) => `redis://127.0.0.1:${port}`,
+    kill: () => server.kill(),
+    start: () => server.start(),
+    freeze: () => server.freeze(),
+    thaw: () => server.thaw(),
+    async failOver(beforeCut) {
+      replica = await server.startReplica();
+      await beforeCut();
+      await replica.cutReplication();
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      await server.kill();
+      await replica.promote();
+      return replica.port;
+    },
+    async [Symbol.asyncDispose]() {
+      await replica?.[Symbol.asyncDispose]();
+      await server[Symbol.asyncDispose]();
+    },
+  };
+}
+
+const engines: (() => Promise<ChaosEngine>)[] = [];
+if (POSTGRES_BIN !== undefined) engines.push(createPostgres);
+if (hasRedis) engines.push(createRedis);
+
+describe("Chaos", () => {
+  withPostgres(() => {});
+  if (!hasRedis) {
+    (Deno.env.get("REQUIRE_ALL") === "1" ? it : it.skip)(NO_REDIS, () => {
+      throw new Error(NO_REDIS);
+    });
+  }
+
+  /** Runs rounds on every engine at once: they mostly wait. */
+  function itHolds(title: string, round: (chaos: Chaos) => Promise<void>, rounds = ROUNDS): void {
+    const [seed] = seeds(1);
+    it(`${title} (SEED=${seed})`, async () => {
+      const run = async (create: () => Promise<ChaosEngine>) => {
+        await using chaos = await Chaos.start(await create(), 3, seed!);
+        for (let i = 0; i < rounds; i++) await round(chaos);
+        report(title, chaos);
+      };
+      await Promise.all(engines.map(run));
+    });
+  }
+
+  itHolds("whose subscriptions are cut misses nothing", (chaos) =>
+    chaos.round(async () => {
+      for (let i = 0; i < 5; i++) {
+        for (const { wire } of chaos.instances) wire.kick();
+        await chaos.sleep(100, 600);
+      }
+    }));
+
+  itHolds(
+    "whose engine is killed and comes back loses nothing",
+    (chaos) =>
+      chaos.round(async () => {
+        await chaos.engine.kill();
+        await chaos.untilHealth(503);
+        await chaos.sleep(0, 1000);
+        await chaos.engine.start();
+        await chaos.untilHealth(200);
+      }),
+  );
+
+  itHolds(
+    "whose engine is frozen stores nothing that it refused",
+    (chaos) =>
+      chaos.round(async () => {
+        await chaos.engine.freeze();
+        await Promise.all([chaos.sleep(5000), chaos.untilHealth(503)]);
+        await chaos.engine.thaw();
+        await chaos.untilHealth(200);
+      }),
+  );
+
+  itHolds(
+    "one of whose instances is killed goes on, without its members",
+    (chaos) =>
+      chaos.round(async () => {
+        const instance = chaos.pick();
+        const there = chaos.clients.filter((client) => client.instance === instance);
+        const others = chaos.clients.filter((client) => client.instance !== instance);
+        await instance.kill();
+        await chaos.until("without those", 2 * LEASE_MS, () =>
+          others.every(({ users }) =>
+            there.every(({ name }) => !users.has(name))
+          ));
+        await instance.start();
+      }),
+  );
+
+  itHolds(
+    "one of whose instances is frozen past its lease gives no name to two",
+    (chaos) =>
+      chaos.round(async () => {
+        const instance = chaos.pick();
+        const other = chaos.instances.find((one) => one !== instance)!;
+        const [displaced] = chaos.clients.filter((client) => client.instance === instance);
+        const { room, name } = displaced!;
+        instance.signal("SIGSTOP");
+        await chaos.sleep(LEASE_MS);
+        const stranger = new ChaosClient(other, room, name);
+        await chaos.until("taken", LEASE_MS, () => stranger.isHere);
+        chaos.clients.push(stranger);
+        instance.signal("SIGCONT");
+        await chaos.until("displaced", 10_000, () => displaced!.closes.includes(4009));
+      }),
+  );
+
+  itHolds(
+    "one of whose instances is parted from the engine is level when it is back",
+    (chaos) =>
+      chaos.round(async () => {
+        const instance = chaos.pick();
+        instance.wire.cut();
+        await chaos.untilHealth(503, 10_000, [instance]);
+        await chaos.sleep(LEASE_MS);
+        instance.wire.mend();
+        await chaos.untilHealth(200);
+      }),
+  );
+
+  itHolds(
+    "whose engine fails over tells its members what is lost",
+    (chaos) =>
+      chaos.round(async () => {
+        const port = await chaos.engine.failOver(() => chaos.sleep(500, 1000));
+        for (const { wire } of chaos.instances) wire.lead({ port });
+        await chaos.untilHealth(200, 20_000);
+      }, chaos.engine.losesTail),
+    1,
+  );
+});
+
+/** Writes what a run came to, if more than the rounds of every day were asked for. */
+function report(title: string, { engine, figures }: Chaos): void {
+  assert(figures.length > 0);
+  if (ROUNDS <= 2) return;
+  const sum = (name: string) => figures.reduce((sum, one) => sum + one[name]!, 0);
+  const totals = ["acked", "refused", "unknown", "lost"].map((name) => `${name} ${sum(name)}`);
+  // deno-lint-ignore no-console
+  console.log(`${engine.name}: ${title}: ${figures.length / 2} rounds, ${totals.join(", ")}`);
+  assertEquals(engine.losesTail || sum("lost") === 0, true);
+}

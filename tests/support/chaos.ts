@@ -1,0 +1,442 @@
+/**
+ * Instances on one engine, clients on all of them, and what must hold of them whatever fails.
+ *
+ * @module
+ */
+
+import { assert, assertEquals, AssertionError } from "@std/assert";
+import { SUBPROTOCOL } from "../../lib/protocol/encode.ts";
+import type { Event, LogEvent } from "../../lib/protocol/events.ts";
+import { ServerProcess } from "./process.ts";
+import { Random } from "./random.ts";
+import { freePort } from "./redis_server.ts";
+import { Wire } from "./wire.ts";
+
+/** How long a client waits before it connects again, in milliseconds. */
+const RETRY_MS = 100;
+
+/** How long presence may be wrong: a lease and the time to renew it, and as much again for slow machines. */
+const PRESENCE_MS = 30_000;
+
+/** How long everything else may take to be level, in milliseconds. */
+const LEVEL_MS = 20_000;
+
+/** An engine that several instances use, in the hands of a test. */
+export interface ChaosEngine extends AsyncDisposable {
+  readonly name: string;
+  readonly port: number;
+  /** The `DATABASE_URL` of an instance whose wire has this port. */
+  urlAt(port: number): string;
+  kill(): Promise<void>;
+  start(): Promise<void>;
+  freeze(): void | Promise<void>;
+  thaw(): void | Promise<void>;
+  /**
+   * Lets a replica take over that was cut off before the last messages. Absent if it loses nothing.
+   *
+   * @returns the replica's port
+   */
+  failOver(beforeCut: () => Promise<void>): Promise<number>;
+  /** Whether the failover loses messages that were acknowledged. */
+  readonly losesTail: boolean;
+}
+
+/** One instance, and its wire to the engine. */
+class Instance implements AsyncDisposable {
+  readonly wire: Wire;
+  readonly port = freePort();
+  readonly #engine: ChaosEngine;
+  #process!: ServerProcess;
+
+  constructor(engine: ChaosEngine) {
+    this.#engine = engine;
+    this.wire = new Wire({ port: engine.port });
+  }
+
+  async start(): Promise<void> {
+    const env = { DATABASE_URL: this.#engine.urlAt(this.wire.port), PORT: String(this.port) };
+    this.#process = await ServerProcess.start({ env });
+  }
+
+  signal(signal: Deno.Signal): void {
+    this.#process.kill(signal);
+  }
+
+  async kill(): Promise<void> {
+    await this.#process.stop("SIGKILL");
+  }
+
+  /** The status that `/health` answers with. */
+  async health(): Promise<number> {
+    const response = await fetch(`http://127.0.0.1:${this.port}/health`);
+    await response.body?.cancel();
+    return response.status;
+  }
+
+  /** The newest lines of its log. */
+  get log(): string[] {
+    return this.#process.log.slice(-20).map((line) => JSON.stringify(line));
+  }
+
+  /** What it wrote that nobody expects: errors of its own. */
+  get faults(): string[] {
+    const { log, stderr } = this.#process;
+    const isFault = (msg: string) => /command failed|missed events|cannot be welcomed/.test(msg);
+    return [...log.filter(({ msg }) => isFault(msg)).map((line) => JSON.stringify(line)), stderr]
+      .filter((text) => text !== "");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#process.kill("SIGCONT");
+    await this.kill();
+    await this.wire[Symbol.asyncDispose]();
+  }
+}
+
+/** What became of a message: `unknown` if the connection ended first. */
+type Outcome = "acked" | "refused" | "unknown";
+
+/** A stretch of a room's log that a client was told, without a break. */
+type Stretch = { readonly seq: number; readonly id: string }[];
+
+/** A client that comes back and resumes, sends each message once, and keeps what it was told. */
+export class ChaosClient {
+  readonly name: string;
+  readonly room: string;
+  readonly instance: Instance;
+  readonly outcomes = new Map<string, Outcome>();
+  /** Each begins where the client was told that it could not resume. */
+  readonly stretches: Stretch[] = [];
+  /** What was wrong. */
+  readonly faults: string[] = [];
+  /** The users in the room, as it was told. */
+  readonly users = new Set<string>();
+  /** The codes with which its connections were closed. */
+  readonly closes: number[] = [];
+  #socket: WebSocket | undefined;
+  #isWelcome = false;
+  #epoch = "";
+  #seq = 0;
+  #session = "";
+  #sent = 0;
+  #isOver = false;
+  #running: Promise<void>;
+
+  constructor(instance: Instance, room: string, name: string) {
+    this.instance = instance;
+    this.room = room;
+    this.name = name;
+    this.#running = this.#run();
+  }
+
+  get isHere(): boolean {
+    return this.#isWelcome;
+  }
+
+  get seq(): number {
+    return this.#seq;
+  }
+
+  /** Sends a message that nobody else sends. */
+  say(): void {
+    if (!this.#isWelcome) return;
+    const content = `${this.name} ${++this.#sent}`;
+    this.outcomes.set(content, "unknown");
+    this.#socket!.send(JSON.stringify({ type: "chat", content, ref: content }));
+  }
+
+  /** Leaves for good. */
+  async leave(): Promise<void> {
+    this.#isOver = true;
+    this.#socket?.close();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#isOver) {
+      await this.#connect();
+      if (!this.#isOver) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+
+  #connect(): Promise<void> {
+    const query = new URLSearchParams({ username: this.name });
+    if (this.#session !== "") query.set("session", this.#session);
+    if (this.#epoch !== "") {
+      query.set("epoch", this.#epoch);
+      query.set("after", String(this.#seq));
+    }
+    const { port } = this.instance;
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/ws/${this.room}?${query}`, [SUBPROTOCOL]);
+    this.#socket = socket;
+    return new Promise((resolve) => {
+      socket.onmessage = ({ data }) => {
+        const frame = JSON.parse(data);
+        for (const event of Array.isArray(frame) ? frame : [frame]) this.#receive(event);
+      };
+      socket.onerror = (event) => event.preventDefault();
+      socket.onclose = ({ code }) => {
+        this.#isWelcome = false;
+        this.closes.push(code);
+        // Somebody else has the name for good.
+        if (code === 4009) this.#isOver = true;
+        resolve();
+      };
+    });
+  }
+
+  #receive(event: Event): void {
+    switch (event.type) {
+      case "welcome":
+        return this.#begin(event);
+      case "epoch":
+        this.#epoch = event.epoch;
+        return;
+      case "chat":
+      case "message_updated":
+      case "message_deleted":
+        return this.#note(event);
+      case "ack":
+        this.outcomes.set(event.ref, "acked");
+        return;
+      case "error":
+        if (event.ref !== undefined) this.outcomes.set(event.ref, "refused");
+        return;
+      case "user_joined":
+        // One's own join is told again after the welcome.
+        if (event.username !== this.name) return this.#change(event.username, true);
+        this.users.add(this.name);
+        return;
+      case "user_left":
+        return this.#change(event.username, false);
+    }
+  }
+
+  #begin(welcome: Extract<Event, { type: "welcome" }>): void {
+    this.#isWelcome = true;
+    this.#session = welcome.session;
+    this.#epoch = welcome.epoch;
+    this.users.clear();
+    for (const { username } of welcome.users) this.users.add(username);
+    if (welcome.recovered) return;
+    this.#seq = welcome.seq;
+    this.stretches.push([]);
+  }
+
+  #note(event: LogEvent & { history?: true }): void {
+    if (event.history) return;
+    if (event.seq !== this.#seq + 1) {
+      this.faults.push(`${this.name} was told ${event.seq} after ${this.#seq}`);
+    }
+    this.#seq = event.seq;
+    this.stretches.at(-1)!.push({ seq: event.seq, id: event.id });
+  }
+
+  #change(username: string, isHere: boolean): void {
+    if (this.users.has(username) === isHere) {
+      const what = isHere ? "joined" : "left";
+      this.faults.push(`${this.name} was told twice that ${username} ${what}`);
+    }
+    if (isHere) this.users.add(username);
+    else this.users.delete(username);
+  }
+}
+
+/** Instances on one engine, and their clients. */
+export class Chaos implements AsyncDisposable {
+  readonly engine: ChaosEngine;
+  readonly instances: Instance[] = [];
+  clients: ChaosClient[] = [];
+  /** The time for which the engine did not answer, and clients' counts: for the notes. */
+  readonly figures: Record<string, number>[] = [];
+  readonly #random: Random;
+  #rounds = 0;
+  #talking: ReturnType<typeof setInterval> | undefined;
+
+  private constructor(engine: ChaosEngine, random: Random) {
+    this.engine = engine;
+    this.#random = random;
+  }
+
+  /** Starts instances. */
+  static async start(engine: ChaosEngine, count: number, seed: number): Promise<Chaos> {
+    const chaos = new Chaos(engine, new Random(seed));
+    for (let i = 0; i < count; i++) {
+      const instance = new Instance(engine);
+      chaos.instances.push(instance);
+      await instance.start();
+    }
+    return chaos;
+  }
+
+  /** One of the instances. */
+  pick(): Instance {
+    return this.#random.pick(this.instances);
+  }
+
+  /** A number of milliseconds that a seed repeats. */
+  async sleep(least: number, most = least): Promise<void> {
+    const ms = this.#random.between(least, most);
+    await new Promise((resolve) => setTimeout(resolve, ms));
+  }
+
+  /**
+   * Lets clients talk in two rooms, has something happen in the middle of it, and checks what must
+   * hold afterwards.
+   *
+   * @param mayLose whether acknowledged messages may be lost, which clients must be told
+   */
+  async round(happen: () => Promise<void>, mayLose = false): Promise<void> {
+    const round = ++this.#rounds;
+    const rooms = [`room-${round}-a`, `room-${round}-b`];
+    this.clients = this.instances.flatMap((instance, i) =>
+      [0, 1, 2, 3].map((n) => new ChaosClient(instance, rooms[n % 2]!, `${"abc"[i]}${n}-${round}`))
+    );
+    await this.until("all are here", LEVEL_MS, () => this.clients.every(({ isHere }) => isHere));
+    this.#talk();
+    await this.sleep(300, 700);
+    await happen();
+    await this.sleep(300, 700);
+    clearInterval(this.#talking);
+    await this.#settle();
+    for (const room of rooms) await this.#check(room, mayLose);
+    for (const { faults } of this.instances) assertEquals(faults, []);
+    await Promise.all(this.clients.map((client) => client.leave()));
+  }
+
+  /** Waits until something holds. */
+  async until(what: string, ms: number, holds: () => boolean | Promise<boolean>): Promise<void> {
+    const end = performance.now() + ms;
+    while (!await holds()) {
+      if (performance.now() > end) {
+        const logs = this.instances.map(({ port, log }) => `${port}\n${log.join("\n")}`);
+        throw new AssertionError(`${this.engine.name}: not ${what}\n${logs.join("\n")}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** Waits until every instance says that it can, or cannot, store and read. */
+  async untilHealth(status: number, ms = 10_000, instances = this.instances): Promise<void> {
+    for (const instance of instances) {
+      await this.until(`at health ${status}`, ms, async () => await instance.health() === status);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#talking);
+    await Promise.all(this.clients.map((client) => client.leave()));
+    for (const instance of this.instances) await instance[Symbol.asyncDispose]();
+    await this.engine[Symbol.asyncDispose]();
+  }
+
+  #talk(): void {
+    this.#talking = setInterval(() => {
+      for (const client of this.clients) if (this.#random.percent(40)) client.say();
+    }, 20);
+  }
+
+  /** The clients that are still in a room. */
+  #present(room: string): ChaosClient[] {
+    return this.clients.filter((client) => client.room === room && !client.closes.includes(4009));
+  }
+
+  /** Waits until everybody is back and has been told everything. */
+  async #settle(): Promise<void> {
+    await this.untilHealth(200, LEVEL_MS);
+    for (const room of new Set(this.clients.map(({ room }) => room))) {
+      const present = this.#present(room);
+      await this.until("all are back", LEVEL_MS, () => present.every(({ isHere }) => isHere));
+      let last = -1;
+      await this.until("level", LEVEL_MS, async () => {
+        const seqs = present.map(({ seq }) => seq);
+        const isLevel = seqs.every((seq) => seq === seqs[0] && seq === last);
+        last = Math.max(...seqs);
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        return isLevel;
+      });
+    }
+  }
+
+  async #check(room: string, mayLose: boolean): Promise<void> {
+    const log = await this.#readLog(room);
+    const present = this.#present(room);
+    const here = present.map(({ name }) => name).sort();
+    const clients = this.clients.filter((client) => client.room === room);
+    await this.until(
+      `the truth of ${here} in ${room}`,
+      PRESENCE_MS,
+      () => present.every(({ users }) => [...users].sort().join() === here.join()),
+    ).catch((error) => {
+      const views = present.map(({ name, users }) => `${name}: ${[...users].sort()}`);
+      throw new AssertionError(`${error.message}\n${views.join("\n")}`);
+    });
+    for (const client of clients) this.#checkClient(client, log, mayLose);
+    this.#checkOutcomes(clients, log, mayLose);
+  }
+
+  /** Each stretch that a client was told is a part of the log, if it has not been lost since. */
+  #checkClient({ name, stretches, faults }: ChaosClient, log: LogEvent[], mayLose: boolean): void {
+    assertEquals(faults, []);
+    for (const [i, stretch] of stretches.entries()) {
+      if (mayLose && i < stretches.length - 1) continue;
+      for (const { seq, id } of stretch) {
+        assertEquals(log[seq - 1]?.id, id, `${this.engine.name}: ${name} was told ${id}`);
+      }
+    }
+    if (!mayLose) assertEquals(stretches.length, 1, `${name} could not resume`);
+  }
+
+  #checkOutcomes(clients: readonly ChaosClient[], log: LogEvent[], mayLose: boolean): void {
+    const stored = log.map(({ content }) => content);
+    assertEquals(new Set(stored).size, stored.length, "A message is stored twice.");
+    const known = new Set(stored);
+    const outcomes = clients.flatMap(({ outcomes }) => [...outcomes]);
+    const of = (wanted: Outcome) =>
+      outcomes.filter(([, one]) => one === wanted).map(([text]) => text);
+    const [acked, refused, unknown] = [of("acked"), of("refused"), of("unknown")];
+    assert(acked.length > 0);
+    assertEquals(refused.filter((text) => known.has(text)), [], "Refused, and stored after all.");
+    const lost = acked.filter((text) => !known.has(text));
+    if (!mayLose) assertEquals(lost, [], "Acknowledged, and lost.");
+    this.figures.push({
+      acked: acked.length,
+      refused: refused.length,
+      unknown: unknown.length,
+      lost: lost.length,
+    });
+  }
+
+  /** The log of a room, as every instance reads it. */
+  async #readLog(room: string): Promise<LogEvent[]> {
+    const logs = await Promise.all(this.instances.map(({ port }) => readLog(port, room)));
+    for (const log of logs) assertEquals(log, logs[0]);
+    return logs[0]!;
+  }
+}
+
+/** Reads a whole log, as a client that resumes from the beginning. */
+async function readLog(port: number, room: string): Promise<LogEvent[]> {
+  const query = new URLSearchParams({ username: `reader-${port}`, epoch: "any", after: "0" });
+  const socket = new WebSocket(`ws://127.0.0.1:${port}/ws/${room}?${query}`, [SUBPROTOCOL]);
+  const log: LogEvent[] = [];
+  let last = Infinity;
+  await new Promise<void>((resolve, reject) => {
+    socket.onclose = () => reject(new AssertionError(`The log of ${room} cannot be read.`));
+    socket.onmessage = ({ data }) => {
+      const frame = JSON.parse(data);
+      for (const event of (Array.isArray(frame) ? frame : [frame]) as Event[]) {
+        if (event.type === "welcome") {
+          assert(event.recovered);
+          last = event.seq;
+        } else if ("seq" in event && event.type !== "ack") log.push(event);
+      }
+      if (log.length >= last) resolve();
+    };
+  });
+  socket.onclose = null;
+  const closed = new Promise((resolve) => socket.onclose = resolve);
+  socket.close();
+  await closed;
+  return log;
+}
