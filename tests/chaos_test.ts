@@ -47,7 +47,8 @@ async function createPostgres(): Promise<ChaosEngine> {
 }
 
 async function createRedis(): Promise<ChaosEngine> {
-  const server = await RedisServer.start();
+  // With `everysec`, a kill may take what was acknowledged while the disk was slow.
+  const server = await RedisServer.start(["--appendfsync", "always"]);
   let replica: RedisServer | undefined;
   return {
     name: "Redis",

@@ -119,6 +119,8 @@ export class ChaosClient {
   #seq = 0;
   #session = "";
   #sent = 0;
+  /** Tells its messages from those of another client with its name. */
+  readonly #id = crypto.randomUUID().slice(0, 8);
   #isOver = false;
   #running: Promise<void>;
 
@@ -140,7 +142,7 @@ export class ChaosClient {
   /** Sends a message that nobody else sends. */
   say(): void {
     if (!this.#isWelcome) return;
-    const content = `${this.name} ${++this.#sent}`;
+    const content = `${this.name} ${this.#id} ${++this.#sent}`;
     this.outcomes.set(content, "unknown");
     this.#socket!.send(JSON.stringify({ type: "chat", content, ref: content }));
   }
@@ -202,13 +204,9 @@ export class ChaosClient {
       case "error":
         if (event.ref !== undefined) this.outcomes.set(event.ref, "refused");
         return;
-      case "user_joined":
-        // One's own join is told again after the welcome.
-        if (event.username !== this.name) return this.#change(event.username, true);
-        this.users.add(this.name);
-        return;
-      case "user_left":
-        return this.#change(event.username, false);
+      case "presence":
+        for (const username of event.joined) this.#change(username, true);
+        for (const username of event.left) this.#change(username, false);
     }
   }
 
@@ -233,7 +231,8 @@ export class ChaosClient {
   }
 
   #change(username: string, isHere: boolean): void {
-    if (this.users.has(username) === isHere) {
+    // One's own join is told again after the welcome.
+    if (this.users.has(username) === isHere && username !== this.name) {
       const what = isHere ? "joined" : "left";
       this.faults.push(`${this.name} was told twice that ${username} ${what}`);
     }

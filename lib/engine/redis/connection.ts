@@ -7,10 +7,14 @@
  */
 
 import type { Redis, RedisOptions } from "ioredis";
-import { connect as connectTcp, type Socket } from "node:net";
+import { connect as connectTcp, isIP, type Socket } from "node:net";
+import { setImmediate } from "node:timers";
 import { connect as connectTls } from "node:tls";
 import { type ScriptName, SCRIPTS } from "./scripts.ts";
-import { explain, type Place } from "./sentences.ts";
+import { explain, type Place, unanswered } from "./sentences.ts";
+
+/** Maximum commands in one write. */
+const MAX_WRITTEN = 512;
 
 /** A command and its arguments. */
 export type Command = (string | number)[];
@@ -44,7 +48,7 @@ class Connector {
   connect(): Promise<Socket> {
     const { host, port, isSecure } = this.#place;
     const socket = isSecure
-      ? connectTls({ host, port, servername: host })
+      ? connectTls({ host, port, ...(isIP(host) === 0 && { servername: host }) })
       : connectTcp({ host, port });
     // The driver listens for one error only.
     socket.on("error", () => {});
@@ -64,6 +68,8 @@ export class Connections {
   readonly #listener: ConnectionListener;
   readonly #shas = new Map<ScriptName, string>();
   #isClosed = false;
+  /** Why the connections were lost. */
+  #reason: Error | undefined;
 
   private constructor(commands: Redis, subscriber: Redis, listener: ConnectionListener) {
     this.#commands = commands;
@@ -104,19 +110,29 @@ export class Connections {
       return connections;
     } catch (error) {
       connections.close();
-      throw explain(connections.#reason ?? error, place);
+      throw signal.aborted ? unanswered(place) : explain(connections.#reason ?? error, place);
     } finally {
       signal.removeEventListener("abort", stop);
     }
   }
 
-  /** Why the connections were lost. */
-  #reason: Error | undefined;
-
-  /** Sends commands in one write, and returns the reply to each; an error reply is a value. */
+  /**
+   * Sends commands without waiting for replies between them, and returns the reply to each; an error
+   * reply is a value. Where they are many, the server begins before the last ones are written.
+   */
   async send(commands: readonly Command[]): Promise<Reply[]> {
+    const sent: Promise<Reply[]>[] = [];
+    for (let at = 0; at < commands.length; at += MAX_WRITTEN) {
+      if (at > 0) await new Promise((resolve) => setImmediate(resolve));
+      const replies = this.#write(commands.slice(at, at + MAX_WRITTEN));
+      replies.catch(() => {});
+      sent.push(replies);
+    }
+    return (await Promise.all(sent)).flat(1);
+  }
+
+  async #write(commands: readonly Command[]): Promise<Reply[]> {
     if (this.#isClosed) throw new Error("The connection to Redis is closed.");
-    if (commands.length === 0) return [];
     const results = await this.#commands.pipeline(commands.map((one) => ["call", ...one])).exec();
     return results!.map(([error, reply]) => {
       if (error === null) return reply;

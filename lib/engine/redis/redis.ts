@@ -64,10 +64,9 @@ import {
   tokensKey,
 } from "./keys.ts";
 import { META, type ScriptName } from "./scripts.ts";
-import { explain, parsePlace, type Place } from "./sentences.ts";
+import { explain, parsePlace, type Place, unanswered } from "./sentences.ts";
 import {
   canResume,
-  epochOf,
   type Generation,
   isPrivateOf,
   type RoomState,
@@ -121,7 +120,7 @@ export class RedisBackend implements Backend {
       return new RedisLink({ ...this.#options, connections, place, generation, probes, time });
     } catch (error) {
       connections.close();
-      throw explain(error, place);
+      throw signal.aborted ? unanswered(place) : explain(error, place);
     } finally {
       signal.removeEventListener("abort", stop);
     }
@@ -482,7 +481,7 @@ class RedisLink implements Link {
   /** The first arguments of a script that writes to a room. */
   #roomArgs(room: string): string[] {
     const { generation } = this.#options;
-    return [generation.name, String(generation.time), epochOf(room, generation), channelOf(room)];
+    return [generation.name, String(generation.time), channelOf(room)];
   }
 
   #state(room: string, meta: (string | null)[]): RoomState {

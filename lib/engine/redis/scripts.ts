@@ -34,7 +34,7 @@ local function isLate(deadline) return now() > tonumber(deadline) end
 
 /**
  * Reads `meta` and begins an epoch where the server's generation is another one than the room's.
- * ARGV: generation, its time, its epoch.
+ * ARGV: generation, its time.
  */
 const ROOM = `${COMMON}
 local key = KEYS[1]
@@ -48,7 +48,7 @@ local presence, privates = tonumber(m[6] or '0'), tonumber(m[7] or '0')
 local version, erasures = tonumber(m[8] or '0'), tonumber(m[9] or '0')
 local number, epochs, epoch = tonumber(m[10] or '0'), m[11] or '', m[2]
 if isNew then
-  epoch = ARGV[3]
+  epoch = string.sub(redis.sha1hex(ARGV[1] .. '\\n' .. key), 1, 16)
   local base, before = tonumber(ARGV[2]), privates
   if presence < base then presence = base end
   if privates < base then privates = base end
@@ -61,11 +61,15 @@ if isNew then
   end
   epochs = table.concat(lines, '\\n')
 end
+local function count() return presence + privates + version + erasures + number end
+local counted = count()
 local function save()
-  redis.call('HSET', key, 'g', ARGV[1], 'e', epoch, 's', whole(seq), 'o', whole(oldest),
-    't', whole(last), 'pv', whole(presence), 'pr', whole(privates), 'sv', whole(version),
-    'er', whole(erasures), 'n', whole(number))
-  if isNew then redis.call('HSET', key, 'x', epochs) end
+  redis.call('HSET', key, 's', whole(seq), 'o', whole(oldest), 't', whole(last))
+  if isNew or count() ~= counted then
+    redis.call('HSET', key, 'pv', whole(presence), 'pr', whole(privates), 'sv', whole(version),
+      'er', whole(erasures), 'n', whole(number))
+  end
+  if isNew then redis.call('HSET', key, 'g', ARGV[1], 'e', epoch, 'x', epochs) end
 end
 local function moment(clock)
   local time = clock == '' and now() or tonumber(clock)
@@ -83,19 +87,19 @@ end
  */
 const TURN = `
 local answersKey, ownKey = KEYS[12], KEYS[13]
-local instance, batch, clock, keep = ARGV[5], ARGV[6], ARGV[8], tonumber(ARGV[9])
+local instance, batch, clock, keep = ARGV[4], ARGV[5], ARGV[7], tonumber(ARGV[8])
 local kept = redis.call('GET', answersKey)
 if kept then
   local cut = string.find(kept, '\\n', 1, true)
   if string.sub(kept, 1, cut - 1) == batch then return string.sub(kept, cut + 1) end
 end
-if isLate(ARGV[7]) then return redis.error_reply('TOOLATE') end
+if isLate(ARGV[6]) then return redis.error_reply('TOOLATE') end
 local time = moment(clock)
 local present = clock == '' and last or tonumber(clock)
 local log, refs = KEYS[2], KEYS[3]
 local out, news, told, isChanged = { epoch, time }, { epoch }, 1, false
 local head = '\\n' .. time .. '\\n\\n' .. epoch .. '-'
-local at = 10
+local at = 9
 local function take()
   at = at + 1
   return ARGV[at]
@@ -106,7 +110,7 @@ local function tell(item)
   isChanged = true
 end
 -- Messages of this batch that are not in the log yet, and their refs.
-local queue, queuedRefs, queued = {}, {}, {}
+local queue, queuedRefs, queued, stored = {}, {}, {}, {}
 local function flush()
   for i = 1, #queue, 256 do
     redis.call('RPUSH', log, unpack(queue, i, math.min(i + 255, #queue)))
@@ -131,14 +135,32 @@ local function keepAt(n, ...)
   if n >= oldest and n <= seq then redis.call('LSET', log, n - oldest, table.concat({ ... }, '\\n')) end
 end
 local run = {}
+-- What is stored under the refs of messages that follow each other, read at once.
+local whose, first = {}, {}
+local function look()
+  local wanted, places = {}, {}
+  local i = at
+  while i <= #ARGV and #wanted < 256 and (i == at or string.sub(ARGV[i - 1], 1, 1) == 'a') do
+    local who = string.match(ARGV[i], '^[^\\n]*\\n[^\\n]*')
+    whose[i], first[i] = who, false
+    if string.sub(who, -1) ~= '\\n' then
+      wanted[#wanted + 1] = who
+      places[#places + 1] = i
+    end
+    i = i + 2
+  end
+  if #wanted == 0 then return end
+  for n, found in ipairs(redis.call('HMGET', refs, unpack(wanted))) do first[places[n]] = found end
+end
 function run.a(origin)
   local rest = take()
-  local who = string.match(rest, '^[^\\n]*\\n[^\\n]*')
+  if not whose[at] then look() end
+  local who, known = whose[at], first[at]
   local hasRef = string.sub(who, -1) ~= '\\n'
-  if hasRef then
-    if queued[who] then flush() end
-    local first = redis.call('HGET', refs, who)
-    local entry = first and redis.call('LINDEX', log, tonumber(first) - oldest)
+  if queued[who] then flush() end
+  if hasRef and not known and stored[who] then known = stored[who] end
+  if known then
+    local entry = redis.call('LINDEX', log, tonumber(known) - oldest)
     if entry then return '=' .. entry end
   end
   local reply = string.match(rest, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]+)\\n')
@@ -152,6 +174,7 @@ function run.a(origin)
   queue[#queue + 1] = entry
   if hasRef then
     queued[who] = true
+    stored[who] = n
     queuedRefs[#queuedRefs + 1] = who
     queuedRefs[#queuedRefs + 1] = n
   end
@@ -166,7 +189,10 @@ function run.c(origin)
   seq = seq + 1
   local place, now = whole(seq), whole(n)
   if type == 'erase' then
-    if ref ~= '' then redis.call('HDEL', refs, person .. '\\n' .. ref) end
+    if ref ~= '' then
+      redis.call('HDEL', refs, person .. '\\n' .. ref)
+      whose, first, stored = {}, {}, {}
+    end
     name, ref = '', ''
   end
   local entry = table.concat({ type == 'edit' and 'u' or 'x', place, time, now, id, changer, '', name,
@@ -276,10 +302,10 @@ function run.x(connection)
   return ''
 end
 function run.o(event)
-  if ARGV[10] == '1' then number = number + 1 end
+  if ARGV[9] == '1' then number = number + 1 end
   told = told + 1
   news[told] = 'n' .. whole(number) .. '\\n' .. event
-  isChanged = isChanged or ARGV[10] == '1'
+  isChanged = isChanged or ARGV[9] == '1'
   return ''
 end
 function run.S(before)
@@ -325,7 +351,7 @@ if excess >= 128 then
   end
 end
 if isChanged then save() end
-if told > 1 then redis.call('PUBLISH', ARGV[4], cjson.encode(news)) end
+if told > 1 then redis.call('PUBLISH', ARGV[3], cjson.encode(news)) end
 local answer = cjson.encode(out)
 if batch ~= '' then redis.call('SET', answersKey, batch .. '\\n' .. answer, 'PX', ${ANSWERS_MS}) end
 return answer
@@ -439,7 +465,7 @@ return { m, string.format('%.0f', last), string.format('%.0f', from), numbers, e
  * `seq`, old entry, new entry of each.
  */
 const REWRITE = `
-for i = 6, #ARGV, 3 do
+for i = 5, #ARGV, 3 do
   local n, old, new = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
   if n >= oldest and redis.call('LINDEX', KEYS[2], n - oldest) == old then
     redis.call('LSET', KEYS[2], n - oldest, new)
@@ -447,10 +473,10 @@ for i = 6, #ARGV, 3 do
     if string.sub(who, -1) ~= '\\n' then redis.call('HDEL', KEYS[3], who) end
   end
 end
-if ARGV[5] ~= '' then
+if ARGV[4] ~= '' then
   erasures = erasures + 1
   save()
-  redis.call('PUBLISH', ARGV[4], cjson.encode({ epoch, 'E' .. whole(erasures) .. '\\n' .. ARGV[5] }))
+  redis.call('PUBLISH', ARGV[3], cjson.encode({ epoch, 'E' .. whole(erasures) .. '\\n' .. ARGV[4] }))
 end
 return 1
 `;
@@ -478,14 +504,14 @@ return 1
  * room, then channel, deadline, clock, what to do, and its arguments.
  */
 const PEOPLE = `
-if isLate(ARGV[5]) then return redis.error_reply('TOOLATE') end
+if isLate(ARGV[4]) then return redis.error_reply('TOOLATE') end
 local accounts, tokens, expiries, erasing, own = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local what, a, b, c = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local time = ARGV[6] == '' and whole(now()) or ARGV[6]
+local what, a, b, c = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local time = ARGV[5] == '' and whole(now()) or ARGV[5]
 local function tell(event)
   number = number + 1
   save()
-  redis.call('PUBLISH', ARGV[4], cjson.encode({ epoch, 'n' .. whole(number) .. '\\n' .. event }))
+  redis.call('PUBLISH', ARGV[3], cjson.encode({ epoch, 'n' .. whole(number) .. '\\n' .. event }))
 end
 local function drop(hash)
   redis.call('HDEL', tokens, hash)
@@ -524,7 +550,7 @@ elseif what == 'password' then
   if not isThere(a) then return 0 end
   local name = string.match(redis.call('HGET', accounts, a), '^([^\\n]*)')
   redis.call('HSET', accounts, a, name .. '\\n' .. b)
-  endAll(c, ARGV[11])
+  endAll(c, ARGV[10])
 elseif what == 'remove' then
   if not isThere(a) then return 0 end
   redis.call('HSET', accounts, a, '\\n')

@@ -99,6 +99,12 @@ export function explain(error: unknown, place: Place): Error {
   return error instanceof Error ? error : new Error(message);
 }
 
+/** The error of a server that takes a connection and says nothing. */
+export function unanswered({ host, port, isSecure }: Place): Error {
+  const other = isSecure ? "redis:// if it has no TLS" : "rediss:// if it wants TLS";
+  return new Error(`Redis at ${host}:${port} does not answer. Look at its log; write ${other}.`);
+}
+
 function isTlsFault(text: string, { isSecure }: Place): boolean {
   if (/closed|ECONNRESET|EPIPE|hang up/i.test(text)) return true;
   return isSecure && /tls|ssl|cert|alert|InvalidData|corrupt/i.test(text);

@@ -8,6 +8,7 @@
 import { createHash } from "node:crypto";
 import type { LogState } from "../engine.ts";
 import type { Position } from "../remote/backend.ts";
+import { roomKey } from "./keys.ts";
 
 /** One life of the server. */
 export interface Generation {
@@ -39,12 +40,10 @@ export class Stale extends Error {
   override readonly name = "Stale";
 }
 
-/** The epoch that a room has in a life of the server. */
-export function epochOf(room: string, generation: Generation): string {
-  return createHash("sha256").update(`${generation.name}\n${room}`).digest("base64url").slice(
-    0,
-    16,
-  );
+/** The epoch that a room has in a life of the server, as the scripts name it. */
+function epochOf(room: string, generation: Generation): string {
+  const text = `${generation.name}\n${roomKey(room, "meta")}`;
+  return createHash("sha1").update(text).digest("hex").slice(0, 16);
 }
 
 /**
