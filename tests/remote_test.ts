@@ -32,7 +32,7 @@ import {
   upTo,
 } from "./support/engine_lab.ts";
 import { testEngine } from "./support/engine_suite.ts";
-import { FarServer, Wire } from "./support/far_server.ts";
+import { FarServer, FarWire } from "./support/far_server.ts";
 
 const turn = new Turn(setImmediate);
 const silent = { info() {}, warn() {}, error() {} };
@@ -41,17 +41,17 @@ const silent = { info() {}, warn() {}, error() {} };
 class FarStore implements Store {
   readonly isLasting = true;
   readonly isShared = true;
-  readonly wires: Wire[] = [];
-  readonly #delays: Partial<Pick<Wire, "there" | "back" | "news">>;
+  readonly wires: FarWire[] = [];
+  readonly #delays: Partial<Pick<FarWire, "there" | "back" | "news">>;
   server!: FarServer;
 
-  constructor(delays: Partial<Pick<Wire, "there" | "back" | "news">> = {}) {
+  constructor(delays: Partial<Pick<FarWire, "there" | "back" | "news">> = {}) {
     this.#delays = delays;
   }
 
   open(options: EngineOptions): Promise<Engine> {
     this.server ??= new FarServer(options);
-    const wire = Object.assign(new Wire(this.server), this.#delays);
+    const wire = Object.assign(new FarWire(this.server), this.#delays);
     this.wires.push(wire);
     return RemoteEngine.connect({
       backend: wire,
@@ -76,7 +76,7 @@ async function setUp() {
   const store = new FarStore();
   const lab = await Lab.open(() => store);
   const other = await lab.openAnother();
-  const [wire, otherWire] = store.wires as [Wire, Wire];
+  const [wire, otherWire] = store.wires as [FarWire, FarWire];
   return { lab, engine: lab.engine, other, wire, otherWire, server: store.server };
 }
 
