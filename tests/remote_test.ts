@@ -240,6 +240,23 @@ describe("RemoteEngine: a link that breaks", () => {
     assertEquals(contents(await other.log.events("r", 0, ALL)), ["once"]);
   });
 
+  it("refuses in time what waits behind a batch whose answer was lost", async () => {
+    const { lab, engine, wire } = await setUp();
+    await using _ = lab;
+    wire.isMute = true;
+    const answer = write(engine, "once");
+    await until(() => wire.calls.includes("turn"));
+    wire.isMute = false;
+    wire.cut();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const start = performance.now();
+    await assertRefused(() => write(engine, "refused"), "unavailable");
+    assert(performance.now() - start < 1500);
+    wire.mend();
+    await answer;
+    assertEquals(contents(await engine.log.events("r", 0, ALL)), ["once"]);
+  });
+
   it("is unavailable at once when it has been down for a while, and says so", async () => {
     const { lab, engine, wire } = await setUp();
     await using _ = lab;

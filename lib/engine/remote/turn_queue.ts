@@ -10,7 +10,7 @@
  */
 
 import { ChatError, restarting, storeUnavailable } from "../../errors.ts";
-import { type After, within } from "../../time.ts";
+import { type After, Alarm, within } from "../../time.ts";
 import { type Answer, type Job, type Link, NotDone } from "./backend.ts";
 import { PATIENCE_MS, type Uplink } from "./uplink.ts";
 
@@ -68,12 +68,13 @@ export class TurnQueue {
   #isSending = false;
   #number = 0;
   #isFlushAhead = false;
-  #isExpiryAhead = false;
+  readonly #expiry: Alarm;
   #isClosed = false;
   #onLanded: () => void = () => {};
 
   constructor(options: TurnQueueOptions) {
     this.#options = options;
+    this.#expiry = new Alarm(options, () => this.#expire());
   }
 
   /** The number of the newest batch that needs no repetition any more. */
@@ -175,25 +176,22 @@ export class TurnQueue {
     this.#onLanded();
   }
 
-  /** Sees to it that nothing waits longer than it may. */
+  /** Sets the alarm for what is due next. */
   #expireLater(): void {
-    if (this.#isExpiryAhead || this.#isClosed) return;
     const due = Math.min(this.#entries[0]?.expires ?? Infinity, this.#flight?.expires ?? Infinity);
-    if (due === Infinity) return;
-    this.#isExpiryAhead = true;
-    this.#options.after(Math.max(1, due - this.#options.clock()), () => {
-      this.#isExpiryAhead = false;
-      this.#expire(this.#options.clock());
-      this.#expireLater();
-    });
+    if (due !== Infinity && !this.#isClosed) this.#expiry.set(due);
   }
 
-  #expire(now: number): void {
+  /** Refuses what has waited for as long as it may. */
+  #expire(): void {
+    if (this.#isClosed) return;
+    const now = this.#options.clock();
     const kept = this.#entries.findIndex(({ expires }) => expires > now);
     this.#refuse(kept === -1 ? this.#entries.length : kept, storeUnavailable());
     if (this.#flight !== undefined && this.#flight.expires <= now) {
       this.#land(this.#flight, storeUnavailable());
     }
+    this.#expireLater();
   }
 
   /** Refuses the first jobs of the queue. */
