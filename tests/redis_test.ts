@@ -314,6 +314,7 @@ function testLink(): void {
       const here = `127.0.0.1:${server.port}`;
       assertMatch(await refusalOf(at(`127.0.0.1:${freePort()}`)), /^Nothing answers at .* Start/);
       assertMatch(await refusalOf(at(`${here}/7`)), /no database 7/);
+      assertMatch(await refusalOf("redis://host.invalid"), /no host host\.invalid/);
       assertMatch(await refusalOf(at(`:secret@${here}`)), /has no password/);
       const soon = AbortSignal.timeout(100);
       assertMatch(
@@ -324,7 +325,10 @@ function testLink(): void {
       assertMatch(await refusalOf(at(here)), /maxmemory-policy is allkeys-lru.*CONFIG SET/);
       await server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction");
       await server.ask("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+info");
-      assertMatch(await refusalOf(at(`reader:secret@${here}`)), /may not do all.*ACL SETUSER/);
+      const [, advice] = /with: (ACL .*)$/.exec(await refusalOf(at(`reader:secret@${here}`)))!;
+      await server.ask(...advice!.split(" "));
+      await using reader = await Hearing.open(at(`reader:secret@${here}`));
+      await reader.turn(append("r", "a"));
       await server.ask("CONFIG", "SET", "requirepass", "other");
       assertMatch(await refusalOf(at(here)), /wants a password/);
       const wrong = await refusalOf(at(`:secret@${here}`));
