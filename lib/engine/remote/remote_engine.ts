@@ -310,6 +310,9 @@ export class RemoteEngine implements Engine {
     const reached = new Map<string, Partial<Position>>();
     for (const [i, job] of jobs.entries()) {
       if (job.type === "publish" && this.#hearing.isDeaf) this.#tell(job.room, job.event);
+      if (job.type === "enter" && typeof answers[i] === "number") {
+        this.#attendance.confirm(job.room, job.presence.connection);
+      }
       const own = reachedBy(job, answers[i]);
       if (own !== undefined) reached.set(job.room, { ...reached.get(job.room), ...own });
     }

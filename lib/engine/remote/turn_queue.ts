@@ -4,7 +4,7 @@
  *
  * What waits is bounded in number, size and time. A batch that went out and has no answer may have
  * been done. So it goes out again on the next link, under its number, until it is known what became
- * of it; nothing overtakes it.
+ * of it; nothing overtakes it, and what it stores is neither acknowledged nor refused before.
  *
  * @module
  */
@@ -22,8 +22,14 @@ const MAX_SIZE = 16 * 1024 * 1024;
 const MAX_BATCH_JOBS = 500;
 const MAX_BATCH_SIZE = 512 * 1024;
 
-/** How long a batch is repeated, in milliseconds; shorter than a lease, which its answers last. */
-const MAX_REPEAT_MS = 8000;
+/** How long a batch is repeated, in milliseconds. The server keeps its answers for longer. */
+const MAX_REPEAT_MS = 60_000;
+
+/** How long a job that stores nothing waits for its answer, in milliseconds. */
+const MAX_READ_MS = 2000;
+
+/** A timer that is later than this shows that the process was stopped, in milliseconds. */
+const STOPPED_MS = 1000;
 
 /** What a {@linkcode TurnQueue} needs. */
 export interface TurnQueueOptions {
@@ -55,8 +61,10 @@ interface Flight {
   readonly instance: string;
   readonly number: number;
   readonly entries: readonly Entry[];
+  /** When the jobs that store nothing are refused, in milliseconds; `Infinity` afterwards. */
+  readsExpire: number;
   /** When it is given up, in milliseconds. */
-  readonly expires: number;
+  expires: number;
 }
 
 /** The jobs of an instance, one batch at a time. */
@@ -135,8 +143,14 @@ export class TurnQueue {
     if (count === 0) return undefined;
     const entries = this.#entries.splice(0, count);
     for (const { size } of entries) this.#size -= size;
-    const expires = this.#options.clock() + MAX_REPEAT_MS;
-    return { instance: this.#options.instance(), number: ++this.#number, entries, expires };
+    const now = this.#options.clock();
+    return {
+      instance: this.#options.instance(),
+      number: ++this.#number,
+      entries,
+      readsExpire: now + MAX_READ_MS,
+      expires: now + MAX_REPEAT_MS,
+    };
   }
 
   async #send(link: Link, flight: Flight): Promise<void> {
@@ -175,15 +189,19 @@ export class TurnQueue {
     this.#onLanded();
   }
 
-  /** Sees to it that nothing waits longer than it may. */
+  /** Refuses, in time, what waits for too long. */
   #expireLater(): void {
     if (this.#isExpiryAhead || this.#isClosed) return;
-    const due = Math.min(this.#entries[0]?.expires ?? Infinity, this.#flight?.expires ?? Infinity);
+    const { readsExpire = Infinity, expires = Infinity } = this.#flight ?? {};
+    const due = Math.min(this.#entries[0]?.expires ?? Infinity, readsExpire, expires);
     if (due === Infinity) return;
     this.#isExpiryAhead = true;
     this.#options.after(Math.max(1, due - this.#options.clock()), () => {
       this.#isExpiryAhead = false;
-      this.#expire(this.#options.clock());
+      const now = this.#options.clock();
+      // The answer may have come while the process was stopped.
+      if (this.#flight !== undefined && now - due > STOPPED_MS) this.#flight.expires += now - due;
+      this.#expire(now);
       this.#expireLater();
     });
   }
@@ -191,9 +209,12 @@ export class TurnQueue {
   #expire(now: number): void {
     const kept = this.#entries.findIndex(({ expires }) => expires > now);
     this.#refuse(kept === -1 ? this.#entries.length : kept, storeUnavailable());
-    if (this.#flight !== undefined && this.#flight.expires <= now) {
-      this.#land(this.#flight, storeUnavailable());
-    }
+    const flight = this.#flight;
+    if (flight === undefined) return;
+    if (flight.expires <= now) return this.#land(flight, storeUnavailable());
+    if (flight.readsExpire > now) return;
+    flight.readsExpire = Infinity;
+    for (const { job, reject } of flight.entries) if (!isStored(job)) reject(storeUnavailable());
   }
 
   /** Refuses the first jobs of the queue. */
@@ -203,6 +224,11 @@ export class TurnQueue {
       reject(error);
     }
   }
+}
+
+/** Whether a job stores something for good. */
+function isStored({ type }: Job): boolean {
+  return type === "append" || type === "change" || type === "whisper" || type === "settings";
 }
 
 function sizeOf(job: Job): number {
