@@ -25,8 +25,12 @@ const MAX_BATCH_SIZE = 512 * 1024;
 /** How long a batch is repeated, in milliseconds. The server keeps its answers for longer. */
 const MAX_REPEAT_MS = 60_000;
 
-/** How long a job that stores nothing waits for its answer, in milliseconds. */
+/** How long a job that stores nothing waits to go out, and how long for its answer, in milliseconds. */
+const LONG_PATIENCE_MS = 5000;
 const MAX_READ_MS = 2000;
+
+/** How often the queue is looked through for jobs that have waited for too long, in milliseconds. */
+const EXPIRY_MS = 250;
 
 /** A timer that is later than this shows that the process was stopped, in milliseconds. */
 const STOPPED_MS = 1000;
@@ -100,7 +104,9 @@ export class TurnQueue {
     const isFull = this.#entries.length >= MAX_JOBS || this.#size + size > MAX_SIZE;
     if (isFull || this.#options.uplink.isDown) return Promise.reject(storeUnavailable());
     return new Promise((resolve, reject) => {
-      const expires = this.#options.clock() + PATIENCE_MS;
+      // Joins come in crowds, and the last one of them may wait for a while.
+      const patience = isStored(job) ? PATIENCE_MS : LONG_PATIENCE_MS;
+      const expires = this.#options.clock() + patience;
       this.#entries.push({ job, size, expires, resolve, reject });
       this.#size += size;
       this.#flushLater();
@@ -118,7 +124,7 @@ export class TurnQueue {
   /** Refuses what has not gone out, and waits for the rest, but no longer than `ms` milliseconds. */
   async close(ms: number): Promise<void> {
     this.#isClosed = true;
-    this.#refuse(this.#entries.length, restarting());
+    this.#refuse(() => true, restarting());
     if (this.#flight === undefined) return;
     await within(ms, new Promise<void>((resolve) => this.#onLanded = resolve));
     if (this.#flight !== undefined) this.#land(this.#flight, restarting());
@@ -193,7 +199,8 @@ export class TurnQueue {
   #expireLater(): void {
     if (this.#isExpiryAhead || this.#isClosed) return;
     const { readsExpire = Infinity, expires = Infinity } = this.#flight ?? {};
-    const due = Math.min(this.#entries[0]?.expires ?? Infinity, readsExpire, expires);
+    const waits = this.#entries.length > 0 ? this.#options.clock() + EXPIRY_MS : Infinity;
+    const due = Math.min(waits, readsExpire, expires);
     if (due === Infinity) return;
     this.#isExpiryAhead = true;
     this.#options.after(Math.max(1, due - this.#options.clock()), () => {
@@ -207,8 +214,7 @@ export class TurnQueue {
   }
 
   #expire(now: number): void {
-    const kept = this.#entries.findIndex(({ expires }) => expires > now);
-    this.#refuse(kept === -1 ? this.#entries.length : kept, storeUnavailable());
+    this.#refuse(({ expires }) => expires <= now, storeUnavailable());
     const flight = this.#flight;
     if (flight === undefined) return;
     if (flight.expires <= now) return this.#land(flight, storeUnavailable());
@@ -217,9 +223,12 @@ export class TurnQueue {
     for (const { job, reject } of flight.entries) if (!isStored(job)) reject(storeUnavailable());
   }
 
-  /** Refuses the first jobs of the queue. */
-  #refuse(count: number, error: ChatError): void {
-    for (const { size, reject } of this.#entries.splice(0, count)) {
+  /** Refuses some of the jobs that wait. */
+  #refuse(isRefused: (entry: Entry) => boolean, error: ChatError): void {
+    const refused = this.#entries.filter(isRefused);
+    if (refused.length === 0) return;
+    this.#entries = this.#entries.filter((entry) => !isRefused(entry));
+    for (const { size, reject } of refused) {
       this.#size -= size;
       reject(error);
     }
