@@ -276,7 +276,7 @@ export class RemoteEngine implements Engine {
 
   #addFeed(room: string, onEvent: EngineListener): Feed {
     const feed = new Feed({
-      read: (since) => this.#uplink.call((link) => link.page(room, since, PAGE_EVENTS)),
+      read: (since) => this.#uplink.call((link) => link.page(room, since, PAGE_EVENTS), true),
       onEvent,
       after: this.#timers.after,
     });

@@ -12,7 +12,7 @@
 import { ChatError, restarting, storeUnavailable } from "../../errors.ts";
 import { type After, within } from "../../time.ts";
 import { type Answer, type Job, type Link, NotDone } from "./backend.ts";
-import { PATIENCE_MS, type Uplink } from "./uplink.ts";
+import { EXPIRY_MS, LONG_PATIENCE_MS, PATIENCE_MS, type Uplink } from "./uplink.ts";
 
 /** Maximum jobs that wait, and UTF-16 units of their texts. */
 const MAX_JOBS = 20_000;
@@ -25,12 +25,8 @@ const MAX_BATCH_SIZE = 512 * 1024;
 /** How long a batch is repeated, in milliseconds. The server keeps its answers for longer. */
 const MAX_REPEAT_MS = 60_000;
 
-/** How long a job that stores nothing waits to go out, and how long for its answer, in milliseconds. */
-const LONG_PATIENCE_MS = 5000;
+/** How long a job that stores nothing waits for its answer, in milliseconds. */
 const MAX_READ_MS = 2000;
-
-/** How often the queue is looked through for jobs that have waited for too long, in milliseconds. */
-const EXPIRY_MS = 250;
 
 /** A timer that is later than this shows that the process was stopped, in milliseconds. */
 const STOPPED_MS = 1000;
@@ -104,7 +100,6 @@ export class TurnQueue {
     const isFull = this.#entries.length >= MAX_JOBS || this.#size + size > MAX_SIZE;
     if (isFull || this.#options.uplink.isDown) return Promise.reject(storeUnavailable());
     return new Promise((resolve, reject) => {
-      // Joins come in crowds, and the last one of them may wait for a while.
       const patience = isStored(job) ? PATIENCE_MS : LONG_PATIENCE_MS;
       const expires = this.#options.clock() + patience;
       this.#entries.push({ job, size, expires, resolve, reject });
@@ -214,7 +209,8 @@ export class TurnQueue {
   }
 
   #expire(now: number): void {
-    this.#refuse(({ expires }) => expires <= now, storeUnavailable());
+    const { isDown } = this.#options.uplink;
+    this.#refuse(({ expires }) => isDown || expires <= now, storeUnavailable());
     const flight = this.#flight;
     if (flight === undefined) return;
     if (flight.expires <= now) return this.#land(flight, storeUnavailable());
