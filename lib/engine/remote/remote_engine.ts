@@ -33,7 +33,16 @@ import {
 } from "../engine.ts";
 import { Attendance } from "./attendance.ts";
 import { EarlyEvents } from "../early_events.ts";
-import type { Answer, Backend, Job, Link, News, Position, Pulse } from "./backend.ts";
+import {
+  type Answer,
+  type Backend,
+  type Job,
+  type Link,
+  type News,
+  NotDone,
+  type Position,
+  type Pulse,
+} from "./backend.ts";
 import { Feed } from "./feed.ts";
 import { Hearing } from "./hearing.ts";
 import { ServerNews } from "./server_news.ts";
@@ -356,6 +365,7 @@ export class RemoteEngine implements Engine {
       if (pulse.isAlive) return pulse;
     } catch (error) {
       this.#problem = error as Error;
+      if (!(error instanceof NotDone)) this.#uplink.drop(link, error as Error);
       throw storeUnavailable();
     }
     this.#instance = newId();
