@@ -288,21 +288,40 @@ describe("RemoteEngine: a link that breaks", () => {
 });
 
 describe("RemoteEngine: a server that is frozen", () => {
-  it("refuses what it has not been sent, and stores nothing that was refused", async () => {
+  it("refuses what it has not been sent, and says what became of the rest when it knows", async () => {
     const { lab, engine, server } = await setUp();
     await using _ = lab;
     server.freeze();
-    const underWay = write(engine, "under way");
+    const underWay = [write(engine, "under way"), engine.bus.present("r")] as const;
+    const present = underWay[1].then(() => "", ({ code }) => code);
+    let isKnown = false;
+    const known = underWay[0].then(() => "stored", ({ code }) => code).finally(() =>
+      isKnown = true
+    );
     await new Promise((resolve) => setTimeout(resolve, 20));
     const start = performance.now();
     await assertRefused(() => write(engine, "refused"), "unavailable");
     assert(performance.now() - start < 1500);
-    const later = new Promise((resolve) => setTimeout(resolve, 1500)).then(() => server.thaw());
-    await later;
-    await underWay.catch(() => {});
+    assertEquals([await present, isKnown], ["unavailable", false]);
+    server.thaw();
+    const outcome = await known;
     const stored = contents(await engine.log.events("r", 0, ALL));
-    const isStored = await underWay.then(() => true, () => false);
-    assertEquals(stored, isStored ? ["under way"] : []);
+    assertEquals(stored, outcome === "stored" ? ["under way"] : []);
+  });
+
+  it("keeps nobody present who was refused", async () => {
+    const { lab, engine, other, server } = await setUp();
+    await using _ = lab;
+    server.freeze();
+    const entering = engine.bus.enter("r", presence(ALICE, "a1"));
+    const refused = assertRefused(() => entering, "unavailable");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await refused;
+    engine.bus.leave("r", "a1");
+    server.thaw();
+    await until(() => engine.check().then(() => true, () => false));
+    await write(engine, "after it");
+    assertEquals(await other.bus.present("r"), []);
   });
 
   it("holds up no close", async () => {
