@@ -243,6 +243,19 @@ function testLink(): void {
       await assertRejects(() => backend.connect(listener, AbortSignal.timeout(50)), Error);
     });
 
+    it("hears nothing of another database of the server", async () => {
+      await using server = await RedisServer.start();
+      await using one = await Hearing.open(`${server.url}/1`);
+      await using two = await Hearing.open(`${server.url}/12`);
+      for (const { link } of [one, two]) await link.subscribe("r");
+      await one.turn(append("r", "in the first"));
+      await two.turn(append("r", "in the other"));
+      const heard = (await two.count(1)).flatMap(({ items }) => items!.map(({ event }) => event));
+      assertEquals(heard.map((event) => event.type === "logged" && event.event.content), [
+        "in the other",
+      ]);
+    });
+
     it("begins an epoch after a restart, in which earlier ones can be resumed", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
