@@ -136,18 +136,21 @@ interface Documented {
   declarationKind?: string;
 }
 
+const root = new URL("..", import.meta.url);
+
+/** The files of a folder and of the folders in it. */
+async function filesIn(folder: string): Promise<string[]> {
+  const files: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(new URL(folder, root))) {
+    if (isDirectory) files.push(...await filesIn(`${folder}${name}/`));
+    else files.push(`${folder}${name}`);
+  }
+  return files;
+}
+
 describe("hub.ts and lib/", () => {
   it("say of everything they export what it is", async () => {
-    const root = new URL("..", import.meta.url);
-    const files = ["hub.ts"];
-    for await (const { name, isDirectory } of Deno.readDir(new URL("lib", root))) {
-      if (!isDirectory) files.push(`lib/${name}`);
-      else {
-        for await (const inner of Deno.readDir(new URL(`lib/${name}`, root))) {
-          files.push(`lib/${name}/${inner.name}`);
-        }
-      }
-    }
+    const files = ["hub.ts", ...await filesIn("lib/")];
     for (const file of files) {
       const { stdout } = await new Deno.Command(Deno.execPath(), {
         args: ["doc", "--json", file],
