@@ -39,7 +39,7 @@ import {
   readEvent,
   split,
   toEvent,
-  toItem,
+  toItems,
   toPresences,
   toPrivate,
   toSettings,
@@ -171,7 +171,7 @@ function hear(listener: LinkListener, channel: string, text: string): void {
   const room = roomOf(channel);
   if (room === undefined) return listener.onProbe(text);
   const [epoch, ...items] = JSON.parse(text) as string[];
-  listener.onNews({ room, epoch: epoch!, items: items.map((item) => toItem(room, item)) });
+  listener.onNews({ room, epoch: epoch!, items: toItems(room, items) });
 }
 
 /** What {@linkcode RedisLink} needs. */
