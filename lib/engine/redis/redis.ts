@@ -39,7 +39,7 @@ import {
   readEvent,
   split,
   toEvent,
-  toItem,
+  toItems,
   toPresences,
   toPrivate,
   toSettings,
@@ -172,7 +172,7 @@ function checkServer(read: (field: string) => string): void {
 function hear(listener: LinkListener, room: string | undefined, text: string): void {
   if (room === undefined) return listener.onProbe(text);
   const [epoch, ...items] = JSON.parse(text) as string[];
-  listener.onNews({ room, epoch: epoch!, items: items.map((item) => toItem(room, item)) });
+  listener.onNews({ room, epoch: epoch!, items: toItems(room, items) });
 }
 
 /** What {@linkcode RedisLink} needs. */
