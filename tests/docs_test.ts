@@ -5,6 +5,8 @@ import { describe, it } from "@std/testing/bdd";
 import { ERROR_STATUS } from "../lib/http/app.ts";
 import { CLOSE } from "../lib/protocol/codes.ts";
 import type { Event } from "../lib/protocol/events.ts";
+import { makeFolder } from "./support/folder.ts";
+import { ServerProcess } from "./support/process.ts";
 import { startServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
@@ -136,18 +138,20 @@ interface Documented {
   declarationKind?: string;
 }
 
+/** Every file in a folder of the project, however deep. */
+async function filesUnder(folder: URL): Promise<string[]> {
+  const files: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(folder)) {
+    if (isDirectory) files.push(...await filesUnder(new URL(`${name}/`, folder)));
+    else files.push(new URL(name, folder).pathname);
+  }
+  return files;
+}
+
 describe("hub.ts and lib/", () => {
   it("say of everything they export what it is", async () => {
     const root = new URL("..", import.meta.url);
-    const files = ["hub.ts"];
-    for await (const { name, isDirectory } of Deno.readDir(new URL("lib", root))) {
-      if (!isDirectory) files.push(`lib/${name}`);
-      else {
-        for await (const inner of Deno.readDir(new URL(`lib/${name}`, root))) {
-          files.push(`lib/${name}/${inner.name}`);
-        }
-      }
-    }
+    const files = ["hub.ts", ...await filesUnder(new URL("lib/", root))];
     for (const file of files) {
       const { stdout } = await new Deno.Command(Deno.execPath(), {
         args: ["doc", "--json", file],
@@ -169,5 +173,12 @@ describe("hub.ts and lib/", () => {
   it("need hono alone: whoever starts the server downloads nothing else", async () => {
     const lock = JSON.parse(await Deno.readTextFile(new URL("../deno.lock", import.meta.url)));
     assertEquals(Object.keys(lock.specifiers), ["npm:hono@4"]);
+    await using folder = await makeFolder();
+    const copy = `${folder.path}/deno.lock`;
+    await Deno.copyFile(new URL("../deno.lock", import.meta.url), copy);
+    await using server = await ServerProcess.start({ lock: copy });
+    await server.stop();
+    // The runtime notes here what it downloads besides.
+    assertEquals(JSON.parse(await Deno.readTextFile(copy)), lock);
   });
 });

@@ -80,8 +80,10 @@ export const GENERATION_KEY = "hubbub:{server}:generation";
 /** Every room that was ever written to. */
 export const ROOMS_KEY = "hubbub:{server}:rooms";
 
-/** The ends of the leases of instances, and the instances whose lease has ended. */
+/** The ends of the leases of instances. */
 export const LEASES_KEY = "hubbub:{instances}:leases";
+
+/** The instances whose lease has ended. */
 export const ENDED_KEY = "hubbub:{instances}:ended";
 
 /** The rooms in which an instance may be present. */
