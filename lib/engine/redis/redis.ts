@@ -131,7 +131,8 @@ export class RedisBackend implements Backend {
 
 /** Checks that the server can be used, and finds out which life of it this is. */
 async function begin(connections: Connections): Promise<Generation> {
-  const info = await connections.ask("INFO") as string;
+  const info = await connections.ask("INFO");
+  if (!/^redis_version:/m.test(info)) throw new Error("no Redis");
   const read = (field: string) => new RegExp(`^${field}:(.*?)\\r?$`, "m").exec(info)?.[1] ?? "";
   checkServer(read);
   await connections.loadScripts();
