@@ -11,9 +11,6 @@
 import { connect, type Socket } from "node:net";
 import type { Target } from "./url.ts";
 
-/** Apart from its import: the runtime downloads all that it sees imported, whatever the database. */
-const DRIVER: string = "./driver.ts";
-
 /** How long the server may take to accept a connection, in milliseconds. */
 const CONNECT_MS = 3000;
 
@@ -67,7 +64,7 @@ export class Connection {
     target: Target,
     { first, listener, signal }: ConnectionOptions,
   ): Promise<{ connection: Connection; answer: string | null }> {
-    const driver = await import(DRIVER) as typeof import("./driver.ts");
+    const { default: postgres } = await import("postgres");
     const { host, port, user, password, database, ssl } = target;
     const socket = host.startsWith("/")
       ? connect(`${host}/.s.PGSQL.${port}`)
@@ -99,9 +96,7 @@ export class Connection {
       onnotify: (_channel: string, payload: string) => listener.onNotify(payload),
       onclose: () => isOpen && listener.onEnd(),
     };
-    const sql = driver.connect(
-      options as unknown as Parameters<typeof driver.connect>[0],
-    ) as unknown as Sql;
+    const sql = postgres(options as unknown as Parameters<typeof postgres>[0]) as unknown as Sql;
     const connection = new Connection(sql, socket);
     const giveUp = () => {
       socket.destroy(Object.assign(new Error("No answer."), { code: "ETIMEDOUT" }));

@@ -13,9 +13,6 @@ import { connect as connectTls } from "node:tls";
 import { type ScriptName, SCRIPTS } from "./scripts.ts";
 import { explain, type Place, unanswered } from "./sentences.ts";
 
-/** Apart from its import: the runtime downloads all that it sees imported, whatever the database. */
-const DRIVER: string = "./driver.ts";
-
 /** Maximum commands in one write. */
 const MAX_WRITTEN = 512;
 
@@ -98,9 +95,9 @@ export class Connections {
     listener: ConnectionListener,
     signal: AbortSignal,
   ): Promise<Connections> {
-    const { Driver } = await import(DRIVER) as typeof import("./driver.ts");
+    const { Redis } = await import("ioredis");
     const isOpening = { value: true };
-    const connections = new Connections(create(Driver, place), create(Driver, place), {
+    const connections = new Connections(create(Redis, place), create(Redis, place), {
       onMessage: (channel, text) => listener.onMessage(channel, text),
       onLost: (reason) => isOpening.value || listener.onLost(reason),
     });
