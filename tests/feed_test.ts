@@ -320,7 +320,22 @@ describe("Feed", () => {
     for (const ahead of [{ seq: 2 }, { presence: 1 }]) far.feed.expect(ahead);
     far.ring();
     await far.answer();
-    assertEquals([far.short, far.reads], [["1", "2", "+a@1"], 2]);
+    assertEquals([far.short, far.reads], [["1", "2", "+a@1"], 1]);
+  });
+
+  it("waits once for many receipts, and then for those that came meanwhile", async () => {
+    const far = new Far();
+    const news = far.write(1);
+    far.feed.expect({ seq: 1 });
+    far.write(1);
+    far.feed.expect({ seq: 2 });
+    assertEquals(far.timers.map(({ ms }) => ms), [250]);
+    far.feed.hear(news);
+    far.ring();
+    assertEquals([far.reads, far.timers.map(({ ms }) => ms)], [0, [250]]);
+    far.ring();
+    await far.answer();
+    assertEquals([far.seqs, far.reads], [[1, 2], 1]);
   });
 
   it("learns of a last event that nothing follows, from a comparison of positions", async () => {

@@ -125,8 +125,9 @@ export class PostgresLink implements Link {
       ...head,
       ...toArguments(this.#epochs, rooms, jobs),
     );
-    for (const [i, [lastSeq, oldestSeq]] of row[0].entries()) {
-      if (lastSeq - oldestSeq >= keep + EXCESS) this.#upkeep.trim(rooms[i]!);
+    const [lastSeqs, oldestSeqs] = row;
+    for (const [i, room] of rooms.entries()) {
+      if (lastSeqs[i]! - oldestSeqs[i]! >= keep + EXCESS) this.#upkeep.trim(room);
     }
     return toAnswers(this.#epochs, rooms, jobs, row);
   }

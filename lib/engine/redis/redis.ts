@@ -39,7 +39,7 @@ import {
   readEvent,
   split,
   toEvent,
-  toItem,
+  toItems,
   toPresences,
   toPrivate,
   toSettings,
@@ -131,7 +131,8 @@ export class RedisBackend implements Backend {
 
 /** Checks that the server can be used, and finds out which life of it this is. */
 async function begin(connections: Connections): Promise<Generation> {
-  const info = await connections.ask("INFO") as string;
+  const info = await connections.ask("INFO");
+  if (!/^redis_version:/m.test(info)) throw new Error("no Redis");
   const read = (field: string) => new RegExp(`^${field}:(.*?)\\r?$`, "m").exec(info)?.[1] ?? "";
   checkServer(read);
   await connections.loadScripts();
@@ -172,7 +173,7 @@ function checkServer(read: (field: string) => string): void {
 function hear(listener: LinkListener, room: string | undefined, text: string): void {
   if (room === undefined) return listener.onProbe(text);
   const [epoch, ...items] = JSON.parse(text) as string[];
-  listener.onNews({ room, epoch: epoch!, items: items.map((item) => toItem(room, item)) });
+  listener.onNews({ room, epoch: epoch!, items: toItems(room, items) });
 }
 
 /** What {@linkcode RedisLink} needs. */

@@ -91,6 +91,10 @@ export function explain(error: unknown, place: Place): Error {
     const text = `There is no host ${place.host}. Correct DATABASE_URL.`;
     return new Error(text, { cause: error });
   }
+  if (/RESP type|no Redis/.test(message)) {
+    const text = `What answers at ${where} is no Redis. Correct DATABASE_URL.`;
+    return new Error(text, { cause: error });
+  }
   if (UNREACHABLE.test(`${code} ${message}`)) {
     const text = `Nothing answers at ${where}. Start Redis there, or correct DATABASE_URL.`;
     return new Error(text, { cause: error });
@@ -111,6 +115,6 @@ export function unanswered({ host, port, isSecure }: Place): Error {
 }
 
 function isTlsFault(text: string, { isSecure }: Place): boolean {
-  if (/closed|ECONNRESET|EPIPE|hang up/i.test(text)) return true;
-  return isSecure && /tls|ssl|cert|alert|InvalidData|corrupt/i.test(text);
+  return /ENDED|closed|writeable|ECONNRESET|EPIPE|hang up/i.test(text) ||
+    isSecure && /^TLS /.test(text);
 }

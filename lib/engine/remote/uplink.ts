@@ -11,7 +11,7 @@
 
 import { ChatError, restarting, storeUnavailable } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
-import type { After } from "../../time.ts";
+import { type After, Alarm } from "../../time.ts";
 import type { Backend, Link, LinkListener } from "./backend.ts";
 
 /** How long a write waits to go out, in milliseconds. The server does nothing that begins later. */
@@ -59,6 +59,13 @@ interface Waiting {
   readonly refuse: (error: ChatError) => void;
 }
 
+/** A call that is under way. */
+interface Attempt {
+  readonly link: Link;
+  /** When its link is ended, in milliseconds. */
+  readonly due: number;
+}
+
 /** The link of an instance, and its calls. */
 export class Uplink {
   readonly #options: UplinkOptions;
@@ -66,6 +73,9 @@ export class Uplink {
   #calls = 0;
   #waiting: Waiting[] = [];
   #isExpiryAhead = false;
+  /** Calls that are under way, the oldest first. */
+  readonly #attempts = new Set<Attempt>();
+  readonly #alarm: Alarm;
   /** When the last link ended, in milliseconds. */
   #downSince = -Infinity;
   /** Why the last link ended, or could not be opened. */
@@ -76,6 +86,7 @@ export class Uplink {
 
   constructor(options: UplinkOptions) {
     this.#options = options;
+    this.#alarm = new Alarm(options, () => this.#dropLate());
   }
 
   /** The link; `undefined` while there is none. */
@@ -141,10 +152,9 @@ export class Uplink {
    * @throws what the link rejects with
    */
   async attempt<T>(link: Link, answer: Promise<T>): Promise<T> {
-    const timer = setTimeout(
-      () => this.drop(link, new Error(`${this.#options.backend.name} does not answer.`)),
-      ANSWER_MS,
-    );
+    const attempt = { link, due: this.#options.clock() + ANSWER_MS };
+    this.#attempts.add(attempt);
+    this.#alarm.set(attempt.due);
     try {
       return await answer;
     } catch (error) {
@@ -152,7 +162,7 @@ export class Uplink {
       if (link === this.#link && !(error instanceof ChatError)) this.#note(error as Error);
       throw error;
     } finally {
-      clearTimeout(timer);
+      this.#attempts.delete(attempt);
     }
   }
 
@@ -209,6 +219,15 @@ export class Uplink {
         if (!this.#closing.signal.aborted) this.#fail(error as Error);
       }
       await new Promise<void>((resolve) => this.#options.after(wait, resolve));
+    }
+  }
+
+  /** Ends links that have not answered in time. */
+  #dropLate(): void {
+    const { backend, clock } = this.#options;
+    for (const { link, due } of this.#attempts) {
+      if (due > clock()) return this.#alarm.set(due);
+      this.drop(link, new Error(`${backend.name} does not answer.`));
     }
   }
 
