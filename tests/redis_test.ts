@@ -111,6 +111,14 @@ class Hearing implements AsyncDisposable {
   }
 }
 
+function enter(room: string, connection: string): Job {
+  return { type: "enter", room, presence: presence(ALICE, connection) };
+}
+
+function leave(room: string, connection: string): Job {
+  return { type: "leave", room, connection };
+}
+
 function append(room: string, content: string, ref?: string): Job {
   return { type: "append", room, draft: draft(ALICE, content, ref) };
 }
@@ -172,13 +180,12 @@ function testLink(): void {
       let time = Date.now();
       await using one = await Hearing.open(server.url, { clock: () => time });
       await using two = await Hearing.open(server.url, { clock: () => time });
-      const enter: Job = { type: "enter", room: "r", presence: presence(ALICE, "a1") };
-      const [refused] = await one.turn(enter);
+      const [refused] = await one.turn(enter("r", "a1"));
       assertEquals((refused as ChatError).code, "unavailable");
-      assert(!(await one.beat()).isAlive);
+      assert((await one.beat()).isAlive);
       const other = { instance: "other" };
       assert((await one.beat(other)).isAlive);
-      const [position] = await one.link.turn({ ...one.batch([enter]), ...other });
+      const [position] = await one.link.turn({ ...one.batch([enter("r", "a1")]), ...other });
       assertEquals(typeof position, "number");
       await two.link.subscribe("r");
       time += 10_001;
@@ -188,6 +195,70 @@ function testLink(): void {
       await two.turn({ type: "publish", room: "r", event: { type: "token_ended", hash: "" } });
       const news = (await two.count(4)).flatMap(({ items }) => items!);
       assertEquals(news.map(({ event }) => event.type), ["left", "token_ended"]);
+    });
+
+    it("enters nobody when the lease has ended, though others are just ending the instance", async () => {
+      await using server = await RedisServer.start();
+      let time = Date.now();
+      await using one = await Hearing.open(server.url, { clock: () => time });
+      await using two = await Hearing.open(server.url, { clock: () => time });
+      await one.beat();
+      await one.turn(enter("before", "a1"));
+      time += 10_001;
+      // The joins are on their way while the other instance finds that the lease has ended.
+      const rooms = ["before", ...Array.from({ length: 20 }, (_, i) => `r${i}`)];
+      const joining = rooms.map((room) => one.turn(enter(room, `late ${room}`)));
+      await Promise.all([two.beat(), ...joining]);
+      for (const answers of await Promise.all(joining)) {
+        assertEquals((answers[0] as ChatError).code, "unavailable");
+      }
+      const present = await two.turn(...rooms.map((room): Job => ({ type: "present", room })));
+      assertEquals(present, rooms.map(() => []));
+    });
+
+    it("enters nobody if it cannot be noted for those who would end the presence", async () => {
+      await using server = await RedisServer.start();
+      await using one = await Hearing.open(server.url);
+      await one.beat();
+      const key = `hubbub:{instances}:rooms:${one.instance}`;
+      await server.ask("SET", key, "not a list of rooms");
+      await assertRejects(() => one.turn(enter("r", "a1")), NotDone);
+      assertEquals(await one.turn({ type: "present", room: "r" }), [[]]);
+      await server.ask("DEL", key);
+      await one.turn(enter("r", "a1"));
+      assertEquals((await one.link.presences(one.instance)).length, 1);
+    });
+
+    it("takes a presence over from an earlier name of the instance", async () => {
+      await using server = await RedisServer.start();
+      await using one = await Hearing.open(server.url);
+      await one.beat();
+      const [position] = await one.turn(enter("r", "a1"));
+      const later = { instance: "later" };
+      await one.beat(later);
+      assertEquals(await one.link.turn({ ...one.batch([enter("r", "a1")]), ...later }), [position]);
+      await one.link.end(one.instance);
+      assertEquals(await one.turn({ type: "present", room: "r" }), [[presence(ALICE, "a1")]]);
+      assertEquals(await one.link.presences("later"), [{ room: "r", connection: "a1" }]);
+      await one.link.end("later");
+      assertEquals(await one.turn({ type: "present", room: "r" }), [[]]);
+    });
+
+    it("forgets a room that its instance has left, until somebody enters it again", async () => {
+      await using server = await RedisServer.start();
+      await using one = await Hearing.open(server.url);
+      await one.beat();
+      const noted = async () =>
+        (await server.ask("ZRANGE", `hubbub:{instances}:rooms:${one.instance}`, "0", "-1"))
+          .split("\r\n").filter((line) => /^[a-z]/.test(line));
+      await one.turn(enter("a", "a1"), enter("b", "b1"), enter("b", "b2"));
+      await one.turn(leave("a", "a1"), leave("b", "b1"));
+      await one.beat();
+      assertEquals(await noted(), ["b"]);
+      await one.turn(leave("b", "b2"), enter("b", "b3"));
+      await one.turn(enter("a", "a2"));
+      await one.beat();
+      assertEquals((await noted()).toSorted(), ["a", "b"]);
     });
 
     it("touches only keys of its room, whatever it does", async () => {
@@ -215,6 +286,25 @@ function testLink(): void {
   });
 
   describe("A link to Redis", () => {
+    it("beats while it ends an instance that was present in many rooms", async () => {
+      await using server = await RedisServer.start();
+      await using one = await Hearing.open(server.url);
+      await one.beat();
+      const rooms = Array.from({ length: 1500 }, (_, i) => `r${i}`);
+      for (let i = 0; i < rooms.length; i += 500) {
+        await one.turn(...rooms.slice(i, i + 500).map((room) => enter(room, `in ${room}`)));
+      }
+      await server.ask("ZADD", "hubbub:{instances}:leases", "1", one.instance);
+      const lease = () => server.ask("ZSCORE", "hubbub:{instances}:leases", one.instance);
+      const two = { instance: "two" };
+      assert((await one.beat(two)).isAlive);
+      assertEquals(await lease(), "$1\r\n1\r\n");
+      while (await lease() !== "$-1\r\n") assert((await one.beat(two)).isAlive);
+      const jobs = rooms.slice(0, 500).map((room): Job => ({ type: "present", room }));
+      assert((await one.turn(...jobs)).every((present) => (present as []).length === 0));
+      assertEquals(await one.link.presences(one.instance), []);
+    });
+
     it("is lost once when the server is killed, and rejects what is under way", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);

@@ -36,8 +36,8 @@ export interface ErasureParts {
   readonly channelOf: (room: string) => string;
   /** The first arguments of a script that writes to a room. */
   readonly roomArgs: (room: string) => string[];
-  /** Runs jobs in a room. */
-  readonly turn: (room: string, jobs: Job[], deadline: number) => Promise<Answer[]>;
+  /** Runs jobs. */
+  readonly turn: (jobs: Job[], deadline: number) => Promise<Answer[]>;
 }
 
 /** Erases what removed accounts wrote. */
@@ -135,7 +135,7 @@ export class RedisErasure {
       room,
       change: { type: "erase", id, ...nobody },
     }));
-    if (jobs.length > 0) await this.#parts.turn(room, jobs, deadline);
+    if (jobs.length > 0) await this.#parts.turn(jobs, deadline);
     return new Live(isInUse, live.map(({ id }) => id));
   }
 

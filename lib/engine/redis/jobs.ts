@@ -10,6 +10,7 @@ import {
   nobodyWithName,
   noSuchMessage,
   nothingToAnswer,
+  onlyAuthor,
   storeUnavailable,
 } from "../../errors.ts";
 import { nameKey } from "../../names.ts";
@@ -21,25 +22,19 @@ import type { Answer, Job } from "../remote/backend.ts";
 import { readEvent, split, toPresences, toPrivate, toRef } from "./entries.ts";
 import { inboxKey } from "./keys.ts";
 
-/** Maximum jobs that one script runs. */
-const MAX_JOBS = 512;
-
 /** Keys that a room's script takes before the inboxes. */
 const FIRST_INBOX = 13;
 
-/** Jobs of one room, at most as many as one script runs. */
+/** The jobs of one room in a batch. */
 export class Part {
   readonly room: string;
-  /** Counts the parts of one room in a batch. */
-  readonly index: number;
   readonly #places: number[] = [];
   readonly #jobs: Job[] = [];
   readonly #args: string[] = [];
   readonly #inboxes: string[] = [];
 
-  constructor(room: string, index: number) {
+  constructor(room: string) {
     this.room = room;
-    this.index = index;
   }
 
   /** The places of the jobs in the batch. */
@@ -54,10 +49,6 @@ export class Part {
   /** The inboxes that the jobs change. */
   get inboxes(): readonly string[] {
     return this.#inboxes;
-  }
-
-  get isFull(): boolean {
-    return this.#jobs.length >= MAX_JOBS;
   }
 
   /** Whether a job makes a connection present. */
@@ -78,9 +69,14 @@ export class Part {
     this.#encode(job);
   }
 
+  /** Whether a reply says that the instance has nobody in the room any more. */
+  isLeft(reply: string): boolean {
+    return (JSON.parse(reply) as string[])[2] === "left";
+  }
+
   /** The answers to the jobs. */
   read(reply: string): Answer[] {
-    const [epoch, time, ...answers] = JSON.parse(reply) as string[];
+    const [epoch, time, , ...answers] = JSON.parse(reply) as string[];
     const timestamp = toTimestamp(Number(time));
     return this.#jobs.map((job, i) => {
       try {
@@ -187,29 +183,17 @@ export class Part {
   fail(): Answer[] {
     return this.#jobs.map(() => storeUnavailable());
   }
-
-  /** The same answers, but `unavailable` to each `enter`. */
-  withoutEntering(answers: readonly Answer[]): Answer[] {
-    return answers.map((answer, i) =>
-      this.#jobs[i]!.type === "enter" ? storeUnavailable() : answer
-    );
-  }
 }
 
 /** Divides the jobs of a batch by room, in order. */
 export function toParts(jobs: readonly Job[]): Part[] {
-  const parts: Part[] = [];
-  const newest = new Map<string, Part>();
+  const parts = new Map<string, Part>();
   for (const [i, job] of jobs.entries()) {
-    let part = newest.get(job.room);
-    if (part === undefined || part.isFull) {
-      part = new Part(job.room, (part?.index ?? -1) + 1);
-      newest.set(job.room, part);
-      parts.push(part);
-    }
+    const part = parts.get(job.room) ?? new Part(job.room);
+    parts.set(job.room, part);
     part.add(i, job);
   }
-  return parts;
+  return [...parts.values()];
 }
 
 function toRefusal(reason: string): ChatError {
@@ -222,8 +206,10 @@ function toRefusal(reason: string): ChatError {
       return nobodyWithName();
     case "name":
       return nameInUse();
+    case "lease":
+      return storeUnavailable();
     default:
-      return new ChatError("forbidden", "Only its author may change a message.");
+      return onlyAuthor();
   }
 }
 

@@ -48,9 +48,9 @@ export function connectionsKey(room: string, instance: string): string {
   return `${ofRoom(room)}:connections:${instance}`;
 }
 
-/** The answers to one part of the last batch of an instance. */
-export function answersKey(room: string, instance: string, part: number): string {
-  return `${ofRoom(room)}:answers:${instance}:${part}`;
+/** The answers to a room's jobs in the last batch of an instance. */
+export function answersKey(room: string, instance: string): string {
+  return `${ofRoom(room)}:answers:${instance}`;
 }
 
 /** The channel of a room. Channels are common to all databases of a server, so it has the number. */
@@ -87,7 +87,7 @@ export const LEASES_KEY = "hubbub:{instances}:leases";
 /** The instances whose lease has ended. */
 export const ENDED_KEY = "hubbub:{instances}:ended";
 
-/** The rooms in which an instance may be present. */
+/** The rooms in which an instance may be present, each with the batch that entered it. */
 export function instanceKey(instance: string): string {
   return `hubbub:{instances}:rooms:${instance}`;
 }

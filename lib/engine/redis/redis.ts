@@ -194,6 +194,12 @@ class RedisLink implements Link {
   readonly #erasure: RedisErasure;
   /** Rooms that are in the set of all rooms. */
   readonly #noted = new Set<string>();
+  /** Keys of the connections of instances in rooms that are among the rooms of the instance. */
+  readonly #entered = new Set<string>();
+  /** When the leases end that this link renewed. */
+  readonly #leases = new Map<string, string>();
+  /** Instances whose end goes on beside the beats. */
+  readonly #ending = new Set<string>();
 
   constructor(options: LinkOptions) {
     this.#options = options;
@@ -203,13 +209,12 @@ class RedisLink implements Link {
       connections: options.connections,
       channelOf: (room) => this.#channelOf(room),
       roomArgs: (room) => this.#roomArgs(room),
-      turn: (room, jobs, deadline) =>
-        this.#runJobs({ instance: "", number: 0, jobs, deadline }, [room]),
+      turn: (jobs, deadline) => this.#runJobs({ instance: "", number: 0, jobs, deadline }),
     });
   }
 
   turn(batch: Batch): Promise<Answer[]> {
-    return this.#runJobs(batch, batch.jobs.map(({ room }) => room));
+    return this.#runJobs(batch);
   }
 
   subscribe(room: string): Promise<void> {
@@ -270,33 +275,32 @@ class RedisLink implements Link {
 
   async beat({ instance, leaseMs, probe, rooms }: Beat): Promise<Pulse> {
     const all = [EVERYWHERE, ...rooms];
-    const replies = await this.#run([
+    const replies = await this.#writeAll([
       this.#script("renew", [LEASES_KEY, ENDED_KEY], [instance, leaseMs, this.#clock()]),
       ["PUBLISH", this.#options.probes, probe],
       ...all.map((room): Command => ["HMGET", roomKey(room, "meta"), ...META]),
     ]);
-    const failure = replies.find((reply) => reply instanceof Error);
-    if (failure !== undefined) throw this.#toNotDone(failure);
-    const [[time, isAlive, expired], , ...metas] = replies;
-    for (const other of isAlive === 1 ? expired : [...expired, instance]) await this.end(other);
+    const [[time, ends, expired], , ...metas] = replies;
+    if (ends === null) this.#leases.delete(instance);
+    else this.#leases.set(instance, ends);
+    const over: string[] = ends === null ? [...expired, instance] : expired;
+    await Promise.all([...new Set(over)].map((other) => this.#beginEnd(other)));
     const states = all.map((room, i) => this.#state(room, metas[i]));
     return {
       time: Number(time),
-      isAlive: isAlive === 1,
+      isAlive: ends !== null,
       positions: states.slice(1).map(({ position }) => position),
       everywhere: states[0]!.number,
     };
   }
 
   async end(instance: string): Promise<void> {
-    const rooms = await this.#read(["SMEMBERS", instanceKey(instance)]) as string[];
-    for (let left = rooms; left.length > 0;) left = await this.#endIn(left, instance);
-    const keys = [LEASES_KEY, ENDED_KEY, instanceKey(instance)];
-    await this.#write(this.#script("end", keys, [instance, this.#clock()]));
+    this.#leases.delete(instance);
+    while (!await this.#endSome(instance)) { /* There is more. */ }
   }
 
   async presences(instance: string): Promise<{ room: string; connection: string }[]> {
-    const rooms = await this.#read(["SMEMBERS", instanceKey(instance)]) as string[];
+    const rooms = await this.#read(["ZRANGE", instanceKey(instance), 0, -1]) as string[];
     const found = await this.#readAll(
       rooms.map((room) => ["ZRANGE", connectionsKey(room, instance), 0, -1]),
     );
@@ -520,42 +524,76 @@ class RedisLink implements Link {
     return this.#read(this.#script("inbox", keys, [person, after, limit]));
   }
 
-  /** Runs the scripts of a batch, in one write with what must be noted before them. */
-  async #runJobs(batch: Batch, rooms: readonly string[]): Promise<Answer[]> {
+  /** Notes what must be known of a batch, and runs its scripts. */
+  async #runJobs(batch: Batch): Promise<Answer[]> {
     const parts = toParts(batch.jobs);
-    const before = this.#toNote(batch.instance, parts, rooms);
-    const entering = parts.some(({ enters }) => enters);
-    const guard = this.#script("guard", [LEASES_KEY], [batch.instance, this.#clock()]);
-    const replies = await this.#run([
-      ...before,
-      ...parts.map((part) => this.#toCommand(batch, part)),
-      ...entering ? [guard] : [],
-    ]);
-    const answers = this.#toAnswers(batch, parts, replies.slice(before.length), entering);
-    for (const room of rooms) this.#noted.add(room);
+    const ends = await this.#note(batch, parts);
+    const replies = await this.#run(parts.map((part) => this.#toCommand(batch, part, ends)));
+    const [failure, ...failures] = replies.filter((reply) => reply instanceof Error);
+    if (failure !== undefined && failures.length === parts.length - 1) {
+      throw this.#toNotDone(failure);
+    }
+    this.#forgetLeft(batch, parts, replies);
+    const answers: Answer[] = Array(batch.jobs.length);
+    for (const [i, part] of parts.entries()) {
+      const read = replies[i] instanceof Error ? part.fail() : part.read(replies[i]);
+      for (const [at, place] of part.places.entries()) answers[place] = read[at];
+    }
     return answers;
   }
 
-  /** The sets that must have the rooms of a batch before its scripts run. */
-  #toNote(instance: string, parts: readonly Part[], rooms: readonly string[]): Command[] {
+  /**
+   * Writes down what others must find of a batch whose scripts run next.
+   *
+   * @returns when the lease of the instance ends; "0" if it has none, or enters nobody
+   */
+  async #note(batch: Batch, parts: readonly Part[]): Promise<string> {
     if (this.#noted.size > MAX_NOTED) this.#noted.clear();
-    const unknown = [...new Set(rooms)].filter((room) => !this.#noted.has(room));
-    const entered = parts.filter(({ enters }) => enters).map(({ room }) => room);
-    return [
+    const unknown = parts.map(({ room }) => room).filter((room) => !this.#noted.has(room));
+    const commands: Command[] = [
       ...unknown.length > 0 ? [["SADD", ROOMS_KEY, ...unknown]] : [],
-      ...entered.length > 0 ? [["SADD", instanceKey(instance), ...entered]] : [],
       ...parts.flatMap(({ room, owners }) =>
         owners.map((owner) => ["SADD", ownerKey(owner), room])
       ),
     ];
+    const entering = parts.filter(({ enters }) => enters).map(({ room }) => room);
+    const [leaseEnds] = await Promise.all([this.#visit(batch, entering), this.#writeAll(commands)]);
+    for (const room of unknown) this.#noted.add(room);
+    return leaseEnds;
   }
 
-  #toCommand({ instance, number, deadline }: Batch, part: Part): Command {
-    const { room, index, inboxes, args } = part;
+  /** Notes the rooms that an instance enters, and returns when its lease ends. */
+  async #visit({ instance, number }: Batch, rooms: readonly string[]): Promise<string> {
+    if (this.#entered.size > MAX_NOTED) this.#entered.clear();
+    const unknown = rooms.filter((room) => !this.#entered.has(connectionsKey(room, instance)));
+    const known = rooms.length > 0 ? this.#leases.get(instance) : "0";
+    if (known !== undefined && unknown.length === 0) return known;
+    const args = [instance, this.#clock(), number, ...unknown];
+    const ends = await this.#write(
+      this.#script("visit", [LEASES_KEY, instanceKey(instance)], args),
+    );
+    if (ends === "0") return ends;
+    for (const room of unknown) this.#entered.add(connectionsKey(room, instance));
+    return ends;
+  }
+
+  /** Removes rooms that the instance has left from its rooms. Those that stay do no harm. */
+  #forgetLeft({ instance, number }: Batch, parts: readonly Part[], replies: Reply[]): void {
+    const left = parts.filter((part, i) =>
+      !(replies[i] instanceof Error) && part.isLeft(replies[i])
+    )
+      .map(({ room }) => room);
+    if (left.length === 0) return;
+    for (const room of left) this.#entered.delete(connectionsKey(room, instance));
+    this.#run([this.#script("forget", [instanceKey(instance)], [number, ...left])]).catch(() => {});
+  }
+
+  #toCommand({ instance, number, deadline }: Batch, part: Part, leaseEnds: string): Command {
+    const { room, inboxes, args } = part;
     const { keep } = this.#options;
     const keys = [
       ...roomKeys(room),
-      answersKey(room, instance, index),
+      answersKey(room, instance),
       connectionsKey(room, instance),
       ...inboxes,
     ];
@@ -567,42 +605,37 @@ class RedisLink implements Link {
       this.#clock(),
       keep === Infinity ? "" : keep,
       room === EVERYWHERE ? "1" : "0",
+      leaseEnds,
       ...args,
     ]);
   }
 
-  #toAnswers(batch: Batch, parts: Part[], replies: Reply[], entering: boolean): Answer[] {
-    const results = replies.slice(0, parts.length);
-    const failures = results.filter((reply) => reply instanceof Error);
-    const [failure] = failures;
-    if (failure !== undefined && failures.length === parts.length) throw this.#toNotDone(failure);
-    const hasLease = !entering || replies.at(-1) === 1;
-    const answers: Answer[] = Array(batch.jobs.length);
-    for (const [i, part] of parts.entries()) {
-      let read = results[i] instanceof Error ? part.fail() : part.read(results[i]);
-      if (!hasLease) read = part.withoutEntering(read);
-      for (const [at, place] of part.places.entries()) answers[place] = read[at];
-    }
-    return answers;
+  /** Ends some presences of an instance; the rest goes on beside the beats. */
+  async #beginEnd(instance: string): Promise<void> {
+    if (this.#ending.has(instance) || await this.#endSome(instance)) return;
+    this.#ending.add(instance);
+    // If the link fails, a beat of another one begins again.
+    this.end(instance).catch(() => {}).finally(() => this.#ending.delete(instance));
   }
 
-  /** Ends some presences of an instance in each room, and returns the rooms that have more. */
-  async #endIn(rooms: readonly string[], instance: string): Promise<string[]> {
-    const some = rooms.slice(0, MAX_ENDED);
-    const size = Math.max(1, Math.floor(MAX_ENDED / some.length));
-    const replies = await this.#run(some.map((room) => {
-      const keys = [
-        ...roomKeys(room),
-        answersKey(room, instance, 0),
-        connectionsKey(room, instance),
-      ];
-      const args = [...this.#roomArgs(room), instance, "", Number.MAX_SAFE_INTEGER, this.#clock()];
-      return this.#script("turn", keys, [...args, "", "0", `E${size}`]);
-    }));
-    const failure = replies.find((reply) => reply instanceof Error);
-    if (failure !== undefined) throw this.#toNotDone(failure);
-    const left = some.filter((_, i) => JSON.parse(replies[i])[2] !== "0");
-    return [...left, ...rooms.slice(MAX_ENDED)];
+  /** Ends some presences of an instance, and then itself. False if there is more. */
+  async #endSome(instance: string): Promise<boolean> {
+    const key = instanceKey(instance);
+    const rooms = await this.#read(["ZRANGE", key, 0, MAX_ENDED - 1]) as string[];
+    const size = Math.max(1, Math.floor(MAX_ENDED / rooms.length));
+    const replies = await this.#writeAll(rooms.map((room) => this.#toEnd(room, instance, size)));
+    const ended = rooms.filter((_, i) => JSON.parse(replies[i])[3] === "0");
+    if (ended.length > 0) await this.#write(["ZREM", key, ...ended]);
+    if (ended.length < rooms.length || rooms.length === MAX_ENDED) return false;
+    const keys = [LEASES_KEY, ENDED_KEY, key];
+    return await this.#write(this.#script("end", keys, [instance, this.#clock()])) === 1;
+  }
+
+  /** The script that ends some presences of an instance in a room. */
+  #toEnd(room: string, instance: string, size: number): Command {
+    const keys = [...roomKeys(room), answersKey(room, instance), connectionsKey(room, instance)];
+    const args = [...this.#roomArgs(room), instance, "", Number.MAX_SAFE_INTEGER, this.#clock()];
+    return this.#script("turn", keys, [...args, "", "0", "0", `E${size}`]);
   }
 
   /** Changes accounts or tokens; true if there was something to change. */
@@ -617,9 +650,15 @@ class RedisLink implements Link {
   }
 
   async #write(command: Command): Promise<Reply> {
-    const [reply] = await this.#run([command]);
-    if (reply instanceof Error) throw this.#toNotDone(reply);
-    return reply;
+    return (await this.#writeAll([command]))[0];
+  }
+
+  async #writeAll(commands: readonly Command[]): Promise<Reply[]> {
+    if (commands.length === 0) return [];
+    const replies = await this.#run(commands);
+    const failure = replies.find((reply) => reply instanceof Error);
+    if (failure !== undefined) throw this.#toNotDone(failure);
+    return replies;
   }
 
   async #read(command: Command): Promise<Reply> {

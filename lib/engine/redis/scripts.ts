@@ -6,14 +6,13 @@
  * @module
  */
 
+import { REACHABLE_MS } from "../local_bus.ts";
+
 /** Maximum epochs that a room remembers. */
 const MAX_EPOCHS = 100;
 
 /** How long the answers to a batch are kept, in milliseconds. */
 const ANSWERS_MS = 5 * 60 * 1000;
-
-/** How long a user can be found after it left, in milliseconds: `REACHABLE_MS`. */
-const REACHABLE_MS = 10 * 60 * 1000;
 
 /** How long an instance whose lease has ended is remembered, in milliseconds. */
 const ENDED_MS = 7 * 24 * 60 * 60 * 1000;
@@ -77,8 +76,14 @@ end
  * Runs the jobs of one room.
  *
  * KEYS: those of the room, the answers kept, the instance's connections, the inboxes named by jobs.
- * ARGV: as above, then channel, instance, batch, deadline, clock, keep, and the jobs. A job is its
- * letter, the rest of the first argument, and as many arguments as the letter takes.
+ * ARGV: as above, then channel, instance, batch, deadline, clock, keep, whether the room is EVERYWHERE,
+ * when the lease of the instance ends, and the jobs. A job is its letter, the rest of the first
+ * argument, and as many arguments as the letter takes.
+ *
+ * Others end what an instance entered when its lease has ended, and read first where that was. So the
+ * lease is compared here, by the same clock: nothing is entered that they do not see.
+ *
+ * Returns the epoch, the time, whether the instance has nobody in the room any more, and the answers.
  */
 const TURN = `
 local answersKey, ownKey = KEYS[12], KEYS[13]
@@ -93,10 +98,11 @@ if real > tonumber(ARGV[6]) then return redis.error_reply('TOOLATE') end
 last = math.max(last, clock == '' and real or tonumber(clock))
 local time = whole(last)
 local present = clock == '' and last or tonumber(clock)
+local hasLease = (clock == '' and real or tonumber(clock)) <= tonumber(ARGV[10])
 local log, refs = KEYS[2], KEYS[3]
-local out, news, told, isChanged = { epoch, time }, { epoch }, 1, false
+local out, news, told, isChanged, hasLeft = { epoch, time, '' }, { epoch }, 1, false, false
 local head = '\\n' .. time .. '\\n\\n' .. epoch .. '-'
-local at = 9
+local at = 10
 local function take()
   at = at + 1
   return ARGV[at]
@@ -255,8 +261,16 @@ function run.w(origin)
 end
 function run.e(connection)
   local name, person, username = take(), take(), take()
+  if not hasLease then return '!lease' end
   local there = redis.call('HGET', KEYS[7], connection)
-  if there then return string.match(there, '^[^\\n]*\\n(%d+)') end
+  if there then
+    local of, position, rest = string.match(there, '^([^\\n]*)\\n(%d+)(.*)$')
+    if of ~= instance then
+      redis.call('HSET', KEYS[7], connection, instance .. '\\n' .. position .. rest)
+      redis.call('ZADD', ownKey, position, connection)
+    end
+    return position
+  end
   local holder = redis.call('HGET', KEYS[8], name)
   local count, who, rest = 0, person, username
   if holder then
@@ -281,6 +295,7 @@ function run.x(connection)
   if of ~= instance then return '' end
   redis.call('HDEL', KEYS[7], connection)
   redis.call('ZREM', ownKey, connection)
+  hasLeft = true
   local count, who, shown = string.match(redis.call('HGET', KEYS[8], name), '^(%d+)\\n([^\\n]*)\\n(.*)$')
   if count == '1' then
     redis.call('HDEL', KEYS[8], name)
@@ -355,6 +370,7 @@ if excess >= 128 then
   oldest = oldest + #dropped
 end
 if isChanged then save() end
+if hasLeft and redis.call('EXISTS', ownKey) == 0 then out[3] = 'left' end
 if told > 1 then redis.call('PUBLISH', ARGV[3], cjson.encode(news)) end
 local answer = cjson.encode(out)
 if batch ~= '' then redis.call('SET', answersKey, batch .. '\\n' .. answer, 'PX', ${ANSWERS_MS}) end
@@ -578,38 +594,56 @@ return whole(time)
 /**
  * Renews a lease, unless it has expired.
  *
- * KEYS: leases, ended. ARGV: instance, how long it lasts, clock. Returns the server's time, whether the
- * lease lasts, and instances whose lease has expired.
+ * KEYS: leases, ended. ARGV: instance, how long it lasts, clock. Returns the server's time, when the
+ * lease ends (nil if it has expired), and instances whose lease has expired.
  */
 const RENEW = `${COMMON}
 local real = now()
 local time = ARGV[3] == '' and real or tonumber(ARGV[3])
 local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local isAlive = not redis.call('ZSCORE', KEYS[2], ARGV[1]) and (not ends or tonumber(ends) >= time)
-if isAlive then redis.call('ZADD', KEYS[1], whole(time + tonumber(ARGV[2])), ARGV[1]) end
-local expired = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. whole(time), 'LIMIT', 0, 16)
-return { whole(real), isAlive and 1 or 0, expired }
+local after = whole(time + tonumber(ARGV[2]))
+if isAlive then redis.call('ZADD', KEYS[1], after, ARGV[1]) end
+local expired = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. whole(time), 'LIMIT', 0, 4)
+return { whole(real), isAlive and after or false, expired }
 `;
 
 /**
- * Whether an instance has a lease. One that has none gets one that has expired, so that others end what
- * it enters.
+ * Notes rooms that an instance enters, if it has a lease.
  *
- * KEYS: leases. ARGV: instance, clock.
+ * KEYS: leases, rooms of the instance. ARGV: instance, clock, batch, rooms. Returns when the lease
+ * ends, or 0.
  */
-const GUARD = `${COMMON}
+const VISIT = `${COMMON}
 local time = ARGV[2] == '' and now() or tonumber(ARGV[2])
 local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if ends and tonumber(ends) >= time then return 1 end
-if not ends then redis.call('ZADD', KEYS[1], '0', ARGV[1]) end
-return 0
+if not ends or tonumber(ends) < time then return '0' end
+for i = 4, #ARGV do redis.call('ZADD', KEYS[2], 'GT', ARGV[3], ARGV[i]) end
+return ends
 `;
 
-/** Notes that an instance has ended. KEYS: leases, ended, its rooms. ARGV: instance, clock. */
+/**
+ * Removes rooms in which an instance has nobody any more, unless it entered them later.
+ *
+ * KEYS: rooms of the instance. ARGV: the batch that found them so, rooms.
+ */
+const FORGET = `
+for i = 2, #ARGV do
+  local entered = redis.call('ZSCORE', KEYS[1], ARGV[i])
+  if entered and tonumber(entered) <= tonumber(ARGV[1]) then redis.call('ZREM', KEYS[1], ARGV[i]) end
+end
+return 1
+`;
+
+/**
+ * Notes that an instance has ended, if it is present in no room any more.
+ *
+ * KEYS: leases, ended, its rooms. ARGV: instance, clock. Returns whether it has ended.
+ */
 const END = `${COMMON}
+if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
 local time = ARGV[2] == '' and now() or tonumber(ARGV[2])
 redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('DEL', KEYS[3])
 redis.call('ZADD', KEYS[2], whole(time), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(time - ${ENDED_MS}))
 return 1
@@ -628,7 +662,8 @@ export const SCRIPTS = {
   inbox: INBOX,
   generation: GENERATION,
   renew: RENEW,
-  guard: GUARD,
+  visit: VISIT,
+  forget: FORGET,
   end: END,
 } as const;
 

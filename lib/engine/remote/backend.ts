@@ -285,7 +285,7 @@ export interface Pulse {
   /** The time of the server's clock, in milliseconds since 1970. */
   readonly time: number;
   /**
-   * Whether the lease was renewed, or is new. False if it had run out: its presences have ended, and
+   * Whether the lease was renewed, or is new. False if it had run out: its presences are ending, and
    * the instance needs another name.
    */
   readonly isAlive: boolean;
