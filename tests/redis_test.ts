@@ -261,6 +261,64 @@ function testLink(): void {
       assertEquals((await noted()).toSorted(), ["a", "b"]);
     });
 
+    it("leaves nothing behind in a room where nothing is stored, and gives no number twice", async () => {
+      await using server = await RedisServer.start();
+      let time = Date.now();
+      await using one = await Hearing.open(server.url, { clock: () => time });
+      await one.beat({ leaseMs: 10 * 60 * 60 * 1000 });
+      const key = (room: string) => `hubbub:{:${room}}:meta`;
+      const expires = async (room: string) =>
+        Number((await server.ask("PTTL", key(room))).slice(1)) > 0;
+      const [first] = await one.turn(enter("r", "a1"), enter("s", "b1"), enter("t", "c1"));
+      assert(!await expires("r"));
+      await one.turn(leave("r", "a1"), append("s", "kept"), leave("s", "b1"), leave("t", "c1"));
+      assertEquals(await Promise.all(["r", "s", "t"].map(expires)), [true, false, true]);
+      const { position } = await one.link.open("r", { events: 1, messages: 1 });
+      await one.turn(append("t", "kept"));
+      assert(!await expires("t"));
+      const lasting = (await server.ask(
+        "EVAL",
+        "local n = {} for _, k in ipairs(redis.call('KEYS', '*{:r}*')) do " +
+          "if redis.call('PTTL', k) < 0 then n[#n + 1] = k end end return n",
+        "0",
+      )).trim();
+      assertEquals(lasting, "*0");
+      assertEquals(await server.ask("SISMEMBER", "hubbub:{server}:rooms", "r"), ":0\r\n");
+      // What Redis does after ten minutes.
+      await server.ask("DEL", key("r"));
+      time += 601_000;
+      const { position: empty } = await one.link.open("r", { events: 1, messages: 1 });
+      const [again] = await one.turn(enter("r", "a2"));
+      assert(empty.presence > Math.max(first as number, position.presence));
+      assertEquals(again, empty.presence + 1);
+      assert(!await expires("r"));
+    });
+
+    it("drops private messages after 30 days, but not the newest of a person", async () => {
+      await using server = await RedisServer.start();
+      let time = Date.now();
+      const clock = () => time;
+      await using one = await Hearing.open(server.url, { clock });
+      const whisper = (i: number): Job => ({
+        type: "whisper",
+        room: "r",
+        draft: privateDraft(ALICE, BOB, `old ${i}`, `ref ${i}`),
+        id: `p${i}`,
+      });
+      await one.turn(...Array.from({ length: 40 }, (_, i) => whisper(i)));
+      time += 31 * 24 * 60 * 60 * 1000;
+      await one.turn(append("r", "today"));
+      await using two = await Hearing.open(server.url, { clock });
+      await two.beat();
+      const inboxOf = (person: string) => two.link.inbox("r", person, 0, 100);
+      for (const { person } of [ALICE, BOB]) {
+        while ((await inboxOf(person)).length > 1) { /* Redis drops some at a time. */ }
+        assertEquals((await inboxOf(person)).map(({ inboxSeq }) => inboxSeq), [40]);
+      }
+      assertEquals(await server.ask("HLEN", "hubbub:{:r}:privates"), ":1\r\n");
+      assertEquals(await server.ask("HLEN", "hubbub:{:r}:private_refs"), ":1\r\n");
+    });
+
     it("touches only keys of its room, whatever it does", async () => {
       await using server = await RedisServer.start(["--cluster-enabled", "no"]);
       await using one = await Hearing.open(server.url);

@@ -19,6 +19,9 @@ import type { Place } from "./places.ts";
  */
 export const LIVE_EVENTS = 128;
 
+/** How long private messages are kept, in milliseconds; the newest one of each person stays. */
+export const INBOX_MS = 30 * 24 * 60 * 60 * 1000;
+
 /** An event, and the person who caused it. */
 interface Authored {
   readonly event: LogEvent;

@@ -6,7 +6,7 @@
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { nobodyWithName } from "../errors.ts";
-import { toRepeated } from "./changes.ts";
+import { INBOX_MS, toRepeated } from "./changes.ts";
 import type { EngineOptions, InboxEntry, PrivateDraft, PrivateMessage, Receipt } from "./engine.ts";
 import type { Outcome } from "./group_commit.ts";
 import { toTimestamp } from "./places.ts";
@@ -53,9 +53,6 @@ export const INBOX_SCHEMA = `
   ${REF_INDEX}
   CREATE INDEX inbox_time ON inbox (room, time);
 `;
-
-/** How long private messages are kept, in milliseconds. */
-const INBOX_MS = 30 * 24 * 60 * 60 * 1000;
 
 type Row = Record<string, string | number | null>;
 

@@ -5,13 +5,11 @@
  * @module
  */
 
+import { INBOX_MS } from "../changes.ts";
 import { REACHABLE_MS } from "../local_bus.ts";
 import type { BackendOptions } from "../remote/backend.ts";
 import type { Connection } from "./connection.ts";
 import { call } from "./sql.ts";
-
-/** How long private messages are kept, in milliseconds. */
-const INBOX_MS = 30 * 24 * 60 * 60 * 1000;
 
 /** How often old rows are dropped, in milliseconds. */
 const CLEAN_MS = REACHABLE_MS;

@@ -56,6 +56,13 @@ export class Part {
     return this.#jobs.some(({ type }) => type === "enter");
   }
 
+  /** Whether a job may store something for good. */
+  get stores(): boolean {
+    return this.#jobs.some(({ type }) =>
+      type === "append" || type === "change" || type === "whisper" || type === "settings"
+    );
+  }
+
   /** The account that owns the room afterwards, if a job says so. */
   get owners(): string[] {
     return this.#jobs.flatMap((job) =>

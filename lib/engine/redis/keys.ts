@@ -78,7 +78,7 @@ export function tokensKey(account: string): string {
 /** The identity of the server's present life. */
 export const GENERATION_KEY = "hubbub:{server}:generation";
 
-/** Every room that was ever written to. */
+/** Every room in which something was ever stored. */
 export const ROOMS_KEY = "hubbub:{server}:rooms";
 
 /** When the leases of instances end. */

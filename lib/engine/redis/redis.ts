@@ -73,6 +73,7 @@ import {
   Stale,
   toState,
 } from "./state.ts";
+import { Upkeep } from "./upkeep.ts";
 
 /** Maximum entries that one script reads or walks over. */
 const MAX_READ = 1000;
@@ -192,7 +193,8 @@ class RedisLink implements Link {
   readonly #options: LinkOptions;
   readonly #connections: Connections;
   readonly #erasure: RedisErasure;
-  /** Rooms that are in the set of all rooms. */
+  readonly #upkeep: Upkeep;
+  /** Rooms that are in the set of rooms. */
   readonly #noted = new Set<string>();
   /** Keys of the connections of instances in rooms that are among the rooms of the instance. */
   readonly #entered = new Set<string>();
@@ -205,8 +207,10 @@ class RedisLink implements Link {
     this.#options = options;
     this.#connections = options.connections;
     this.time = options.time;
+    const { connections } = options;
+    this.#upkeep = new Upkeep({ connections, clock: () => this.#clock() });
     this.#erasure = new RedisErasure({
-      connections: options.connections,
+      connections,
       channelOf: (room) => this.#channelOf(room),
       roomArgs: (room) => this.#roomArgs(room),
       turn: (jobs, deadline) => this.#runJobs({ instance: "", number: 0, jobs, deadline }),
@@ -228,7 +232,7 @@ class RedisLink implements Link {
   async open(room: string, wanted: Wanted): Promise<Opened> {
     const keys = ["meta", "log", "settings", "presences"] as const;
     const limit = Math.min(wanted.events, MAX_READ);
-    const args = [limit, wanted.messages, MAX_WALKED];
+    const args = [limit, wanted.messages, MAX_WALKED, this.#clock()];
     const [meta, entries, edited, found, from, settings, present] = await this.#read(
       this.#script("open", keys.map((key) => roomKey(room, key)), args),
     );
@@ -253,7 +257,8 @@ class RedisLink implements Link {
     const keys = ["meta", "log", "settings", "presences", "privates"] as const;
     const { name, time } = this.#options.generation;
     const { seq, presence, privates, settings } = since;
-    const args = [seq, presence, privates, settings, Math.min(limit, MAX_READ), name, time];
+    const where = [seq, presence, privates, settings, Math.min(limit, MAX_READ)];
+    const args = [...where, name, time, this.#clock()];
     const [meta, entries, edited, whispers, last, changed, present] = await this.#read(
       this.#script("page", keys.map((key) => roomKey(room, key)), args),
     );
@@ -280,6 +285,7 @@ class RedisLink implements Link {
       ["PUBLISH", this.#options.probes, probe],
       ...all.map((room): Command => ["HMGET", roomKey(room, "meta"), ...META]),
     ]);
+    this.#upkeep.clean();
     const [[time, ends, expired], , ...metas] = replies;
     if (ends === null) this.#leases.delete(instance);
     else this.#leases.set(instance, ends);
@@ -549,7 +555,8 @@ class RedisLink implements Link {
    */
   async #note(batch: Batch, parts: readonly Part[]): Promise<string> {
     if (this.#noted.size > MAX_NOTED) this.#noted.clear();
-    const unknown = parts.map(({ room }) => room).filter((room) => !this.#noted.has(room));
+    const unknown = parts.filter(({ room, stores }) => stores && !this.#noted.has(room))
+      .map(({ room }) => room);
     const commands: Command[] = [
       ...unknown.length > 0 ? [["SADD", ROOMS_KEY, ...unknown]] : [],
       ...parts.flatMap(({ room, owners }) =>

@@ -11,8 +11,18 @@ import { REACHABLE_MS } from "../local_bus.ts";
 /** Maximum epochs that a room remembers. */
 const MAX_EPOCHS = 100;
 
-/** How long the answers to a batch are kept, in milliseconds. */
+/**
+ * How long the answers to a batch are kept, in milliseconds, if it stored something and if not. A
+ * batch is repeated for a minute.
+ */
 const ANSWERS_MS = 5 * 60 * 1000;
+const SHORT_ANSWERS_MS = 90 * 1000;
+
+/**
+ * How long the numbers of a room are kept in which nothing is stored and nobody is present, in
+ * milliseconds: a little longer than the steps of {@linkcode BASE}.
+ */
+const IDLE_MS = REACHABLE_MS + 1000;
 
 /** How long an instance whose lease has ended is remembered, in milliseconds. */
 const ENDED_MS = 7 * 24 * 60 * 60 * 1000;
@@ -29,6 +39,18 @@ local function now()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 local function isLate(deadline) return now() > tonumber(deadline) end
+`;
+
+/**
+ * Where the numbers of presence begin in a room that has none: at the time in microseconds, which goes
+ * on in great steps here, so that whoever reads such a room knows the first number of whoever enters
+ * it. A room that went away was idle for longer than a step. So no number comes twice.
+ */
+const BASE = `
+local function baseOf(clock)
+  local seconds = clock == '' and tonumber(redis.call('TIME')[1]) or tonumber(clock) / 1000
+  return math.floor(seconds / ${REACHABLE_MS / 1000}) * ${REACHABLE_MS * 1000}
+end
 `;
 
 /**
@@ -72,6 +94,23 @@ local function save()
 end
 `;
 
+/** Drops the oldest private message of a person. */
+const INBOXES = `
+local function dropFirst(inbox, person, privates, refs)
+  local number = redis.call('LPOP', inbox)
+  local entry = redis.call('HGET', privates, number)
+  if not entry then return end
+  local flags, rest = string.match(entry, '^(%a*)(.*)$')
+  local own, ref = string.match(rest, '^' .. string.rep('\\n[^\\n]*', 5) ..
+    '\\n([^\\n]*)\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*)')
+  local side = own == person and string.find(flags, 'f', 1, true) and 'f' or 't'
+  flags = string.gsub(flags, side, '')
+  if side == 'f' and ref ~= '' then redis.call('HDEL', refs, own .. '\\n' .. ref) end
+  if flags == '' then redis.call('HDEL', privates, number)
+  else redis.call('HSET', privates, number, flags .. rest) end
+end
+`;
+
 /**
  * Runs the jobs of one room.
  *
@@ -88,6 +127,7 @@ end
 const TURN = `
 local answersKey, ownKey = KEYS[12], KEYS[13]
 local instance, batch, clock, keep = ARGV[4], ARGV[5], ARGV[7], tonumber(ARGV[8])
+if not m[1] then presence = math.max(presence, baseOf(clock)) end
 local kept = redis.call('GET', answersKey)
 if kept then
   local cut = string.find(kept, '\\n', 1, true)
@@ -100,6 +140,7 @@ local time = whole(last)
 local present = clock == '' and last or tonumber(clock)
 local hasLease = (clock == '' and real or tonumber(clock)) <= tonumber(ARGV[10])
 local log, refs = KEYS[2], KEYS[3]
+local wasBare, storedBefore = seq == 0 and version == 0, seq + privates + version
 local out, news, told, isChanged, hasLeft = { epoch, time, '' }, { epoch }, 1, false, false
 local head = '\\n' .. time .. '\\n\\n' .. epoch .. '-'
 local at = 10
@@ -220,21 +261,9 @@ local function addTo(inbox, person)
   redis.call('RPUSH', inbox, whole(privates))
   return n
 end
-local function trimInbox(inbox, person, newest)
+local function trimInbox(inbox, person)
   local excess = keep and redis.call('LLEN', inbox) - keep or 0
-  for i = 1, math.min(excess, 8) do
-    local number = redis.call('LPOP', inbox)
-    local entry = redis.call('HGET', KEYS[4], number)
-    if entry then
-      local flags, rest = string.match(entry, '^(%a*)(.*)$')
-      local own, ref = string.match(rest, '^\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*)\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*)')
-      local side = own == person and string.find(flags, 'f', 1, true) and 'f' or 't'
-      flags = string.gsub(flags, side, '')
-      if side == 'f' and ref ~= '' then redis.call('HDEL', KEYS[5], own .. '\\n' .. ref) end
-      if flags == '' then redis.call('HDEL', KEYS[4], number)
-      else redis.call('HSET', KEYS[4], number, flags .. rest) end
-    end
-  end
+  for i = 1, math.min(excess, 8) do dropFirst(inbox, person, KEYS[4], KEYS[5]) end
 end
 function run.w(origin)
   local person, ref, to, id, name, toName, content = take(), take(), take(), take(), take(), take(), take()
@@ -370,10 +399,19 @@ if excess >= 128 then
   oldest = oldest + #dropped
 end
 if isChanged then save() end
+if isChanged and wasBare and ARGV[9] ~= '1' then
+  -- Nothing is stored in the room: it goes when nobody is there, and nobody was there lately.
+  local isEmpty = seq == 0 and version == 0 and redis.call('EXISTS', KEYS[6], KEYS[7]) == 0
+  if isEmpty then redis.call('PEXPIRE', key, ${IDLE_MS}) else redis.call('PERSIST', key) end
+end
 if hasLeft and redis.call('EXISTS', ownKey) == 0 then out[3] = 'left' end
 if told > 1 then redis.call('PUBLISH', ARGV[3], cjson.encode(news)) end
 local answer = cjson.encode(out)
-if batch ~= '' then redis.call('SET', answersKey, batch .. '\\n' .. answer, 'PX', ${ANSWERS_MS}) end
+if batch ~= '' and told > 1 then
+  local isStored = seq + privates + version > storedBefore
+  redis.call('SET', answersKey, batch .. '\\n' .. answer, 'PX',
+    isStored and ${ANSWERS_MS} or ${SHORT_ANSWERS_MS})
+end
 return answer
 `;
 
@@ -432,8 +470,9 @@ local found, from = walk(tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 return { m, found, from }
 `;
 
-/** KEYS: meta, log, settings, presences. ARGV: events, messages, entries to walk over. */
-const OPEN = `${READ}${WALK}
+/** KEYS: meta, log, settings, presences. ARGV: events, messages, entries to walk over, clock. */
+const OPEN = `${READ}${WALK}${BASE}
+if not m[1] then m[6] = string.format('%.0f', baseOf(ARGV[4])) end
 local entries, messages = read(seq - tonumber(ARGV[1]), tonumber(ARGV[1]))
 local found, from = walk(seq, -1, tonumber(ARGV[2]), tonumber(ARGV[3]))
 return { m, entries, messages, found, from, redis.call('GET', KEYS[3]), redis.call('HVALS', KEYS[4]) }
@@ -441,9 +480,10 @@ return { m, entries, messages, found, from, redis.call('GET', KEYS[3]), redis.ca
 
 /**
  * KEYS: meta, log, settings, presences, private messages. ARGV: seq, presence, privates, settings,
- * limit, generation, its time.
+ * limit, generation, its time, clock.
  */
-const PAGE = `${READ}
+const PAGE = `${READ}${BASE}
+if not m[1] then m[6] = string.format('%.0f', baseOf(ARGV[8])) end
 local limit = tonumber(ARGV[5])
 local entries, messages = read(tonumber(ARGV[1]), limit)
 local isNew = m[1] ~= ARGV[6]
@@ -513,6 +553,24 @@ for i = 1, #ARGV, 4 do
     if new == '' then redis.call('HDEL', KEYS[1], n) else redis.call('HSET', KEYS[1], n, new) end
     if who ~= '' then redis.call('HDEL', KEYS[2], who) end
   end
+end
+return 1
+`;
+
+/**
+ * Drops a person's private messages that are too old, but not the newest one.
+ *
+ * KEYS: inbox, private messages, their refs. ARGV: person, clock, how long they are kept, how many to
+ * drop at most. Returns 1 if there may be more.
+ */
+const DROP_OLD = `
+local before = (ARGV[2] == '' and now() or tonumber(ARGV[2])) - tonumber(ARGV[3])
+for i = 1, tonumber(ARGV[4]) do
+  if redis.call('LLEN', KEYS[1]) <= 1 then return 0 end
+  local entry = redis.call('HGET', KEYS[2], redis.call('LINDEX', KEYS[1], 0))
+  local time = entry and string.match(entry, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n(%d+)')
+  if time and tonumber(time) >= before then return 0 end
+  dropFirst(KEYS[1], ARGV[1], KEYS[2], KEYS[3])
 end
 return 1
 `;
@@ -651,10 +709,11 @@ return 1
 
 /** Every script, by name. */
 export const SCRIPTS = {
-  turn: ROOM + TURN,
+  turn: ROOM + BASE + INBOXES + TURN,
   rewrite: ROOM + REWRITE,
   people: ROOM + PEOPLE,
   rewritePrivates: REWRITE_PRIVATES,
+  dropOld: COMMON + INBOXES + DROP_OLD,
   events: EVENTS,
   messages: MESSAGES,
   open: OPEN,
