@@ -370,7 +370,7 @@ function testLink(): void {
       const pending = assertRejects(() => one.turn(append("r", "a")), Error);
       await server.kill();
       await pending;
-      assert((await one.lost) instanceof Error);
+      assertEquals((await one.lost).message, "Redis has closed the connection.");
       await assertRejects(() => one.link.state("r"), Error);
     });
 

@@ -64,7 +64,7 @@ import {
   tokensKey,
 } from "./keys.ts";
 import { META, type ScriptName } from "./scripts.ts";
-import { explain, parsePlace, type Place, unanswered } from "./sentences.ts";
+import { explain, explainLoss, parsePlace, type Place, unanswered } from "./sentences.ts";
 import {
   canResume,
   type Generation,
@@ -108,7 +108,7 @@ export class RedisBackend implements Backend {
     const hearing = {
       onMessage: (channel: string, text: string) =>
         hear(listener, roomOf(place.database, channel), text),
-      onLost: (reason: Error) => listener.onLost(explain(reason, place)),
+      onLost: (reason: Error) => listener.onLost(explainLoss(reason, place)),
     };
     const connections = await Connections.open(place, hearing, signal);
     const stop = () => connections.close();

@@ -108,6 +108,14 @@ export function explain(error: unknown, place: Place): Error {
   return error instanceof Error ? error : new Error(message);
 }
 
+/** Why a connection that was open has failed. It is no question of TLS any more. */
+export function explainLoss(error: Error, place: Place): Error {
+  if (!isTlsFault(`${(error as { code?: string }).code} ${error.message}`, place)) {
+    return explain(error, place);
+  }
+  return new Error("Redis has closed the connection.", { cause: error });
+}
+
 /** The error of a server that takes a connection and says nothing. */
 export function unanswered({ host, port, isSecure }: Place): Error {
   const other = isSecure ? "redis:// if it has no TLS" : "rediss:// if it wants TLS";
