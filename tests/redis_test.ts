@@ -319,6 +319,30 @@ function testLink(): void {
       assertEquals(await server.ask("HLEN", "hubbub:{:r}:private_refs"), ":1\r\n");
     });
 
+    it("signs in, and out everywhere, as quickly with many sessions as with few", async () => {
+      await using server = await RedisServer.start();
+      await using one = await Hearing.open(server.url);
+      const deadline = Date.now() + 60_000;
+      await one.link.addAccount({ key: "a", username: "A", passwordHash: "h" }, deadline);
+      const tokens = Array.from({ length: 3000 }, (_, i) => `t${i}`);
+      const add = (hash: string) =>
+        one.link.addToken({ hash, account: "a", expiresAt: deadline }, deadline);
+      await Promise.all(tokens.map(add));
+      const calls = async () =>
+        [...(await server.ask("INFO", "commandstats")).matchAll(/calls=(\d+)/g)]
+          .reduce((sum, [, count]) => sum + Number(count), 0);
+      const before = await calls();
+      await add("new");
+      assert(await one.link.setPassword("a", "other", "new", deadline));
+      assert(await calls() < before + 50);
+      assertEquals(await one.link.token("t7"), undefined);
+      assertEquals((await one.link.token("new"))?.account, "a");
+      const { tokens: ended } = await one.link.recheck({ tokens: [...tokens, "new"], keys: [] });
+      assertEquals(ended, tokens);
+      await one.link.endTokens("a", deadline);
+      assertEquals(await one.link.token("new"), undefined);
+    });
+
     it("touches only keys of its room, whatever it does", async () => {
       await using server = await RedisServer.start(["--cluster-enabled", "no"]);
       await using one = await Hearing.open(server.url);

@@ -67,13 +67,10 @@ export function roomOf(database: number, channel: string): string | undefined {
 /** Accounts and tokens, beside the news of them. */
 export const PEOPLE_KEYS: readonly string[] = [
   roomKey(EVERYWHERE, "meta"),
-  ...["accounts", "tokens", "expiries", "erasing"].map((name) => `${ofRoom(EVERYWHERE)}:${name}`),
+  ...["accounts", "tokens", "expiries", "erasing", "eras"].map((name) =>
+    `${ofRoom(EVERYWHERE)}:${name}`
+  ),
 ];
-
-/** The tokens that an account has or had. */
-export function tokensKey(account: string): string {
-  return `${ofRoom(EVERYWHERE)}:tokens:${account}`;
-}
 
 /** The identity of the server's present life. */
 export const GENERATION_KEY = "hubbub:{server}:generation";

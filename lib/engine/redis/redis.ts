@@ -61,7 +61,6 @@ import {
   roomKeys,
   roomOf,
   ROOMS_KEY,
-  tokensKey,
 } from "./keys.ts";
 import { META, type ScriptName } from "./scripts.ts";
 import { explain, explainLoss, parsePlace, type Place, unanswered } from "./sentences.ts";
@@ -419,7 +418,7 @@ class RedisLink implements Link {
 
   addAccount({ key, username, passwordHash }: Account, deadline: number): Promise<boolean> {
     const event: EngineEvent = { type: "registered", key };
-    return this.#change("", deadline, [
+    return this.#change(deadline, [
       "add",
       key,
       `${username}\n${passwordHash}`,
@@ -435,32 +434,31 @@ class RedisLink implements Link {
   }
 
   async addToken({ hash, account, expiresAt }: Token, deadline: number): Promise<void> {
-    const ends = String(expiresAt);
-    await this.#change(account, deadline, ["token", hash, `${ends}\n${account}`, ends]);
+    await this.#change(deadline, ["token", hash, account, String(expiresAt)]);
   }
 
   async token(hash: string): Promise<Token | undefined> {
-    const text = await this.#read(["HGET", PEOPLE_KEYS[2]!, hash]);
+    const text = await this.#read(this.#toFind(hash));
     if (text === null) return undefined;
-    const [expiresAt, account] = split(text, 2);
+    const [expiresAt, account] = split(text, 3);
     return { hash, account: account!, expiresAt: Number(expiresAt) };
   }
 
   async endToken(hash: string, deadline: number): Promise<void> {
     const event: EngineEvent = { type: "token_ended", hash };
-    await this.#change("", deadline, ["end", hash, JSON.stringify(event)]);
+    await this.#change(deadline, ["end", hash, JSON.stringify(event)]);
   }
 
   async endTokens(account: string, deadline: number): Promise<void> {
-    await this.#change(account, deadline, ["endAll", "", tokensEnded(account, "")]);
+    await this.#change(deadline, ["endAll", account, tokensEnded(account, "")]);
   }
 
   setPassword(key: string, hash: string, kept: string, deadline: number): Promise<boolean> {
-    return this.#change(key, deadline, ["password", key, hash, kept, tokensEnded(key, kept)]);
+    return this.#change(deadline, ["password", key, hash, kept, tokensEnded(key, kept)]);
   }
 
   removeAccount(key: string, deadline: number): Promise<boolean> {
-    return this.#change(key, deadline, ["remove", key, tokensEnded(key, "")]);
+    return this.#change(deadline, ["remove", key, tokensEnded(key, "")]);
   }
 
   eraseNext(deadline: number): Promise<boolean> {
@@ -469,11 +467,11 @@ class RedisLink implements Link {
 
   async recheck({ tokens, keys }: Known): Promise<Known> {
     const found = await this.#readAll([
-      ...tokens.map((hash): Command => ["HEXISTS", PEOPLE_KEYS[2]!, hash]),
+      ...tokens.map((hash) => this.#toFind(hash)),
       ...keys.map((key): Command => ["HEXISTS", PEOPLE_KEYS[1]!, key]),
     ]);
     return {
-      tokens: tokens.filter((_, i) => found[i] === 0),
+      tokens: tokens.filter((_, i) => found[i] === null),
       keys: keys.filter((_, i) => found[tokens.length + i] === 1),
     };
   }
@@ -645,11 +643,15 @@ class RedisLink implements Link {
     return this.#script("turn", keys, [...args, "", "0", "0", `E${size}`]);
   }
 
+  /** The script that finds a token. */
+  #toFind(hash: string): Command {
+    return this.#script("token", [PEOPLE_KEYS[2]!, PEOPLE_KEYS[5]!], [hash]);
+  }
+
   /** Changes accounts or tokens; true if there was something to change. */
-  async #change(account: string, deadline: number, args: string[]): Promise<boolean> {
-    const keys = [...PEOPLE_KEYS, tokensKey(account)];
+  async #change(deadline: number, args: string[]): Promise<boolean> {
     const common = [...this.#roomArgs(EVERYWHERE), deadline, this.#clock()];
-    return await this.#write(this.#script("people", keys, [...common, ...args])) === 1;
+    return await this.#write(this.#script("people", PEOPLE_KEYS, [...common, ...args])) === 1;
   }
 
   #run(commands: readonly Command[]): Promise<Reply[]> {

@@ -576,14 +576,31 @@ return 1
 `;
 
 /**
+ * A token has the era of its account in which it was issued. So all tokens of an account end at once,
+ * however many they are, when another era begins; what is stored of them is dropped when it expires.
+ */
+const ERAS = `
+local function eraOf(eras, account) return redis.call('HGET', eras, account) or '0' end
+local function findToken(tokens, eras, hash)
+  local text = redis.call('HGET', tokens, hash)
+  if not text then return end
+  local account, era = string.match(text, '^%d+\\n(.*)\\n(%d+)$')
+  return account and era == eraOf(eras, account) and text
+end
+`;
+
+/** KEYS: tokens, eras. ARGV: hash. */
+const TOKEN = `return findToken(KEYS[1], KEYS[2], ARGV[1])`;
+
+/**
  * Changes accounts and tokens.
  *
- * KEYS: meta of EVERYWHERE, accounts, tokens, expiries, erasing, the account's tokens. ARGV: as for a
- * room, then channel, deadline, clock, what to do, and its arguments.
+ * KEYS: meta of EVERYWHERE, accounts, tokens, expiries, erasing, eras. ARGV: as for a room, then
+ * channel, deadline, clock, what to do, and its arguments.
  */
 const PEOPLE = `
 if isLate(ARGV[4]) then return redis.error_reply('TOOLATE') end
-local accounts, tokens, expiries, erasing, own = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local accounts, tokens, expiries, erasing, eras = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local what, a, b, c = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local time = ARGV[5] == '' and whole(now()) or ARGV[5]
 local function tell(event)
@@ -595,12 +612,12 @@ local function drop(hash)
   redis.call('HDEL', tokens, hash)
   redis.call('ZREM', expiries, hash)
 end
-local function endAll(keptHash, event)
-  for _, hash in ipairs(redis.call('SMEMBERS', own)) do
-    if hash ~= keptHash then
-      drop(hash)
-      redis.call('SREM', own, hash)
-    end
+local function endAll(account, keptHash, event)
+  local kept = findToken(tokens, eras, keptHash)
+  local era = whole(redis.call('HINCRBY', eras, account, 1))
+  if kept then
+    local expires, holder = string.match(kept, '^(%d+)\\n(.*)\\n%d+$')
+    if holder == account then redis.call('HSET', tokens, keptHash, expires .. '\\n' .. account .. '\\n' .. era) end
   end
   tell(event)
 end
@@ -613,27 +630,23 @@ if what == 'add' then
   tell(c)
 elseif what == 'token' then
   for _, hash in ipairs(redis.call('ZRANGEBYSCORE', expiries, '-inf', time, 'LIMIT', 0, 256)) do drop(hash) end
-  for _, hash in ipairs(redis.call('SMEMBERS', own)) do
-    if redis.call('HEXISTS', tokens, hash) == 0 then redis.call('SREM', own, hash) end
-  end
-  redis.call('HSET', tokens, a, b)
+  redis.call('HSET', tokens, a, c .. '\\n' .. b .. '\\n' .. eraOf(eras, b))
   redis.call('ZADD', expiries, c, a)
-  redis.call('SADD', own, a)
 elseif what == 'end' then
   drop(a)
   tell(b)
 elseif what == 'endAll' then
-  endAll(a, b)
+  endAll(a, '', b)
 elseif what == 'password' then
   if not isThere(a) then return 0 end
   local name = string.match(redis.call('HGET', accounts, a), '^([^\\n]*)')
   redis.call('HSET', accounts, a, name .. '\\n' .. b)
-  endAll(c, ARGV[10])
+  endAll(a, c, ARGV[10])
 elseif what == 'remove' then
   if not isThere(a) then return 0 end
   redis.call('HSET', accounts, a, '\\n')
   redis.call('SADD', erasing, a)
-  endAll('', b)
+  endAll(a, '', b)
 end
 return 1
 `;
@@ -711,7 +724,8 @@ return 1
 export const SCRIPTS = {
   turn: ROOM + BASE + INBOXES + TURN,
   rewrite: ROOM + REWRITE,
-  people: ROOM + PEOPLE,
+  people: ROOM + ERAS + PEOPLE,
+  token: ERAS + TOKEN,
   rewritePrivates: REWRITE_PRIVATES,
   dropOld: COMMON + INBOXES + DROP_OLD,
   events: EVENTS,
