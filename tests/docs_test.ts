@@ -5,6 +5,8 @@ import { describe, it } from "@std/testing/bdd";
 import { ERROR_STATUS } from "../lib/http/app.ts";
 import { CLOSE } from "../lib/protocol/codes.ts";
 import type { Event } from "../lib/protocol/events.ts";
+import { makeFolder } from "./support/folder.ts";
+import { ServerProcess } from "./support/process.ts";
 import { startServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
@@ -136,18 +138,21 @@ interface Documented {
   declarationKind?: string;
 }
 
+const root = new URL("..", import.meta.url);
+
+/** The files of a folder and of the folders in it. */
+async function filesIn(folder: string): Promise<string[]> {
+  const files: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(new URL(folder, root))) {
+    if (isDirectory) files.push(...await filesIn(`${folder}${name}/`));
+    else files.push(`${folder}${name}`);
+  }
+  return files;
+}
+
 describe("hub.ts and lib/", () => {
   it("say of everything they export what it is", async () => {
-    const root = new URL("..", import.meta.url);
-    const files = ["hub.ts"];
-    for await (const { name, isDirectory } of Deno.readDir(new URL("lib", root))) {
-      if (!isDirectory) files.push(`lib/${name}`);
-      else {
-        for await (const inner of Deno.readDir(new URL(`lib/${name}`, root))) {
-          files.push(`lib/${name}/${inner.name}`);
-        }
-      }
-    }
+    const files = ["hub.ts", ...await filesIn("lib/")];
     for (const file of files) {
       const { stdout } = await new Deno.Command(Deno.execPath(), {
         args: ["doc", "--json", file],
@@ -169,5 +174,12 @@ describe("hub.ts and lib/", () => {
   it("need hono alone: whoever starts the server downloads nothing else", async () => {
     const lock = JSON.parse(await Deno.readTextFile(new URL("../deno.lock", import.meta.url)));
     assertEquals(Object.keys(lock.specifiers), ["npm:hono@4"]);
+    await using folder = await makeFolder();
+    const copy = `${folder.path}/deno.lock`;
+    await Deno.copyFile(new URL("../deno.lock", import.meta.url), copy);
+    await using server = await ServerProcess.start({ lock: copy });
+    await server.stop();
+    // The runtime notes here what it downloads besides.
+    assertEquals(JSON.parse(await Deno.readTextFile(copy)), lock);
   });
 });

@@ -28,6 +28,8 @@ export interface ProcessOptions {
   maxOpenFiles?: number;
   /** The permissions of the process, as flags. @default all */
   permissions?: readonly string[];
+  /** Its lock file. @default the tests' one, which has the drivers too */
+  lock?: string;
 }
 
 /** A server process. Disposing of it kills it, if it still runs. */
@@ -53,9 +55,10 @@ export class ServerProcess implements AsyncDisposable {
 
   /** Starts a server and waits until it listens. */
   static async start(
-    { env = {}, maxOpenFiles, permissions = ["-A"] }: ProcessOptions = {},
+    { env = {}, maxOpenFiles, permissions = ["-A"], lock = "tests/deno.lock" }: ProcessOptions = {},
   ): Promise<ServerProcess> {
-    const command = [Deno.execPath(), "run", "--no-prompt", ...permissions, "main.ts"];
+    const flags = ["--no-prompt", `--lock=${lock}`, ...permissions];
+    const command = [Deno.execPath(), "run", ...flags, "main.ts"];
     if (maxOpenFiles !== undefined) {
       command.unshift("sh", "-c", `ulimit -n ${maxOpenFiles}; exec "$@"`, "sh");
     }

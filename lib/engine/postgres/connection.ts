@@ -9,7 +9,12 @@
  */
 
 import { connect, type Socket } from "node:net";
+import { failure, whenAborted, whenEnded } from "../remote/sockets.ts";
+import { openSocket, show } from "./socket.ts";
 import type { Target } from "./url.ts";
+
+/** The driver. A start without it does not download it: the runtime looks for literals only. */
+const DRIVER: string = "postgres";
 
 /** How long the server may take to accept a connection, in milliseconds. */
 const CONNECT_MS = 3000;
@@ -49,80 +54,71 @@ interface Sql {
 export class Connection {
   readonly #sql: Sql;
   readonly #socket: Socket;
+  /** Rejects the statements that are under way. */
+  readonly #rejects = new Set<(error: Error) => void>();
 
-  private constructor(sql: Sql, socket: Socket) {
+  private constructor(sql: Sql, socket: Socket, onEnd: () => void) {
     this.#sql = sql;
     this.#socket = socket;
+    whenEnded(socket, (error) => {
+      for (const reject of this.#rejects) reject(error);
+      this.close();
+      onEnd();
+    });
   }
 
   /**
    * Opens a connection, and sends a first statement.
    *
-   * @throws {Error} of the driver
+   * @throws {Error} with a `code`, which `explain` knows
    */
   static async open(
     target: Target,
     { first, listener, signal }: ConnectionOptions,
   ): Promise<{ connection: Connection; answer: string | null }> {
-    const { default: postgres } = await import("postgres");
-    const { host, port, user, password, database, ssl } = target;
-    const socket = host.startsWith("/")
+    const { default: postgres } = await import(DRIVER) as {
+      default: typeof import("postgres");
+    };
+    const { host, port } = target;
+    const tcp = host.startsWith("/")
       ? connect(`${host}/.s.PGSQL.${port}`)
       : connect({ host, port, noDelay: true });
-    // The driver looks here for the name in the certificate.
-    Object.assign(socket, { host });
-    const connected = whenConnected(socket);
-    // It may fail before the driver asks for it.
-    connected.catch(() => {});
-    let isUsed = false;
-    let isOpen = false;
-    const options = {
-      ...{ host, port, user, password, database, ssl },
-      max: 1,
-      prepare: false,
-      fetch_types: false,
-      idle_timeout: 0,
-      max_lifetime: 0,
-      connect_timeout: 0,
-      backoff: () => 0,
-      connection: { application_name: "hubbub" },
-      types: { text: AS_TEXT },
-      socket: () => {
-        if (isUsed) throw new Error("The connection has ended.");
-        isUsed = true;
-        return connected;
-      },
-      onnotice: () => {},
-      onnotify: (_channel: string, payload: string) => listener.onNotify(payload),
-      onclose: () => isOpen && listener.onEnd(),
-    };
-    const sql = postgres(options as unknown as Parameters<typeof postgres>[0]) as unknown as Sql;
-    const connection = new Connection(sql, socket);
-    const giveUp = () => {
-      socket.destroy(Object.assign(new Error("No answer."), { code: "ETIMEDOUT" }));
-    };
+    const stop = new AbortController();
+    const giveUp = () => stop.abort(failure("ETIMEDOUT", "No answer"));
     const timer = setTimeout(giveUp, CONNECT_MS);
     signal.addEventListener("abort", giveUp);
     if (signal.aborted) giveUp();
-    const ended = whenEnded(socket);
-    try {
-      const answer = await Promise.race([connection.query(first), ended.promise]);
+    const begin = async () => {
+      const socket = await openSocket(tcp, target, stop.signal);
+      const sql = postgres(toOptions(target, socket, listener)) as unknown as Sql;
+      let isOpen = false;
+      const connection = new Connection(sql, socket, () => isOpen && listener.onEnd());
+      const answer = await connection.query(first);
       isOpen = true;
       return { connection, answer };
+    };
+    try {
+      return await Promise.race([begin(), whenAborted(stop.signal)]);
     } catch (error) {
-      connection.close();
+      stop.abort(error);
       throw error;
     } finally {
       clearTimeout(timer);
-      ended.forget();
       signal.removeEventListener("abort", giveUp);
     }
   }
 
   /** Sends statements. Returns the first column of the first row, if there is one. */
   async query(text: string): Promise<string | null> {
-    const [row] = await this.#sql.unsafe(text);
-    return row === undefined ? null : Object.values(row)[0] ?? null;
+    const { promise, resolve, reject } = Promise.withResolvers<Record<string, string | null>[]>();
+    this.#rejects.add(reject);
+    this.#sql.unsafe(text).then(resolve, reject);
+    try {
+      const [row] = await promise;
+      return row === undefined ? null : Object.values(row)[0] ?? null;
+    } finally {
+      this.#rejects.delete(reject);
+    }
   }
 
   /** Ends the connection at once. What is under way is rejected. A repeat does nothing. */
@@ -132,32 +128,29 @@ export class Connection {
   }
 }
 
-/** How long the driver may take to say why a connection has ended, in milliseconds. */
-const REASON_MS = 100;
+type DriverOptions = Parameters<typeof import("postgres")>[0];
 
-/** Rejects when a socket has ended, whether or not the driver has noticed. */
-function whenEnded(socket: Socket): { promise: Promise<never>; forget: () => void } {
-  const { promise, reject } = Promise.withResolvers<never>();
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const onClose = () => {
-    const error = Object.assign(new Error("The connection has ended."), { code: "ECONNRESET" });
-    timer = setTimeout(() => reject(error), REASON_MS);
+function toOptions(target: Target, socket: Socket, listener: ConnectionListener): DriverOptions {
+  const { host, port, user, password, database } = target;
+  let isUsed = false;
+  const options = {
+    ...{ host, port, user, password, database, ssl: false },
+    max: 1,
+    prepare: false,
+    fetch_types: false,
+    idle_timeout: 0,
+    max_lifetime: 0,
+    connect_timeout: 0,
+    backoff: () => 0,
+    connection: { application_name: "hubbub" },
+    types: { text: AS_TEXT },
+    socket: () => {
+      if (isUsed) throw new Error("The connection has ended.");
+      isUsed = true;
+      return show(socket);
+    },
+    onnotice: () => {},
+    onnotify: (_channel: string, payload: string) => listener.onNotify(payload),
   };
-  if (socket.closed) onClose();
-  else socket.once("close", onClose);
-  const forget = () => {
-    socket.off("close", onClose);
-    clearTimeout(timer);
-  };
-  return { promise, forget };
-}
-
-function whenConnected(socket: Socket): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    socket.once("connect", () => {
-      socket.off("error", reject);
-      resolve(socket);
-    });
-    socket.once("error", reject);
-  });
+  return options as unknown as DriverOptions;
 }

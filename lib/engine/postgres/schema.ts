@@ -724,7 +724,7 @@ const LEASES = `
     v_start bigint := check_v1(p_epoch); v_now bigint := now_v1(p_now); d record; p presence;
     s bigint; v_rooms text[] := '{}'; v_items text[] := '{}';
   BEGIN
-    UPDATE instances SET ended = true, answer = NULL WHERE name = ANY (p_instances);
+    UPDATE instances SET ended = true WHERE name = ANY (p_instances);
     PERFORM FROM rooms WHERE id IN (SELECT room FROM presence WHERE instance = ANY (p_instances))
     ORDER BY name FOR UPDATE;
     FOR d IN

@@ -4,15 +4,8 @@
  * @module
  */
 
-/** How the driver is told of each `sslmode`: as libpq does it. */
-const SSL = {
-  disable: false,
-  allow: "allow",
-  prefer: "prefer",
-  require: "require",
-  "verify-ca": { checkServerIdentity: () => undefined },
-  "verify-full": "verify-full",
-} as const;
+/** The values of `sslmode`, which mean what they mean to libpq. */
+const SSL_MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const;
 
 /** A database, and how to get to it. */
 export interface Target {
@@ -22,7 +15,7 @@ export interface Target {
   readonly user: string;
   readonly password: string;
   readonly database: string;
-  readonly ssl: (typeof SSL)[keyof typeof SSL];
+  readonly ssl: (typeof SSL_MODES)[number];
   /** Maximum connections: 2 or 3. */
   readonly connections: number;
 }
@@ -48,14 +41,20 @@ export function parseTarget(text: string): Target {
     user: decode(url.username),
     password: decode(url.password),
     database,
-    ssl: SSL[readChoice(url, "sslmode", Object.keys(SSL), "prefer") as keyof typeof SSL],
-    connections: Number(readChoice(url, "connections", ["2", "3"], "3")),
+    ssl: readChoice(url, "sslmode", SSL_MODES, "prefer"),
+    connections: Number(readChoice(url, "connections", ["2", "3"] as const, "3")),
   };
 }
 
-function readChoice(url: URL, name: string, choices: readonly string[], usual: string): string {
+function readChoice<T extends string>(
+  url: URL,
+  name: string,
+  choices: readonly T[],
+  usual: T,
+): T {
   const value = url.searchParams.get(name) ?? usual;
-  if (choices.includes(value)) return value;
+  const choice = choices.find((one) => one === value);
+  if (choice !== undefined) return choice;
   throw new Error(
     `DATABASE_URL has ${name}=${value}. Write ${name}= and one of: ${choices.join(", ")}.`,
   );
@@ -88,6 +87,19 @@ function toSentence(code: string, message: string, target: Target): string | und
       return `There is no host ${target.host}. Correct DATABASE_URL.`;
     case "ETIMEDOUT":
       return `${server} does not answer. Check it, and whether a firewall is between.`;
+    case "ENDED":
+    case "ECONNRESET":
+    case "EPIPE":
+      return `${server} closes the connection. See its log.`;
+    case "TLS":
+      return `${server} offers no TLS that sslmode accepts: ${message}. ` +
+        "Correct its certificate, or sslmode in DATABASE_URL.";
+    case "NO_TLS":
+      return `${server} offers no TLS. Turn it on there, or correct sslmode in DATABASE_URL.`;
+    case "NO_AUTH":
+      return `${server} wants another way to sign in. Allow scram-sha-256 in pg_hba.conf.`;
+    case "NO_POSTGRES":
+      return `What answers at ${place(target)} is no PostgreSQL. Correct DATABASE_URL.`;
     case "28P01":
       return `${server} refuses the password of ${user}. Correct DATABASE_URL.`;
     case "28000":
@@ -107,13 +119,6 @@ function toSentence(code: string, message: string, target: Target): string | und
       return `${server} is starting or stopping. Wait a moment.`;
     case "25006":
       return readOnly(target);
-  }
-  const wantsTls = target.ssl !== false && target.ssl !== "prefer" && target.ssl !== "allow";
-  if (
-    wantsTls && /tls|ssl|certificate|handshake|CONNECTION_CLOSED|ECONNRESET/i.test(code + message)
-  ) {
-    return `${server} offers no TLS that sslmode accepts: ${message}. ` +
-      "Correct its certificate, or sslmode in DATABASE_URL.";
   }
 }
 

@@ -7,11 +7,15 @@
  */
 
 import type { Redis, RedisOptions } from "ioredis";
-import { connect as connectTcp, isIP, type Socket } from "node:net";
+import { connect as connectTcp, type Socket } from "node:net";
 import { setImmediate } from "node:timers";
 import { connect as connectTls } from "node:tls";
+import { connected, secured, tlsName, whenAborted } from "../remote/sockets.ts";
 import { type ScriptName, SCRIPTS } from "./scripts.ts";
 import { explain, type Place, unanswered } from "./sentences.ts";
+
+/** The driver. A start without it does not download it: the runtime looks for literals only. */
+const DRIVER: string = "ioredis";
 
 /** Maximum commands in one write. */
 const MAX_WRITTEN = 512;
@@ -30,12 +34,12 @@ export interface ConnectionListener {
 }
 
 /**
- * Makes the socket of a connection, and destroys it at once when the connection is closed. The
+ * Opens the socket of a connection, and destroys it at once when the connection is closed. The
  * driver's own one waits two seconds for a server that does not answer, and leaves its timer behind.
  */
 class Connector {
   readonly #place: Place;
-  #socket: Socket | undefined;
+  readonly #stop = new AbortController();
 
   constructor({ place }: { place: Place }) {
     this.#place = place;
@@ -45,19 +49,21 @@ class Connector {
     return true;
   }
 
-  connect(): Promise<Socket> {
+  async connect(): Promise<Socket> {
     const { host, port, isSecure } = this.#place;
-    const socket = isSecure
-      ? connectTls({ host, port, ...(isIP(host) === 0 && { servername: host }) })
-      : connectTcp({ host, port });
-    // The driver listens for one error only.
-    socket.on("error", () => {});
-    this.#socket = socket;
-    return Promise.resolve(socket);
+    const { signal } = this.#stop;
+    if (isSecure) {
+      const socket = connectTls({ host, port, ...tlsName(host) });
+      await secured(socket, signal);
+      return socket;
+    }
+    const socket = connectTcp({ host, port });
+    await connected(socket, signal);
+    return socket;
   }
 
   disconnect(): void {
-    this.#socket?.destroy();
+    this.#stop.abort();
   }
 }
 
@@ -95,7 +101,7 @@ export class Connections {
     listener: ConnectionListener,
     signal: AbortSignal,
   ): Promise<Connections> {
-    const { Redis } = await import("ioredis");
+    const { Redis } = await import(DRIVER) as typeof import("ioredis");
     const isOpening = { value: true };
     const connections = new Connections(create(Redis, place), create(Redis, place), {
       onMessage: (channel, text) => listener.onMessage(channel, text),
@@ -105,7 +111,7 @@ export class Connections {
     signal.addEventListener("abort", stop);
     try {
       signal.throwIfAborted();
-      await connections.#signIn(place);
+      await Promise.race([connections.#signIn(place), whenAborted(signal)]);
       isOpening.value = false;
       return connections;
     } catch (error) {

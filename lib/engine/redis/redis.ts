@@ -105,7 +105,8 @@ export class RedisBackend implements Backend {
   async connect(listener: LinkListener, signal: AbortSignal): Promise<Link> {
     const place = this.#place;
     const hearing = {
-      onMessage: (channel: string, text: string) => hear(listener, channel, text),
+      onMessage: (channel: string, text: string) =>
+        hear(listener, roomOf(place.database, channel), text),
       onLost: (reason: Error) => listener.onLost(explain(reason, place)),
     };
     const connections = await Connections.open(place, hearing, signal);
@@ -114,7 +115,8 @@ export class RedisBackend implements Backend {
     try {
       const generation = await begin(connections);
       const probes = `hubbub-probe:${crypto.randomUUID()}`;
-      await Promise.all([channelOf(EVERYWHERE), probes].map((one) => connections.subscribe(one)));
+      const news = channelOf(place.database, EVERYWHERE);
+      await Promise.all([news, probes].map((one) => connections.subscribe(one)));
       const [seconds, micros] = await connections.ask("TIME") as string[];
       const time = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
       return new RedisLink({ ...this.#options, connections, place, generation, probes, time });
@@ -129,7 +131,8 @@ export class RedisBackend implements Backend {
 
 /** Checks that the server can be used, and finds out which life of it this is. */
 async function begin(connections: Connections): Promise<Generation> {
-  const info = await connections.ask("INFO") as string;
+  const info = await connections.ask("INFO");
+  if (!/^redis_version:/m.test(info)) throw new Error("no Redis");
   const read = (field: string) => new RegExp(`^${field}:(.*?)\\r?$`, "m").exec(info)?.[1] ?? "";
   checkServer(read);
   await connections.loadScripts();
@@ -167,8 +170,7 @@ function checkServer(read: (field: string) => string): void {
   }
 }
 
-function hear(listener: LinkListener, channel: string, text: string): void {
-  const room = roomOf(channel);
+function hear(listener: LinkListener, room: string | undefined, text: string): void {
   if (room === undefined) return listener.onProbe(text);
   const [epoch, ...items] = JSON.parse(text) as string[];
   listener.onNews({ room, epoch: epoch!, items: toItems(room, items) });
@@ -199,6 +201,7 @@ class RedisLink implements Link {
     this.time = options.time;
     this.#erasure = new RedisErasure({
       connections: options.connections,
+      channelOf: (room) => this.#channelOf(room),
       roomArgs: (room) => this.#roomArgs(room),
       turn: (room, jobs, deadline) =>
         this.#runJobs({ instance: "", number: 0, jobs, deadline }, [room]),
@@ -210,11 +213,11 @@ class RedisLink implements Link {
   }
 
   subscribe(room: string): Promise<void> {
-    return this.#connections.subscribe(channelOf(room));
+    return this.#connections.subscribe(this.#channelOf(room));
   }
 
   unsubscribe(room: string): void {
-    this.#connections.unsubscribe(channelOf(room));
+    this.#connections.unsubscribe(this.#channelOf(room));
   }
 
   async open(room: string, wanted: Wanted): Promise<Opened> {
@@ -478,10 +481,14 @@ class RedisLink implements Link {
     return this.#connections.script(name, keys, args);
   }
 
+  #channelOf(room: string): string {
+    return channelOf(this.#options.place.database, room);
+  }
+
   /** The first arguments of a script that writes to a room. */
   #roomArgs(room: string): string[] {
     const { generation } = this.#options;
-    return [generation.name, String(generation.time), channelOf(room)];
+    return [generation.name, String(generation.time), this.#channelOf(room)];
   }
 
   #state(room: string, meta: (string | null)[]): RoomState {

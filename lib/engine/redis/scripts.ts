@@ -10,7 +10,7 @@
 const MAX_EPOCHS = 100;
 
 /** How long the answers to a batch are kept, in milliseconds. */
-const ANSWERS_MS = 60_000;
+const ANSWERS_MS = 5 * 60 * 1000;
 
 /** How long a user can be found after it left, in milliseconds: `REACHABLE_MS`. */
 const REACHABLE_MS = 10 * 60 * 1000;

@@ -197,10 +197,7 @@ export class Feed {
     if (this.#isClosed) return;
     const { position: { epoch, seq, erasures }, continues, events } = page;
     if (!continues || erasures !== this.#position!.erasures) return this.#lose();
-    if (epoch !== this.#position!.epoch) {
-      this.#position = { ...this.#position!, epoch };
-      this.#options.onEvent({ type: "epoch", epoch });
-    }
+    if (epoch !== this.#position!.epoch) return this.#goOn(epoch);
     const before = this.#position!.seq;
     for (const event of events) this.#tellItem({ event: { type: "logged", event, origin: "" } });
     if (this.#isClosed) return;
@@ -208,6 +205,13 @@ export class Feed {
     if (this.#position!.seq === before && before < seq) this.#lose();
     else if (this.#position!.seq < seq) this.#mustRead = true;
     else this.#takeState(page);
+  }
+
+  /** Goes on in another epoch, in which the version of the settings may stand for other ones. */
+  #goOn(epoch: string): void {
+    this.#position = { ...this.#position!, epoch, settings: -1 };
+    this.#options.onEvent({ type: "epoch", epoch });
+    this.#mustRead = true;
   }
 
   /** Takes everything of a page but the log, which has been told up to the page's moment. */
