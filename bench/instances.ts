@@ -4,9 +4,9 @@
  *
  *     deno task bench:instances [--rounds=N] [--seconds=N]
  *
- * All instances share one core, the load and Redis have the others. So what is compared is what the
- * instances deliver for a second of their CPU time, all together: twice as many cores for twice as
- * many instances give twice the ratio, as long as Redis keeps up.
+ * Two instances are measured in two ways. With a core for each, the load and Redis on the second one:
+ * what they deliver in a second. And on one core, as the one instance has it, the load and Redis on the
+ * others: what they deliver for a second of their CPU time, together.
  *
  * @module
  */
@@ -22,14 +22,26 @@ const ROOMS = 50;
 const MEMBERS = 32;
 const WARM_SECONDS = 2;
 
+/** How many instances there are, and whether each has a core of its own. */
+const SETUPS = {
+  one: { title: "one instance", count: 1, isApart: false },
+  apart: { title: "two, a core for each", count: 2, isApart: true },
+  together: { title: "two on one core", count: 2, isApart: false },
+} as const;
+
+type Setup = keyof typeof SETUPS;
+
 /** What a run has seen, and the share of a core that Redis used. */
 type Seen = LoadResult & { redisShare: number };
 
-async function start(redis: RedisServer, { server }: Pinning): Promise<Process & { port: number }> {
+async function start(
+  redis: RedisServer,
+  pinning: readonly string[],
+): Promise<Process & { port: number }> {
   const port = freePort();
   const env = { ...HUBBUB_ENV, PORT: String(port), DATABASE_URL: redis.url };
   const main = new URL("../main.ts", import.meta.url).pathname;
-  const process = spawn(server, {
+  const process = spawn(pinning, {
     command: [Deno.execPath(), "run", "-A", "--no-lock", main],
     env,
   });
@@ -43,10 +55,14 @@ async function redisCpu(redis: RedisServer): Promise<number> {
   return [...found].reduce((sum, [, seconds]) => sum + Number(seconds), 0);
 }
 
-async function measure(count: number, seconds: number, pinning: Pinning): Promise<Seen> {
+async function measure(setup: Setup, seconds: number, pinning: Pinning): Promise<Seen> {
+  const { count, isApart } = SETUPS[setup];
   await using redis = await RedisServer.start();
   const [first, ...others] = await Promise.all(
-    Array.from({ length: count }, () => start(redis, pinning)),
+    Array.from(
+      { length: count },
+      (_, i) => start(redis, isApart && i > 0 ? pinning.load : pinning.server),
+    ),
   );
   const plan: LoadPlan = {
     ...{ mode: "own", dialect: "v1", clients: ROOMS * MEMBERS, rooms: ROOMS },
@@ -67,10 +83,10 @@ async function measure(count: number, seconds: number, pinning: Pinning): Promis
   return { ...result, redisShare };
 }
 
-function describe(count: number, seen: Seen): string {
+function describe(setup: Setup, seen: Seen): string {
   const whole = (value: number) => String(Math.round(value));
   return [
-    `${count} instance${count === 1 ? "" : "s"}:`,
+    `${SETUPS[setup].title}:`,
     `${whole(seen.deliveriesPerSecond)} deliveries a second,`,
     `${whole(seen.deliveriesPerCpuSecond)} for a CPU second of the instances,`,
     `p50 ${seen.p50Ms.toFixed(1)} ms; ${seen.lost} lost; of a core:`,
@@ -83,20 +99,26 @@ async function run(): Promise<void> {
   const text = { type: "string" } as const;
   const { values } = parseArgs({ args: Deno.args, options: { rounds: text, seconds: text } });
   const pinning = await dividePinning();
-  const ratios: number[] = [];
+  const names = Object.keys(SETUPS) as Setup[];
+  const rounds: Record<Setup, Seen>[] = [];
   for (let round = 0; round < Number(values.rounds ?? 5); round++) {
-    const seen = new Map<number, Seen>();
-    for (const count of round % 2 === 0 ? [1, 2] : [2, 1]) {
-      seen.set(count, await measure(count, Number(values.seconds ?? 5), pinning));
-      print(describe(count, seen.get(count)!));
+    const seen = new Map<Setup, Seen>();
+    for (const name of round % 2 === 0 ? names : names.toReversed()) {
+      seen.set(name, await measure(name, Number(values.seconds ?? 5), pinning));
+      print(describe(name, seen.get(name)!));
     }
-    ratios.push(seen.get(2)!.deliveriesPerCpuSecond / seen.get(1)!.deliveriesPerCpuSecond);
+    rounds.push(Object.fromEntries(seen) as Record<Setup, Seen>);
   }
-  const median = ratios.toSorted((a, b) => a - b)[Math.floor(ratios.length / 2)]!;
-  print(
-    `For a CPU second, two instances deliver ${median.toFixed(2)} x what one does: with a core`,
+  const apart = rounds.map(({ one, apart }) => apart.deliveriesPerSecond / one.deliveriesPerSecond);
+  const together = rounds.map(({ one, together }) =>
+    together.deliveriesPerCpuSecond / one.deliveriesPerCpuSecond
   );
-  print(`for each, ${(2 * median).toFixed(2)} x (at least 1.5).`);
+  print(`With a core for each, two deliver ${median(apart)} x as much in a second (at least 1.5).`);
+  print(`On one core, two deliver ${median(together)} x as much for a CPU second.`);
+}
+
+function median(values: readonly number[]): string {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!.toFixed(2);
 }
 
 function print(line: string): void {
