@@ -109,12 +109,15 @@ async function run(): Promise<void> {
     }
     rounds.push(Object.fromEntries(seen) as Record<Setup, Seen>);
   }
-  const apart = rounds.map(({ one, apart }) => apart.deliveriesPerSecond / one.deliveriesPerSecond);
-  const together = rounds.map(({ one, together }) =>
-    together.deliveriesPerCpuSecond / one.deliveriesPerCpuSecond
+  const ratio = (setup: Setup, figure: "deliveriesPerSecond" | "deliveriesPerCpuSecond") =>
+    median(rounds.map((seen) => seen[setup][figure] / seen.one[figure]));
+  print(
+    `With a core for each, two deliver ${ratio("apart", "deliveriesPerSecond")} x as much in a`,
   );
-  print(`With a core for each, two deliver ${median(apart)} x as much in a second (at least 1.5).`);
-  print(`On one core, two deliver ${median(together)} x as much for a CPU second.`);
+  print(
+    `second (at least 1.5), ${ratio("apart", "deliveriesPerCpuSecond")} x for a CPU second; on`,
+  );
+  print(`one core ${ratio("together", "deliveriesPerCpuSecond")} x for a CPU second.`);
 }
 
 function median(values: readonly number[]): string {
