@@ -40,6 +40,13 @@ const SHUTDOWN_WAIT_MS = 1000;
 /** How long this instance counts as alive after its last renewal, in milliseconds. */
 const LEASE_MS = 10_000;
 
+/** Modules that few servers need. The runtime would read them at every start if it knew their names. */
+const MODULES = {
+  remote: "./lib/engine/remote/remote_engine.ts",
+  postgres: "./lib/engine/postgres/postgres.ts",
+  redis: "./lib/engine/redis/redis.ts",
+} as const;
+
 /** The server cannot start. The message says why, for the person who started it. */
 export class StartError extends Error {
   override readonly name = "StartError";
@@ -219,7 +226,9 @@ async function openEngine(config: Config, parts: EngineParts): Promise<Engine> {
   const atCommit = (callback: () => void) => turn.commit(callback);
   const options = { clock: Date.now, newId, keep, leaseMs: LEASE_MS };
   const connect = async (backend: Backend) => {
-    const { RemoteEngine } = await import("./lib/engine/remote/remote_engine.ts");
+    const { RemoteEngine } = await import(
+      MODULES.remote
+    ) as typeof import("./lib/engine/remote/remote_engine.ts");
     const failures = createThrottledLogger(logger, clock);
     return RemoteEngine.connect({ backend, newId, leaseMs: LEASE_MS, atCommit, logger, failures });
   };
@@ -232,11 +241,15 @@ async function openEngine(config: Config, parts: EngineParts): Promise<Engine> {
       return new SqliteEngine({ ...options, path, maxStoredBytes, atCommit, logger });
     }
     case "postgres": {
-      const { PostgresBackend } = await import("./lib/engine/postgres/postgres.ts");
+      const { PostgresBackend } = await import(
+        MODULES.postgres
+      ) as typeof import("./lib/engine/postgres/postgres.ts");
       return await connect(new PostgresBackend({ url: database.url, keep }));
     }
     case "redis": {
-      const { RedisBackend } = await import("./lib/engine/redis/redis.ts");
+      const { RedisBackend } = await import(
+        MODULES.redis
+      ) as typeof import("./lib/engine/redis/redis.ts");
       return await connect(new RedisBackend({ url: database.url, keep }));
     }
   }
