@@ -26,7 +26,6 @@ import {
   type Engine,
   type EngineEvent,
   EVERYWHERE,
-  type PrivateMessage,
   type RoomSettings,
 } from "./lib/engine/engine.ts";
 import {
@@ -60,8 +59,9 @@ import { Directory, type DirectoryLimits } from "./lib/room/directory.ts";
 import { JoinNotices } from "./lib/room/notices.ts";
 import { closeInPauses } from "./lib/room/pauses.ts";
 import { Permissions } from "./lib/room/permissions.ts";
-import { endedBy, recheck } from "./lib/room/sessions.ts";
-import { toDm, welcome, type WelcomeOptions } from "./lib/room/welcome.ts";
+import { tellPrivate } from "./lib/room/private.ts";
+import { Sessions } from "./lib/room/sessions.ts";
+import { welcome, type WelcomeOptions } from "./lib/room/welcome.ts";
 import { Member, type MemberLimits, type Room } from "./lib/room/room.ts";
 import type { TrafficLimiter } from "./lib/rate_limit.ts";
 import type { After, Turn } from "./lib/time.ts";
@@ -98,9 +98,6 @@ const QUIET_MS = 50;
 
 /** Maximum time a drain waits for such a pause, in milliseconds. */
 const MAX_QUIET_WAIT_MS = 500;
-
-/** How long to wait after sessions could not be checked, in milliseconds. */
-const RECHECK_MS = 1000;
 
 /** Maximum time a drain waits for the engine's answers, in milliseconds. */
 const MAX_ANSWER_WAIT_MS = 1000;
@@ -145,7 +142,12 @@ export class Hub implements Rooms {
       send: ({ subscriber }, events) => subscriber.send(events, options.clock()),
       onListed: (room, reader) => this.#notices.listed(room, reader),
     };
-    this.ready = engine.bus.subscribe(EVERYWHERE, (event) => this.#onServerEvent(event));
+    const sessions = new Sessions({
+      ...options,
+      members: () => this.#allMembers(),
+      expel: (member, error) => this.#expel(member, error),
+    });
+    this.ready = engine.bus.subscribe(EVERYWHERE, (event) => sessions.hear(event));
   }
 
   // Join
@@ -345,7 +347,7 @@ export class Hub implements Rooms {
       case "logged":
         return this.#onLogged(room, event.event, event.origin);
       case "private":
-        return this.#onPrivate(room, event.message, event.origin);
+        return tellPrivate(room, event.message, event.origin);
       case "typing": {
         const { username, isActive: active } = event;
         room.typists.record(username, active);
@@ -408,43 +410,10 @@ export class Hub implements Rooms {
     this.#rooms.close(room);
   }
 
-  #onPrivate(room: Room, message: PrivateMessage, origin: string): void {
-    const { from, to, fromSeq, toSeq } = message;
-    for (const [{ username, person }, inboxSeq] of [[to, toSeq], [from, fromSeq]] as const) {
-      const user = room.roster.user(username);
-      if (user?.person !== person) continue;
-      const encoded = new EncodedEvent(toDm(room.name, message, inboxSeq));
-      for (const id of user.connections) {
-        if (id !== origin) room.members.get(id)?.tellPrivate(encoded, inboxSeq);
-      }
-    }
-  }
-
   #onKicked(room: Room, { who, reason }: Extract<EngineEvent, { type: "kicked" }>): void {
     const sentence = "You were removed from this room" + (reason ? `: ${reason}` : ".");
     const members = "key" in who ? room.membersNamed(who.key) : room.membersOf(who.person);
     for (const member of members) this.#expel(member, new ChatError("forbidden", sentence));
-  }
-
-  /** Handles a server-wide event. */
-  #onServerEvent(event: EngineEvent): void {
-    if (event.type === "missed") return void this.#recheck();
-    for (const member of this.#allMembers()) {
-      const refusal = endedBy(event, member);
-      if (refusal !== undefined) this.#expel(member, refusal);
-    }
-  }
-
-  /** Expels the members whose sessions and names have ended unheard. */
-  async #recheck(): Promise<void> {
-    try {
-      for (const [member, refusal] of await recheck(this.#allMembers(), this.#options.engine)) {
-        this.#expel(member, refusal);
-      }
-    } catch (error) {
-      this.#options.failures.error("sessions cannot be checked", errorFields(error));
-      this.#options.after(RECHECK_MS, () => void this.#recheck());
-    }
   }
 
   #allMembers(): Member[] {

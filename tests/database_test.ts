@@ -1,15 +1,20 @@
-/** The file of SQLite, as its owner sees it: what is in it, how to query it, back it up and restore it. */
+/**
+ * The database, as its owner sees it: what is in it, how to query it; and how to back up and restore
+ * the file of SQLite.
+ */
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { afterEach, beforeEach, describe, it } from "@std/testing/bdd";
 import { DatabaseSync } from "node:sqlite";
 import type { AckEvent, ErrorEvent, Event } from "../lib/protocol/events.ts";
+import { PostgresServer, withPostgres } from "./support/postgres_server.ts";
 import { ServerProcess } from "./support/process.ts";
 import { V1Client } from "./support/v1_client.ts";
 
 const ROOT = new URL("..", import.meta.url);
 
 const docs = await Deno.readTextFile(new URL("docs/database.md", ROOT));
+const [sqliteDocs, postgresDocs] = docs.split(/^## (?=PostgreSQL$|Redis$)/m) as [string, string];
 
 /** Why something is skipped, and how to change that. */
 const NO_SQLITE3 = "The tests with sqlite3 are skipped. Install it: apt-get install -y sqlite3";
@@ -108,13 +113,13 @@ async function talk(server: ServerProcess): Promise<void> {
   await ask(alice, { type: "delete", id: slip.id });
 }
 
-/** The fenced blocks of docs/database.md in a language. */
-function readBlocks(language: string): string[] {
-  const blocks = docs.matchAll(new RegExp(`^\`\`\`${language}\n([^]*?)^\`\`\``, "gm"));
+/** The fenced blocks of a part of docs/database.md in a language. */
+function readBlocks(language: string, part = sqliteDocs): string[] {
+  const blocks = part.matchAll(new RegExp(`^\`\`\`${language}\n([^]*?)^\`\`\``, "gm"));
   return [...blocks].map(([, text]) => text!);
 }
 
-describe("docs/database.md", () => {
+describe("docs/database.md, of SQLite", () => {
   it("names every table and view with its columns, and no other", async () => {
     await using server = await ServerProcess.start({ env });
     await talk(server);
@@ -126,7 +131,7 @@ describe("docs/database.md", () => {
         .map(([name, columns]) => [name, (columns as { name: string }[]).map(({ name }) => name)]),
     );
     const documented = Object.fromEntries(
-      docs.split(/^### `/m).slice(1).map((section) => [
+      sqliteDocs.split(/^#### `/m).slice(1).map((section) => [
         section.slice(0, section.indexOf("`")),
         [...section.matchAll(/^\| `(\w+)` +\|/gm)].map(([, column]) => column),
       ]),
@@ -207,6 +212,57 @@ function keepTalking(client: V1Client) {
     },
   };
 }
+
+withPostgres(() =>
+  describe("docs/database.md, of PostgreSQL", () => {
+    let postgres: PostgresServer;
+    let server: ServerProcess;
+    let database: string;
+
+    beforeEach(async () => {
+      postgres = await PostgresServer.start();
+      const url = await postgres.createDatabase();
+      database = url.split("/").at(-1)!;
+      server = await ServerProcess.start({ env: { DATABASE_URL: url } });
+      await talk(server);
+    });
+
+    afterEach(async () => {
+      await server[Symbol.asyncDispose]();
+      await postgres[Symbol.asyncDispose]();
+    });
+
+    it("names every table and view with its columns, and no other", async () => {
+      const real = await postgres.query(
+        `SELECT table_name, string_agg(column_name, ' ' ORDER BY ordinal_position)
+        FROM information_schema.columns WHERE table_schema = 'hubbub' GROUP BY table_name`,
+        database,
+      );
+      const tables = postgresDocs.slice(postgresDocs.indexOf("### The tables"));
+      const documented = tables.matchAll(/^\| `(\w+)` +\| (`[^|]*`) +\|/gm).map((
+        [, name, columns],
+      ) => `${name}|${columns!.replaceAll(/[`,]/g, "")}`);
+      assertEquals([...documented].sort(), real.split("\n").sort());
+    });
+
+    it("has queries that are right, for a user that may only read", async () => {
+      const [user, ...queries] = readBlocks("sql", postgresDocs);
+      await postgres.query(user!, database);
+      const settings = "SET ROLE reader; SET search_path = hubbub;";
+      const [lastDay, search, ofAlice, sizes, ...more] = await Promise.all(
+        queries.map(async (sql) => (await postgres.query(settings + sql, database)).split("\n")),
+      );
+      assertEquals(more, []);
+      const contents = (rows: string[]) => rows.map((row) => row.split("|").at(-1));
+      const edited = 'hello "alice", again';
+      assertEquals(contents(lastDay!), ["hello bob", edited, "one more"]);
+      assertEquals(contents(search!).sort(), [edited, "hello bob"]);
+      assertEquals(contents(ofAlice!), ["hello bob", "one more"]);
+      const bytes = `hello bob${edited}one more`.length;
+      assertEquals(sizes!.map((row) => row.replace(/\|[^|]*$/, "")), [`lobby|4|${bytes}`]);
+    });
+  })
+);
 
 describe("A backup of a server under load", () => {
   /** Backs up while three members talk; then compares the copy with what they know. */

@@ -320,7 +320,22 @@ describe("Feed", () => {
     for (const ahead of [{ seq: 2 }, { presence: 1 }]) far.feed.expect(ahead);
     far.ring();
     await far.answer();
-    assertEquals([far.short, far.reads], [["1", "2", "+a@1"], 2]);
+    assertEquals([far.short, far.reads], [["1", "2", "+a@1"], 1]);
+  });
+
+  it("waits once for many receipts, and then for those that came meanwhile", async () => {
+    const far = new Far();
+    const news = far.write(1);
+    far.feed.expect({ seq: 1 });
+    far.write(1);
+    far.feed.expect({ seq: 2 });
+    assertEquals(far.timers.map(({ ms }) => ms), [250]);
+    far.feed.hear(news);
+    far.ring();
+    assertEquals([far.reads, far.timers.map(({ ms }) => ms)], [0, [250]]);
+    far.ring();
+    await far.answer();
+    assertEquals([far.seqs, far.reads], [[1, 2], 1]);
   });
 
   it("learns of a last event that nothing follows, from a comparison of positions", async () => {
@@ -355,11 +370,12 @@ describe("Feed", () => {
     far.feed.hear(far.write(1));
     await far.answer();
     far.feed.hear(far.write(1));
-    assertEquals([far.short, far.reads], [["1", "2", "epoch f", "3", "4", "5"], 1]);
+    const told = ["1", "2", "epoch f", "3", "4", "settings 0", "5"];
+    assertEquals([far.short, far.reads], [told, 2]);
     far.begin("g");
     far.feed.compare(far.position);
     await far.answer();
-    assertEquals(far.short.at(-1), "epoch g");
+    assertEquals(far.short.slice(7), ["epoch g", "settings 0"]);
   });
 
   it("is lost with a lost tail, with dropped events, and with erasures that it did not hear", async () => {

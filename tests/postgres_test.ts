@@ -366,6 +366,16 @@ withPostgres(() =>
       assertEquals(told.map(({ type }) => type), ["logged", "entered"]);
     });
 
+    itPools("hears nothing that a pooler hands to another connection", async () => {
+      await using pooler = await Pooler.start(server);
+      using one = await Linked.open(pooler.through(await server.createDatabase()));
+      for (let i = 0; i < 10; i++) {
+        await one.beat();
+        await one.run([append("hello")]);
+      }
+      assertEquals([one.probes, one.news], [[], []]);
+    });
+
     testEngine(
       "RemoteEngine on PostgreSQL",
       async () => new Database(await server.createDatabase()),

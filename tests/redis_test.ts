@@ -243,6 +243,19 @@ function testLink(): void {
       await assertRejects(() => backend.connect(listener, AbortSignal.timeout(50)), Error);
     });
 
+    it("hears nothing of another database of the server", async () => {
+      await using server = await RedisServer.start();
+      await using one = await Hearing.open(`${server.url}/1`);
+      await using two = await Hearing.open(`${server.url}/12`);
+      for (const { link } of [one, two]) await link.subscribe("r");
+      await one.turn(append("r", "in the first"));
+      await two.turn(append("r", "in the other"));
+      const heard = (await two.count(1)).flatMap(({ items }) => items!.map(({ event }) => event));
+      assertEquals(heard.map((event) => event.type === "logged" && event.event.content), [
+        "in the other",
+      ]);
+    });
+
     it("begins an epoch after a restart, in which earlier ones can be resumed", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
@@ -314,6 +327,7 @@ function testLink(): void {
       const here = `127.0.0.1:${server.port}`;
       assertMatch(await refusalOf(at(`127.0.0.1:${freePort()}`)), /^Nothing answers at .* Start/);
       assertMatch(await refusalOf(at(`${here}/7`)), /no database 7/);
+      assertMatch(await refusalOf("redis://host.invalid"), /no host host\.invalid/);
       assertMatch(await refusalOf(at(`:secret@${here}`)), /has no password/);
       const soon = AbortSignal.timeout(100);
       assertMatch(
@@ -324,7 +338,10 @@ function testLink(): void {
       assertMatch(await refusalOf(at(here)), /maxmemory-policy is allkeys-lru.*CONFIG SET/);
       await server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction");
       await server.ask("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+info");
-      assertMatch(await refusalOf(at(`reader:secret@${here}`)), /may not do all.*ACL SETUSER/);
+      const [, advice] = /with: (ACL .*)$/.exec(await refusalOf(at(`reader:secret@${here}`)))!;
+      await server.ask(...advice!.split(" "));
+      await using reader = await Hearing.open(at(`reader:secret@${here}`));
+      await reader.turn(append("r", "a"));
       await server.ask("CONFIG", "SET", "requirepass", "other");
       assertMatch(await refusalOf(at(here)), /wants a password/);
       const wrong = await refusalOf(at(`:secret@${here}`));

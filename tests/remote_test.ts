@@ -32,7 +32,7 @@ import {
   upTo,
 } from "./support/engine_lab.ts";
 import { testEngine } from "./support/engine_suite.ts";
-import { FarServer, Wire } from "./support/far_server.ts";
+import { FarServer, FarWire } from "./support/far_server.ts";
 
 const turn = new Turn(setImmediate);
 const silent = { info() {}, warn() {}, error() {} };
@@ -41,17 +41,17 @@ const silent = { info() {}, warn() {}, error() {} };
 class FarStore implements Store {
   readonly isLasting = true;
   readonly isShared = true;
-  readonly wires: Wire[] = [];
-  readonly #delays: Partial<Pick<Wire, "there" | "back" | "news">>;
+  readonly wires: FarWire[] = [];
+  readonly #delays: Partial<Pick<FarWire, "there" | "back" | "news">>;
   server!: FarServer;
 
-  constructor(delays: Partial<Pick<Wire, "there" | "back" | "news">> = {}) {
+  constructor(delays: Partial<Pick<FarWire, "there" | "back" | "news">> = {}) {
     this.#delays = delays;
   }
 
   open(options: EngineOptions): Promise<Engine> {
     this.server ??= new FarServer(options);
-    const wire = Object.assign(new Wire(this.server), this.#delays);
+    const wire = Object.assign(new FarWire(this.server), this.#delays);
     this.wires.push(wire);
     return RemoteEngine.connect({
       backend: wire,
@@ -76,7 +76,7 @@ async function setUp() {
   const store = new FarStore();
   const lab = await Lab.open(() => store);
   const other = await lab.openAnother();
-  const [wire, otherWire] = store.wires as [Wire, Wire];
+  const [wire, otherWire] = store.wires as [FarWire, FarWire];
   return { lab, engine: lab.engine, other, wire, otherWire, server: store.server };
 }
 
@@ -240,6 +240,23 @@ describe("RemoteEngine: a link that breaks", () => {
     assertEquals(contents(await other.log.events("r", 0, ALL)), ["once"]);
   });
 
+  it("refuses in time what waits behind a batch whose answer was lost", async () => {
+    const { lab, engine, wire } = await setUp();
+    await using _ = lab;
+    wire.isMute = true;
+    const answer = write(engine, "once");
+    await until(() => wire.calls.includes("turn"));
+    wire.isMute = false;
+    wire.cut();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const start = performance.now();
+    await assertRefused(() => write(engine, "refused"), "unavailable");
+    assert(performance.now() - start < 1500);
+    wire.mend();
+    await answer;
+    assertEquals(contents(await engine.log.events("r", 0, ALL)), ["once"]);
+  });
+
   it("is unavailable at once when it has been down for a while, and says so", async () => {
     const { lab, engine, wire } = await setUp();
     await using _ = lab;
@@ -271,21 +288,40 @@ describe("RemoteEngine: a link that breaks", () => {
 });
 
 describe("RemoteEngine: a server that is frozen", () => {
-  it("refuses what it has not been sent, and stores nothing that was refused", async () => {
+  it("refuses what it has not been sent, and says what became of the rest when it knows", async () => {
     const { lab, engine, server } = await setUp();
     await using _ = lab;
     server.freeze();
-    const underWay = write(engine, "under way");
+    const underWay = [write(engine, "under way"), engine.bus.present("r")] as const;
+    const present = underWay[1].then(() => "", ({ code }) => code);
+    let isKnown = false;
+    const known = underWay[0].then(() => "stored", ({ code }) => code).finally(() =>
+      isKnown = true
+    );
     await new Promise((resolve) => setTimeout(resolve, 20));
     const start = performance.now();
     await assertRefused(() => write(engine, "refused"), "unavailable");
     assert(performance.now() - start < 1500);
-    const later = new Promise((resolve) => setTimeout(resolve, 1500)).then(() => server.thaw());
-    await later;
-    await underWay.catch(() => {});
+    assertEquals([await present, isKnown], ["unavailable", false]);
+    server.thaw();
+    const outcome = await known;
     const stored = contents(await engine.log.events("r", 0, ALL));
-    const isStored = await underWay.then(() => true, () => false);
-    assertEquals(stored, isStored ? ["under way"] : []);
+    assertEquals(stored, outcome === "stored" ? ["under way"] : []);
+  });
+
+  it("keeps nobody present who was refused", async () => {
+    const { lab, engine, other, server } = await setUp();
+    await using _ = lab;
+    server.freeze();
+    const entering = engine.bus.enter("r", presence(ALICE, "a1"));
+    const refused = assertRefused(() => entering, "unavailable");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await refused;
+    engine.bus.leave("r", "a1");
+    server.thaw();
+    await until(() => engine.check().then(() => true, () => false));
+    await write(engine, "after it");
+    assertEquals(await other.bus.present("r"), []);
   });
 
   it("holds up no close", async () => {

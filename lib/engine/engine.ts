@@ -34,6 +34,9 @@ export interface Engine {
   /**
    * Ends the instance: its subscriptions and its presences end, and writes that are not stored yet
    * are rejected. So is every later call, with `unavailable`. A repeat does nothing.
+   *
+   * A write that is on its way to a server is awaited for a second. If it is rejected then, it may
+   * have been stored for all that.
    */
   close(): Promise<void>;
 }
@@ -159,7 +162,9 @@ export interface Bus {
   /**
    * Renews this instance's lease, and ends the presences of instances whose lease has expired.
    *
-   * An instance that renews too late hears `left` for its own connections, and has to enter again.
+   * A lease that has expired is not renewed: the presences of its instance have ended. An engine on a
+   * server enters them again by itself, which their rooms hear as `left` and `entered`, or as
+   * `displaced` where another person has the name by then.
    */
   renew(): Promise<void>;
 }

@@ -7,11 +7,67 @@
 
 import type { Engine, EngineEvent } from "../engine/engine.ts";
 import { type ChatError, nameBelongsToAccount, sessionEnded } from "../errors.ts";
+import { errorFields, type Logger } from "../logger.ts";
 import { nameKey } from "../names.ts";
+import type { After } from "../time.ts";
 import type { Member } from "./room.ts";
 
-/** The refusal of a member whose membership a server-wide event ends; `undefined` for any other. */
-export function endedBy(event: EngineEvent, member: Member): ChatError | undefined {
+/** What {@linkcode Sessions} needs. */
+export interface SessionsOptions {
+  readonly engine: Pick<Engine, "accounts">;
+  /** The members of all rooms. */
+  readonly members: () => readonly Member[];
+  /** Ends a membership. */
+  readonly expel: (member: Member, error: ChatError) => void;
+  /** Writes failures of the engine: a throttled logger. */
+  readonly failures: Logger;
+  readonly after: After;
+}
+
+/** How long to wait after sessions could not be checked, in milliseconds. */
+const RECHECK_MS = 1000;
+
+/** Ends the memberships of which server-wide events tell. */
+export class Sessions {
+  readonly #options: SessionsOptions;
+
+  constructor(options: SessionsOptions) {
+    this.#options = options;
+  }
+
+  /** Handles a server-wide event. */
+  hear(event: EngineEvent): void {
+    if (event.type === "missed") return void this.#recheck();
+    const { members, expel } = this.#options;
+    for (const member of members()) {
+      const refusal = endedBy(event, member);
+      if (refusal !== undefined) expel(member, refusal);
+    }
+  }
+
+  /** Ends the memberships whose end was not heard. */
+  async #recheck(): Promise<void> {
+    const { engine: { accounts }, members, expel, failures, after } = this.#options;
+    const all = members();
+    try {
+      const found = await accounts.recheck({
+        tokens: unique(all.map(tokenHash)),
+        keys: unique(all.map(guestKey)),
+      });
+      const [ended, registered] = [new Set(found.tokens), new Set(found.keys)];
+      for (const member of all) {
+        if (ended.has(tokenHash(member) ?? "")) expel(member, sessionEnded());
+        else if (registered.has(guestKey(member) ?? "")) expel(member, nameBelongsToAccount());
+      }
+    } catch (error) {
+      failures.error("sessions cannot be checked", errorFields(error));
+      after(RECHECK_MS, () => void this.#recheck());
+    }
+  }
+}
+
+/** The refusal of a member whose membership an event ends; `undefined` for any other. */
+function endedBy(event: EngineEvent, member: Member): ChatError | undefined {
   const { account } = member.identity;
   switch (event.type) {
     case "token_ended":
@@ -27,21 +83,6 @@ export function endedBy(event: EngineEvent, member: Member): ChatError | undefin
   }
 }
 
-/** The members whose memberships have ended by now, whatever events were missed. */
-export async function recheck(
-  members: readonly Member[],
-  { accounts }: Pick<Engine, "accounts">,
-): Promise<[Member, ChatError][]> {
-  const tokens = members.map(tokenHash).filter((hash) => hash !== undefined);
-  const keys = members.map(guestKey).filter((key) => key !== undefined);
-  const found = await accounts.recheck({ tokens: unique(tokens), keys: unique(keys) });
-  const [ended, registered] = [new Set(found.tokens), new Set(found.keys)];
-  return members.flatMap((member): [Member, ChatError][] => {
-    if (ended.has(tokenHash(member) ?? "")) return [[member, sessionEnded()]];
-    return registered.has(guestKey(member) ?? "") ? [[member, nameBelongsToAccount()]] : [];
-  });
-}
-
 function tokenHash({ identity: { account } }: Member): string | undefined {
   return account?.tokenHash;
 }
@@ -51,6 +92,6 @@ function guestKey({ identity: { account }, username }: Member): string | undefin
   return account === undefined && username !== undefined ? nameKey(username) : undefined;
 }
 
-function unique(texts: readonly string[]): string[] {
-  return [...new Set(texts)];
+function unique(texts: readonly (string | undefined)[]): string[] {
+  return [...new Set(texts)].filter((text) => text !== undefined);
 }

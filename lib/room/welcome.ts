@@ -10,13 +10,14 @@
  */
 
 import { EncodedEvent } from "../delivery/batch.ts";
-import type { Log, PrivateMessage } from "../engine/engine.ts";
+import type { Log } from "../engine/engine.ts";
 import type { SizeLimits } from "../protocol/commands.ts";
 import type { Format } from "../protocol/encode.ts";
-import { type DmEvent, envelope, type UserEntry, type WelcomeEvent } from "../protocol/events.ts";
+import { envelope, type UserEntry, type WelcomeEvent } from "../protocol/events.ts";
 import type { After } from "../time.ts";
 import { notice, onlineUsers, presence } from "./notices.ts";
 import { roleIn } from "./permissions.ts";
+import { toDm } from "./private.ts";
 import type { Member, Room } from "./room.ts";
 import { CROWD } from "./roster.ts";
 
@@ -258,18 +259,4 @@ function toWelcome(
 
 function orNull(limit: number): number | null {
   return limit === Infinity ? null : limit;
-}
-
-/** A private message as one of its two people receives it. */
-export function toDm(room: string, message: PrivateMessage, inboxSeq: number): DmEvent {
-  const { id, content, from, to, timestamp, ref } = message;
-  return {
-    type: "dm",
-    ...envelope(room, content, from.username),
-    to: to.username,
-    id,
-    inbox_seq: inboxSeq,
-    timestamp,
-    ...(ref !== undefined && { ref }),
-  };
 }

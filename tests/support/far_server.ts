@@ -48,7 +48,7 @@ interface Kept {
 }
 
 /** The wire of one instance to the server. */
-export class Wire implements Backend {
+export class FarWire implements Backend {
   readonly name = "The far server";
   /** How long a call takes to the server, an answer back, and news, in milliseconds. */
   there = 0;
@@ -286,7 +286,7 @@ export class FarServer {
 /** One link. Its calls, its answers and its news each keep their order. */
 class FarLink implements Link {
   readonly time = Date.now();
-  readonly #wire: Wire;
+  readonly #wire: FarWire;
   readonly #server: FarServer;
   readonly #listener: LinkListener;
   readonly #onClose: () => void;
@@ -295,7 +295,7 @@ class FarLink implements Link {
   readonly #waiting = new Set<(error: Error) => void>();
   #isClosed = false;
 
-  constructor(wire: Wire, server: FarServer, listener: LinkListener, onClose: () => void) {
+  constructor(wire: FarWire, server: FarServer, listener: LinkListener, onClose: () => void) {
     this.#wire = wire;
     this.#server = server;
     this.#listener = listener;

@@ -31,9 +31,6 @@ import {
 } from "./rows.ts";
 import type { Value } from "./sql.ts";
 
-/** Where a room stands after a batch. */
-export type RoomRow = readonly [lastSeq: number, oldestSeq: number, time: number];
-
 /** What `turn_v1` answers to one job. */
 type AnswerRow =
   | number
@@ -45,8 +42,13 @@ type AnswerRow =
   | readonly PresenceRow[]
   | readonly [username: string, person: string];
 
-/** The answer of `turn_v1`: each room of the batch, and each job. */
-export type TurnRow = readonly [rooms: readonly RoomRow[], answers: readonly AnswerRow[]];
+/** The answer of `turn_v1`: where each room of the batch stands, and the answer to each job. */
+export type TurnRow = readonly [
+  lastSeqs: readonly number[],
+  oldestSeqs: readonly number[],
+  times: readonly number[],
+  answers: readonly AnswerRow[],
+];
 
 /** A job's arguments, in the order of the parameters of `turn_v1`. */
 type Fields = [
@@ -146,10 +148,10 @@ export function toAnswers(
   epochs: Epochs,
   rooms: readonly string[],
   jobs: readonly Job[],
-  [stands, rows]: TurnRow,
+  [, , times, rows]: TurnRow,
 ): Answer[] {
-  const times = new Map(rooms.map((room, i) => [room, stands[i]![2]]));
-  return jobs.map((job, i) => toAnswer(epochs, job, rows[i]!, times.get(job.room)!));
+  const timeOf = new Map(rooms.map((room, i) => [room, times[i]!]));
+  return jobs.map((job, i) => toAnswer(epochs, job, rows[i]!, timeOf.get(job.room)!));
 }
 
 function toAnswer(epochs: Epochs, job: Job, row: AnswerRow, time: number): Answer {

@@ -125,8 +125,9 @@ export class PostgresLink implements Link {
       ...head,
       ...toArguments(this.#epochs, rooms, jobs),
     );
-    for (const [i, [lastSeq, oldestSeq]] of row[0].entries()) {
-      if (lastSeq - oldestSeq >= keep + EXCESS) this.#upkeep.trim(rooms[i]!);
+    const [lastSeqs, oldestSeqs] = row;
+    for (const [i, room] of rooms.entries()) {
+      if (lastSeqs[i]! - oldestSeqs[i]! >= keep + EXCESS) this.#upkeep.trim(room);
     }
     return toAnswers(this.#epochs, rooms, jobs, row);
   }
@@ -181,14 +182,15 @@ export class PostgresLink implements Link {
     const known = this.#epochs.find(room, epoch);
     const from = [known, seq, presence, privates, settings];
     const row = await this.#read<Row>("page_v1", this.#epochs.id, room, ...from, limit);
-    const [position, continues = seq === 0, events = [], messages = [], changed, present] = row;
+    const [at, continues = seq === 0, events = [], messages = [], changed = null, present] = row;
+    const position = this.#toPosition(room, at);
     return {
-      position: this.#toPosition(room, position),
+      position,
       continues,
       events: toEvents(this.#epochs, room, events),
       privates: messages.map(([number, message]) => ({ number, message: toPrivate(message) })),
-      ...(changed && { settings: toSettings(changed) }),
-      ...(present && { present: present.map(toPresence) }),
+      settings: position.settings === settings ? undefined : toSettings(changed),
+      present: position.presence === presence ? undefined : (present ?? []).map(toPresence),
     };
   }
 

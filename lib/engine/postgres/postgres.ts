@@ -64,7 +64,7 @@ export class PostgresBackend implements Backend {
   async #connect(opening: Opening, listener: LinkListener): Promise<Link> {
     const { connection: writing, answer: check } = await opening.open(CHECK);
     await this.#prepare(writing, JSON.parse(check!));
-    const { connection: hearing } = await opening.open(`LISTEN ${CHANNEL}`);
+    const { connection: hearing } = await opening.open(`LISTEN ${CHANNEL}`, { hears: true });
     const reading = await this.#openReader(opening) ?? writing;
     const { clock, keep } = this.#options;
     const name = randomBytes(9).toString("base64url");
@@ -115,14 +115,22 @@ class Opening {
     signal.addEventListener("abort", this.#closeAll);
   }
 
-  /** Opens a connection, sends a first statement, and returns the answer too. */
-  async open(first: string): Promise<{ connection: Connection; answer: string | null }> {
+  /**
+   * Opens a connection, sends a first statement, and returns the answer too.
+   *
+   * Only one connection hears: a pooler may hand a probe to another one, whose statement happened to
+   * use the server's connection that listens, and then no news of other instances.
+   */
+  async open(
+    first: string,
+    { hears = false } = {},
+  ): Promise<{ connection: Connection; answer: string | null }> {
     const listener = {
       onEnd: () => {
         this.closeAll();
         this.#link?.lose(new Error("A connection to PostgreSQL has ended."));
       },
-      onNotify: (payload: string) => this.#link?.hear(payload),
+      onNotify: (payload: string) => hears && this.#link?.hear(payload),
     };
     const opened = await Connection.open(this.#target, { first, listener, signal: this.#signal });
     this.#connections.push(opened.connection);

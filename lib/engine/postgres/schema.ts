@@ -344,7 +344,7 @@ const TURN = `
   DECLARE
     v_now bigint; v_start bigint; v_instance instances; r record; j record; e events; f events;
     w inbox; p presence; s bigint; v_room bigint; v_answer text; v_done integer := 0;
-    v_known bigint[]; v_told_rooms text[]; v_told_items text[];
+    v_told_rooms text[]; v_told_items text[];
     v_count integer := cardinality(p_kinds);
     v_zeros bigint[] := array_fill(0::bigint, ARRAY[cardinality(p_names)]);
     v_ids bigint[] := v_zeros; v_last bigint[] := v_zeros; v_oldest bigint[] := v_zeros;
@@ -388,26 +388,22 @@ const TURN = `
       v_privates[r.i] := greatest(r.privates, v_start);
       v_settings[r.i] := r.settings;
     END LOOP;
-    SELECT array_agg(t.i) INTO v_known
-    FROM unnest(p_kinds, p_rooms, p_persons, p_refs) WITH ORDINALITY AS t(kind, room, person, ref, i),
-      LATERAL (
-        SELECT FROM events WHERE events.room = v_ids[t.room] AND events.person = t.person
-          AND events.ref = t.ref LIMIT 1
-      ) AS known
-    WHERE t.kind = 'append' AND t.ref IS NOT NULL;
 
     FOR j IN
-      SELECT * FROM unnest(
+      SELECT *, t.kind = 'append' AND t.ref IS NOT NULL AND EXISTS (
+        SELECT FROM events WHERE events.room = v_ids[t.room] AND events.person = t.person
+          AND events.ref = t.ref
+      ) AS is_known
+      FROM unnest(
         p_kinds || 'end'::text, p_rooms, p_usernames, p_persons, p_contents, p_refs, p_targets,
         p_origins, p_xs, p_ys, p_zs
       ) WITH ORDINALITY AS t(kind, room, username, person, content, ref, target, origin, x, y, z, i)
     LOOP
-      IF j.kind = 'append' AND j.target IS NULL AND j.z IS NULL
-        AND (j.ref IS NULL OR v_known IS NULL OR j.i <> ALL (v_known))
-      THEN
+      IF j.kind = 'append' AND j.target IS NULL AND j.z IS NULL AND NOT j.is_known THEN
         s := v_last[j.room] + 1;
         v_last[j.room] := s;
         v_seqs[j.i] := s;
+        v_answers[j.i] := s::text;
         CONTINUE;
       END IF;
       IF j.kind IN ('append', 'edit', 'delete', 'erase', 'end') THEN
@@ -442,6 +438,7 @@ const TURN = `
         s := v_last[j.room] + 1;
         v_last[j.room] := s;
         v_seqs[j.i] := s;
+        v_answers[j.i] := s::text;
 
       WHEN 'edit', 'delete', 'erase' THEN
         SELECT * INTO e FROM events
@@ -568,12 +565,8 @@ const TURN = `
     ) AS t WHERE t.item IS NOT NULL;
     PERFORM tell_v1(p_epoch, v_start, v_told_rooms, v_told_items);
 
-    SELECT '[[' || (
-      SELECT string_agg('[' || t.last || ',' || t.oldest || ',' || t.time || ']', ',' ORDER BY t.i)
-      FROM unnest(v_last, v_oldest, v_times) WITH ORDINALITY AS t(last, oldest, time, i)
-    ) || '],[' || string_agg(coalesce(t.answer, t.seq::text, 'null'), ',' ORDER BY t.i) || ']]'
-    INTO v_answer
-    FROM unnest(v_answers, v_seqs) WITH ORDINALITY AS t(answer, seq, i);
+    v_answer := '[' || array_to_json(v_last) || ',' || array_to_json(v_oldest) || ','
+      || array_to_json(v_times) || ',[' || array_to_string(v_answers, ',', 'null') || ']]';
     UPDATE instances SET batch = p_number, answer = v_answer WHERE name = p_instance;
     RETURN v_answer;
   END $fn$;
@@ -731,7 +724,7 @@ const LEASES = `
     v_start bigint := check_v1(p_epoch); v_now bigint := now_v1(p_now); d record; p presence;
     s bigint; v_rooms text[] := '{}'; v_items text[] := '{}';
   BEGIN
-    UPDATE instances SET ended = true, answer = NULL WHERE name = ANY (p_instances);
+    UPDATE instances SET ended = true WHERE name = ANY (p_instances);
     PERFORM FROM rooms WHERE id IN (SELECT room FROM presence WHERE instance = ANY (p_instances))
     ORDER BY name FOR UPDATE;
     FOR d IN

@@ -172,14 +172,23 @@ export function toSettings(text: string | null): RoomSettings {
   return text === null ? DEFAULT_SETTINGS : { ...DEFAULT_SETTINGS, ...JSON.parse(text) };
 }
 
-/** One item of a room's news. */
-export function toItem(room: string, text: string): NewsItem {
+/** The items of a room's news. An event of the log stands behind the text that says who sent it. */
+export function toItems(room: string, texts: readonly string[]): NewsItem[] {
+  const items: NewsItem[] = [];
+  for (let i = 0; i < texts.length; i++) {
+    const text = texts[i]!;
+    if (text[0] !== "l") items.push(toItem(room, text));
+    else {
+      const event = readEvent(room, texts[++i]!);
+      items.push({ event: { type: "logged", event, origin: text.slice(1) } });
+    }
+  }
+  return items;
+}
+
+function toItem(room: string, text: string): NewsItem {
   const rest = text.slice(1);
   switch (text[0]) {
-    case "l": {
-      const [origin, entry] = split(rest, 2);
-      return { event: { type: "logged", event: readEvent(room, entry!), origin: origin! } };
-    }
     case "p": {
       const [origin, entry] = split(rest, 2);
       const number = Number(parsePrivate(entry!).number);

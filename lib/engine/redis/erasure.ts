@@ -13,7 +13,7 @@ import { LIVE_EVENTS } from "../changes.ts";
 import type { Answer, Job } from "../remote/backend.ts";
 import type { Command, Connections, Reply } from "./connection.ts";
 import { type Entry, formatEntry, formatPrivate, parseEntry, parsePrivate } from "./entries.ts";
-import { channelOf, inboxKey, PEOPLE_KEYS, roomKey, ROOMS_KEY } from "./keys.ts";
+import { inboxKey, PEOPLE_KEYS, roomKey, ROOMS_KEY } from "./keys.ts";
 import { META } from "./scripts.ts";
 
 /** Entries that one step reads. */
@@ -33,6 +33,7 @@ interface Progress {
 /** What {@linkcode RedisErasure} needs. */
 export interface ErasureParts {
   readonly connections: Connections;
+  readonly channelOf: (room: string) => string;
   /** The first arguments of a script that writes to a room. */
   readonly roomArgs: (room: string) => string[];
   /** Runs jobs in a room. */
@@ -139,11 +140,10 @@ export class RedisErasure {
   }
 
   async #isInUse(room: string): Promise<boolean> {
-    const channel = channelOf(room);
-    const { connections } = this.#parts;
+    const { connections, channelOf } = this.#parts;
     const [present, listening] = await connections.run([
       ["HLEN", roomKey(room, "presences")],
-      ["PUBSUB", "NUMSUB", channel],
+      ["PUBSUB", "NUMSUB", channelOf(room)],
     ]);
     return present > 0 || listening[1] > 0;
   }

@@ -53,14 +53,15 @@ export function answersKey(room: string, instance: string, part: number): string
   return `${ofRoom(room)}:answers:${instance}:${part}`;
 }
 
-/** The channel of a room. */
-export function channelOf(room: string): string {
-  return `hubbub:${room}`;
+/** The channel of a room. Channels are common to all databases of a server, so it has the number. */
+export function channelOf(database: number, room: string): string {
+  return `hubbub:${database}:${room}`;
 }
 
 /** The room of a channel; `undefined` for another channel. */
-export function roomOf(channel: string): string | undefined {
-  return channel.startsWith("hubbub:") ? channel.slice("hubbub:".length) : undefined;
+export function roomOf(database: number, channel: string): string | undefined {
+  const start = channelOf(database, "");
+  return channel.startsWith(start) ? channel.slice(start.length) : undefined;
 }
 
 /** Accounts and tokens, beside the news of them. */
@@ -80,7 +81,7 @@ export const GENERATION_KEY = "hubbub:{server}:generation";
 /** Every room that was ever written to. */
 export const ROOMS_KEY = "hubbub:{server}:rooms";
 
-/** The ends of the leases of instances. */
+/** When the leases of instances end. */
 export const LEASES_KEY = "hubbub:{instances}:leases";
 
 /** The instances whose lease has ended. */

@@ -39,7 +39,7 @@ import {
   readEvent,
   split,
   toEvent,
-  toItem,
+  toItems,
   toPresences,
   toPrivate,
   toSettings,
@@ -105,7 +105,8 @@ export class RedisBackend implements Backend {
   async connect(listener: LinkListener, signal: AbortSignal): Promise<Link> {
     const place = this.#place;
     const hearing = {
-      onMessage: (channel: string, text: string) => hear(listener, channel, text),
+      onMessage: (channel: string, text: string) =>
+        hear(listener, roomOf(place.database, channel), text),
       onLost: (reason: Error) => listener.onLost(explain(reason, place)),
     };
     const connections = await Connections.open(place, hearing, signal);
@@ -114,7 +115,8 @@ export class RedisBackend implements Backend {
     try {
       const generation = await begin(connections);
       const probes = `hubbub-probe:${crypto.randomUUID()}`;
-      await Promise.all([channelOf(EVERYWHERE), probes].map((one) => connections.subscribe(one)));
+      const news = channelOf(place.database, EVERYWHERE);
+      await Promise.all([news, probes].map((one) => connections.subscribe(one)));
       const [seconds, micros] = await connections.ask("TIME") as string[];
       const time = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
       return new RedisLink({ ...this.#options, connections, place, generation, probes, time });
@@ -168,11 +170,10 @@ function checkServer(read: (field: string) => string): void {
   }
 }
 
-function hear(listener: LinkListener, channel: string, text: string): void {
-  const room = roomOf(channel);
+function hear(listener: LinkListener, room: string | undefined, text: string): void {
   if (room === undefined) return listener.onProbe(text);
   const [epoch, ...items] = JSON.parse(text) as string[];
-  listener.onNews({ room, epoch: epoch!, items: items.map((item) => toItem(room, item)) });
+  listener.onNews({ room, epoch: epoch!, items: toItems(room, items) });
 }
 
 /** What {@linkcode RedisLink} needs. */
@@ -200,6 +201,7 @@ class RedisLink implements Link {
     this.time = options.time;
     this.#erasure = new RedisErasure({
       connections: options.connections,
+      channelOf: (room) => this.#channelOf(room),
       roomArgs: (room) => this.#roomArgs(room),
       turn: (room, jobs, deadline) =>
         this.#runJobs({ instance: "", number: 0, jobs, deadline }, [room]),
@@ -211,11 +213,11 @@ class RedisLink implements Link {
   }
 
   subscribe(room: string): Promise<void> {
-    return this.#connections.subscribe(channelOf(room));
+    return this.#connections.subscribe(this.#channelOf(room));
   }
 
   unsubscribe(room: string): void {
-    this.#connections.unsubscribe(channelOf(room));
+    this.#connections.unsubscribe(this.#channelOf(room));
   }
 
   async open(room: string, wanted: Wanted): Promise<Opened> {
@@ -479,10 +481,14 @@ class RedisLink implements Link {
     return this.#connections.script(name, keys, args);
   }
 
+  #channelOf(room: string): string {
+    return channelOf(this.#options.place.database, room);
+  }
+
   /** The first arguments of a script that writes to a room. */
   #roomArgs(room: string): string[] {
     const { generation } = this.#options;
-    return [generation.name, String(generation.time), channelOf(room)];
+    return [generation.name, String(generation.time), this.#channelOf(room)];
   }
 
   #state(room: string, meta: (string | null)[]): RoomState {

@@ -10,7 +10,7 @@
 const MAX_EPOCHS = 100;
 
 /** How long the answers to a batch are kept, in milliseconds. */
-const ANSWERS_MS = 60_000;
+const ANSWERS_MS = 5 * 60 * 1000;
 
 /** How long a user can be found after it left, in milliseconds: `REACHABLE_MS`. */
 const REACHABLE_MS = 10 * 60 * 1000;
@@ -71,11 +71,6 @@ local function save()
   end
   if isNew then redis.call('HSET', key, 'g', ARGV[1], 'e', epoch, 'x', epochs) end
 end
-local function moment(clock)
-  local time = clock == '' and now() or tonumber(clock)
-  if time > last then last = time end
-  return whole(last)
-end
 `;
 
 /**
@@ -93,8 +88,10 @@ if kept then
   local cut = string.find(kept, '\\n', 1, true)
   if string.sub(kept, 1, cut - 1) == batch then return string.sub(kept, cut + 1) end
 end
-if isLate(ARGV[6]) then return redis.error_reply('TOOLATE') end
-local time = moment(clock)
+local real = now()
+if real > tonumber(ARGV[6]) then return redis.error_reply('TOOLATE') end
+last = math.max(last, clock == '' and real or tonumber(clock))
+local time = whole(last)
 local present = clock == '' and last or tonumber(clock)
 local log, refs = KEYS[2], KEYS[3]
 local out, news, told, isChanged = { epoch, time }, { epoch }, 1, false
@@ -110,7 +107,7 @@ local function tell(item)
   isChanged = true
 end
 -- Messages of this batch that are not in the log yet, and their refs.
-local queue, queuedRefs, queued, stored = {}, {}, {}, {}
+local queue, queuedRefs, stored = {}, {}, {}
 local function flush()
   for i = 1, #queue, 256 do
     redis.call('RPUSH', log, unpack(queue, i, math.min(i + 255, #queue)))
@@ -118,7 +115,7 @@ local function flush()
   for i = 1, #queuedRefs, 256 do
     redis.call('HSET', refs, unpack(queuedRefs, i, math.min(i + 255, #queuedRefs)))
   end
-  queue, queuedRefs, queued = {}, {}, {}
+  queue, queuedRefs = {}, {}
 end
 local function find(id)
   flush()
@@ -143,7 +140,7 @@ local function look()
   while i <= #ARGV and #wanted < 256 and (i == at or string.sub(ARGV[i - 1], 1, 1) == 'a') do
     local who = string.match(ARGV[i], '^[^\\n]*\\n[^\\n]*')
     whose[i], first[i] = who, false
-    if string.sub(who, -1) ~= '\\n' then
+    if string.byte(who, -1) ~= 10 then
       wanted[#wanted + 1] = who
       places[#places + 1] = i
     end
@@ -156,16 +153,18 @@ function run.a(origin)
   local rest = take()
   if not whose[at] then look() end
   local who, known = whose[at], first[at]
-  local hasRef = string.sub(who, -1) ~= '\\n'
-  if queued[who] then flush() end
-  if hasRef and not known and stored[who] then known = stored[who] end
+  local hasRef = string.byte(who, -1) ~= 10
+  if stored[who] then
+    flush()
+    known = stored[who]
+  end
   if known then
     local entry = redis.call('LINDEX', log, tonumber(known) - oldest)
     if entry then return '=' .. entry end
   end
-  local reply = string.match(rest, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]+)\\n')
-  if reply then
-    local found, kind = find(reply)
+  local nameEnd = string.find(rest, '\\n', #who + 2, true)
+  if string.byte(rest, nameEnd + 1) ~= 10 then
+    local found, kind = find(string.match(rest, '^[^\\n]*', nameEnd + 1))
     if not found or (kind ~= 'c' and kind ~= 'd') then return '!answer' end
   end
   seq = seq + 1
@@ -173,12 +172,12 @@ function run.a(origin)
   local entry = 'c\\n' .. n .. head .. n .. '\\n' .. rest
   queue[#queue + 1] = entry
   if hasRef then
-    queued[who] = true
     stored[who] = n
     queuedRefs[#queuedRefs + 1] = who
     queuedRefs[#queuedRefs + 1] = n
   end
-  tell('l' .. origin .. '\\n' .. entry)
+  tell('l' .. origin)
+  tell(entry)
   return n
 end
 function run.c(origin)
@@ -205,7 +204,8 @@ function run.c(origin)
     local head = string.match(old, '^' .. string.rep('[^\\n]*\\n', 9))
     redis.call('LSET', log, tonumber(link) - oldest, head)
   end
-  tell('l' .. origin .. '\\n' .. entry)
+  tell('l' .. origin)
+  tell(entry)
   return 'u' .. entry
 end
 local function addTo(inbox, person)
@@ -344,11 +344,15 @@ end
 flush()
 local excess = keep and seq - oldest + 1 - keep or 0
 if excess >= 128 then
-  for _, gone in ipairs(redis.call('LPOP', log, math.min(excess, 1024, seq - oldest))) do
+  local dropped, unused = redis.call('LPOP', log, math.min(excess, 1024, seq - oldest)), {}
+  for _, gone in ipairs(dropped) do
     local who = string.match(gone, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*\\n[^\\n]*)\\n')
-    if string.sub(who, -1) ~= '\\n' then redis.call('HDEL', refs, who) end
-    oldest = oldest + 1
+    if string.byte(who, -1) ~= 10 then unused[#unused + 1] = who end
   end
+  for i = 1, #unused, 256 do
+    redis.call('HDEL', refs, unpack(unused, i, math.min(i + 255, #unused)))
+  end
+  oldest = oldest + #dropped
 end
 if isChanged then save() end
 if told > 1 then redis.call('PUBLISH', ARGV[3], cjson.encode(news)) end

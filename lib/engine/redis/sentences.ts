@@ -37,7 +37,7 @@ export function parsePlace(url: string): Place {
 }
 
 /** Codes of sockets that found nobody. */
-const UNREACHABLE = /ECONNREFUSED|ENOTFOUND|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|EAI_AGAIN/;
+const UNREACHABLE = /ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT/;
 
 /** Replies, and what they mean. */
 const REPLIES: readonly (readonly [reply: RegExp, sentence: (place: Place) => string])[] = [
@@ -57,9 +57,10 @@ const REPLIES: readonly (readonly [reply: RegExp, sentence: (place: Place) => st
   [/^LOADING/, () => "Redis is still loading its data. It answers when it has them."],
   [
     /^NOPERM/,
-    () =>
+    ({ username }) =>
       "The user of DATABASE_URL may not do all that is needed in Redis. Allow it with: " +
-      "ACL SETUSER name ~hubbub:* &hubbub:* +@all -@dangerous +info",
+      `ACL SETUSER ${username || "default"} resetkeys ~hubbub:* resetchannels &hubbub* ` +
+      "+@all -@dangerous +info",
   ],
   [
     /^READONLY|^MASTERDOWN/,
@@ -67,7 +68,7 @@ const REPLIES: readonly (readonly [reply: RegExp, sentence: (place: Place) => st
   ],
   [
     /^OOM/,
-    () => "Redis is full. Give it more memory (maxmemory), or keep less (HISTORY).",
+    () => "Redis is full. Give it more memory (maxmemory), or keep less (HISTORY_KEEP).",
   ],
   [
     /^MISCONF/,
@@ -86,6 +87,10 @@ export function explain(error: unknown, place: Place): Error {
   const [, sentence] = REPLIES.find(([reply]) => reply.test(message)) ?? [];
   if (sentence !== undefined) return new Error(sentence(place), { cause: error });
   const where = `${place.host}:${place.port}`;
+  if (/ENOTFOUND|EAI_AGAIN/.test(`${code} ${message}`)) {
+    const text = `There is no host ${place.host}. Correct DATABASE_URL.`;
+    return new Error(text, { cause: error });
+  }
   if (/RESP type|no Redis/.test(message)) {
     const text = `What answers at ${where} is no Redis. Correct DATABASE_URL.`;
     return new Error(text, { cause: error });

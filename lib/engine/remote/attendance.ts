@@ -57,6 +57,11 @@ export class Attendance {
     }
   }
 
+  /** Ends a presence that is there by now, though nobody waits for it any more. */
+  confirm(room: string, connection: string): void {
+    if (!this.#rooms.get(room)?.has(connection)) this.#leave(room, connection);
+  }
+
   /** Ends the presence of a connection, however long that takes. A repeat does nothing. */
   leave(room: string, connection: string): void {
     if (this.#remove(room, connection)) this.#leave(room, connection);

@@ -43,6 +43,9 @@ export class Feed {
   readonly #present = new Map<string, Presence>();
   /** News that came before the start, or during a read. */
   #waiting: News[] = [];
+  /** Where the room is known to stand, beyond what is waited for. */
+  #expected: Partial<Position> | undefined;
+  #isExpecting = false;
   #isReading = false;
   /** Whether something happened that asks for a read. */
   #mustRead = false;
@@ -75,9 +78,8 @@ export class Feed {
   /** Reads what is missing, if the feed stays behind where the room is known to stand. */
   expect(position: Partial<Position>): void {
     if (this.#isClosed || this.#hasReached(position)) return;
-    this.#options.after(PATIENCE_MS, () => {
-      if (!this.#hasReached(position)) this.catchUp();
-    });
+    this.#expected = { ...this.#expected, ...position };
+    if (!this.#isExpecting) this.#waitForExpected();
   }
 
   /** Reads what is missing, if the room stands elsewhere. For when nothing more is on its way. */
@@ -102,6 +104,18 @@ export class Feed {
     if (position === undefined) return false;
     if (epoch !== undefined && epoch !== position.epoch) return false;
     return Object.entries(numbers).every(([kind, number]) => number <= position[kind as Kind]);
+  }
+
+  /** Waits for what is expected now. What is expected in the meantime is waited for afterwards. */
+  #waitForExpected(): void {
+    const expected = this.#expected!;
+    this.#expected = undefined;
+    this.#isExpecting = true;
+    this.#options.after(PATIENCE_MS, () => {
+      this.#isExpecting = false;
+      if (!this.#hasReached(expected)) this.catchUp();
+      if (this.#expected !== undefined) this.expect(this.#expected);
+    });
   }
 
   #queue(news: News): void {
@@ -183,10 +197,7 @@ export class Feed {
     if (this.#isClosed) return;
     const { position: { epoch, seq, erasures }, continues, events } = page;
     if (!continues || erasures !== this.#position!.erasures) return this.#lose();
-    if (epoch !== this.#position!.epoch) {
-      this.#position = { ...this.#position!, epoch };
-      this.#options.onEvent({ type: "epoch", epoch });
-    }
+    if (epoch !== this.#position!.epoch) return this.#goOn(epoch);
     const before = this.#position!.seq;
     for (const event of events) this.#tellItem({ event: { type: "logged", event, origin: "" } });
     if (this.#isClosed) return;
@@ -194,6 +205,13 @@ export class Feed {
     if (this.#position!.seq === before && before < seq) this.#lose();
     else if (this.#position!.seq < seq) this.#mustRead = true;
     else this.#takeState(page);
+  }
+
+  /** Goes on in another epoch, in which the version of the settings may stand for other ones. */
+  #goOn(epoch: string): void {
+    this.#position = { ...this.#position!, epoch, settings: -1 };
+    this.#options.onEvent({ type: "epoch", epoch });
+    this.#mustRead = true;
   }
 
   /** Takes everything of a page but the log, which has been told up to the page's moment. */

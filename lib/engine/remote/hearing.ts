@@ -74,9 +74,12 @@ export class Hearing {
     this.#hasHeard = false;
     if (this.#deafLinks < 2) return true;
     this.#isDeaf = true;
-    this.#options.logger.warn("no notifications arrive, so messages of other instances come late", {
-      server: this.#options.server,
-    });
+    this.#options.logger.warn(
+      "no notifications arrive, so what other instances say comes late: connect without a pooler",
+      {
+        server: this.#options.server,
+      },
+    );
     return false;
   }
 }

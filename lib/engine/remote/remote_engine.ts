@@ -33,7 +33,16 @@ import {
 } from "../engine.ts";
 import { Attendance } from "./attendance.ts";
 import { EarlyEvents } from "../early_events.ts";
-import type { Answer, Backend, Job, Link, News, Position, Pulse } from "./backend.ts";
+import {
+  type Answer,
+  type Backend,
+  type Job,
+  type Link,
+  type News,
+  NotDone,
+  type Position,
+  type Pulse,
+} from "./backend.ts";
 import { Feed } from "./feed.ts";
 import { Hearing } from "./hearing.ts";
 import { ServerNews } from "./server_news.ts";
@@ -276,7 +285,7 @@ export class RemoteEngine implements Engine {
 
   #addFeed(room: string, onEvent: EngineListener): Feed {
     const feed = new Feed({
-      read: (since) => this.#uplink.call((link) => link.page(room, since, PAGE_EVENTS)),
+      read: (since) => this.#uplink.call((link) => link.page(room, since, PAGE_EVENTS), true),
       onEvent,
       after: this.#timers.after,
     });
@@ -310,6 +319,9 @@ export class RemoteEngine implements Engine {
     const reached = new Map<string, Partial<Position>>();
     for (const [i, job] of jobs.entries()) {
       if (job.type === "publish" && this.#hearing.isDeaf) this.#tell(job.room, job.event);
+      if (job.type === "enter" && typeof answers[i] === "number") {
+        this.#attendance.confirm(job.room, job.presence.connection);
+      }
       const own = reachedBy(job, answers[i]);
       if (own !== undefined) reached.set(job.room, { ...reached.get(job.room), ...own });
     }
@@ -353,6 +365,7 @@ export class RemoteEngine implements Engine {
       if (pulse.isAlive) return pulse;
     } catch (error) {
       this.#problem = error as Error;
+      if (!(error instanceof NotDone)) this.#uplink.drop(link, error as Error);
       throw storeUnavailable();
     }
     this.#instance = newId();

@@ -11,11 +11,17 @@
 
 import { ChatError, restarting, storeUnavailable } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
-import type { After } from "../../time.ts";
+import { type After, Alarm } from "../../time.ts";
 import type { Backend, Link, LinkListener } from "./backend.ts";
 
-/** How long a call waits for a link, in milliseconds. While there is none for longer, none waits. */
+/** How long a write waits to go out, in milliseconds. The server does nothing that begins later. */
 export const PATIENCE_MS = 1000;
+
+/** How long any other call waits to go out, in milliseconds: joins come in crowds. */
+export const LONG_PATIENCE_MS = 5000;
+
+/** How often waiting calls are looked through for those that have waited for too long. */
+export const EXPIRY_MS = 250;
 
 /** How long a call waits for its answer, in milliseconds. */
 const ANSWER_MS = 2000;
@@ -53,12 +59,23 @@ interface Waiting {
   readonly refuse: (error: ChatError) => void;
 }
 
+/** A call that is under way. */
+interface Attempt {
+  readonly link: Link;
+  /** When its link is ended, in milliseconds. */
+  readonly due: number;
+}
+
 /** The link of an instance, and its calls. */
 export class Uplink {
   readonly #options: UplinkOptions;
   #link: Link | undefined;
   #calls = 0;
-  readonly #waiting: Waiting[] = [];
+  #waiting: Waiting[] = [];
+  #isExpiryAhead = false;
+  /** Calls that are under way, the oldest first. */
+  readonly #attempts = new Set<Attempt>();
+  readonly #alarm: Alarm;
   /** When the last link ended, in milliseconds. */
   #downSince = -Infinity;
   /** Why the last link ended, or could not be opened. */
@@ -69,6 +86,7 @@ export class Uplink {
 
   constructor(options: UplinkOptions) {
     this.#options = options;
+    this.#alarm = new Alarm(options, () => this.#dropLate());
   }
 
   /** The link; `undefined` while there is none. */
@@ -81,7 +99,7 @@ export class Uplink {
     return this.#link === undefined ? this.#problem : undefined;
   }
 
-  /** Whether the server has been out of reach for so long that nothing waits for it. */
+  /** Whether the server has been out of reach for so long that nothing waits for it any more. */
   get isDown(): boolean {
     return this.#link === undefined && this.#options.clock() - this.#downSince > PATIENCE_MS;
   }
@@ -104,9 +122,10 @@ export class Uplink {
   /**
    * Calls the server.
    *
+   * @param isUrgent whether the call goes ahead of those that wait
    * @throws {ChatError} the server's refusal, or `unavailable`
    */
-  call<T>(ask: (link: Link) => Promise<T>): Promise<T> {
+  call<T>(ask: (link: Link) => Promise<T>, isUrgent = false): Promise<T> {
     if (this.#closing.signal.aborted) return Promise.reject(restarting());
     if (this.isDown || this.#waiting.length >= MAX_WAITING) {
       return Promise.reject(storeUnavailable());
@@ -122,7 +141,8 @@ export class Uplink {
         );
       };
       if (this.#link !== undefined && this.#calls < MAX_CALLS) return start(this.#link);
-      this.#wait({ expires: this.#options.clock() + PATIENCE_MS, start, refuse: reject });
+      const expires = this.#options.clock() + LONG_PATIENCE_MS;
+      this.#wait({ expires, start, refuse: reject }, isUrgent);
     });
   }
 
@@ -132,10 +152,9 @@ export class Uplink {
    * @throws what the link rejects with
    */
   async attempt<T>(link: Link, answer: Promise<T>): Promise<T> {
-    const timer = setTimeout(
-      () => this.drop(link, new Error(`${this.#options.backend.name} does not answer.`)),
-      ANSWER_MS,
-    );
+    const attempt = { link, due: this.#options.clock() + ANSWER_MS };
+    this.#attempts.add(attempt);
+    this.#alarm.set(attempt.due);
     try {
       return await answer;
     } catch (error) {
@@ -143,7 +162,7 @@ export class Uplink {
       if (link === this.#link && !(error instanceof ChatError)) this.#note(error as Error);
       throw error;
     } finally {
-      clearTimeout(timer);
+      this.#attempts.delete(attempt);
     }
   }
 
@@ -203,8 +222,19 @@ export class Uplink {
     }
   }
 
-  #wait(waiting: Waiting): void {
-    if (this.#waiting.push(waiting) === 1) this.#expireLater();
+  /** Ends links that have not answered in time. */
+  #dropLate(): void {
+    const { backend, clock } = this.#options;
+    for (const { link, due } of this.#attempts) {
+      if (due > clock()) return this.#alarm.set(due);
+      this.drop(link, new Error(`${backend.name} does not answer.`));
+    }
+  }
+
+  #wait(waiting: Waiting, isUrgent: boolean): void {
+    if (isUrgent) this.#waiting.unshift(waiting);
+    else this.#waiting.push(waiting);
+    this.#expireLater();
   }
 
   #startWaiting(): void {
@@ -215,14 +245,17 @@ export class Uplink {
     }
   }
 
+  /** Refuses, in time, what waits for too long. */
   #expireLater(): void {
-    const next = this.#waiting[0];
-    if (next === undefined || this.#closing.signal.aborted) return;
-    this.#options.after(Math.max(1, next.expires - this.#options.clock()), () => {
+    if (this.#isExpiryAhead || this.#waiting.length === 0) return;
+    this.#isExpiryAhead = true;
+    this.#options.after(EXPIRY_MS, () => {
+      this.#isExpiryAhead = false;
       const now = this.#options.clock();
-      while (this.#waiting[0] !== undefined && this.#waiting[0].expires <= now) {
-        this.#waiting.shift()!.refuse(storeUnavailable());
-      }
+      const isOver = ({ expires }: Waiting) => this.isDown || expires <= now;
+      const over = this.#waiting.filter(isOver);
+      this.#waiting = this.#waiting.filter((one) => !isOver(one));
+      for (const { refuse } of over) refuse(storeUnavailable());
       this.#expireLater();
     });
   }

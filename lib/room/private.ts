@@ -1,0 +1,37 @@
+/**
+ * Private messages, on their way to the connections of their two people.
+ *
+ * @module
+ */
+
+import { EncodedEvent } from "../delivery/batch.ts";
+import type { PrivateMessage } from "../engine/engine.ts";
+import { type DmEvent, envelope } from "../protocol/events.ts";
+import type { Room } from "./room.ts";
+
+/** Hands a private message to its two people in a room, but not to the connection that sent it. */
+export function tellPrivate(room: Room, message: PrivateMessage, origin: string): void {
+  const { from, to, fromSeq, toSeq } = message;
+  for (const [{ username, person }, inboxSeq] of [[to, toSeq], [from, fromSeq]] as const) {
+    const user = room.roster.user(username);
+    if (user?.person !== person) continue;
+    const encoded = new EncodedEvent(toDm(room.name, message, inboxSeq));
+    for (const id of user.connections) {
+      if (id !== origin) room.members.get(id)?.tellPrivate(encoded, inboxSeq);
+    }
+  }
+}
+
+/** A private message as one of its two people receives it. */
+export function toDm(room: string, message: PrivateMessage, inboxSeq: number): DmEvent {
+  const { id, content, from, to, timestamp, ref } = message;
+  return {
+    type: "dm",
+    ...envelope(room, content, from.username),
+    to: to.username,
+    id,
+    inbox_seq: inboxSeq,
+    timestamp,
+    ...(ref !== undefined && { ref }),
+  };
+}
