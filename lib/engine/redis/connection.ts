@@ -6,7 +6,8 @@
  * @module
  */
 
-import type { Redis, RedisOptions } from "ioredis";
+// deno-lint-ignore no-import-prefix
+import type { Redis, RedisOptions } from "npm:ioredis@6.0.0";
 import { connect as connectTcp, type Socket } from "node:net";
 import { setImmediate } from "node:timers";
 import { connect as connectTls } from "node:tls";
@@ -14,8 +15,11 @@ import { connected, secured, tlsName, whenAborted } from "../remote/sockets.ts";
 import { type ScriptName, SCRIPTS } from "./scripts.ts";
 import { explain, type Place, unanswered } from "./sentences.ts";
 
-/** The driver. A start without it does not download it: the runtime looks for literals only. */
-const DRIVER: string = "ioredis";
+/**
+ * The driver. A start without it does not download it: the runtime looks for literals only, and for
+ * the imports of deno.json.
+ */
+const DRIVER: string = "npm:ioredis@6.0.0";
 
 /** Maximum commands in one write. */
 const MAX_WRITTEN = 512;
@@ -101,9 +105,9 @@ export class Connections {
     listener: ConnectionListener,
     signal: AbortSignal,
   ): Promise<Connections> {
-    const { Redis } = await import(DRIVER) as typeof import("ioredis");
+    const { Redis: Driver } = await import(DRIVER) as { Redis: typeof Redis };
     const isOpening = { value: true };
-    const connections = new Connections(create(Redis, place), create(Redis, place), {
+    const connections = new Connections(create(Driver, place), create(Driver, place), {
       onMessage: (channel, text) => listener.onMessage(channel, text),
       onLost: (reason) => isOpening.value || listener.onLost(reason),
     });
