@@ -94,6 +94,12 @@ class Far {
     return this.#news([{ event: { type: "settings", settings: this.#settings } }]);
   }
 
+  erase(): News {
+    this.#move({ erasures: this.position.erasures + 1 });
+    const event = { type: "erased", ids: [] } as const;
+    return this.#news([{ event, number: this.position.erasures }]);
+  }
+
   /** News of something that is not numbered. */
   type(username: string): News {
     return this.#news([{ event: typing(username) }]);
@@ -163,7 +169,8 @@ class Far {
       position,
       continues: !this.isCut && seq >= this.oldest - 1 && seq <= position.seq,
       events: range(seq + 1, Math.max(0, count)).map((seq) => logged(seq).event),
-      privates: this.#privates.slice(privates),
+      privates: this.#privates.slice(privates, privates + this.#pageSize),
+      privatesTo: Math.min(position.privates, privates + this.#pageSize),
       settings: settings === position.settings ? undefined : this.#settings,
       present: presence === position.presence ? undefined : [...this.#present.values()],
     };
@@ -433,6 +440,27 @@ describe("Feed", () => {
       await far.answer();
       assertEquals(far.short.length, 3);
     }
+  });
+
+  it("takes erasures that it has heard while it reads for no loss", async () => {
+    const far = new Far();
+    far.write(2);
+    far.feed.hear(far.write(1));
+    far.feed.hear(far.erase());
+    far.feed.hear(far.erase());
+    await far.answer();
+    assertEquals(far.short, ["erased", "erased", "1", "2", "3"]);
+  });
+
+  it("reads many private messages in pages", async () => {
+    const far = new Far({ pageSize: 3 });
+    for (let i = 0; i < 10; i++) far.whisper();
+    far.enter("a");
+    far.feed.compare(far.position);
+    await far.answer();
+    assertEquals(far.short, [...range(1, 10).map((n) => `private ${n}`), "+a@1"]);
+    far.feed.hear(far.whisper());
+    assertEquals([far.short.at(-1), far.reads], ["private 11", 4]);
   });
 
   it("tells nothing after it was closed, in the middle of a read neither", async () => {

@@ -338,7 +338,7 @@ describe("RemoteEngine: a server that is frozen", () => {
     server.thaw();
   });
 
-  it("has no more than so much waiting for it", async () => {
+  it("refuses what is beyond the limits of the queue", async () => {
     const { lab, engine, server } = await setUp();
     await using _ = lab;
     server.freeze();

@@ -32,7 +32,7 @@ export interface ChaosEngine extends AsyncDisposable {
   freeze(): void | Promise<void>;
   thaw(): void | Promise<void>;
   /**
-   * Lets a replica take over that was cut off before the last messages. Absent if it loses nothing.
+   * Lets a replica take over, which may have been cut off before the last messages.
    *
    * @returns the replica's port
    */

@@ -238,7 +238,8 @@ export class FarServer {
       position,
       continues: log.canResume(room, since.epoch, since.seq),
       events: log.events(room, since.seq, limit),
-      privates: this.#room(room).privates.slice(since.privates),
+      privates: this.#room(room).privates.slice(since.privates, since.privates + limit),
+      privatesTo: Math.min(position.privates, since.privates + limit),
       settings: since.settings === position.settings ? undefined : this.store.settings(room),
       present: since.presence === position.presence ? undefined : bus.present(room),
     };

@@ -146,11 +146,11 @@ export class RedisServer implements AsyncDisposable {
   }
 
   async #end(signal: Deno.Signal): Promise<void> {
+    // A frozen process that is thawed first may answer before the signal comes.
+    this.#process?.kill(signal);
     this.thaw();
-    const process = this.#process;
+    await this.#process?.status;
     this.#process = undefined;
-    process?.kill(signal);
-    await process?.status;
   }
 
   async #waitFor(isDone: () => Promise<boolean>): Promise<void> {

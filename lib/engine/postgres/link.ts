@@ -189,6 +189,7 @@ export class PostgresLink implements Link {
       continues,
       events: toEvents(this.#epochs, room, events),
       privates: messages.map(([number, message]) => ({ number, message: toPrivate(message) })),
+      privatesTo: messages.length < limit ? position.privates : messages.at(-1)![0],
       settings: position.settings === settings ? undefined : toSettings(changed),
       present: position.presence === presence ? undefined : (present ?? []).map(toPresence),
     };

@@ -683,7 +683,7 @@ const READING = `
         SELECT '[' || string_agg('[' || w.number || ',' || w.message || ']', ',' ORDER BY w.number) || ']'
         FROM (
           SELECT DISTINCT ON (number) number, private_v1(inbox) AS message FROM inbox
-          WHERE room = r.id AND number > p_privates ORDER BY number
+          WHERE room = r.id AND number > p_privates ORDER BY number LIMIT p_limit
         ) AS w), '[]') || ','
       || coalesce((SELECT value FROM settings WHERE room = p_name AND r.settings <> p_settings), 'null')
       || ',' || CASE greatest(r.presence, v_start) WHEN p_presence THEN 'null' ELSE present_v1(r.id) END

@@ -249,7 +249,7 @@ class RedisLink implements Link {
     const { name, time } = this.#options.generation;
     const { seq, presence, privates, settings } = since;
     const args = [seq, presence, privates, settings, Math.min(limit, MAX_READ), name, time];
-    const [meta, entries, edited, whispers, changed, present] = await this.#read(
+    const [meta, entries, edited, whispers, last, changed, present] = await this.#read(
       this.#script("page", keys.map((key) => roomKey(room, key)), args),
     );
     const state = this.#state(room, meta);
@@ -262,6 +262,7 @@ class RedisLink implements Link {
         number: Number(split(text, 3)[1]),
         message: toPrivate(text),
       })),
+      privatesTo: last === null ? state.position.privates : Number(last),
       settings: state.position.settings === settings ? undefined : toSettings(changed),
       present: present === null ? undefined : toPresences(present),
     };

@@ -448,7 +448,7 @@ end
 local privates = #wanted > 0 and redis.call('HMGET', KEYS[5], unpack(wanted)) or {}
 local settings = tonumber(m[8] or '0') ~= tonumber(ARGV[4]) and redis.call('GET', KEYS[3])
 local present = beyond(tonumber(m[6] or '0')) ~= tonumber(ARGV[2]) and redis.call('HVALS', KEYS[4])
-return { m, entries, messages, privates, settings, present }
+return { m, entries, messages, privates, wanted[limit] or false, settings, present }
 `;
 
 /** KEYS: meta, inboxes, inbox. ARGV: person, after, limit. */

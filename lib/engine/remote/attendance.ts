@@ -7,7 +7,6 @@
 
 import { ChatError } from "../../errors.ts";
 import type { Presence } from "../engine.ts";
-import type { Link } from "./backend.ts";
 import type { TurnQueue } from "./turn_queue.ts";
 
 /** What {@linkcode Attendance} needs. */
@@ -67,11 +66,11 @@ export class Attendance {
     if (this.#remove(room, connection)) this.#leave(room, connection);
   }
 
-  /** Makes the server's presences equal to these. */
-  async reconcile(link: Link, instance: string): Promise<void> {
+  /** Makes the server's presences of this instance equal to these. */
+  reconcile(present: readonly { readonly room: string; readonly connection: string }[]): void {
     this.#isEven = true;
     const known = new Set<string>();
-    for (const { room, connection } of await link.presences(instance)) {
+    for (const { room, connection } of present) {
       known.add(connection);
       if (!this.#rooms.get(room)?.has(connection)) this.#leave(room, connection);
     }

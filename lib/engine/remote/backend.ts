@@ -257,8 +257,10 @@ export interface Page {
   readonly continues: boolean;
   /** The events of the log after the feed's `seq`, at most `limit`. */
   readonly events: readonly LogEvent[];
-  /** The private messages after the feed's number, oldest first. */
+  /** The private messages after the feed's number, oldest first, at most `limit`. */
   readonly privates: readonly { readonly number: number; readonly message: PrivateMessage }[];
+  /** Every private message up to this number is here. More follow if the room has reached another. */
+  readonly privatesTo: number;
   /** Present if the version is another one than the feed's. */
   readonly settings?: RoomSettings | undefined;
   /** Present if the number is another one than the feed's. */

@@ -14,7 +14,7 @@ import type { EngineEvent, EngineListener, Presence } from "../engine.ts";
 import type { News, NewsItem, Opened, Page, Position } from "./backend.ts";
 
 /** How long a receipt may be ahead of what was heard before the rest is read, in milliseconds. */
-const PATIENCE_MS = 250;
+const NEWS_MS = 250;
 
 /** How long to wait after a read that failed, in milliseconds. */
 const RETRY_MS = 200;
@@ -131,7 +131,7 @@ export class Feed {
     const expected = this.#expected!;
     this.#expected = undefined;
     this.#isExpecting = true;
-    this.#options.after(PATIENCE_MS, () => {
+    this.#options.after(NEWS_MS, () => {
       this.#isExpecting = false;
       if (!this.#hasReached(expected)) this.catchUp();
       if (this.#expected !== undefined) this.expect(this.#expected);
@@ -199,6 +199,7 @@ export class Feed {
         await new Promise<void>((resolve) => this.#options.after(RETRY_MS, resolve));
         continue;
       }
+      for (const news of [...covered, ...this.#waiting]) this.#tellErasures(news);
       this.#takePage(page);
       for (const news of covered) this.#tellUnnumbered(news);
       this.#resolveReached();
@@ -236,9 +237,14 @@ export class Feed {
   }
 
   /** Takes everything of a page but the log, which has been told up to the page's moment. */
-  #takeState({ position, privates, settings, present }: Page): void {
+  #takeState({ position, privates, privatesTo, settings, present }: Page): void {
     for (const { message } of privates) {
       this.#options.onEvent({ type: "private", message, origin: "" });
+    }
+    if (privatesTo < position.privates) {
+      this.#position = { ...this.#position!, privates: privatesTo };
+      this.#mustRead = true;
+      return;
     }
     if (settings !== undefined) this.#options.onEvent({ type: "settings", settings });
     const before = this.#position!.presence;
@@ -260,6 +266,11 @@ export class Feed {
       this.#note(event);
       this.#options.onEvent(event);
     }
+  }
+
+  /** Tells of erasures, which no page contains. */
+  #tellErasures({ items = [] }: News): void {
+    for (const item of items) if (item.event.type === "erased") this.#tellItem(item);
   }
 
   #tellUnnumbered({ items = [] }: News): void {

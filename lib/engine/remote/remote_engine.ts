@@ -327,7 +327,7 @@ export class RemoteEngine implements Engine {
     for (const feed of this.#feedsOf(room)) feed.tell(event);
   }
 
-  /** Has the feeds of rooms wait for what the jobs of a batch did. */
+  /** Tells the feeds which positions the jobs of a batch have reached. */
   #onAnswers(jobs: readonly Job[], answers: readonly Answer[]): void {
     const reached = new Map<string, Partial<Position>>();
     for (const [i, job] of jobs.entries()) {
@@ -364,31 +364,40 @@ export class RemoteEngine implements Engine {
 
   /** Sends a beat. If the lease has expired, the instance takes another name and begins anew. */
   async #beat(link: Link, rooms: readonly string[]): Promise<Pulse> {
+    const instance = this.#instance;
+    const pulse = await this.#sendBeat(link, instance, rooms);
+    if (pulse.isAlive) return pulse;
+    // Another beat may have found it out first.
+    if (instance === this.#instance) this.#instance = this.#options.newId();
+    const next = await this.#beat(link, rooms);
+    await this.#reconcile(link);
+    return next;
+  }
+
+  async #sendBeat(link: Link, instance: string, rooms: readonly string[]): Promise<Pulse> {
     const { leaseMs, newId } = this.#options;
     const probe = newId();
     const asked = this.#everywhere.number;
     try {
-      const beat = { instance: this.#instance, leaseMs, probe, rooms };
-      const answered = this.#turns.answered;
-      const pulse = await this.#uplink.attempt(link, link.beat({ ...beat, answered }));
+      const beat = { instance, leaseMs, probe, rooms, answered: this.#turns.answered };
+      const pulse = await this.#uplink.attempt(link, link.beat(beat));
       this.#problem = undefined;
       this.#uplink.setTime(pulse.time);
       this.#expectProbe(link, probe);
       this.#everywhere.compare(pulse.everywhere, asked);
-      if (pulse.isAlive) return pulse;
+      return pulse;
     } catch (error) {
       this.#problem = error as Error;
       if (!(error instanceof NotDone)) this.#uplink.drop(link, error as Error);
       throw storeUnavailable();
     }
-    this.#instance = newId();
-    const pulse = await this.#beat(link, rooms);
-    await this.#reconcile(link);
-    return pulse;
   }
 
-  #reconcile(link: Link): Promise<void> {
-    return this.#attendance.reconcile(link, this.#instance);
+  async #reconcile(link: Link): Promise<void> {
+    const instance = this.#instance;
+    const known = await this.#uplink.attempt(link, link.presences(instance));
+    if (instance === this.#instance) this.#attendance.reconcile(known);
+    else await this.#reconcile(link);
   }
 
   #nextRooms(): string[] {

@@ -4,7 +4,8 @@
  *
  * What waits is bounded in number, size and time. A batch that went out and has no answer may have
  * been done. So it goes out again on the next link, under its number, until it is known what became
- * of it; nothing overtakes it, and what it stores is neither acknowledged nor refused before.
+ * of it; nothing overtakes it, and what it stores is neither acknowledged nor refused before. Only
+ * after a minute it is refused for all that, since the server does not keep its answers for ever.
  *
  * @module
  */

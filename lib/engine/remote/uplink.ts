@@ -34,7 +34,7 @@ const MIN_RETRY_MS = 100;
 const MAX_RETRY_MS = 1000;
 
 /** Maximum calls at a time; others wait. */
-const MAX_CALLS = 64;
+const MAX_CALLS = 16;
 
 /** Maximum calls that wait. */
 const MAX_WAITING = 20_000;
@@ -109,7 +109,7 @@ export class Uplink {
     return this.#options.clock() + this.#offset + PATIENCE_MS;
   }
 
-  /** Notes what the server's clock shows now: a deadline is never too late by it. */
+  /** Sets the server's time, so that deadlines are never later than intended. */
   setTime(time: number): void {
     this.#offset = time - this.#options.clock();
   }
