@@ -9,17 +9,9 @@
  */
 
 import { connect, type Socket } from "node:net";
-// deno-lint-ignore no-import-prefix
-import type postgresType from "npm:postgres@3.4.9";
 import { failure, whenAborted, whenEnded } from "../remote/sockets.ts";
 import { openSocket, show } from "./socket.ts";
 import type { Target } from "./url.ts";
-
-/**
- * The driver. A start without it does not download it: the runtime looks for literals only, and for
- * the imports of deno.json.
- */
-const DRIVER: string = "npm:postgres@3.4.9";
 
 /** How long the server may take to accept a connection, in milliseconds. */
 const CONNECT_MS = 3000;
@@ -81,7 +73,7 @@ export class Connection {
     target: Target,
     { first, listener, signal }: ConnectionOptions,
   ): Promise<{ connection: Connection; answer: string | null }> {
-    const { default: postgres } = await import(DRIVER) as { default: typeof postgresType };
+    const { default: postgres } = await import("postgres");
     const { host, port } = target;
     const tcp = host.startsWith("/")
       ? connect(`${host}/.s.PGSQL.${port}`)
@@ -131,7 +123,7 @@ export class Connection {
   }
 }
 
-type DriverOptions = Parameters<typeof postgresType>[0];
+type DriverOptions = Parameters<typeof import("postgres")>[0];
 
 function toOptions(target: Target, socket: Socket, listener: ConnectionListener): DriverOptions {
   const { host, port, user, password, database } = target;

@@ -6,20 +6,13 @@
  * @module
  */
 
-// deno-lint-ignore no-import-prefix
-import type { Redis, RedisOptions } from "npm:ioredis@6.0.0";
+import type { Redis, RedisOptions } from "ioredis";
 import { connect as connectTcp, type Socket } from "node:net";
 import { setImmediate } from "node:timers";
 import { connect as connectTls } from "node:tls";
 import { connected, secured, tlsName, whenAborted } from "../remote/sockets.ts";
 import { type ScriptName, SCRIPTS } from "./scripts.ts";
 import { explain, type Place, unanswered } from "./sentences.ts";
-
-/**
- * The driver. A start without it does not download it: the runtime looks for literals only, and for
- * the imports of deno.json.
- */
-const DRIVER: string = "npm:ioredis@6.0.0";
 
 /** Maximum commands in one write. */
 const MAX_WRITTEN = 512;
@@ -105,9 +98,9 @@ export class Connections {
     listener: ConnectionListener,
     signal: AbortSignal,
   ): Promise<Connections> {
-    const { Redis: Driver } = await import(DRIVER) as { Redis: typeof Redis };
+    const { Redis } = await import("ioredis");
     const isOpening = { value: true };
-    const connections = new Connections(create(Driver, place), create(Driver, place), {
+    const connections = new Connections(create(Redis, place), create(Redis, place), {
       onMessage: (channel, text) => listener.onMessage(channel, text),
       onLost: (reason) => isOpening.value || listener.onLost(reason),
     });
