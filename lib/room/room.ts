@@ -392,6 +392,8 @@ export class Room {
   /** Records that a connection left. True if its user is no longer present. */
   left(presence: Presence, position: number): boolean {
     const isLast = this.roster.remove(presence);
+    // An instance that has died announces no end.
+    if (isLast) this.typists.record(presence.username, false);
     this.#position = position;
     return isLast;
   }
