@@ -126,6 +126,7 @@ export class ChaosClient {
   readonly closes: number[] = [];
   #socket: WebSocket | undefined;
   #isWelcome = false;
+  #welcomes = 0;
   #epoch = "";
   #seq = 0;
   #session = "";
@@ -178,9 +179,22 @@ export class ChaosClient {
 
   async #run(): Promise<void> {
     while (!this.#isOver) {
+      const before = this.#welcomes;
       await this.#connect();
+      if (this.#welcomes === before && !this.#isOver) await this.#askWhy();
       if (!this.#isOver) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
+  }
+
+  /** Asks why there was no welcome, as a browser has to: somebody may have the name for good. */
+  async #askWhy(): Promise<void> {
+    const query = new URLSearchParams({ username: this.name, session: this.#session });
+    const url = `http://127.0.0.1:${this.instance.port}/ws/${this.room}?${query}`;
+    const response = await fetch(url).catch(() => undefined);
+    await response?.body?.cancel();
+    if (response?.status !== 409) return;
+    this.closes.push(4009);
+    this.#isOver = true;
   }
 
   #connect(): Promise<void> {
@@ -249,6 +263,7 @@ export class ChaosClient {
 
   #begin(welcome: Extract<Event, { type: "welcome" }>): void {
     this.#isWelcome = true;
+    this.#welcomes++;
     this.#session = welcome.session;
     this.#epoch = welcome.epoch;
     this.users.clear();
