@@ -294,13 +294,22 @@ export class ChaosClient {
   }
 }
 
+/** How many messages came to what. */
+export interface Figures {
+  readonly acked: number;
+  readonly refused: number;
+  readonly unknown: number;
+  /** Acknowledged, but not in the log. */
+  readonly lost: number;
+}
+
 /** Instances on one engine, and their clients. */
 export class Chaos implements AsyncDisposable {
   readonly engine: ChaosEngine;
   readonly instances: Instance[] = [];
   clients: ChaosClient[] = [];
-  /** The time for which the engine did not answer, and clients' counts: for the notes. */
-  readonly figures: Record<string, number>[] = [];
+  /** What became of the messages, for each room of each round. */
+  readonly figures: Figures[] = [];
   readonly #random: Random;
   #rounds = 0;
   #talking: ReturnType<typeof setInterval> | undefined;
