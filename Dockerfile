@@ -1,10 +1,8 @@
 FROM denoland/deno:2.9.6
 WORKDIR /app
 COPY . .
-# Every part, and the drivers, which a server downloads where it uses them for the first time.
-RUN deno cache main.ts $(find lib -name '*.ts') \
-  && deno eval 'import "postgres"; import "ioredis"' \
-  && mkdir /data && chown deno /data
+# Every part, and the drivers that some of them load when they are used.
+RUN deno cache main.ts $(find lib -name '*.ts') && mkdir /data && chown deno /data
 USER deno
 ENV DATABASE_URL=sqlite:/data/chat.db
 VOLUME /data

@@ -350,6 +350,7 @@ export class Hub implements Rooms {
         return tellPrivate(room, event.message, event.origin);
       case "typing": {
         const { username, isActive: active } = event;
+        room.typists.record(username, active);
         return room.fanout.tell({ type: "typing", ...envelope(room.name, "", username), active });
       }
       case "entered":

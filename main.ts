@@ -40,6 +40,13 @@ const SHUTDOWN_WAIT_MS = 1000;
 /** How long this instance counts as alive after its last renewal, in milliseconds. */
 const LEASE_MS = 10_000;
 
+/** Modules that few servers need. The runtime would read them at every start if it knew their names. */
+const MODULES = {
+  remote: "./lib/engine/remote/remote_engine.ts",
+  postgres: "./lib/engine/postgres/postgres.ts",
+  redis: "./lib/engine/redis/redis.ts",
+} as const;
+
 /** The server cannot start. The message says why, for the person who started it. */
 export class StartError extends Error {
   override readonly name = "StartError";
@@ -69,7 +76,9 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const timers = new Timers();
   const { after } = timers;
   const turn = new Turn(setImmediate);
-  const engine = await openEngine(config, { clock, newId, turn, logger }).catch((error) => {
+  const engineFailures = createThrottledLogger(logger, clock);
+  const parts = { newId, turn, logger, failures: engineFailures };
+  const engine = await openEngine(config, parts).catch((error) => {
     throw new StartError(`open ${nameOf(config)}`, error);
   });
   const health = new Health({ store: engine, logger, clock });
@@ -138,6 +147,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     joinLimiter.sweep();
     authLimiter.sweep();
     failures.sweep();
+    engineFailures.sweep();
     refusals.sweep();
     accounts.erase().catch((error) => {
       // The store is reported by itself, and this goes on when it is back.
@@ -205,22 +215,23 @@ function checkAfterErrors(logger: Logger, health: Health): Logger {
 
 /** What the engines need besides the configuration. */
 interface EngineParts {
-  /** The time in milliseconds. It never goes backwards. */
-  readonly clock: () => number;
   readonly newId: () => string;
   readonly turn: Turn;
   readonly logger: Logger;
+  /** Writes what fails: a throttled logger. */
+  readonly failures: Logger;
 }
 
 /** Opens the engine that the configuration names. Only that one is loaded, and its driver. */
 async function openEngine(config: Config, parts: EngineParts): Promise<Engine> {
   const { database, engine: { historyKeep: keep, maxStoredBytes } } = config;
-  const { clock, newId, turn, logger } = parts;
+  const { newId, turn, logger, failures } = parts;
   const atCommit = (callback: () => void) => turn.commit(callback);
   const options = { clock: Date.now, newId, keep, leaseMs: LEASE_MS };
   const connect = async (backend: Backend) => {
-    const { RemoteEngine } = await import("./lib/engine/remote/remote_engine.ts");
-    const failures = createThrottledLogger(logger, clock);
+    const { RemoteEngine } = await import(
+      MODULES.remote
+    ) as typeof import("./lib/engine/remote/remote_engine.ts");
     return RemoteEngine.connect({ backend, newId, leaseMs: LEASE_MS, atCommit, logger, failures });
   };
   switch (database.kind) {
@@ -232,11 +243,15 @@ async function openEngine(config: Config, parts: EngineParts): Promise<Engine> {
       return new SqliteEngine({ ...options, path, maxStoredBytes, atCommit, logger });
     }
     case "postgres": {
-      const { PostgresBackend } = await import("./lib/engine/postgres/postgres.ts");
+      const { PostgresBackend } = await import(
+        MODULES.postgres
+      ) as typeof import("./lib/engine/postgres/postgres.ts");
       return await connect(new PostgresBackend({ url: database.url, keep }));
     }
     case "redis": {
-      const { RedisBackend } = await import("./lib/engine/redis/redis.ts");
+      const { RedisBackend } = await import(
+        MODULES.redis
+      ) as typeof import("./lib/engine/redis/redis.ts");
       return await connect(new RedisBackend({ url: database.url, keep }));
     }
   }

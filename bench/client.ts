@@ -117,7 +117,9 @@ export class Client implements FrameHandler, SocketHandler {
 
   /** Asks to be let in. */
   connect(): void {
-    const { sockets, plan: { port, rooms } } = this.#around;
+    const { sockets, plan: { port: first, siblings = [], rooms } } = this.#around;
+    const ports = [first, ...siblings.map(({ port }) => port)];
+    const port = ports[Math.floor(this.#id / rooms) % ports.length]!;
     this.#fd = sockets.connect(port);
     sockets.watch(this.#fd, this);
     const path = this.#dialect.path(roomName(this.#id % rooms), clientName(this.#id));

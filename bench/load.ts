@@ -160,8 +160,11 @@ class Load {
   }
 
   #moment(sights: readonly Sight[]): Moment {
-    const { pid } = this.#plan;
-    return { sights, cpu: cpuTimes(pid), rssKb: memoryKb(pid), time: performance.now() };
+    const { pid, siblings = [] } = this.#plan;
+    const pids = [pid, ...siblings.map((sibling) => sibling.pid)];
+    // No two threads of a machine have one number.
+    const cpu = new Map(pids.flatMap((pid) => [...cpuTimes(pid)]));
+    return { sights, cpu, rssKb: memoryKb(pid), time: performance.now() };
   }
 
   #throwIfFailed({ sights }: Moment): void {

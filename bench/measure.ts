@@ -81,7 +81,7 @@ export async function measure(options: MeasureOptions): Promise<Measured | { fai
 }
 
 /** A process and what it has printed. */
-interface Process extends AsyncDisposable {
+export interface Process extends AsyncDisposable {
   readonly pid: number;
   readonly exited: Promise<unknown>;
   readonly stdout: string;
@@ -89,7 +89,8 @@ interface Process extends AsyncDisposable {
   kill(): void;
 }
 
-function spawn(pinning: readonly string[], { command, env = {} }: Command): Process {
+/** Starts a process, which {@linkcode endAll} ends too. */
+export function spawn(pinning: readonly string[], { command, env = {} }: Command): Process {
   const [program, ...args] = [...pinning, ...command];
   const options = { args, env, stdin: "null", stdout: "piped", stderr: "piped" } as const;
   const child = new Deno.Command(program!, options).spawn();
@@ -132,7 +133,8 @@ function freePort(): number {
   return listener.addr.port;
 }
 
-async function untilListening(port: number, server: Process): Promise<void> {
+/** Waits until a server takes connections. @throws {Error} if it ends, or takes too long */
+export async function untilListening(port: number, server: Process): Promise<void> {
   let hasEnded = false;
   server.exited.then(() => hasEnded = true);
   for (let waited = 0; waited < START_MS; waited += RETRY_MS) {

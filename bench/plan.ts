@@ -22,6 +22,8 @@ export interface LoadPlan {
   readonly port: number;
   /** The server's process: its CPU time and memory are measured. */
   readonly pid: number;
+  /** Other instances of the server: the members of a room are spread over all of them. */
+  readonly siblings?: readonly { readonly port: number; readonly pid: number }[];
   readonly dialect: DialectName;
   readonly mode: Mode;
   readonly clients: number;

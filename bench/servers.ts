@@ -150,7 +150,7 @@ export const SERVERS = {
 } as const satisfies Record<string, ServerKind>;
 
 /** Every limit that a test of speed would run into is off; all else is as people run it. */
-const HUBBUB_ENV = {
+export const HUBBUB_ENV = {
   HOST: "127.0.0.1",
   LOG_LEVEL: "warn",
   MAX_CONNECTIONS: "0",

@@ -171,15 +171,23 @@ describe("hub.ts and lib/", () => {
     }
   });
 
-  it("need hono alone: whoever starts the server downloads nothing else", async () => {
+  it("need what is locked: a start, with whatever engine, downloads and notes nothing else", async () => {
     const lock = JSON.parse(await Deno.readTextFile(new URL("../deno.lock", import.meta.url)));
-    assertEquals(Object.keys(lock.specifiers), ["npm:hono@4"]);
+    const names = Object.keys(lock.specifiers).map((specifier) => specifier.split("@")[0]);
+    assertEquals(names, ["npm:hono", "npm:ioredis", "npm:postgres"]);
     await using folder = await makeFolder();
     const copy = `${folder.path}/deno.lock`;
     await Deno.copyFile(new URL("../deno.lock", import.meta.url), copy);
     await using server = await ServerProcess.start({ lock: copy });
     await server.stop();
     // The runtime notes here what it downloads besides.
+    assertEquals(JSON.parse(await Deno.readTextFile(copy)), lock);
+    const script = 'import "postgres"; import "ioredis";';
+    const { success } = await new Deno.Command(Deno.execPath(), {
+      args: ["eval", `--lock=${copy}`, script],
+      cwd: new URL("..", import.meta.url),
+    }).output();
+    assert(success);
     assertEquals(JSON.parse(await Deno.readTextFile(copy)), lock);
   });
 });

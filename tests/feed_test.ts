@@ -240,6 +240,26 @@ describe("Feed", () => {
     assertEquals([far.short.length, far.reads], [10, 4]);
   });
 
+  it("says when it has told what is up to a position, or that it is closed", async () => {
+    const far = new Far();
+    const reached: string[] = [];
+    const wait = (name: string, settings: number) =>
+      far.feed.reach({ settings }).then(() => reached.push(name));
+    const waits = [wait("first", 1), wait("second", 2), wait("never", 9)];
+    far.feed.hear(far.changeSettings());
+    await waits[0];
+    assertEquals(reached, ["first"]);
+    far.changeSettings();
+    far.feed.catchUp();
+    await far.answer();
+    await waits[1];
+    assertEquals(reached, ["first", "second"]);
+    await wait("at once", 2);
+    far.feed.close();
+    await Promise.all(waits);
+    assertEquals(reached, ["first", "second", "at once", "never"]);
+  });
+
   it("reads what it missed of everything, and tells the log first", async () => {
     const far = new Far();
     far.feed.hear(far.enter("a"));

@@ -61,6 +61,26 @@ describe("An import", () => {
     assertEquals(wrong, []);
   });
 
+  it("of a driver, or of what needs one, waits until the engine is chosen", async () => {
+    const reached = new Set(["main.ts"]);
+    const bare = new Set<string>();
+    for (const file of reached) {
+      const text = await Deno.readTextFile(new URL(file, ROOT));
+      // The runtime reads what it knows the name of, though it is imported late.
+      const names =
+        /^(?:import|export) (?!type )[^;]*?"([^"]+)";$|(?<!typeof )import\("([^"]+)"\)/gm;
+      for (const [, early, late] of text.matchAll(names)) {
+        const path = early ?? late;
+        if (!path!.startsWith(".")) bare.add(path!);
+        else reached.add(new URL(path!, new URL(file, ROOT)).href.slice(ROOT.href.length));
+      }
+    }
+    assert(reached.has("lib/engine/memory.ts") && bare.has("hono"), "Imports are not found.");
+    const lazy = ["lib/engine/remote/", "lib/engine/postgres/", "lib/engine/redis/"];
+    assertEquals([...reached].filter((file) => lazy.includes(placeOf(file))), []);
+    assertEquals(["postgres", "ioredis"].filter((name) => bare.has(name)), []);
+  });
+
   it("never leads back to where it came from", () => {
     const done = new Set<string>();
     const visit = (file: string, path: readonly string[]): void => {

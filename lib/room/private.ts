@@ -6,20 +6,26 @@
 
 import { EncodedEvent } from "../delivery/batch.ts";
 import type { PrivateMessage } from "../engine/engine.ts";
+import { nameKey } from "../names.ts";
 import { type DmEvent, envelope } from "../protocol/events.ts";
-import type { Room } from "./room.ts";
+import type { Member, Room } from "./room.ts";
 
-/** Hands a private message to its two people in a room, but not to the connection that sent it. */
+/**
+ * Hands a private message to its two people in a room, but not to the connection that sent it. It
+ * goes by the members: the roster lacks those whose presence has just been lost.
+ */
 export function tellPrivate(room: Room, message: PrivateMessage, origin: string): void {
   const { from, to, fromSeq, toSeq } = message;
   for (const [{ username, person }, inboxSeq] of [[to, toSeq], [from, fromSeq]] as const) {
-    const user = room.roster.user(username);
-    if (user?.person !== person) continue;
+    const members = room.membersOf(person).filter((member) => hasName(member, username));
+    if (members.length === 0) continue;
     const encoded = new EncodedEvent(toDm(room.name, message, inboxSeq));
-    for (const id of user.connections) {
-      if (id !== origin) room.members.get(id)?.tellPrivate(encoded, inboxSeq);
-    }
+    for (const member of members) if (member.id !== origin) member.tellPrivate(encoded, inboxSeq);
   }
+}
+
+function hasName({ username }: Member, name: string): boolean {
+  return username !== undefined && (username === name || nameKey(username) === nameKey(name));
 }
 
 /** A private message as one of its two people receives it. */

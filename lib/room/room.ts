@@ -260,6 +260,8 @@ export class Room {
   readonly #historySize: number;
   /** The members on this instance, by id. */
   readonly #members = new Map<string, Member>();
+  /** The same members, by person. */
+  readonly #people = new Map<string, Set<Member>>();
   #epoch: string;
   #settings: RoomSettings;
   /** The newest change of presence that the roster includes. */
@@ -319,17 +321,21 @@ export class Room {
 
   /** The members on this instance of one person, with a name or without. */
   membersOf(person: string): Member[] {
-    return [...this.#members.values()].filter((member) => member.person === person);
+    return [...this.#people.get(person) ?? []];
   }
 
   /** Adds a member; {@linkcode Member.goLive} adds it to the fan-out. */
   add(member: Member): void {
     this.#members.set(member.id, member);
+    const { person } = member;
+    this.#people.set(person, (this.#people.get(person) ?? new Set()).add(member));
   }
 
   /** Removes a member. Nothing more is sent to it. @param now the time in milliseconds */
   remove(member: Member, now: number): void {
     this.#members.delete(member.id);
+    const own = this.#people.get(member.person);
+    if (own?.delete(member) && own.size === 0) this.#people.delete(member.person);
     this.fanout.remove(member.subscriber);
     if (this.#members.size === 0) this.#emptySince = now;
   }
@@ -386,6 +392,8 @@ export class Room {
   /** Records that a connection left. True if its user is no longer present. */
   left(presence: Presence, position: number): boolean {
     const isLast = this.roster.remove(presence);
+    // An instance that has died announces no end.
+    if (isLast) this.typists.record(presence.username, false);
     this.#position = position;
     return isLast;
   }

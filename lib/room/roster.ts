@@ -1,5 +1,5 @@
 /**
- * The users present in a room, and the users of this instance that are typing.
+ * The users present in a room, and those that are typing.
  *
  * @module
  */
@@ -96,14 +96,22 @@ interface Typist {
   listings: number;
 }
 
-/** Which users are typing, through connections of this instance. */
+/** Which users are typing, and through which connections of this instance. */
 export class Typists {
-  /** By `nameKey`. */
+  /** Through connections of this instance. By `nameKey`. */
   readonly #typing = new Map<string, Typist>();
+  /** The names of those that all instances have announced. By `nameKey`. */
+  readonly #announced = new Map<string, string>();
 
   /** The names of the users that are typing, at most {@linkcode CROWD}. */
   names(): string[] {
-    return [...this.#typing.values().take(CROWD)].map(({ username }) => username);
+    return [...this.#announced.values().take(CROWD)];
+  }
+
+  /** Records what an instance has announced, or that a user is no longer present. */
+  record(username: string, isActive: boolean): void {
+    if (isActive) this.#announced.set(nameKey(username), username);
+    else this.#announced.delete(nameKey(username));
   }
 
   /**

@@ -112,6 +112,10 @@ export class ChaosClient {
   readonly room: string;
   readonly instance: Instance;
   readonly outcomes = new Map<string, Outcome>();
+  /** The same of its private messages, and to whom they went. */
+  readonly whispers = new Map<string, { readonly to: ChaosClient; outcome: Outcome }>();
+  /** The private messages that it was told. */
+  readonly heard: string[] = [];
   /** Each begins where the client was told that it could not resume. */
   readonly stretches: Stretch[] = [];
   /** What was wrong. */
@@ -122,9 +126,13 @@ export class ChaosClient {
   readonly closes: number[] = [];
   #socket: WebSocket | undefined;
   #isWelcome = false;
+  #welcomes = 0;
   #epoch = "";
   #seq = 0;
   #session = "";
+  /** Every private message up to this one was told, and those beyond it. */
+  #inbox = 0;
+  readonly #ahead = new Set<number>();
   #sent = 0;
   /** Tells its messages from those of another client with its name. */
   readonly #id = crypto.randomUUID().slice(0, 8);
@@ -154,6 +162,14 @@ export class ChaosClient {
     this.#socket!.send(JSON.stringify({ type: "chat", content, ref: content }));
   }
 
+  /** Sends somebody a private message that nobody else sends. */
+  whisper(to: ChaosClient): void {
+    if (!this.#isWelcome || !to.isHere) return;
+    const content = `${this.name} ${this.#id} ${++this.#sent}`;
+    this.whispers.set(content, { to, outcome: "unknown" });
+    this.#socket!.send(JSON.stringify({ type: "dm", to: to.name, content, ref: content }));
+  }
+
   /** Leaves for good. */
   async leave(): Promise<void> {
     this.#isOver = true;
@@ -163,9 +179,22 @@ export class ChaosClient {
 
   async #run(): Promise<void> {
     while (!this.#isOver) {
+      const before = this.#welcomes;
       await this.#connect();
+      if (this.#welcomes === before && !this.#isOver) await this.#askWhy();
       if (!this.#isOver) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
+  }
+
+  /** Asks why there was no welcome, as a browser has to: somebody may have the name for good. */
+  async #askWhy(): Promise<void> {
+    const query = new URLSearchParams({ username: this.name, session: this.#session });
+    const url = `http://127.0.0.1:${this.instance.port}/ws/${this.room}?${query}`;
+    const response = await fetch(url).catch(() => undefined);
+    await response?.body?.cancel();
+    if (response?.status !== 409) return;
+    this.closes.push(4009);
+    this.#isOver = true;
   }
 
   #connect(): Promise<void> {
@@ -174,6 +203,7 @@ export class ChaosClient {
     if (this.#epoch !== "") {
       query.set("epoch", this.#epoch);
       query.set("after", String(this.#seq));
+      query.set("inbox", String(this.#inbox));
     }
     const { port } = this.instance;
     const socket = new WebSocket(`ws://127.0.0.1:${port}/ws/${this.room}?${query}`, [SUBPROTOCOL]);
@@ -205,11 +235,14 @@ export class ChaosClient {
       case "message_updated":
       case "message_deleted":
         return this.#note(event);
+      case "dm":
+        if (!event.history) this.heard.push(event.content);
+        return this.#count(event.inbox_seq);
       case "ack":
-        this.outcomes.set(event.ref, "acked");
-        return;
+        if (event.inbox_seq !== undefined) this.#count(event.inbox_seq);
+        return this.#settle(event.ref, "acked");
       case "error":
-        if (event.ref !== undefined) this.outcomes.set(event.ref, "refused");
+        if (event.ref !== undefined) this.#settle(event.ref, "refused");
         return;
       case "presence":
         for (const username of event.joined) this.#change(username, true);
@@ -217,14 +250,27 @@ export class ChaosClient {
     }
   }
 
+  #settle(ref: string, outcome: Outcome): void {
+    const whisper = this.whispers.get(ref);
+    if (whisper !== undefined) whisper.outcome = outcome;
+    else this.outcomes.set(ref, outcome);
+  }
+
+  #count(inboxSeq: number): void {
+    this.#ahead.add(inboxSeq);
+    while (this.#ahead.delete(this.#inbox + 1)) this.#inbox++;
+  }
+
   #begin(welcome: Extract<Event, { type: "welcome" }>): void {
     this.#isWelcome = true;
+    this.#welcomes++;
     this.#session = welcome.session;
     this.#epoch = welcome.epoch;
     this.users.clear();
     for (const { username } of welcome.users) this.users.add(username);
     if (welcome.recovered) return;
     this.#seq = welcome.seq;
+    this.#inbox = welcome.inbox_seq;
     this.stretches.push([]);
   }
 
@@ -248,13 +294,22 @@ export class ChaosClient {
   }
 }
 
+/** How many messages came to what. */
+export interface Figures {
+  readonly acked: number;
+  readonly refused: number;
+  readonly unknown: number;
+  /** Acknowledged, but not in the log. */
+  readonly lost: number;
+}
+
 /** Instances on one engine, and their clients. */
 export class Chaos implements AsyncDisposable {
   readonly engine: ChaosEngine;
   readonly instances: Instance[] = [];
   clients: ChaosClient[] = [];
-  /** The time for which the engine did not answer, and clients' counts: for the notes. */
-  readonly figures: Record<string, number>[] = [];
+  /** What became of the messages, for each room of each round. */
+  readonly figures: Figures[] = [];
   readonly #random: Random;
   #rounds = 0;
   #talking: ReturnType<typeof setInterval> | undefined;
@@ -338,7 +393,11 @@ export class Chaos implements AsyncDisposable {
 
   #talk(): void {
     this.#talking = setInterval(() => {
-      for (const client of this.clients) if (this.#random.percent(40)) client.say();
+      for (const client of this.clients) {
+        if (this.#random.percent(40)) client.say();
+        const to = this.#random.pick(this.#present(client.room));
+        if (to !== client && this.#random.percent(5)) client.whisper(to);
+      }
     }, 20);
   }
 
@@ -379,6 +438,24 @@ export class Chaos implements AsyncDisposable {
     });
     for (const client of clients) this.#checkClient(client, log, mayLose);
     this.#checkOutcomes(clients, log, mayLose);
+    if (!mayLose) this.#checkWhispers(clients);
+  }
+
+  /** Every private message that was acknowledged was told once, and none that was refused. */
+  #checkWhispers(clients: readonly ChaosClient[]): void {
+    const displaced = new Set(
+      clients.filter(({ closes }) => closes.includes(4009)).map(({ name }) => name),
+    );
+    for (const { name, whispers } of clients) {
+      for (const [text, { to, outcome }] of whispers) {
+        // Two had the name, one after the other.
+        if (displaced.has(to.name)) continue;
+        const count = to.heard.filter((one) => one === text).length;
+        const what = `${to.name} was told ${count} times what ${name} was ${outcome}: ${text}`;
+        if (outcome === "acked") assertEquals(count, 1, what);
+        else assert(outcome === "unknown" && count <= 1 || count === 0, what);
+      }
+    }
   }
 
   /** Each stretch that a client was told is a part of the log, if it has not been lost since. */

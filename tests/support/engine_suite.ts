@@ -129,7 +129,8 @@ function testAppend(name: string, create: CreateStore): void {
     it("numbers what comes at once in more rooms than an engine may have in memory", async () => {
       await using lab = await Lab.open(create);
       const { engine } = lab;
-      const rooms = upTo(10_001).map((n) => `room ${n}`);
+      // A server that is far away takes no more within its deadline, and has no such memory.
+      const rooms = upTo(lab.isShared ? 1000 : 10_001).map((n) => `room ${n}`);
       // The newest room and the oldest one again, in the same turn.
       const again = [rooms.at(-1)!, rooms[0]!];
       const receipts = await Promise.all(

@@ -13,7 +13,8 @@ const PATIENCE_MS = 30_000;
 const SETTINGS = {
   listen_addresses: "127.0.0.1",
   fsync: "off",
-  autovacuum_naptime: "10s",
+  autovacuum: "off",
+  full_page_writes: "off",
   max_wal_senders: "4",
   wal_level: "replica",
   hot_standby: "on",

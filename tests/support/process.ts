@@ -28,7 +28,7 @@ export interface ProcessOptions {
   maxOpenFiles?: number;
   /** The permissions of the process, as flags. @default all */
   permissions?: readonly string[];
-  /** Its lock file. @default the tests' one, which has the drivers too */
+  /** Its lock file. @default that of the tests */
   lock?: string;
 }
 

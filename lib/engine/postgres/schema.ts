@@ -178,12 +178,14 @@ const TABLES = `
 
 /**
  * Settings of functions. A plan is made once in a connection, and finds rows by their indexes, however
- * few there are by then.
+ * few there are by then. It is not compiled: where there is no index to use, the planner takes its cost
+ * for immense, and compiling takes a tenth of a second and more.
  */
 const SETTINGS = `
   SET search_path = hubbub, pg_temp
   SET plan_cache_mode = force_generic_plan
   SET enable_seqscan = off
+  SET jit = off
 `;
 
 /** The epoch, the clock, rows as JSON, and notifications. */

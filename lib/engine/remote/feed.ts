@@ -46,6 +46,8 @@ export class Feed {
   /** Where the room is known to stand, beyond what is waited for. */
   #expected: Partial<Position> | undefined;
   #isExpecting = false;
+  /** Those who wait until the feed has reached a position. */
+  #awaited: { readonly position: Partial<Position>; readonly resolve: () => void }[] = [];
   #isReading = false;
   /** Whether something happened that asks for a read. */
   #mustRead = false;
@@ -60,6 +62,7 @@ export class Feed {
     this.#position = position;
     for (const presence of present) this.#present.set(presence.connection, presence);
     this.#hearWaiting();
+    this.#resolveReached();
     if (this.#mustRead) this.catchUp();
   }
 
@@ -68,6 +71,7 @@ export class Feed {
     if (this.#isClosed) return;
     if (this.#position === undefined || this.#isReading) this.#queue(news);
     else this.#take(news);
+    this.#resolveReached();
   }
 
   /** Tells an event that is not part of the numbering. */
@@ -80,6 +84,14 @@ export class Feed {
     if (this.#isClosed || this.#hasReached(position)) return;
     this.#expected = { ...this.#expected, ...position };
     if (!this.#isExpecting) this.#waitForExpected();
+  }
+
+  /** Resolves when the feed has told what is up to a position, or is closed. */
+  reach(position: Partial<Position>): Promise<void> {
+    return new Promise((resolve) => {
+      this.#awaited.push({ position, resolve });
+      this.#resolveReached();
+    });
   }
 
   /** Reads what is missing, if the room stands elsewhere. For when nothing more is on its way. */
@@ -97,6 +109,14 @@ export class Feed {
   close(): void {
     this.#isClosed = true;
     this.#waiting = [];
+    this.#resolveReached();
+  }
+
+  #resolveReached(): void {
+    if (this.#awaited.length === 0) return;
+    const isDone = (position: Partial<Position>) => this.#isClosed || this.#hasReached(position);
+    for (const { position, resolve } of this.#awaited) if (isDone(position)) resolve();
+    this.#awaited = this.#awaited.filter(({ position }) => !isDone(position));
   }
 
   #hasReached({ epoch, ...numbers }: Partial<Position>): boolean {
@@ -182,6 +202,7 @@ export class Feed {
       for (const news of [...covered, ...this.#waiting]) this.#tellErasures(news);
       this.#takePage(page);
       for (const news of covered) this.#tellUnnumbered(news);
+      this.#resolveReached();
     }
     this.#isReading = false;
     this.#hearWaiting();

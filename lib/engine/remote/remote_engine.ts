@@ -28,6 +28,7 @@ import {
   type Presence,
   type PrivateMessage,
   type Receipt,
+  type RoomSettings,
   type RoomSettingsStore,
   type Wanted,
 } from "../engine.ts";
@@ -58,6 +59,9 @@ export interface RemoteEngineOptions extends Pick<EngineOptions, "newId" | "leas
   /** Writes what fails: a throttled logger. */
   readonly failures: Logger;
 }
+
+/** How long a change of settings waits until it has been told, in milliseconds. */
+const TOLD_MS = 1000;
 
 /** How long a probe may take to come back, in milliseconds. */
 const PROBE_MS = 1500;
@@ -262,10 +266,19 @@ export class RemoteEngine implements Engine {
     const uplink = this.#uplink;
     return {
       settings: (room) => uplink.call((link) => link.settings(room)),
-      setSettings: (room, settings) =>
-        this.#turns.put({ type: "settings", room, settings }) as Promise<boolean>,
+      setSettings: (room, settings) => this.#setSettings(room, settings),
       countOwned: (owner) => uplink.call((link) => link.countOwned(owner)),
     };
+  }
+
+  /** Stores settings, and waits until the room's feeds have told them: joins go by them then. */
+  async #setSettings(room: string, settings: RoomSettings): Promise<boolean> {
+    const isStored = await this.#turns.put({ type: "settings", room, settings }) as boolean;
+    if (!isStored) return false;
+    const position = { settings: settings.version + 1 };
+    const feeds = [...this.#feedsOf(room)].map((feed) => feed.reach(position));
+    if (feeds.length > 0) await within(TOLD_MS, Promise.all(feeds));
+    return true;
   }
 
   async #subscribe(room: string, subscriber: EngineListener): Promise<() => void> {
