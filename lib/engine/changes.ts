@@ -19,6 +19,9 @@ import type { Place } from "./places.ts";
  */
 export const LIVE_EVENTS = 128;
 
+/** How many events beyond those that are kept a room has before some are dropped. */
+export const EXCESS = 128;
+
 /** How long private messages are kept, in milliseconds; the newest one of each person stays. */
 export const INBOX_MS = 30 * 24 * 60 * 60 * 1000;
 

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { EXCESS } from "../changes.ts";
 import { REACHABLE_MS } from "../local_bus.ts";
 
 /** Maximum epochs that a room remembers. */
@@ -387,7 +388,7 @@ while at < #ARGV do
 end
 flush()
 local excess = keep and seq - oldest + 1 - keep or 0
-if excess >= 128 then
+if excess >= ${EXCESS} then
   local dropped, unused = redis.call('LPOP', log, math.min(excess, 1024, seq - oldest)), {}
   for _, gone in ipairs(dropped) do
     local who = string.match(gone, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n([^\\n]*\\n[^\\n]*)\\n')
