@@ -189,6 +189,135 @@ withPostgres(() =>
       assertEquals(await two.link.presences("three"), []);
     });
 
+    it("ends a crowd's presences in steps, with numbers that follow each other", async () => {
+      const url = await server.createDatabase();
+      using one = await Linked.open(url);
+      using two = await Linked.open(url);
+      await one.beat("one");
+      const enters = Array.from({ length: 2500 }, (_, i): Job => {
+        const member = { username: `u${i}`, person: `p${i}` };
+        return { type: "enter", room: "r", presence: presence(member, `c${i}`) };
+      });
+      const entered = (await one.run(enters)).at(-1) as number;
+      await two.link.subscribe("r");
+      await server.query("UPDATE hubbub.instances SET expires = 0", url.split("/").at(-1));
+      await two.beat("two");
+      assertEquals((await two.link.presences("one")).length, 500);
+      await two.beat("two");
+      assertEquals(await two.link.presences("one"), []);
+      const items = () => two.news.flatMap(({ items = [] }) => items);
+      await two.until(() => items().length === 2500);
+      const numbers = items().map(({ number }) => number! - entered);
+      assertEquals(numbers, Array.from({ length: 2500 }, (_, i) => i + 1));
+      const visits = "SELECT count(*) FROM hubbub.visits WHERE room = 'r'";
+      assertEquals(await server.query(visits, url.split("/").at(-1)), "2500");
+    });
+
+    it("changes nothing of a room before it has locked the room", async () => {
+      const url = await server.createDatabase();
+      const database = url.split("/").at(-1)!;
+      using one = await Linked.open(url);
+      const member = { username: "alice", person: "account:alice" };
+      const account = { key: "alice", username: "alice", passwordHash: "hash" };
+      await one.link.addAccount(account, Infinity);
+      await one.link.removeAccount("alice", Infinity);
+      await one.run([
+        append("old"),
+        append("new"),
+        { type: "whisper", room: "r", draft: privateDraft(member, BOB, "psst"), id: "id" },
+      ]);
+      /** Runs something that waits for the room, and then changes what is in the room. */
+      const during = async (waiting: string, run: () => Promise<unknown>, change: string) => {
+        const locked = server.query(
+          `SET statement_timeout = '10s';
+          DO $do$ BEGIN
+            PERFORM FROM hubbub.rooms WHERE name = 'r' FOR UPDATE;
+            PERFORM pg_advisory_xact_lock(7);
+            WHILE NOT EXISTS (SELECT FROM pg_stat_activity
+              WHERE query LIKE '%hubbub.${waiting}(%' AND wait_event_type = 'Lock')
+            LOOP PERFORM pg_stat_clear_snapshot(); END LOOP;
+            ${change};
+          END $do$`,
+          database,
+        );
+        const isLocked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+        while (await server.query(isLocked, database) === "0");
+        await Promise.all([locked, run()]);
+      };
+      const trim = () => server.query("SELECT hubbub.trim_v1('r', 1, 9)", database);
+      await during("trim_v1", trim, "UPDATE hubbub.events SET username = ''");
+      const erase = () => one.link.eraseNext(Infinity);
+      await during("erase_v1", erase, "UPDATE hubbub.inbox SET from_name = ''");
+      assertEquals((await one.link.open("r", { events: 0, messages: 0 })).oldestSeq, 2);
+      while (await one.link.eraseNext(Infinity));
+      assertEquals(await one.link.inboxSeq("r", member.person), 0);
+      assertEquals((await one.link.inbox("r", BOB.person, 0, 9))[0]!.message.content, "");
+    });
+
+    it("removes the rows of rooms that are empty, and gives no number twice", async () => {
+      const url = await server.createDatabase();
+      const names = () =>
+        server.query(
+          "SELECT string_agg(name, ',' ORDER BY name) FROM hubbub.rooms",
+          url.split("/").at(-1),
+        );
+      const enter = (room: string): Job => {
+        return { type: "enter", room, presence: presence(ALICE, `in ${room}`) };
+      };
+      const leave: Job = { type: "leave", room: "left", connection: "in left" };
+      const whisper = { draft: privateDraft(ALICE, BOB, "psst"), id: "id" };
+      const jobs: Job[] = [
+        append("hello", "talk"),
+        { type: "whisper", room: "private", ...whisper },
+        { type: "settings", room: "set", settings: DEFAULT_SETTINGS },
+        ...[enter("entered"), enter("left"), enter("other"), leave, enter("left"), leave],
+      ];
+      let number: number;
+      {
+        using linked = await Linked.open(url);
+        await linked.beat();
+        while (await names() !== "");
+        await linked.run(jobs);
+        number = (await linked.link.open("left", { events: 0, messages: 0 })).position.presence;
+      }
+      using one = await Linked.open(url);
+      await one.beat();
+      while ((await names()).includes("left"));
+      assertEquals(await names(), "entered,other,private,set,talk");
+      const rooms = ["left", "new", "other"];
+      const before = (await one.beat("one", { rooms })).positions;
+      assertEquals(before[0]!.presence, number);
+      const { position } = await one.link.open("new", { events: 0, messages: 0 });
+      assertEquals(position.presence, number);
+      const since = { ...position, presence: 0 };
+      assertEquals((await one.link.page("left", since, 9)).position, before[0]);
+      const answers = await one.run(rooms.map(enter), { number: 2 });
+      assertEquals(answers.slice(0, 2), [number + 1, number + 1]);
+    });
+
+    it("runs a batch again whose room is removed while it waits for it", async () => {
+      const url = await server.createDatabase();
+      const database = url.split("/").at(-1)!;
+      using one = await Linked.open(url);
+      await one.beat();
+      await one.run([append("gone")]);
+      const removed = server.query(
+        `SET statement_timeout = '10s';
+        DO $do$ BEGIN
+          DELETE FROM hubbub.rooms WHERE name = 'r';
+          PERFORM pg_advisory_xact_lock(7);
+          WHILE NOT EXISTS (SELECT FROM pg_stat_activity
+            WHERE query LIKE '%hubbub.turn_v1(%' AND wait_event_type = 'Lock')
+          LOOP PERFORM pg_stat_clear_snapshot(); END LOOP;
+        END $do$`,
+        database,
+      );
+      const isLocked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+      while (await server.query(isLocked, database) === "0");
+      await Promise.all([removed, one.run([append("hello")])]);
+      assertEquals((await one.link.state("r")).lastSeq, 1);
+    });
+
     it("begins an epoch with each life of the server and of the tables", async () => {
       await using own = await PostgresServer.start();
       const url = await own.createDatabase();

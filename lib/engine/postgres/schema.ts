@@ -5,6 +5,10 @@
  * The name of a function ends with its version, so that two releases can use one database at a time:
  * a function that has to change gets a new name, and the old one stays for the older release.
  *
+ * A function locks in this order: instances, rooms by name, and then anything else. What belongs to a
+ * room (events, inbox, presence, visits) changes while the room is locked; what changes without that
+ * skips what others have locked, and so waits for nobody.
+ *
  * @module
  */
 
@@ -21,7 +25,9 @@ const TABLES = `
     name text NOT NULL UNIQUE,
     started bigint NOT NULL,
     -- Names one life of the server and of the tables, see generation_v1.
-    generation text NOT NULL
+    generation text NOT NULL,
+    -- What the numbers of a new room begin with: no room that was removed had a higher one.
+    first_number bigint NOT NULL DEFAULT 0
   );
 
   CREATE TABLE rooms (
@@ -224,7 +230,7 @@ const BASICS = `
   DECLARE newest hubbub.epochs;
   BEGIN
     SELECT * INTO newest FROM hubbub.epochs ORDER BY id DESC LIMIT 1;
-    -- The end of a generation is enough: another server, or a promoted one, started at another time.
+    -- Comparing the start time is enough: any other server started at another time.
     IF newest.id IS DISTINCT FROM p_epoch OR newest.generation NOT LIKE '%-'
       || extract(epoch FROM pg_postmaster_start_time()) || '-' || 'hubbub.events'::regclass::oid
     THEN
@@ -232,6 +238,12 @@ const BASICS = `
     END IF;
     RETURN newest.started * 1000;
   END $fn$;
+
+  -- What presence and privates of a room begin with that had none in this epoch.
+  CREATE FUNCTION first_v1(p_start bigint) RETURNS bigint LANGUAGE sql STABLE
+  AS $fn$
+    SELECT greatest(p_start, (SELECT first_number FROM hubbub.epochs ORDER BY id DESC LIMIT 1))
+  $fn$;
 
   CREATE FUNCTION row_v1(e events) RETURNS text LANGUAGE sql STABLE
   AS $fn$
@@ -245,11 +257,13 @@ const BASICS = `
       w.to_name, w.to_person, w.to_seq, w.ref)::text
   $fn$;
 
-  -- Where a room stands; p_start is what presence and privates begin with.
+  -- Where a room stands, with a row or without one; p_start is what an epoch's numbers begin with.
   CREATE FUNCTION position_v1(r rooms, p_start bigint) RETURNS json LANGUAGE sql STABLE
   AS $fn$
-    SELECT json_build_array(r.last_seq, greatest(r.presence, p_start), greatest(r.privates, p_start),
-      r.settings, r.erasures)
+    SELECT json_build_array(coalesce(r.last_seq, 0),
+      CASE WHEN r.presence > 0 THEN greatest(r.presence, p_start) ELSE hubbub.first_v1(p_start) END,
+      CASE WHEN r.privates > 0 THEN greatest(r.privates, p_start) ELSE hubbub.first_v1(p_start) END,
+      coalesce(r.settings, 0), coalesce(r.erasures, 0))
   $fn$;
 
   -- Whether a log has all that follows an event that was seen in an epoch, and that event itself.
@@ -384,10 +398,16 @@ const TURN = `
       v_last[r.i] := r.last_seq;
       v_oldest[r.i] := r.oldest_seq;
       v_times[r.i] := greatest(r.active, v_now);
-      v_presence[r.i] := greatest(r.presence, v_start);
-      v_privates[r.i] := greatest(r.privates, v_start);
+      v_presence[r.i] := CASE WHEN r.presence > 0 THEN greatest(r.presence, v_start)
+        ELSE first_v1(v_start) END;
+      v_privates[r.i] := CASE WHEN r.privates > 0 THEN greatest(r.privates, v_start)
+        ELSE first_v1(v_start) END;
       v_settings[r.i] := r.settings;
     END LOOP;
+    -- A row was removed while this waited for it. To insert it now, with others locked, may be a deadlock.
+    IF 0 = ANY (v_ids) THEN
+      RETURN 'again';
+    END IF;
 
     FOR j IN
       SELECT *, t.kind = 'append' AND t.ref IS NOT NULL AND EXISTS (
@@ -654,7 +674,7 @@ const READING = `
   BEGIN
     SELECT * INTO r FROM rooms WHERE name = p_name;
     IF NOT FOUND THEN
-      RETURN '[null]';
+      RETURN '[' || position_v1(r, v_start) || ']';
     END IF;
     RETURN '[' || position_v1(r, v_start) || ',' || r.oldest_seq || ','
       || events_v1(r.id, r.last_seq - p_events, p_events) || ','
@@ -672,7 +692,7 @@ const READING = `
   BEGIN
     SELECT * INTO r FROM rooms WHERE name = p_name;
     IF NOT FOUND THEN
-      RETURN '[null]';
+      RETURN '[' || position_v1(r, v_start) || ']';
     END IF;
     RETURN '[' || position_v1(r, v_start) || ','
       || continues_v1(r, p_epoch, p_known, p_seq) || ','
@@ -716,37 +736,51 @@ const READING = `
 
 /** Leases, and what is done now and then. */
 const LEASES = `
-  -- Ends instances and their presences, each once.
-  CREATE FUNCTION end_v1(p_epoch integer, p_now bigint, p_instances text[]) RETURNS void
-  LANGUAGE plpgsql ${SETTINGS}
+  -- Ends instances and at most p_limit of their presences, each once. Returns whether more may be left.
+  CREATE FUNCTION end_v1(p_epoch integer, p_now bigint, p_instances text[], p_limit bigint)
+  RETURNS boolean LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   DECLARE
-    v_start bigint := check_v1(p_epoch); v_now bigint := now_v1(p_now); d record; p presence;
-    s bigint; v_rooms text[] := '{}'; v_items text[] := '{}';
+    v_start bigint := check_v1(p_epoch); v_now bigint := now_v1(p_now);
+    v_ids bigint[]; v_connections text[]; v_ended presence[]; v_rooms text[]; v_items text[];
   BEGIN
-    UPDATE instances SET ended = true WHERE name = ANY (p_instances);
-    PERFORM FROM rooms WHERE id IN (SELECT room FROM presence WHERE instance = ANY (p_instances))
-    ORDER BY name FOR UPDATE;
-    FOR d IN
-      SELECT rooms.name, presence.room, presence.connection FROM presence
-      JOIN rooms ON rooms.id = presence.room WHERE presence.instance = ANY (p_instances)
-      ORDER BY rooms.name, presence.number
-    LOOP
-      DELETE FROM presence WHERE room = d.room AND connection = d.connection
-        AND instance = ANY (p_instances) RETURNING * INTO p;
-      CONTINUE WHEN NOT FOUND;
-      PERFORM depart_v1(p, d.name, v_now);
-      UPDATE rooms SET presence = greatest(presence, v_start) + 1 WHERE id = d.room
-      RETURNING presence INTO s;
-      v_rooms := v_rooms || d.name;
-      v_items := v_items || json_build_array('left', s, p.connection, p.username, p.person)::text;
-    END LOOP;
+    UPDATE instances SET ended = true WHERE name = ANY (p_instances) AND NOT ended;
+    SELECT array_agg(room), array_agg(connection) INTO v_ids, v_connections FROM (
+      SELECT room, connection FROM presence WHERE instance = ANY (p_instances) LIMIT p_limit) AS chosen;
+    IF v_ids IS NULL THEN
+      RETURN false;
+    END IF;
+    PERFORM FROM rooms WHERE id = ANY (v_ids) ORDER BY name FOR UPDATE;
+    WITH deleted AS (
+      DELETE FROM presence USING unnest(v_ids, v_connections) AS t(id, member)
+      WHERE room = t.id AND connection = t.member AND instance = ANY (p_instances)
+      RETURNING presence AS one
+    ) SELECT array_agg(one ORDER BY (one).number) INTO v_ended FROM deleted;
+    INSERT INTO visits (room, key, username, person, ended)
+    SELECT DISTINCT ON (p.room, p.key) rooms.name, p.key, p.username, p.person, v_now
+    FROM unnest(v_ended) AS p JOIN rooms ON rooms.id = p.room
+    WHERE NOT EXISTS (SELECT FROM presence o WHERE o.room = p.room AND o.key = p.key)
+    ORDER BY p.room, p.key, p.number DESC
+    ON CONFLICT (room, key) DO UPDATE
+      SET username = excluded.username, person = excluded.person, ended = excluded.ended;
+    SELECT array_agg(t.name ORDER BY t.name, t.number),
+      array_agg(json_build_array('left', t.number, t.connection, t.username, t.person)::text
+        ORDER BY t.name, t.number)
+    INTO v_rooms, v_items FROM (
+      SELECT rooms.name, p.connection, p.username, p.person, greatest(rooms.presence, v_start)
+        + row_number() OVER (PARTITION BY p.room ORDER BY p.number) AS number
+      FROM unnest(v_ended) AS p JOIN rooms ON rooms.id = p.room
+    ) AS t;
+    UPDATE rooms SET presence = greatest(presence, v_start) + t.count
+    FROM (SELECT p.room, count(*) FROM unnest(v_ended) AS p GROUP BY p.room) AS t
+    WHERE rooms.id = t.room;
     PERFORM tell_v1(p_epoch, v_start, v_rooms, v_items);
+    RETURN cardinality(v_ids) = p_limit;
   END $fn$;
 
   CREATE FUNCTION beat_v1(
     p_epoch integer, p_now bigint, p_instance text, p_lease bigint, p_probe text, p_rooms text[],
-    p_answered bigint
+    p_answered bigint, p_ends bigint
   ) RETURNS text LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   DECLARE
@@ -761,46 +795,107 @@ const LEASES = `
         answer = CASE WHEN batch <= p_answered THEN NULL ELSE answer END
       WHERE name = p_instance;
     END IF;
-    -- One that another transaction has locked is alive, or is ended there.
+    -- A locked instance is being renewed, or ended, by that transaction.
     SELECT array_agg(name) INTO v_ended FROM (
       SELECT name FROM instances WHERE expires < v_now AND (
         NOT ended OR EXISTS (SELECT FROM presence WHERE instance = instances.name))
       ORDER BY name FOR UPDATE SKIP LOCKED) AS expired;
     IF v_ended IS NOT NULL THEN
-      PERFORM end_v1(p_epoch, p_now, v_ended);
+      PERFORM end_v1(p_epoch, p_now, v_ended, p_ends);
     END IF;
     PERFORM pg_notify('${CHANNEL}', to_json(p_probe)::text);
     RETURN json_build_array(now_v1(NULL), v_alive, (
-      SELECT json_agg(CASE WHEN rooms.id IS NOT NULL THEN position_v1(rooms, v_start) END ORDER BY n.i)
+      SELECT json_agg(position_v1(rooms, v_start) ORDER BY n.i)
       FROM unnest(p_rooms) WITH ORDINALITY AS n(name, i) LEFT JOIN rooms ON rooms.name = n.name
     ), (SELECT greatest(privates, v_start) FROM rooms WHERE name = ''));
   END $fn$;
 
-  -- Drops the events of a room beyond those to keep.
-  CREATE FUNCTION trim_v1(p_name text, p_keep bigint) RETURNS text LANGUAGE plpgsql ${SETTINGS}
+  -- Fails if the disk is full: it writes a file of 128 kB that has no name. Whatever else a beat writes
+  -- takes the place of what was there before.
+  CREATE FUNCTION space_v1() RETURNS bigint LANGUAGE sql VOLATILE SET work_mem = '64kB'
   AS $fn$
-  DECLARE r rooms; v_oldest bigint;
+    SELECT count(*) FROM unnest(ARRAY[repeat('x', 65536), repeat('y', 65536)])
+  $fn$;
+
+  -- Drops the events of a room beyond those to keep, at most p_limit of them. Returns NULL when
+  -- nothing is left to drop.
+  CREATE FUNCTION trim_v1(p_name text, p_keep bigint, p_limit bigint) RETURNS bigint LANGUAGE plpgsql
+  ${SETTINGS} SET lock_timeout = '500ms'
+  AS $fn$
+  DECLARE r rooms; v_end bigint; v_oldest bigint;
   BEGIN
-    SELECT * INTO r FROM rooms WHERE name = p_name;
-    v_oldest := least(r.last_seq - p_keep + 1, r.oldest_seq + 10000);
-    -- From the oldest one on: before it, the index still has what was dropped since the last vacuum.
-    DELETE FROM events WHERE room = r.id AND seq >= r.oldest_seq AND seq < v_oldest;
-    UPDATE rooms SET oldest_seq = v_oldest WHERE id = r.id AND oldest_seq < v_oldest;
-    RETURN '';
+    SELECT * INTO r FROM rooms WHERE name = p_name FOR UPDATE;
+    v_end := r.last_seq - p_keep + 1;
+    v_oldest := least(v_end, r.oldest_seq + p_limit);
+    IF v_oldest > r.oldest_seq THEN
+      -- From the oldest one on: before it, the index still has what was dropped since the last vacuum.
+      DELETE FROM events WHERE room = r.id AND seq >= r.oldest_seq AND seq < v_oldest;
+      UPDATE rooms SET oldest_seq = v_oldest WHERE id = r.id;
+    END IF;
+    RETURN CASE WHEN v_oldest < v_end THEN v_oldest END;
   END $fn$;
 
-  -- Drops what is too old: private messages except the newest of each person, visits, instances.
-  CREATE FUNCTION clean_v1(p_now bigint, p_private bigint, p_visit bigint) RETURNS text
+  -- Drops private messages that are too old, except the newest of each person. Looks at p_limit of
+  -- them after a time; returns the time to go on from, or NULL at the end.
+  CREATE FUNCTION clean_inbox_v1(p_now bigint, p_age bigint, p_from bigint, p_limit bigint)
+  RETURNS bigint LANGUAGE plpgsql ${SETTINGS}
+  AS $fn$
+  DECLARE v_to bigint;
+  BEGIN
+    SELECT max(t.time) INTO v_to FROM (
+      SELECT time FROM inbox WHERE time > p_from AND time < now_v1(p_now) - p_age
+      ORDER BY time LIMIT p_limit) AS t;
+    DELETE FROM inbox WHERE (room, person, seq) IN (
+      SELECT room, person, seq FROM inbox AS old
+      WHERE time > p_from AND time <= v_to AND EXISTS (
+        SELECT FROM inbox AS newer
+        WHERE newer.room = old.room AND newer.person = old.person AND newer.seq > old.seq)
+      FOR UPDATE SKIP LOCKED);
+    RETURN v_to;
+  END $fn$;
+
+  -- Drops visits, and ended instances, that are too old. Returns NULL when there are no more.
+  CREATE FUNCTION clean_visits_v1(p_now bigint, p_age bigint, p_limit bigint) RETURNS bigint
   LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
-  DECLARE v_now bigint := now_v1(p_now);
+  DECLARE v_now bigint := now_v1(p_now); v_count bigint;
   BEGIN
-    DELETE FROM inbox WHERE time < v_now - p_private AND EXISTS (
-      SELECT FROM inbox AS newer
-      WHERE newer.room = inbox.room AND newer.person = inbox.person AND newer.seq > inbox.seq);
-    DELETE FROM visits WHERE ended < v_now - p_visit;
-    DELETE FROM instances WHERE expires < v_now - 86400000 AND ended;
-    RETURN '';
+    DELETE FROM instances WHERE name IN (
+      SELECT name FROM instances WHERE expires < v_now - 86400000 AND ended
+        AND NOT EXISTS (SELECT FROM presence WHERE instance = instances.name)
+      LIMIT p_limit FOR UPDATE SKIP LOCKED);
+    DELETE FROM visits WHERE (room, key) IN (
+      SELECT room, key FROM visits WHERE ended < v_now - p_age
+      ORDER BY ended LIMIT p_limit FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN CASE WHEN v_count = p_limit THEN v_count END;
+  END $fn$;
+
+  -- Removes the rows of rooms in which nothing is stored and nobody is. Looks at p_limit rows after an
+  -- id; returns the id to go on from, or NULL at the end. The numbers of a room that gets a row again
+  -- are higher than all that were given before.
+  CREATE FUNCTION clean_rooms_v1(p_from bigint, p_limit bigint) RETURNS bigint
+  LANGUAGE plpgsql ${SETTINGS}
+  AS $fn$
+  DECLARE v_to bigint; v_ids bigint[]; v_number bigint;
+  BEGIN
+    SELECT max(t.id) INTO v_to FROM (
+      SELECT id FROM rooms WHERE id > p_from ORDER BY id LIMIT p_limit) AS t;
+    -- Who is in a room is looked at when its row is locked, in a later statement.
+    SELECT array_agg(t.id) INTO v_ids FROM (
+      SELECT id FROM rooms
+      WHERE id > p_from AND id <= v_to AND last_seq = 0 AND settings = 0 AND name <> ''
+        AND NOT EXISTS (SELECT FROM presence WHERE room = rooms.id)
+      FOR UPDATE SKIP LOCKED) AS t;
+    WITH deleted AS (
+      DELETE FROM rooms WHERE id = ANY (v_ids)
+        AND NOT EXISTS (SELECT FROM presence WHERE room = rooms.id)
+        AND NOT EXISTS (SELECT FROM inbox WHERE room = rooms.id)
+      RETURNING greatest(presence, privates) AS number
+    ) SELECT max(number) INTO v_number FROM deleted;
+    UPDATE epochs SET first_number = v_number
+    WHERE id = (SELECT max(id) FROM epochs) AND first_number < v_number;
+    RETURN v_to;
   END $fn$;
 `;
 
@@ -823,6 +918,8 @@ const PEOPLE = `
   AS $fn$
   BEGIN
     IF late_v1(p_deadline) THEN RETURN 'late'; END IF;
+    -- One by one: two that delete the same sessions would wait for each other.
+    PERFORM FROM accounts WHERE key = p_account FOR UPDATE;
     DELETE FROM sessions WHERE account = p_account AND hash <> p_kept;
     PERFORM everywhere_v1(p_epoch,
       json_build_object('type', 'tokens_ended', 'account', p_account, 'kept', p_kept)::text);
@@ -845,7 +942,9 @@ const PEOPLE = `
   AS $fn$
   BEGIN
     IF late_v1(p_deadline) THEN RETURN 'late'; END IF;
-    DELETE FROM sessions WHERE expires_at <= now_v1(p_now);
+    DELETE FROM sessions WHERE hash IN (
+      SELECT hash FROM sessions WHERE expires_at <= now_v1(p_now)
+      ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED);
     INSERT INTO sessions VALUES (p_hash, p_account, p_expires) ON CONFLICT DO NOTHING;
     RETURN 'true';
   END $fn$;
@@ -907,20 +1006,25 @@ const PEOPLE = `
   DECLARE
     v_start bigint; g erasures; r rooms; e events; f events; v_ids bigint[] := '{}'; v_id text;
     v_to bigint; v_read integer := 0; v_items text[] := '{}'; v_epochs integer[] := '{}';
+    v_inbox bigint;
   BEGIN
     IF late_v1(p_deadline) THEN RETURN 'late'; END IF;
     v_start := check_v1(p_epoch);
-    SELECT * INTO r FROM rooms WHERE id = p_room FOR UPDATE;
+    -- Private messages first, those of one room at a time.
+    v_inbox := coalesce((SELECT room FROM inbox WHERE person = p_person LIMIT 1),
+      (SELECT room FROM inbox WHERE from_person = p_person LIMIT 1));
+    SELECT * INTO r FROM rooms WHERE id = coalesce(v_inbox, p_room) FOR UPDATE;
     SELECT * INTO g FROM erasures WHERE account = p_account FOR UPDATE;
     IF (g.room, g.seq) IS DISTINCT FROM (p_from_room, p_from_seq) THEN RETURN 'true'; END IF;
 
-    DELETE FROM inbox WHERE (room, person, seq) IN (
-      SELECT room, person, seq FROM inbox WHERE person = p_person LIMIT 200);
-    IF FOUND THEN RETURN 'true'; END IF;
-    UPDATE inbox SET content = '', from_name = '', from_person = '', ref = NULL
-    WHERE (room, person, seq) IN (
-      SELECT room, person, seq FROM inbox WHERE from_person = p_person LIMIT 200);
-    IF FOUND THEN RETURN 'true'; END IF;
+    IF v_inbox IS NOT NULL THEN
+      DELETE FROM inbox WHERE (room, person, seq) IN (
+        SELECT room, person, seq FROM inbox WHERE room = v_inbox AND person = p_person LIMIT 200);
+      UPDATE inbox SET content = '', from_name = '', from_person = '', ref = NULL
+      WHERE (room, person, seq) IN (
+        SELECT room, person, seq FROM inbox WHERE room = v_inbox AND from_person = p_person LIMIT 200);
+      RETURN 'true';
+    END IF;
 
     IF p_to_room IS NULL THEN
       DELETE FROM erasures WHERE account = p_account;
