@@ -12,6 +12,7 @@ import {
   type Link,
   type LinkListener,
   type News,
+  NotDone,
   TooLate,
 } from "../lib/engine/remote/backend.ts";
 import { RemoteEngine } from "../lib/engine/remote/remote_engine.ts";
@@ -27,6 +28,7 @@ import {
   type Store,
 } from "./support/engine_lab.ts";
 import { testEngine } from "./support/engine_suite.ts";
+import { hasDisks, mount, NO_TMPFS, unmount } from "./support/small_disk.ts";
 import { itPools, Pooler, PostgresServer, withPostgres } from "./support/postgres_server.ts";
 
 const turn = new Turn(setImmediate);
@@ -317,6 +319,44 @@ withPostgres(() =>
       await Promise.all([removed, one.run([append("hello")])]);
       assertEquals((await one.link.state("r")).lastSeq, 1);
     });
+
+    (hasDisks ? it : it.skip)(
+      hasDisks ? "fails a beat while the disk is full, and keeps the lease" : NO_TMPFS,
+      async () => {
+        const disk = `${server.folder}/disk`;
+        await Deno.mkdir(disk);
+        await mount(disk, "32m");
+        try {
+          const create = `CREATE TABLESPACE small LOCATION '${disk}/data'`;
+          await new Deno.Command("install", { args: ["-d", "-o", "postgres", `${disk}/data`] })
+            .output();
+          await server.query(create);
+          const url = await server.createDatabase("TABLESPACE small");
+          {
+            using one = await Linked.open(url);
+            await one.beat();
+            const big = Array.from({ length: 50 }, () => append("x".repeat(4000)));
+            await one.run(big);
+            const ballast = await Deno.open(`${disk}/ballast`, { create: true, write: true });
+            await ballast.write(new Uint8Array(40_000_000)).catch(() => {});
+            while (await ballast.write(new Uint8Array(4096)).then(() => true, () => false));
+            ballast.close();
+            await assertRejects(() => one.beat("one", { leaseMs: 60_000 }), NotDone, "space");
+            await assertRejects(() => one.run(big), NotDone, "space");
+            const left = "SELECT expires - extract(epoch FROM now()) * 1000 FROM hubbub.instances";
+            assert(Number(await server.query(left, url.split("/").at(-1))) > 30_000);
+            await Deno.remove(`${disk}/ballast`);
+            await one.beat();
+            await one.run(big);
+            assertEquals(one.lost, []);
+          }
+          await server.query(`DROP DATABASE ${url.split("/").at(-1)} WITH (FORCE)`);
+          await server.query("DROP TABLESPACE small");
+        } finally {
+          await unmount(disk);
+        }
+      },
+    );
 
     it("begins an epoch with each life of the server and of the tables", async () => {
       await using own = await PostgresServer.start();

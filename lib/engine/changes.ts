@@ -19,6 +19,9 @@ import type { Place } from "./places.ts";
  */
 export const LIVE_EVENTS = 128;
 
+/** How many events beyond those to keep a room has before some are dropped. */
+export const EXCESS = 128;
+
 /** An event, and the person who caused it. */
 interface Authored {
   readonly event: LogEvent;

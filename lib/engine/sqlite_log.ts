@@ -16,6 +16,7 @@ import {
   applyChange,
   checkAnswered,
   checkChange,
+  EXCESS,
   isErasure,
   isMessage,
   toLogEvent,
@@ -96,8 +97,7 @@ const MAX_ALL_REFS = 2_000_000;
 /** How long a room's `active` may lag behind, in milliseconds. */
 const ACTIVE_MS = 60_000;
 
-/** How many events beyond `keep` a room has before some are dropped, and maximum dropped at once. */
-const EXCESS = 128;
+/** Maximum events of a room dropped at once. */
 const MAX_DROPPED = 128;
 
 /** The log of one room. */

@@ -8,7 +8,7 @@
 import { nameKey } from "../../names.ts";
 import { type Account, accountPerson, type Known, type Token } from "../../people/accounts.ts";
 import type { ChatEvent, LogEvent } from "../../protocol/events.ts";
-import { LIVE_EVENTS } from "../changes.ts";
+import { EXCESS, LIVE_EVENTS } from "../changes.ts";
 import {
   type Author,
   EVERYWHERE,
@@ -53,9 +53,6 @@ import { Upkeep } from "./upkeep.ts";
 
 /** Maximum presences of ended instances that end at a time. */
 const MAX_ENDS = 2000;
-
-/** How many events beyond `keep` a room has before some are dropped. */
-const EXCESS = 128;
 
 /** The states of PostgreSQL after which a link is of no use: another epoch, or a standby. */
 const LOST = ["HB001", "25006"];

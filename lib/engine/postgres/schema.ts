@@ -349,15 +349,16 @@ const TURN = `
   -- Runs jobs, one in each place of the arrays. Messages are inserted together, before the next job
   -- that reads messages.
   CREATE FUNCTION turn_v1(
-    p_epoch integer, p_now bigint, p_deadline double precision, p_instance text, p_number bigint, p_keep bigint,
-    p_names text[], p_kinds text[], p_rooms integer[], p_usernames text[], p_persons text[],
+    p_epoch integer, p_now bigint, p_deadline double precision, p_instance text,
+    p_number bigint, p_keep bigint, p_names text[], p_kinds text[], p_rooms integer[], p_usernames text[], p_persons text[],
     p_contents text[], p_refs text[], p_targets text[], p_origins text[],
     p_xs text[], p_ys text[], p_zs text[]
   ) RETURNS text LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   DECLARE
-    v_now bigint; v_start bigint; v_instance instances; r record; j record; e events; f events;
-    w inbox; p presence; s bigint; v_room bigint; v_answer text; v_done integer := 0;
+    v_now bigint; v_start bigint; v_instance instances; stored record; job record;
+    v_message events; v_change events; v_private inbox; v_member presence;
+    v_number bigint; v_room bigint; v_answer text; v_done integer := 0;
     v_told_rooms text[]; v_told_items text[];
     v_count integer := cardinality(p_kinds);
     v_zeros bigint[] := array_fill(0::bigint, ARRAY[cardinality(p_names)]);
@@ -390,26 +391,26 @@ const TURN = `
       INSERT INTO rooms (name) SELECT n FROM unnest(p_names) AS n ORDER BY n COLLATE "C"
       ON CONFLICT DO NOTHING;
     END IF;
-    FOR r IN
+    FOR stored IN
       SELECT rooms.*, n.i FROM unnest(p_names) WITH ORDINALITY AS n(name, i)
       JOIN rooms ON rooms.name = n.name ORDER BY rooms.name FOR UPDATE OF rooms
     LOOP
-      v_ids[r.i] := r.id;
-      v_last[r.i] := r.last_seq;
-      v_oldest[r.i] := r.oldest_seq;
-      v_times[r.i] := greatest(r.active, v_now);
-      v_presence[r.i] := CASE WHEN r.presence > 0 THEN greatest(r.presence, v_start)
+      v_ids[stored.i] := stored.id;
+      v_last[stored.i] := stored.last_seq;
+      v_oldest[stored.i] := stored.oldest_seq;
+      v_times[stored.i] := greatest(stored.active, v_now);
+      v_presence[stored.i] := CASE WHEN stored.presence > 0 THEN greatest(stored.presence, v_start)
         ELSE first_v1(v_start) END;
-      v_privates[r.i] := CASE WHEN r.privates > 0 THEN greatest(r.privates, v_start)
+      v_privates[stored.i] := CASE WHEN stored.privates > 0 THEN greatest(stored.privates, v_start)
         ELSE first_v1(v_start) END;
-      v_settings[r.i] := r.settings;
+      v_settings[stored.i] := stored.settings;
     END LOOP;
     -- A row was removed while this waited for it. To insert it now, with others locked, may be a deadlock.
     IF 0 = ANY (v_ids) THEN
       RETURN 'again';
     END IF;
 
-    FOR j IN
+    FOR job IN
       SELECT *, t.kind = 'append' AND t.ref IS NOT NULL AND EXISTS (
         SELECT FROM events WHERE events.room = v_ids[t.room] AND events.person = t.person
           AND events.ref = t.ref
@@ -419,14 +420,14 @@ const TURN = `
         p_origins, p_xs, p_ys, p_zs
       ) WITH ORDINALITY AS t(kind, room, username, person, content, ref, target, origin, x, y, z, i)
     LOOP
-      IF j.kind = 'append' AND j.target IS NULL AND j.z IS NULL AND NOT j.is_known THEN
-        s := v_last[j.room] + 1;
-        v_last[j.room] := s;
-        v_seqs[j.i] := s;
-        v_answers[j.i] := s::text;
+      IF job.kind = 'append' AND job.target IS NULL AND job.z IS NULL AND NOT job.is_known THEN
+        v_number := v_last[job.room] + 1;
+        v_last[job.room] := v_number;
+        v_seqs[job.i] := v_number;
+        v_answers[job.i] := v_number::text;
         CONTINUE;
       END IF;
-      IF j.kind IN ('append', 'edit', 'delete', 'erase', 'end') THEN
+      IF job.kind IN ('append', 'edit', 'delete', 'erase', 'end') THEN
         INSERT INTO events (
           room, seq, shown, type, epoch, time, username, person, content, ref, reply_to
         )
@@ -434,134 +435,138 @@ const TURN = `
           t.username, t.person, t.content, t.ref, t.target
         FROM unnest(p_rooms, p_usernames, p_persons, p_contents, p_refs, p_targets)
           WITH ORDINALITY AS t(room, username, person, content, ref, target, i)
-        WHERE t.i > v_done AND t.i < j.i AND v_seqs[t.i] IS NOT NULL;
-        v_done := j.i - 1;
-        EXIT WHEN j.kind = 'end';
+        WHERE t.i > v_done AND t.i < job.i AND v_seqs[t.i] IS NOT NULL;
+        v_done := job.i - 1;
+        EXIT WHEN job.kind = 'end';
       END IF;
-      v_room := v_ids[j.room];
+      v_room := v_ids[job.room];
 
-      CASE j.kind
+      CASE job.kind
       WHEN 'append' THEN
-        SELECT * INTO e FROM events WHERE room = v_room AND person = j.person AND ref = j.ref;
+        SELECT * INTO v_message FROM events WHERE room = v_room AND person = job.person AND ref = job.ref;
         IF FOUND THEN
-          v_answers[j.i] := row_v1(e);
+          v_answers[job.i] := row_v1(v_message);
           CONTINUE;
         END IF;
-        IF j.target IS NOT NULL THEN
+        IF job.target IS NOT NULL THEN
           PERFORM FROM events
-          WHERE room = v_room AND seq = j.x::bigint AND epoch = j.y::integer AND type = 'chat';
+          WHERE room = v_room AND seq = job.x::bigint AND epoch = job.y::integer AND type = 'chat';
           IF NOT FOUND THEN
-            v_answers[j.i] := '"answered"';
+            v_answers[job.i] := '"answered"';
             CONTINUE;
           END IF;
         END IF;
-        s := v_last[j.room] + 1;
-        v_last[j.room] := s;
-        v_seqs[j.i] := s;
-        v_answers[j.i] := s::text;
+        v_number := v_last[job.room] + 1;
+        v_last[job.room] := v_number;
+        v_seqs[job.i] := v_number;
+        v_answers[job.i] := v_number::text;
 
       WHEN 'edit', 'delete', 'erase' THEN
-        SELECT * INTO e FROM events
-        WHERE room = v_room AND seq = j.x::bigint AND epoch = j.y::integer AND shown;
+        SELECT * INTO v_message FROM events
+        WHERE room = v_room AND seq = job.x::bigint AND epoch = job.y::integer AND shown;
         IF NOT FOUND THEN
-          v_answers[j.i] := '"message"';
-        ELSIF e.person <> j.person AND j.z IS NULL THEN
-          v_answers[j.i] := '"author"';
+          v_answers[job.i] := '"message"';
+        ELSIF v_message.person <> job.person AND job.z IS NULL THEN
+          v_answers[job.i] := '"author"';
         ELSE
-          s := v_last[j.room] + 1;
-          v_last[j.room] := s;
-          f := change_v1(e, p_epoch, s, v_times[j.room], j.kind, j.target, j.person, j.content);
-          v_answers[j.i] := row_v1(f);
-          v_items[j.i] := '["logged",' || to_json(j.origin) || ',' || v_answers[j.i] || ']';
+          v_number := v_last[job.room] + 1;
+          v_last[job.room] := v_number;
+          v_change := change_v1(v_message, p_epoch, v_number, v_times[job.room], job.kind, job.target,
+            job.person, job.content);
+          v_answers[job.i] := row_v1(v_change);
+          v_items[job.i] := '["logged",' || to_json(job.origin) || ',' || v_answers[job.i] || ']';
         END IF;
 
       WHEN 'whisper' THEN
-        SELECT * INTO w FROM inbox
-        WHERE room = v_room AND person = j.person AND ref = j.ref AND from_person = j.person;
+        SELECT * INTO v_private FROM inbox
+        WHERE room = v_room AND person = job.person AND ref = job.ref AND from_person = job.person;
         IF FOUND THEN
-          v_answers[j.i] := '[true,' || private_v1(w) || ']';
-        ELSIF j.z IS NULL THEN
-          v_answers[j.i] := '"nobody"';
+          v_answers[job.i] := '[true,' || private_v1(v_private) || ']';
+        ELSIF job.z IS NULL THEN
+          v_answers[job.i] := '"nobody"';
         ELSE
-          s := v_privates[j.room] + 1;
-          v_privates[j.room] := s;
-          SELECT v_room, j.person, coalesce(max(seq), 0) + 1, p_epoch, j.x, j.content,
-            v_times[j.room], j.username, j.person, coalesce(max(seq), 0) + 1, j.y, j.z, 0, j.ref, s
-          INTO w FROM inbox WHERE room = v_room AND person = j.person;
-          SELECT coalesce(max(seq), 0) + CASE WHEN j.z = j.person THEN 2 ELSE 1 END INTO w.to_seq
-          FROM inbox WHERE room = v_room AND person = j.z;
-          INSERT INTO inbox SELECT w.*;
-          v_answers[j.i] := '[false,' || private_v1(w) || ']';
-          v_items[j.i] := '["private",' || to_json(j.origin) || ',' || private_v1(w) || ',' || s || ']';
-          w.person := j.z;
-          w.seq := w.to_seq;
-          INSERT INTO inbox SELECT w.*;
+          v_number := v_privates[job.room] + 1;
+          v_privates[job.room] := v_number;
+          SELECT v_room, job.person, coalesce(max(seq), 0) + 1, p_epoch, job.x, job.content,
+            v_times[job.room], job.username, job.person, coalesce(max(seq), 0) + 1, job.y, job.z, 0,
+            job.ref, v_number
+          INTO v_private FROM inbox WHERE room = v_room AND person = job.person;
+          SELECT coalesce(max(seq), 0) + CASE WHEN job.z = job.person THEN 2 ELSE 1 END
+          INTO v_private.to_seq FROM inbox WHERE room = v_room AND person = job.z;
+          INSERT INTO inbox SELECT v_private.*;
+          v_answers[job.i] := '[false,' || private_v1(v_private) || ']';
+          v_items[job.i] := '["private",' || to_json(job.origin) || ','
+            || private_v1(v_private) || ',' || v_number || ']';
+          v_private.person := job.z;
+          v_private.seq := v_private.to_seq;
+          INSERT INTO inbox SELECT v_private.*;
           DELETE FROM inbox WHERE room = v_room AND (
-            person = j.person AND seq <= w.from_seq - p_keep AND w.from_seq % 64 = 0
-            OR person = j.z AND seq <= w.to_seq - p_keep AND w.to_seq % 64 = 0);
+            person = job.person AND seq <= v_private.from_seq - p_keep AND v_private.from_seq % 64 = 0
+            OR person = job.z AND seq <= v_private.to_seq - p_keep AND v_private.to_seq % 64 = 0);
         END IF;
 
       WHEN 'enter' THEN
-        SELECT * INTO p FROM presence WHERE room = v_room AND connection = j.x;
+        SELECT * INTO v_member FROM presence WHERE room = v_room AND connection = job.x;
         IF FOUND THEN
           UPDATE presence SET instance = p_instance
-          WHERE room = v_room AND connection = j.x AND instance <> p_instance;
-          v_answers[j.i] := p.number::text;
+          WHERE room = v_room AND connection = job.x AND instance <> p_instance;
+          v_answers[job.i] := v_member.number::text;
         ELSIF v_instance.ended OR v_instance.expires < v_now THEN
-          v_answers[j.i] := '"lease"';
-        ELSIF EXISTS (SELECT FROM presence WHERE room = v_room AND key = j.y AND person <> j.person)
+          v_answers[job.i] := '"lease"';
+        ELSIF EXISTS (SELECT FROM presence WHERE room = v_room AND key = job.y AND person <> job.person)
         THEN
-          v_answers[j.i] := '"name"';
+          v_answers[job.i] := '"name"';
         ELSE
-          s := v_presence[j.room] + 1;
-          v_presence[j.room] := s;
-          INSERT INTO presence VALUES (v_room, j.x, p_instance, j.y, j.username, j.person, s);
-          DELETE FROM visits WHERE room = p_names[j.room] AND key = j.y;
-          v_answers[j.i] := s::text;
-          v_items[j.i] := json_build_array('entered', s, j.x, j.username, j.person)::text;
+          v_number := v_presence[job.room] + 1;
+          v_presence[job.room] := v_number;
+          INSERT INTO presence VALUES (v_room, job.x, p_instance, job.y, job.username, job.person, v_number);
+          DELETE FROM visits WHERE room = p_names[job.room] AND key = job.y;
+          v_answers[job.i] := v_number::text;
+          v_items[job.i] := json_build_array('entered', v_number, job.x, job.username, job.person)::text;
         END IF;
 
       WHEN 'leave' THEN
-        DELETE FROM presence WHERE room = v_room AND connection = j.x AND instance = p_instance
-        RETURNING * INTO p;
+        DELETE FROM presence WHERE room = v_room AND connection = job.x AND instance = p_instance
+        RETURNING * INTO v_member;
         IF FOUND THEN
-          PERFORM depart_v1(p, p_names[j.room], v_now);
-          s := v_presence[j.room] + 1;
-          v_presence[j.room] := s;
-          v_items[j.i] := json_build_array('left', s, p.connection, p.username, p.person)::text;
+          PERFORM depart_v1(v_member, p_names[job.room], v_now);
+          v_number := v_presence[job.room] + 1;
+          v_presence[job.room] := v_number;
+          v_items[job.i] := json_build_array('left', v_number, v_member.connection,
+            v_member.username, v_member.person)::text;
         END IF;
 
       WHEN 'publish' THEN
-        IF p_names[j.room] = '' THEN
-          v_privates[j.room] := v_privates[j.room] + 1;
-          v_items[j.i] := '["publish",' || j.content || ',' || v_privates[j.room] || ']';
+        IF p_names[job.room] = '' THEN
+          v_privates[job.room] := v_privates[job.room] + 1;
+          v_items[job.i] := '["publish",' || job.content || ',' || v_privates[job.room] || ']';
         ELSE
-          v_items[j.i] := '["publish",' || j.content || ']';
+          v_items[job.i] := '["publish",' || job.content || ']';
         END IF;
 
       WHEN 'settings' THEN
-        IF v_settings[j.room] = j.x::bigint THEN
-          v_settings[j.room] := v_settings[j.room] + 1;
-          INSERT INTO settings VALUES (p_names[j.room], j.y, j.content)
+        IF v_settings[job.room] = job.x::bigint THEN
+          v_settings[job.room] := v_settings[job.room] + 1;
+          INSERT INTO settings VALUES (p_names[job.room], job.y, job.content)
           ON CONFLICT (room) DO UPDATE SET owner = excluded.owner, value = excluded.value;
-          v_items[j.i] := '["settings",' || j.content || ']';
-          v_answers[j.i] := 'true';
+          v_items[job.i] := '["settings",' || job.content || ']';
+          v_answers[job.i] := 'true';
         ELSE
-          v_answers[j.i] := 'false';
+          v_answers[job.i] := 'false';
         END IF;
 
       WHEN 'present' THEN
-        v_answers[j.i] := present_v1(v_room);
+        v_answers[job.i] := present_v1(v_room);
 
       WHEN 'lastSeen' THEN
         SELECT json_build_array(username, person) INTO v_answer FROM (
-          (SELECT username, person FROM presence WHERE room = v_room AND key = j.y
+          (SELECT username, person FROM presence WHERE room = v_room AND key = job.y
             ORDER BY number LIMIT 1)
           UNION ALL
           (SELECT username, person FROM visits
-            WHERE room = p_names[j.room] AND key = j.y AND ended > v_now - j.x::bigint)
+            WHERE room = p_names[job.room] AND key = job.y AND ended > v_now - job.x::bigint)
         ) AS found LIMIT 1;
-        v_answers[j.i] := v_answer;
+        v_answers[job.i] := v_answer;
       END CASE;
     END LOOP;
 
