@@ -350,9 +350,9 @@ const TURN = `
   -- that reads messages.
   CREATE FUNCTION turn_v1(
     p_epoch integer, p_now bigint, p_deadline double precision, p_instance text,
-    p_number bigint, p_keep bigint, p_names text[], p_kinds text[], p_rooms integer[], p_usernames text[], p_persons text[],
-    p_contents text[], p_refs text[], p_targets text[], p_origins text[],
-    p_xs text[], p_ys text[], p_zs text[]
+    p_number bigint, p_keep bigint, p_names text[], p_kinds text[], p_rooms integer[],
+    p_usernames text[], p_persons text[], p_contents text[], p_refs text[], p_targets text[],
+    p_origins text[], p_xs text[], p_ys text[], p_zs text[]
   ) RETURNS text LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   DECLARE
