@@ -115,6 +115,34 @@ async function startError(url: string): Promise<string> {
   return error.message;
 }
 
+/** Locks something in a transaction, runs something, and ends the transaction when a row is there. */
+async function hold(
+  server: PostgresServer,
+  database: string,
+  { lock, until, then = "NULL" }: { lock: string; until: string; then?: string },
+  run: () => Promise<unknown>,
+): Promise<void> {
+  const held = server.query(
+    `SET statement_timeout = '10s';
+    DO $do$ BEGIN
+      ${lock};
+      PERFORM pg_advisory_xact_lock(7);
+      WHILE NOT EXISTS (${until}) LOOP PERFORM pg_stat_clear_snapshot(); END LOOP;
+      ${then};
+    END $do$`,
+    database,
+  );
+  const isHeld = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7";
+  while (await server.query(isHeld) === "0");
+  await Promise.all([held, run()]);
+}
+
+/** Finds a row when a call of a function waits for a lock. */
+function waits(name: string): string {
+  return `SELECT FROM pg_stat_activity
+    WHERE query LIKE '%hubbub.${name}(%' AND wait_event_type = 'Lock'`;
+}
+
 withPostgres(() =>
   describe("PostgreSQL", () => {
     let server: PostgresServer;
@@ -228,24 +256,12 @@ withPostgres(() =>
         append("new"),
         { type: "whisper", room: "r", draft: privateDraft(member, BOB, "psst"), id: "id" },
       ]);
-      /** Runs something that waits for the room, and then changes what is in the room. */
-      const during = async (waiting: string, run: () => Promise<unknown>, change: string) => {
-        const locked = server.query(
-          `SET statement_timeout = '10s';
-          DO $do$ BEGIN
-            PERFORM FROM hubbub.rooms WHERE name = 'r' FOR UPDATE;
-            PERFORM pg_advisory_xact_lock(7);
-            WHILE NOT EXISTS (SELECT FROM pg_stat_activity
-              WHERE query LIKE '%hubbub.${waiting}(%' AND wait_event_type = 'Lock')
-            LOOP PERFORM pg_stat_clear_snapshot(); END LOOP;
-            ${change};
-          END $do$`,
-          database,
-        );
-        const isLocked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
-        while (await server.query(isLocked, database) === "0");
-        await Promise.all([locked, run()]);
-      };
+      const during = (waiting: string, run: () => Promise<unknown>, change: string) =>
+        hold(server, database, {
+          lock: "PERFORM FROM hubbub.rooms WHERE name = 'r' FOR UPDATE",
+          until: waits(waiting),
+          then: change,
+        }, run);
       const trim = () => server.query("SELECT hubbub.trim_v1('r', 1, 9)", database);
       await during("trim_v1", trim, "UPDATE hubbub.events SET username = ''");
       const erase = () => one.link.eraseNext(Infinity);
@@ -303,21 +319,19 @@ withPostgres(() =>
       using one = await Linked.open(url);
       await one.beat();
       await one.run([append("gone")]);
-      const removed = server.query(
-        `SET statement_timeout = '10s';
-        DO $do$ BEGIN
-          DELETE FROM hubbub.rooms WHERE name = 'r';
-          PERFORM pg_advisory_xact_lock(7);
-          WHILE NOT EXISTS (SELECT FROM pg_stat_activity
-            WHERE query LIKE '%hubbub.turn_v1(%' AND wait_event_type = 'Lock')
-          LOOP PERFORM pg_stat_clear_snapshot(); END LOOP;
-        END $do$`,
-        database,
-      );
-      const isLocked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
-      while (await server.query(isLocked, database) === "0");
-      await Promise.all([removed, one.run([append("hello")])]);
+      const lock = "DELETE FROM hubbub.rooms WHERE name = 'r'";
+      await hold(server, database, { lock, until: waits("turn_v1") }, () =>
+        one.run([append("hello")]));
       assertEquals((await one.link.state("r")).lastSeq, 1);
+    });
+
+    it("lets a beat wait for no read", async () => {
+      const url = await server.createDatabase();
+      using one = await Linked.open(url);
+      const lock = "LOCK TABLE hubbub.accounts IN ACCESS EXCLUSIVE MODE";
+      const until = "SELECT FROM hubbub.instances WHERE name = 'one'";
+      await hold(server, url.split("/").at(-1)!, { lock, until }, () =>
+        Promise.all([one.link.account("alice"), one.beat("one")]));
     });
 
     (hasDisks ? it : it.skip)(
@@ -335,14 +349,29 @@ withPostgres(() =>
           {
             using one = await Linked.open(url);
             await one.beat();
-            const big = Array.from({ length: 50 }, () => append("x".repeat(4000)));
+            const big = Array.from({ length: 50 }, () =>
+              append("x".repeat(4000)));
             await one.run(big);
             const ballast = await Deno.open(`${disk}/ballast`, { create: true, write: true });
             await ballast.write(new Uint8Array(40_000_000)).catch(() => {});
-            while (await ballast.write(new Uint8Array(4096)).then(() => true, () => false));
+            while (
+              await ballast.write(new Uint8Array(4096)).then(() =>
+                true, () =>
+                false)
+            );
             ballast.close();
-            await assertRejects(() => one.beat("one", { leaseMs: 60_000 }), NotDone, "space");
-            await assertRejects(() => one.run(big), NotDone, "space");
+            await assertRejects(
+              () =>
+                one.beat("one", { leaseMs: 60_000 }),
+              NotDone,
+              "space",
+            );
+            await assertRejects(
+              () =>
+                one.run(big),
+              NotDone,
+              "space",
+            );
             const left = "SELECT expires - extract(epoch FROM now()) * 1000 FROM hubbub.instances";
             assert(Number(await server.query(left, url.split("/").at(-1))) > 30_000);
             await Deno.remove(`${disk}/ballast`);
@@ -381,7 +410,8 @@ withPostgres(() =>
       {
         using linked = await Linked.open(url);
         await own.restore("db1", dump);
-        await assertRejects(() => linked.run([append("lost")], { number: 2 }), Error);
+        await assertRejects(() =>
+          linked.run([append("lost")], { number: 2 }), Error);
         assertEquals(linked.lost.length, 1);
       }
       assertEquals((await epoch()).lastSeq, 2);
@@ -400,7 +430,9 @@ withPostgres(() =>
       await using standby = await primary.startStandby();
       assertStringIncludes(await startError(standby.urlOf("db1")), "is a standby");
       await primary.kill();
-      await before.until(() => before.lost.length === 1);
+      await before.until(() =>
+        before.lost.length === 1
+      );
       await standby.promote();
       using after = await Linked.open(standby.urlOf("db1"));
       await after.run([append("again")], { number: 2 });
