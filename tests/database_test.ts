@@ -9,6 +9,7 @@ import { DatabaseSync } from "node:sqlite";
 import type { AckEvent, ErrorEvent, Event } from "../lib/protocol/events.ts";
 import { PostgresServer, withPostgres } from "./support/postgres_server.ts";
 import { ServerProcess } from "./support/process.ts";
+import { hasDisks, mount, NO_TMPFS, unmount } from "./support/small_disk.ts";
 import { V1Client } from "./support/v1_client.ts";
 
 const ROOT = new URL("..", import.meta.url);
@@ -18,7 +19,6 @@ const [sqliteDocs, postgresDocs] = docs.split(/^## (?=PostgreSQL$|Redis$)/m) as 
 
 /** Why something is skipped, and how to change that. */
 const NO_SQLITE3 = "The tests with sqlite3 are skipped. Install it: apt-get install -y sqlite3";
-const NO_TMPFS = "The test of a full disk is skipped. It mounts a small disk: run it as root.";
 
 /** Runs a program to its end. `undefined` if the machine does not have it. */
 async function run(program: string, args: string[], options: Deno.CommandOptions = {}) {
@@ -44,21 +44,6 @@ function itWith(isThere: boolean, reason: string, name: string, test: () => Prom
   });
 }
 
-/** Mounts a disk of 2 MB. False where that is not allowed. */
-async function mount(disk: string): Promise<boolean> {
-  const args = ["-t", "tmpfs", "-o", "size=2m", "tmpfs", disk];
-  return (await run("mount", args))?.code === 0;
-}
-
-async function canMount(): Promise<boolean> {
-  const disk = await Deno.makeTempDir();
-  const isMounted = await mount(disk);
-  if (isMounted) await run("umount", [disk]);
-  await Deno.remove(disk);
-  return isMounted;
-}
-
-const hasDisks = await canMount();
 const hasSqlite3 = await run("sqlite3", ["--version"]) !== undefined;
 
 let folder: string;
@@ -506,7 +491,7 @@ describe("A server whose store fails", () => {
         const [row] = query(`${disk}/chat.db`, "SELECT count(*) AS stored FROM messages");
         assertEquals(row, { stored: acked + 1 });
       } finally {
-        await run("umount", [disk]);
+        await unmount(disk);
       }
     },
   );

@@ -12,6 +12,7 @@ import {
   type Link,
   type LinkListener,
   type News,
+  NotDone,
   TooLate,
 } from "../lib/engine/remote/backend.ts";
 import { RemoteEngine } from "../lib/engine/remote/remote_engine.ts";
@@ -27,6 +28,7 @@ import {
   type Store,
 } from "./support/engine_lab.ts";
 import { testEngine } from "./support/engine_suite.ts";
+import { hasDisks, mount, NO_TMPFS, unmount } from "./support/small_disk.ts";
 import { itPools, Pooler, PostgresServer, withPostgres } from "./support/postgres_server.ts";
 
 const turn = new Turn(setImmediate);
@@ -113,6 +115,34 @@ async function startError(url: string): Promise<string> {
   return error.message;
 }
 
+/** Locks something in a transaction, runs something, and ends the transaction when a row is there. */
+async function hold(
+  server: PostgresServer,
+  database: string,
+  { lock, until, then = "NULL" }: { lock: string; until: string; then?: string },
+  run: () => Promise<unknown>,
+): Promise<void> {
+  const held = server.query(
+    `SET statement_timeout = '10s';
+    DO $do$ BEGIN
+      ${lock};
+      PERFORM pg_advisory_xact_lock(7);
+      WHILE NOT EXISTS (${until}) LOOP PERFORM pg_stat_clear_snapshot(); END LOOP;
+      ${then};
+    END $do$`,
+    database,
+  );
+  const isHeld = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7";
+  while (await server.query(isHeld) === "0");
+  await Promise.all([held, run()]);
+}
+
+/** Finds a row when a call of a function waits for a lock. */
+function waits(name: string): string {
+  return `SELECT FROM pg_stat_activity
+    WHERE query LIKE '%hubbub.${name}(%' AND wait_event_type = 'Lock'`;
+}
+
 withPostgres(() =>
   describe("PostgreSQL", () => {
     let server: PostgresServer;
@@ -189,6 +219,174 @@ withPostgres(() =>
       assertEquals(await two.link.presences("three"), []);
     });
 
+    it("ends a crowd's presences in steps, with numbers that follow each other", async () => {
+      const url = await server.createDatabase();
+      using one = await Linked.open(url);
+      using two = await Linked.open(url);
+      await one.beat("one");
+      const enters = Array.from({ length: 2500 }, (_, i): Job => {
+        const member = { username: `u${i}`, person: `p${i}` };
+        return { type: "enter", room: "r", presence: presence(member, `c${i}`) };
+      });
+      const entered = (await one.run(enters)).at(-1) as number;
+      await two.link.subscribe("r");
+      await server.query("UPDATE hubbub.instances SET expires = 0", url.split("/").at(-1));
+      await two.beat("two");
+      assertEquals((await two.link.presences("one")).length, 500);
+      await two.beat("two");
+      assertEquals(await two.link.presences("one"), []);
+      const items = () => two.news.flatMap(({ items = [] }) => items);
+      await two.until(() => items().length === 2500);
+      const numbers = items().map(({ number }) => number! - entered);
+      assertEquals(numbers, Array.from({ length: 2500 }, (_, i) => i + 1));
+      const visits = "SELECT count(*) FROM hubbub.visits WHERE room = 'r'";
+      assertEquals(await server.query(visits, url.split("/").at(-1)), "2500");
+    });
+
+    it("changes nothing of a room before it has locked the room", async () => {
+      const url = await server.createDatabase();
+      const database = url.split("/").at(-1)!;
+      using one = await Linked.open(url);
+      const member = { username: "alice", person: "account:alice" };
+      const account = { key: "alice", username: "alice", passwordHash: "hash" };
+      await one.link.addAccount(account, Infinity);
+      await one.link.removeAccount("alice", Infinity);
+      await one.run([
+        append("old"),
+        append("new"),
+        { type: "whisper", room: "r", draft: privateDraft(member, BOB, "psst"), id: "id" },
+      ]);
+      const during = (waiting: string, run: () => Promise<unknown>, change: string) =>
+        hold(server, database, {
+          lock: "PERFORM FROM hubbub.rooms WHERE name = 'r' FOR UPDATE",
+          until: waits(waiting),
+          then: change,
+        }, run);
+      const trim = () => server.query("SELECT hubbub.trim_v1('r', 1, 9)", database);
+      await during("trim_v1", trim, "UPDATE hubbub.events SET username = ''");
+      const erase = () => one.link.eraseNext(Infinity);
+      await during("erase_v1", erase, "UPDATE hubbub.inbox SET from_name = ''");
+      assertEquals((await one.link.open("r", { events: 0, messages: 0 })).oldestSeq, 2);
+      while (await one.link.eraseNext(Infinity));
+      assertEquals(await one.link.inboxSeq("r", member.person), 0);
+      assertEquals((await one.link.inbox("r", BOB.person, 0, 9))[0]!.message.content, "");
+    });
+
+    it("removes the rows of rooms that are empty, and gives no number twice", async () => {
+      const url = await server.createDatabase();
+      const names = () =>
+        server.query(
+          "SELECT string_agg(name, ',' ORDER BY name) FROM hubbub.rooms",
+          url.split("/").at(-1),
+        );
+      const enter = (room: string): Job => {
+        return { type: "enter", room, presence: presence(ALICE, `in ${room}`) };
+      };
+      const leave: Job = { type: "leave", room: "left", connection: "in left" };
+      const whisper = { draft: privateDraft(ALICE, BOB, "psst"), id: "id" };
+      const jobs: Job[] = [
+        append("hello", "talk"),
+        { type: "whisper", room: "private", ...whisper },
+        { type: "settings", room: "set", settings: DEFAULT_SETTINGS },
+        ...[enter("entered"), enter("left"), enter("other"), leave, enter("left"), leave],
+      ];
+      let number: number;
+      {
+        using linked = await Linked.open(url);
+        await linked.beat();
+        while (await names() !== "");
+        await linked.run(jobs);
+        number = (await linked.link.open("left", { events: 0, messages: 0 })).position.presence;
+      }
+      using one = await Linked.open(url);
+      await one.beat();
+      while ((await names()).includes("left"));
+      assertEquals(await names(), "entered,other,private,set,talk");
+      const rooms = ["left", "new", "other"];
+      const before = (await one.beat("one", { rooms })).positions;
+      assertEquals(before[0]!.presence, number);
+      const { position } = await one.link.open("new", { events: 0, messages: 0 });
+      assertEquals(position.presence, number);
+      const since = { ...position, presence: 0 };
+      assertEquals((await one.link.page("left", since, 9)).position, before[0]);
+      const answers = await one.run(rooms.map(enter), { number: 2 });
+      assertEquals(answers.slice(0, 2), [number + 1, number + 1]);
+    });
+
+    it("runs a batch again whose room is removed while it waits for it", async () => {
+      const url = await server.createDatabase();
+      const database = url.split("/").at(-1)!;
+      using one = await Linked.open(url);
+      await one.beat();
+      await one.run([append("gone")]);
+      const lock = "DELETE FROM hubbub.rooms WHERE name = 'r'";
+      await hold(server, database, { lock, until: waits("turn_v1") }, () =>
+        one.run([append("hello")]));
+      assertEquals((await one.link.state("r")).lastSeq, 1);
+    });
+
+    it("lets a beat wait for no read", async () => {
+      const url = await server.createDatabase();
+      using one = await Linked.open(url);
+      const lock = "LOCK TABLE hubbub.accounts IN ACCESS EXCLUSIVE MODE";
+      const until = "SELECT FROM hubbub.instances WHERE name = 'one'";
+      await hold(server, url.split("/").at(-1)!, { lock, until }, () =>
+        Promise.all([one.link.account("alice"), one.beat("one")]));
+    });
+
+    (hasDisks ? it : it.skip)(
+      hasDisks ? "fails a beat while the disk is full, and keeps the lease" : NO_TMPFS,
+      async () => {
+        const disk = `${server.folder}/disk`;
+        await Deno.mkdir(disk);
+        await mount(disk, "32m");
+        try {
+          const create = `CREATE TABLESPACE small LOCATION '${disk}/data'`;
+          await new Deno.Command("install", { args: ["-d", "-o", "postgres", `${disk}/data`] })
+            .output();
+          await server.query(create);
+          const url = await server.createDatabase("TABLESPACE small");
+          {
+            using one = await Linked.open(url);
+            await one.beat();
+            const big = Array.from({ length: 50 }, () =>
+              append("x".repeat(4000)));
+            await one.run(big);
+            const ballast = await Deno.open(`${disk}/ballast`, { create: true, write: true });
+            await ballast.write(new Uint8Array(40_000_000)).catch(() => {});
+            while (
+              await ballast.write(new Uint8Array(4096)).then(() =>
+                true, () =>
+                false)
+            );
+            ballast.close();
+            await assertRejects(
+              () =>
+                one.beat("one", { leaseMs: 60_000 }),
+              NotDone,
+              "space",
+            );
+            await assertRejects(
+              () =>
+                one.run(big),
+              NotDone,
+              "space",
+            );
+            const left = "SELECT expires - extract(epoch FROM now()) * 1000 FROM hubbub.instances";
+            assert(Number(await server.query(left, url.split("/").at(-1))) > 30_000);
+            await Deno.remove(`${disk}/ballast`);
+            await one.beat();
+            await one.run(big);
+            assertEquals(one.lost, []);
+          }
+          await server.query(`DROP DATABASE ${url.split("/").at(-1)} WITH (FORCE)`);
+          await server.query("DROP TABLESPACE small");
+        } finally {
+          await unmount(disk);
+        }
+      },
+    );
+
     it("begins an epoch with each life of the server and of the tables", async () => {
       await using own = await PostgresServer.start();
       const url = await own.createDatabase();
@@ -212,7 +410,8 @@ withPostgres(() =>
       {
         using linked = await Linked.open(url);
         await own.restore("db1", dump);
-        await assertRejects(() => linked.run([append("lost")], { number: 2 }), Error);
+        await assertRejects(() =>
+          linked.run([append("lost")], { number: 2 }), Error);
         assertEquals(linked.lost.length, 1);
       }
       assertEquals((await epoch()).lastSeq, 2);
@@ -231,7 +430,9 @@ withPostgres(() =>
       await using standby = await primary.startStandby();
       assertStringIncludes(await startError(standby.urlOf("db1")), "is a standby");
       await primary.kill();
-      await before.until(() => before.lost.length === 1);
+      await before.until(() =>
+        before.lost.length === 1
+      );
       await standby.promote();
       using after = await Linked.open(standby.urlOf("db1"));
       await after.run([append("again")], { number: 2 });

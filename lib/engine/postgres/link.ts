@@ -51,6 +51,9 @@ import {
 import { call, quote, type Value } from "./sql.ts";
 import { Upkeep } from "./upkeep.ts";
 
+/** Maximum presences of ended instances that end at a time. */
+const MAX_ENDS = 2000;
+
 /** The states of PostgreSQL after which a link is of no use: another epoch, or a standby. */
 const LOST = ["HB001", "25006"];
 
@@ -140,7 +143,7 @@ export class PostgresLink implements Link {
 
   async open(room: string, { events, messages }: Wanted): Promise<Opened> {
     type Row = readonly [
-      position: PositionRow | null,
+      position: PositionRow,
       oldestSeq?: number,
       events?: readonly EventRow[],
       messages?: readonly EventRow[],
@@ -168,7 +171,7 @@ export class PostgresLink implements Link {
 
   async page(room: string, since: Position, limit: number): Promise<Page> {
     type Row = readonly [
-      position: PositionRow | null,
+      position: PositionRow,
       continues?: boolean,
       events?: readonly EventRow[],
       privates?: readonly (readonly [number: number, message: PrivateRow])[],
@@ -196,15 +199,18 @@ export class PostgresLink implements Link {
     type Row = readonly [
       time: number,
       isAlive: boolean,
-      positions: readonly (PositionRow | null)[] | null,
+      positions: readonly PositionRow[] | null,
       everywhere: number | null,
     ];
-    this.#upkeep.clean();
     const lease = [instance, leaseMs, probe] as const;
-    const [time, isAlive, positions, everywhere] = await this.#ask<Row>(
-      this.#options.reading,
-      call("beat_v1", this.#epochs.id, this.#now, ...lease, rooms, answered),
-    );
+    // Reads, and upkeep, may keep the other connection busy. The lease is renewed on a full disk, too.
+    const { writing } = this.#options;
+    const sql = call("beat_v1", this.#epochs.id, this.#now, ...lease, rooms, answered, MAX_ENDS);
+    const [[time, isAlive, positions, everywhere]] = await Promise.all([
+      this.#ask<Row>(writing, sql),
+      this.#send(writing, call("space_v1")),
+    ]);
+    this.#upkeep.clean();
     return {
       time,
       isAlive,
@@ -214,8 +220,8 @@ export class PostgresLink implements Link {
   }
 
   async end(instance: string): Promise<void> {
-    const sql = call("end_v1", this.#epochs.id, this.#now, [instance]);
-    await this.#send(this.#options.writing, sql);
+    const sql = call("end_v1", this.#epochs.id, this.#now, [instance], MAX_ENDS);
+    while (await this.#send(this.#options.writing, sql) === "t");
   }
 
   async presences(instance: string): Promise<{ room: string; connection: string }[]> {
@@ -372,14 +378,15 @@ export class PostgresLink implements Link {
     return this.#options.clock?.() ?? null;
   }
 
-  /** Where a room stands; a room that nobody wrote to has no row. */
-  #toPosition(room: string, row: PositionRow | null): Position {
-    return toPosition(this.#epochs.nameOf(room), row ?? [0, this.#start, this.#start, 0, 0]);
+  #toPosition(room: string, row: PositionRow): Position {
+    return toPosition(this.#epochs.nameOf(room), row);
   }
 
-  /** Calls a function that writes, and does nothing after its deadline. */
+  /** Calls a function that writes, and does nothing after its deadline. It may want another call. */
   async #write<T>(name: string, ...values: Value[]): Promise<T> {
-    const answer = await this.#send(this.#options.writing, call(name, ...values));
+    const sql = call(name, ...values);
+    let answer = await this.#send(this.#options.writing, sql);
+    while (answer === "again") answer = await this.#send(this.#options.writing, sql);
     if (answer === "late") throw new TooLate();
     return JSON.parse(answer!) as T;
   }

@@ -5,6 +5,10 @@
  * The name of a function ends with its version, so that two releases can use one database at a time:
  * a function that has to change gets a new name, and the old one stays for the older release.
  *
+ * A function locks in this order: instances, rooms by name, and then anything else. What belongs to a
+ * room (events, inbox, presence, visits) changes while the room is locked; what changes without that
+ * skips what others have locked, and so waits for nobody.
+ *
  * @module
  */
 
@@ -21,7 +25,9 @@ const TABLES = `
     name text NOT NULL UNIQUE,
     started bigint NOT NULL,
     -- Names one life of the server and of the tables, see generation_v1.
-    generation text NOT NULL
+    generation text NOT NULL,
+    -- What the numbers of a new room begin with: no room that was removed had a higher one.
+    first_number bigint NOT NULL DEFAULT 0
   );
 
   CREATE TABLE rooms (
@@ -226,7 +232,7 @@ const BASICS = `
   DECLARE newest hubbub.epochs;
   BEGIN
     SELECT * INTO newest FROM hubbub.epochs ORDER BY id DESC LIMIT 1;
-    -- The end of a generation is enough: another server, or a promoted one, started at another time.
+    -- Comparing the start time is enough: any other server started at another time.
     IF newest.id IS DISTINCT FROM p_epoch OR newest.generation NOT LIKE '%-'
       || extract(epoch FROM pg_postmaster_start_time()) || '-' || 'hubbub.events'::regclass::oid
     THEN
@@ -234,6 +240,12 @@ const BASICS = `
     END IF;
     RETURN newest.started * 1000;
   END $fn$;
+
+  -- What presence and privates of a room begin with that had none in this epoch.
+  CREATE FUNCTION first_v1(p_start bigint) RETURNS bigint LANGUAGE sql STABLE
+  AS $fn$
+    SELECT greatest(p_start, (SELECT first_number FROM hubbub.epochs ORDER BY id DESC LIMIT 1))
+  $fn$;
 
   CREATE FUNCTION row_v1(e events) RETURNS text LANGUAGE sql STABLE
   AS $fn$
@@ -247,11 +259,13 @@ const BASICS = `
       w.to_name, w.to_person, w.to_seq, w.ref)::text
   $fn$;
 
-  -- Where a room stands; p_start is what presence and privates begin with.
+  -- Where a room stands, with a row or without one; p_start is what an epoch's numbers begin with.
   CREATE FUNCTION position_v1(r rooms, p_start bigint) RETURNS json LANGUAGE sql STABLE
   AS $fn$
-    SELECT json_build_array(r.last_seq, greatest(r.presence, p_start), greatest(r.privates, p_start),
-      r.settings, r.erasures)
+    SELECT json_build_array(coalesce(r.last_seq, 0),
+      CASE WHEN r.presence > 0 THEN greatest(r.presence, p_start) ELSE hubbub.first_v1(p_start) END,
+      CASE WHEN r.privates > 0 THEN greatest(r.privates, p_start) ELSE hubbub.first_v1(p_start) END,
+      coalesce(r.settings, 0), coalesce(r.erasures, 0))
   $fn$;
 
   -- Whether a log has all that follows an event that was seen in an epoch, and that event itself.
@@ -337,15 +351,16 @@ const TURN = `
   -- Runs jobs, one in each place of the arrays. Messages are inserted together, before the next job
   -- that reads messages.
   CREATE FUNCTION turn_v1(
-    p_epoch integer, p_now bigint, p_deadline double precision, p_instance text, p_number bigint, p_keep bigint,
-    p_names text[], p_kinds text[], p_rooms integer[], p_usernames text[], p_persons text[],
-    p_contents text[], p_refs text[], p_targets text[], p_origins text[],
-    p_xs text[], p_ys text[], p_zs text[]
+    p_epoch integer, p_now bigint, p_deadline double precision, p_instance text,
+    p_number bigint, p_keep bigint, p_names text[], p_kinds text[], p_rooms integer[],
+    p_usernames text[], p_persons text[], p_contents text[], p_refs text[], p_targets text[],
+    p_origins text[], p_xs text[], p_ys text[], p_zs text[]
   ) RETURNS text LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   DECLARE
-    v_now bigint; v_start bigint; v_instance instances; r record; j record; e events; f events;
-    w inbox; p presence; s bigint; v_room bigint; v_answer text; v_done integer := 0;
+    v_now bigint; v_start bigint; v_instance instances; stored record; job record;
+    v_message events; v_change events; v_private inbox; v_member presence;
+    v_number bigint; v_room bigint; v_answer text; v_done integer := 0;
     v_told_rooms text[]; v_told_items text[];
     v_count integer := cardinality(p_kinds);
     v_zeros bigint[] := array_fill(0::bigint, ARRAY[cardinality(p_names)]);
@@ -378,20 +393,26 @@ const TURN = `
       INSERT INTO rooms (name) SELECT n FROM unnest(p_names) AS n ORDER BY n COLLATE "C"
       ON CONFLICT DO NOTHING;
     END IF;
-    FOR r IN
+    FOR stored IN
       SELECT rooms.*, n.i FROM unnest(p_names) WITH ORDINALITY AS n(name, i)
       JOIN rooms ON rooms.name = n.name ORDER BY rooms.name FOR UPDATE OF rooms
     LOOP
-      v_ids[r.i] := r.id;
-      v_last[r.i] := r.last_seq;
-      v_oldest[r.i] := r.oldest_seq;
-      v_times[r.i] := greatest(r.active, v_now);
-      v_presence[r.i] := greatest(r.presence, v_start);
-      v_privates[r.i] := greatest(r.privates, v_start);
-      v_settings[r.i] := r.settings;
+      v_ids[stored.i] := stored.id;
+      v_last[stored.i] := stored.last_seq;
+      v_oldest[stored.i] := stored.oldest_seq;
+      v_times[stored.i] := greatest(stored.active, v_now);
+      v_presence[stored.i] := CASE WHEN stored.presence > 0 THEN greatest(stored.presence, v_start)
+        ELSE first_v1(v_start) END;
+      v_privates[stored.i] := CASE WHEN stored.privates > 0 THEN greatest(stored.privates, v_start)
+        ELSE first_v1(v_start) END;
+      v_settings[stored.i] := stored.settings;
     END LOOP;
+    -- A row was removed while this waited for it. To insert it now, with others locked, may be a deadlock.
+    IF 0 = ANY (v_ids) THEN
+      RETURN 'again';
+    END IF;
 
-    FOR j IN
+    FOR job IN
       SELECT *, t.kind = 'append' AND t.ref IS NOT NULL AND EXISTS (
         SELECT FROM events WHERE events.room = v_ids[t.room] AND events.person = t.person
           AND events.ref = t.ref
@@ -401,14 +422,14 @@ const TURN = `
         p_origins, p_xs, p_ys, p_zs
       ) WITH ORDINALITY AS t(kind, room, username, person, content, ref, target, origin, x, y, z, i)
     LOOP
-      IF j.kind = 'append' AND j.target IS NULL AND j.z IS NULL AND NOT j.is_known THEN
-        s := v_last[j.room] + 1;
-        v_last[j.room] := s;
-        v_seqs[j.i] := s;
-        v_answers[j.i] := s::text;
+      IF job.kind = 'append' AND job.target IS NULL AND job.z IS NULL AND NOT job.is_known THEN
+        v_number := v_last[job.room] + 1;
+        v_last[job.room] := v_number;
+        v_seqs[job.i] := v_number;
+        v_answers[job.i] := v_number::text;
         CONTINUE;
       END IF;
-      IF j.kind IN ('append', 'edit', 'delete', 'erase', 'end') THEN
+      IF job.kind IN ('append', 'edit', 'delete', 'erase', 'end') THEN
         INSERT INTO events (
           room, seq, shown, type, epoch, time, username, person, content, ref, reply_to
         )
@@ -416,134 +437,138 @@ const TURN = `
           t.username, t.person, t.content, t.ref, t.target
         FROM unnest(p_rooms, p_usernames, p_persons, p_contents, p_refs, p_targets)
           WITH ORDINALITY AS t(room, username, person, content, ref, target, i)
-        WHERE t.i > v_done AND t.i < j.i AND v_seqs[t.i] IS NOT NULL;
-        v_done := j.i - 1;
-        EXIT WHEN j.kind = 'end';
+        WHERE t.i > v_done AND t.i < job.i AND v_seqs[t.i] IS NOT NULL;
+        v_done := job.i - 1;
+        EXIT WHEN job.kind = 'end';
       END IF;
-      v_room := v_ids[j.room];
+      v_room := v_ids[job.room];
 
-      CASE j.kind
+      CASE job.kind
       WHEN 'append' THEN
-        SELECT * INTO e FROM events WHERE room = v_room AND person = j.person AND ref = j.ref;
+        SELECT * INTO v_message FROM events WHERE room = v_room AND person = job.person AND ref = job.ref;
         IF FOUND THEN
-          v_answers[j.i] := row_v1(e);
+          v_answers[job.i] := row_v1(v_message);
           CONTINUE;
         END IF;
-        IF j.target IS NOT NULL THEN
+        IF job.target IS NOT NULL THEN
           PERFORM FROM events
-          WHERE room = v_room AND seq = j.x::bigint AND epoch = j.y::integer AND type = 'chat';
+          WHERE room = v_room AND seq = job.x::bigint AND epoch = job.y::integer AND type = 'chat';
           IF NOT FOUND THEN
-            v_answers[j.i] := '"answered"';
+            v_answers[job.i] := '"answered"';
             CONTINUE;
           END IF;
         END IF;
-        s := v_last[j.room] + 1;
-        v_last[j.room] := s;
-        v_seqs[j.i] := s;
-        v_answers[j.i] := s::text;
+        v_number := v_last[job.room] + 1;
+        v_last[job.room] := v_number;
+        v_seqs[job.i] := v_number;
+        v_answers[job.i] := v_number::text;
 
       WHEN 'edit', 'delete', 'erase' THEN
-        SELECT * INTO e FROM events
-        WHERE room = v_room AND seq = j.x::bigint AND epoch = j.y::integer AND shown;
+        SELECT * INTO v_message FROM events
+        WHERE room = v_room AND seq = job.x::bigint AND epoch = job.y::integer AND shown;
         IF NOT FOUND THEN
-          v_answers[j.i] := '"message"';
-        ELSIF e.person <> j.person AND j.z IS NULL THEN
-          v_answers[j.i] := '"author"';
+          v_answers[job.i] := '"message"';
+        ELSIF v_message.person <> job.person AND job.z IS NULL THEN
+          v_answers[job.i] := '"author"';
         ELSE
-          s := v_last[j.room] + 1;
-          v_last[j.room] := s;
-          f := change_v1(e, p_epoch, s, v_times[j.room], j.kind, j.target, j.person, j.content);
-          v_answers[j.i] := row_v1(f);
-          v_items[j.i] := '["logged",' || to_json(j.origin) || ',' || v_answers[j.i] || ']';
+          v_number := v_last[job.room] + 1;
+          v_last[job.room] := v_number;
+          v_change := change_v1(v_message, p_epoch, v_number, v_times[job.room], job.kind, job.target,
+            job.person, job.content);
+          v_answers[job.i] := row_v1(v_change);
+          v_items[job.i] := '["logged",' || to_json(job.origin) || ',' || v_answers[job.i] || ']';
         END IF;
 
       WHEN 'whisper' THEN
-        SELECT * INTO w FROM inbox
-        WHERE room = v_room AND person = j.person AND ref = j.ref AND from_person = j.person;
+        SELECT * INTO v_private FROM inbox
+        WHERE room = v_room AND person = job.person AND ref = job.ref AND from_person = job.person;
         IF FOUND THEN
-          v_answers[j.i] := '[true,' || private_v1(w) || ']';
-        ELSIF j.z IS NULL THEN
-          v_answers[j.i] := '"nobody"';
+          v_answers[job.i] := '[true,' || private_v1(v_private) || ']';
+        ELSIF job.z IS NULL THEN
+          v_answers[job.i] := '"nobody"';
         ELSE
-          s := v_privates[j.room] + 1;
-          v_privates[j.room] := s;
-          SELECT v_room, j.person, coalesce(max(seq), 0) + 1, p_epoch, j.x, j.content,
-            v_times[j.room], j.username, j.person, coalesce(max(seq), 0) + 1, j.y, j.z, 0, j.ref, s
-          INTO w FROM inbox WHERE room = v_room AND person = j.person;
-          SELECT coalesce(max(seq), 0) + CASE WHEN j.z = j.person THEN 2 ELSE 1 END INTO w.to_seq
-          FROM inbox WHERE room = v_room AND person = j.z;
-          INSERT INTO inbox SELECT w.*;
-          v_answers[j.i] := '[false,' || private_v1(w) || ']';
-          v_items[j.i] := '["private",' || to_json(j.origin) || ',' || private_v1(w) || ',' || s || ']';
-          w.person := j.z;
-          w.seq := w.to_seq;
-          INSERT INTO inbox SELECT w.*;
+          v_number := v_privates[job.room] + 1;
+          v_privates[job.room] := v_number;
+          SELECT v_room, job.person, coalesce(max(seq), 0) + 1, p_epoch, job.x, job.content,
+            v_times[job.room], job.username, job.person, coalesce(max(seq), 0) + 1, job.y, job.z, 0,
+            job.ref, v_number
+          INTO v_private FROM inbox WHERE room = v_room AND person = job.person;
+          SELECT coalesce(max(seq), 0) + CASE WHEN job.z = job.person THEN 2 ELSE 1 END
+          INTO v_private.to_seq FROM inbox WHERE room = v_room AND person = job.z;
+          INSERT INTO inbox SELECT v_private.*;
+          v_answers[job.i] := '[false,' || private_v1(v_private) || ']';
+          v_items[job.i] := '["private",' || to_json(job.origin) || ','
+            || private_v1(v_private) || ',' || v_number || ']';
+          v_private.person := job.z;
+          v_private.seq := v_private.to_seq;
+          INSERT INTO inbox SELECT v_private.*;
           DELETE FROM inbox WHERE room = v_room AND (
-            person = j.person AND seq <= w.from_seq - p_keep AND w.from_seq % 64 = 0
-            OR person = j.z AND seq <= w.to_seq - p_keep AND w.to_seq % 64 = 0);
+            person = job.person AND seq <= v_private.from_seq - p_keep AND v_private.from_seq % 64 = 0
+            OR person = job.z AND seq <= v_private.to_seq - p_keep AND v_private.to_seq % 64 = 0);
         END IF;
 
       WHEN 'enter' THEN
-        SELECT * INTO p FROM presence WHERE room = v_room AND connection = j.x;
+        SELECT * INTO v_member FROM presence WHERE room = v_room AND connection = job.x;
         IF FOUND THEN
           UPDATE presence SET instance = p_instance
-          WHERE room = v_room AND connection = j.x AND instance <> p_instance;
-          v_answers[j.i] := p.number::text;
+          WHERE room = v_room AND connection = job.x AND instance <> p_instance;
+          v_answers[job.i] := v_member.number::text;
         ELSIF v_instance.ended OR v_instance.expires < v_now THEN
-          v_answers[j.i] := '"lease"';
-        ELSIF EXISTS (SELECT FROM presence WHERE room = v_room AND key = j.y AND person <> j.person)
+          v_answers[job.i] := '"lease"';
+        ELSIF EXISTS (SELECT FROM presence WHERE room = v_room AND key = job.y AND person <> job.person)
         THEN
-          v_answers[j.i] := '"name"';
+          v_answers[job.i] := '"name"';
         ELSE
-          s := v_presence[j.room] + 1;
-          v_presence[j.room] := s;
-          INSERT INTO presence VALUES (v_room, j.x, p_instance, j.y, j.username, j.person, s);
-          DELETE FROM visits WHERE room = p_names[j.room] AND key = j.y;
-          v_answers[j.i] := s::text;
-          v_items[j.i] := json_build_array('entered', s, j.x, j.username, j.person)::text;
+          v_number := v_presence[job.room] + 1;
+          v_presence[job.room] := v_number;
+          INSERT INTO presence VALUES (v_room, job.x, p_instance, job.y, job.username, job.person, v_number);
+          DELETE FROM visits WHERE room = p_names[job.room] AND key = job.y;
+          v_answers[job.i] := v_number::text;
+          v_items[job.i] := json_build_array('entered', v_number, job.x, job.username, job.person)::text;
         END IF;
 
       WHEN 'leave' THEN
-        DELETE FROM presence WHERE room = v_room AND connection = j.x AND instance = p_instance
-        RETURNING * INTO p;
+        DELETE FROM presence WHERE room = v_room AND connection = job.x AND instance = p_instance
+        RETURNING * INTO v_member;
         IF FOUND THEN
-          PERFORM depart_v1(p, p_names[j.room], v_now);
-          s := v_presence[j.room] + 1;
-          v_presence[j.room] := s;
-          v_items[j.i] := json_build_array('left', s, p.connection, p.username, p.person)::text;
+          PERFORM depart_v1(v_member, p_names[job.room], v_now);
+          v_number := v_presence[job.room] + 1;
+          v_presence[job.room] := v_number;
+          v_items[job.i] := json_build_array('left', v_number, v_member.connection,
+            v_member.username, v_member.person)::text;
         END IF;
 
       WHEN 'publish' THEN
-        IF p_names[j.room] = '' THEN
-          v_privates[j.room] := v_privates[j.room] + 1;
-          v_items[j.i] := '["publish",' || j.content || ',' || v_privates[j.room] || ']';
+        IF p_names[job.room] = '' THEN
+          v_privates[job.room] := v_privates[job.room] + 1;
+          v_items[job.i] := '["publish",' || job.content || ',' || v_privates[job.room] || ']';
         ELSE
-          v_items[j.i] := '["publish",' || j.content || ']';
+          v_items[job.i] := '["publish",' || job.content || ']';
         END IF;
 
       WHEN 'settings' THEN
-        IF v_settings[j.room] = j.x::bigint THEN
-          v_settings[j.room] := v_settings[j.room] + 1;
-          INSERT INTO settings VALUES (p_names[j.room], j.y, j.content)
+        IF v_settings[job.room] = job.x::bigint THEN
+          v_settings[job.room] := v_settings[job.room] + 1;
+          INSERT INTO settings VALUES (p_names[job.room], job.y, job.content)
           ON CONFLICT (room) DO UPDATE SET owner = excluded.owner, value = excluded.value;
-          v_items[j.i] := '["settings",' || j.content || ']';
-          v_answers[j.i] := 'true';
+          v_items[job.i] := '["settings",' || job.content || ']';
+          v_answers[job.i] := 'true';
         ELSE
-          v_answers[j.i] := 'false';
+          v_answers[job.i] := 'false';
         END IF;
 
       WHEN 'present' THEN
-        v_answers[j.i] := present_v1(v_room);
+        v_answers[job.i] := present_v1(v_room);
 
       WHEN 'lastSeen' THEN
         SELECT json_build_array(username, person) INTO v_answer FROM (
-          (SELECT username, person FROM presence WHERE room = v_room AND key = j.y
+          (SELECT username, person FROM presence WHERE room = v_room AND key = job.y
             ORDER BY number LIMIT 1)
           UNION ALL
           (SELECT username, person FROM visits
-            WHERE room = p_names[j.room] AND key = j.y AND ended > v_now - j.x::bigint)
+            WHERE room = p_names[job.room] AND key = job.y AND ended > v_now - job.x::bigint)
         ) AS found LIMIT 1;
-        v_answers[j.i] := v_answer;
+        v_answers[job.i] := v_answer;
       END CASE;
     END LOOP;
 
@@ -656,7 +681,7 @@ const READING = `
   BEGIN
     SELECT * INTO r FROM rooms WHERE name = p_name;
     IF NOT FOUND THEN
-      RETURN '[null]';
+      RETURN '[' || position_v1(r, v_start) || ']';
     END IF;
     RETURN '[' || position_v1(r, v_start) || ',' || r.oldest_seq || ','
       || events_v1(r.id, r.last_seq - p_events, p_events) || ','
@@ -674,7 +699,7 @@ const READING = `
   BEGIN
     SELECT * INTO r FROM rooms WHERE name = p_name;
     IF NOT FOUND THEN
-      RETURN '[null]';
+      RETURN '[' || position_v1(r, v_start) || ']';
     END IF;
     RETURN '[' || position_v1(r, v_start) || ','
       || continues_v1(r, p_epoch, p_known, p_seq) || ','
@@ -718,37 +743,51 @@ const READING = `
 
 /** Leases, and what is done now and then. */
 const LEASES = `
-  -- Ends instances and their presences, each once.
-  CREATE FUNCTION end_v1(p_epoch integer, p_now bigint, p_instances text[]) RETURNS void
-  LANGUAGE plpgsql ${SETTINGS}
+  -- Ends instances and at most p_limit of their presences, each once. Returns whether more may be left.
+  CREATE FUNCTION end_v1(p_epoch integer, p_now bigint, p_instances text[], p_limit bigint)
+  RETURNS boolean LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   DECLARE
-    v_start bigint := check_v1(p_epoch); v_now bigint := now_v1(p_now); d record; p presence;
-    s bigint; v_rooms text[] := '{}'; v_items text[] := '{}';
+    v_start bigint := check_v1(p_epoch); v_now bigint := now_v1(p_now);
+    v_ids bigint[]; v_connections text[]; v_ended presence[]; v_rooms text[]; v_items text[];
   BEGIN
-    UPDATE instances SET ended = true WHERE name = ANY (p_instances);
-    PERFORM FROM rooms WHERE id IN (SELECT room FROM presence WHERE instance = ANY (p_instances))
-    ORDER BY name FOR UPDATE;
-    FOR d IN
-      SELECT rooms.name, presence.room, presence.connection FROM presence
-      JOIN rooms ON rooms.id = presence.room WHERE presence.instance = ANY (p_instances)
-      ORDER BY rooms.name, presence.number
-    LOOP
-      DELETE FROM presence WHERE room = d.room AND connection = d.connection
-        AND instance = ANY (p_instances) RETURNING * INTO p;
-      CONTINUE WHEN NOT FOUND;
-      PERFORM depart_v1(p, d.name, v_now);
-      UPDATE rooms SET presence = greatest(presence, v_start) + 1 WHERE id = d.room
-      RETURNING presence INTO s;
-      v_rooms := v_rooms || d.name;
-      v_items := v_items || json_build_array('left', s, p.connection, p.username, p.person)::text;
-    END LOOP;
+    UPDATE instances SET ended = true WHERE name = ANY (p_instances) AND NOT ended;
+    SELECT array_agg(room), array_agg(connection) INTO v_ids, v_connections FROM (
+      SELECT room, connection FROM presence WHERE instance = ANY (p_instances) LIMIT p_limit) AS chosen;
+    IF v_ids IS NULL THEN
+      RETURN false;
+    END IF;
+    PERFORM FROM rooms WHERE id = ANY (v_ids) ORDER BY name FOR UPDATE;
+    WITH deleted AS (
+      DELETE FROM presence USING unnest(v_ids, v_connections) AS t(id, member)
+      WHERE room = t.id AND connection = t.member AND instance = ANY (p_instances)
+      RETURNING presence AS one
+    ) SELECT array_agg(one ORDER BY (one).number) INTO v_ended FROM deleted;
+    INSERT INTO visits (room, key, username, person, ended)
+    SELECT DISTINCT ON (p.room, p.key) rooms.name, p.key, p.username, p.person, v_now
+    FROM unnest(v_ended) AS p JOIN rooms ON rooms.id = p.room
+    WHERE NOT EXISTS (SELECT FROM presence o WHERE o.room = p.room AND o.key = p.key)
+    ORDER BY p.room, p.key, p.number DESC
+    ON CONFLICT (room, key) DO UPDATE
+      SET username = excluded.username, person = excluded.person, ended = excluded.ended;
+    SELECT array_agg(t.name ORDER BY t.name, t.number),
+      array_agg(json_build_array('left', t.number, t.connection, t.username, t.person)::text
+        ORDER BY t.name, t.number)
+    INTO v_rooms, v_items FROM (
+      SELECT rooms.name, p.connection, p.username, p.person, greatest(rooms.presence, v_start)
+        + row_number() OVER (PARTITION BY p.room ORDER BY p.number) AS number
+      FROM unnest(v_ended) AS p JOIN rooms ON rooms.id = p.room
+    ) AS t;
+    UPDATE rooms SET presence = greatest(presence, v_start) + t.count
+    FROM (SELECT p.room, count(*) FROM unnest(v_ended) AS p GROUP BY p.room) AS t
+    WHERE rooms.id = t.room;
     PERFORM tell_v1(p_epoch, v_start, v_rooms, v_items);
+    RETURN cardinality(v_ids) = p_limit;
   END $fn$;
 
   CREATE FUNCTION beat_v1(
     p_epoch integer, p_now bigint, p_instance text, p_lease bigint, p_probe text, p_rooms text[],
-    p_answered bigint
+    p_answered bigint, p_ends bigint
   ) RETURNS text LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   DECLARE
@@ -763,46 +802,107 @@ const LEASES = `
         answer = CASE WHEN batch <= p_answered THEN NULL ELSE answer END
       WHERE name = p_instance;
     END IF;
-    -- One that another transaction has locked is alive, or is ended there.
+    -- A locked instance is being renewed, or ended, by that transaction.
     SELECT array_agg(name) INTO v_ended FROM (
       SELECT name FROM instances WHERE expires < v_now AND (
         NOT ended OR EXISTS (SELECT FROM presence WHERE instance = instances.name))
       ORDER BY name FOR UPDATE SKIP LOCKED) AS expired;
     IF v_ended IS NOT NULL THEN
-      PERFORM end_v1(p_epoch, p_now, v_ended);
+      PERFORM end_v1(p_epoch, p_now, v_ended, p_ends);
     END IF;
     PERFORM pg_notify('${CHANNEL}', to_json(p_probe)::text);
     RETURN json_build_array(now_v1(NULL), v_alive, (
-      SELECT json_agg(CASE WHEN rooms.id IS NOT NULL THEN position_v1(rooms, v_start) END ORDER BY n.i)
+      SELECT json_agg(position_v1(rooms, v_start) ORDER BY n.i)
       FROM unnest(p_rooms) WITH ORDINALITY AS n(name, i) LEFT JOIN rooms ON rooms.name = n.name
     ), (SELECT greatest(privates, v_start) FROM rooms WHERE name = ''));
   END $fn$;
 
-  -- Drops the events of a room beyond those to keep.
-  CREATE FUNCTION trim_v1(p_name text, p_keep bigint) RETURNS text LANGUAGE plpgsql ${SETTINGS}
+  -- Fails if the disk is full: it writes a file of 128 kB that has no name. Whatever else a beat writes
+  -- takes the place of what was there before.
+  CREATE FUNCTION space_v1() RETURNS bigint LANGUAGE sql VOLATILE SET work_mem = '64kB'
   AS $fn$
-  DECLARE r rooms; v_oldest bigint;
+    SELECT count(*) FROM unnest(ARRAY[repeat('x', 65536), repeat('y', 65536)])
+  $fn$;
+
+  -- Drops the events of a room beyond those to keep, at most p_limit of them. Returns NULL when
+  -- nothing is left to drop.
+  CREATE FUNCTION trim_v1(p_name text, p_keep bigint, p_limit bigint) RETURNS bigint LANGUAGE plpgsql
+  ${SETTINGS} SET lock_timeout = '500ms'
+  AS $fn$
+  DECLARE r rooms; v_end bigint; v_oldest bigint;
   BEGIN
-    SELECT * INTO r FROM rooms WHERE name = p_name;
-    v_oldest := least(r.last_seq - p_keep + 1, r.oldest_seq + 10000);
-    -- From the oldest one on: before it, the index still has what was dropped since the last vacuum.
-    DELETE FROM events WHERE room = r.id AND seq >= r.oldest_seq AND seq < v_oldest;
-    UPDATE rooms SET oldest_seq = v_oldest WHERE id = r.id AND oldest_seq < v_oldest;
-    RETURN '';
+    SELECT * INTO r FROM rooms WHERE name = p_name FOR UPDATE;
+    v_end := r.last_seq - p_keep + 1;
+    v_oldest := least(v_end, r.oldest_seq + p_limit);
+    IF v_oldest > r.oldest_seq THEN
+      -- From the oldest one on: before it, the index still has what was dropped since the last vacuum.
+      DELETE FROM events WHERE room = r.id AND seq >= r.oldest_seq AND seq < v_oldest;
+      UPDATE rooms SET oldest_seq = v_oldest WHERE id = r.id;
+    END IF;
+    RETURN CASE WHEN v_oldest < v_end THEN v_oldest END;
   END $fn$;
 
-  -- Drops what is too old: private messages except the newest of each person, visits, instances.
-  CREATE FUNCTION clean_v1(p_now bigint, p_private bigint, p_visit bigint) RETURNS text
+  -- Drops private messages that are too old, except the newest of each person. Looks at p_limit of
+  -- them after a time; returns the time to go on from, or NULL at the end.
+  CREATE FUNCTION clean_inbox_v1(p_now bigint, p_age bigint, p_from bigint, p_limit bigint)
+  RETURNS bigint LANGUAGE plpgsql ${SETTINGS}
+  AS $fn$
+  DECLARE v_to bigint;
+  BEGIN
+    SELECT max(t.time) INTO v_to FROM (
+      SELECT time FROM inbox WHERE time > p_from AND time < now_v1(p_now) - p_age
+      ORDER BY time LIMIT p_limit) AS t;
+    DELETE FROM inbox WHERE (room, person, seq) IN (
+      SELECT room, person, seq FROM inbox AS old
+      WHERE time > p_from AND time <= v_to AND EXISTS (
+        SELECT FROM inbox AS newer
+        WHERE newer.room = old.room AND newer.person = old.person AND newer.seq > old.seq)
+      FOR UPDATE SKIP LOCKED);
+    RETURN v_to;
+  END $fn$;
+
+  -- Drops visits, and ended instances, that are too old. Returns NULL when there are no more.
+  CREATE FUNCTION clean_visits_v1(p_now bigint, p_age bigint, p_limit bigint) RETURNS bigint
   LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
-  DECLARE v_now bigint := now_v1(p_now);
+  DECLARE v_now bigint := now_v1(p_now); v_count bigint;
   BEGIN
-    DELETE FROM inbox WHERE time < v_now - p_private AND EXISTS (
-      SELECT FROM inbox AS newer
-      WHERE newer.room = inbox.room AND newer.person = inbox.person AND newer.seq > inbox.seq);
-    DELETE FROM visits WHERE ended < v_now - p_visit;
-    DELETE FROM instances WHERE expires < v_now - 86400000 AND ended;
-    RETURN '';
+    DELETE FROM instances WHERE name IN (
+      SELECT name FROM instances WHERE expires < v_now - 86400000 AND ended
+        AND NOT EXISTS (SELECT FROM presence WHERE instance = instances.name)
+      LIMIT p_limit FOR UPDATE SKIP LOCKED);
+    DELETE FROM visits WHERE (room, key) IN (
+      SELECT room, key FROM visits WHERE ended < v_now - p_age
+      ORDER BY ended LIMIT p_limit FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN CASE WHEN v_count = p_limit THEN v_count END;
+  END $fn$;
+
+  -- Removes the rows of rooms in which nothing is stored and nobody is. Looks at p_limit rows after an
+  -- id; returns the id to go on from, or NULL at the end. The numbers of a room that gets a row again
+  -- are higher than all that were given before.
+  CREATE FUNCTION clean_rooms_v1(p_from bigint, p_limit bigint) RETURNS bigint
+  LANGUAGE plpgsql ${SETTINGS}
+  AS $fn$
+  DECLARE v_to bigint; v_ids bigint[]; v_number bigint;
+  BEGIN
+    SELECT max(t.id) INTO v_to FROM (
+      SELECT id FROM rooms WHERE id > p_from ORDER BY id LIMIT p_limit) AS t;
+    -- Who is in a room is looked at when its row is locked, in a later statement.
+    SELECT array_agg(t.id) INTO v_ids FROM (
+      SELECT id FROM rooms
+      WHERE id > p_from AND id <= v_to AND last_seq = 0 AND settings = 0 AND name <> ''
+        AND NOT EXISTS (SELECT FROM presence WHERE room = rooms.id)
+      FOR UPDATE SKIP LOCKED) AS t;
+    WITH deleted AS (
+      DELETE FROM rooms WHERE id = ANY (v_ids)
+        AND NOT EXISTS (SELECT FROM presence WHERE room = rooms.id)
+        AND NOT EXISTS (SELECT FROM inbox WHERE room = rooms.id)
+      RETURNING greatest(presence, privates) AS number
+    ) SELECT max(number) INTO v_number FROM deleted;
+    UPDATE epochs SET first_number = v_number
+    WHERE id = (SELECT max(id) FROM epochs) AND first_number < v_number;
+    RETURN v_to;
   END $fn$;
 `;
 
@@ -825,6 +925,8 @@ const PEOPLE = `
   AS $fn$
   BEGIN
     IF late_v1(p_deadline) THEN RETURN 'late'; END IF;
+    -- One by one: two that delete the same sessions would wait for each other.
+    PERFORM FROM accounts WHERE key = p_account FOR UPDATE;
     DELETE FROM sessions WHERE account = p_account AND hash <> p_kept;
     PERFORM everywhere_v1(p_epoch,
       json_build_object('type', 'tokens_ended', 'account', p_account, 'kept', p_kept)::text);
@@ -847,7 +949,9 @@ const PEOPLE = `
   AS $fn$
   BEGIN
     IF late_v1(p_deadline) THEN RETURN 'late'; END IF;
-    DELETE FROM sessions WHERE expires_at <= now_v1(p_now);
+    DELETE FROM sessions WHERE hash IN (
+      SELECT hash FROM sessions WHERE expires_at <= now_v1(p_now)
+      ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED);
     INSERT INTO sessions VALUES (p_hash, p_account, p_expires) ON CONFLICT DO NOTHING;
     RETURN 'true';
   END $fn$;
@@ -909,20 +1013,25 @@ const PEOPLE = `
   DECLARE
     v_start bigint; g erasures; r rooms; e events; f events; v_ids bigint[] := '{}'; v_id text;
     v_to bigint; v_read integer := 0; v_items text[] := '{}'; v_epochs integer[] := '{}';
+    v_inbox bigint;
   BEGIN
     IF late_v1(p_deadline) THEN RETURN 'late'; END IF;
     v_start := check_v1(p_epoch);
-    SELECT * INTO r FROM rooms WHERE id = p_room FOR UPDATE;
+    -- Private messages first, those of one room at a time.
+    v_inbox := coalesce((SELECT room FROM inbox WHERE person = p_person LIMIT 1),
+      (SELECT room FROM inbox WHERE from_person = p_person LIMIT 1));
+    SELECT * INTO r FROM rooms WHERE id = coalesce(v_inbox, p_room) FOR UPDATE;
     SELECT * INTO g FROM erasures WHERE account = p_account FOR UPDATE;
     IF (g.room, g.seq) IS DISTINCT FROM (p_from_room, p_from_seq) THEN RETURN 'true'; END IF;
 
-    DELETE FROM inbox WHERE (room, person, seq) IN (
-      SELECT room, person, seq FROM inbox WHERE person = p_person LIMIT 200);
-    IF FOUND THEN RETURN 'true'; END IF;
-    UPDATE inbox SET content = '', from_name = '', from_person = '', ref = NULL
-    WHERE (room, person, seq) IN (
-      SELECT room, person, seq FROM inbox WHERE from_person = p_person LIMIT 200);
-    IF FOUND THEN RETURN 'true'; END IF;
+    IF v_inbox IS NOT NULL THEN
+      DELETE FROM inbox WHERE (room, person, seq) IN (
+        SELECT room, person, seq FROM inbox WHERE room = v_inbox AND person = p_person LIMIT 200);
+      UPDATE inbox SET content = '', from_name = '', from_person = '', ref = NULL
+      WHERE (room, person, seq) IN (
+        SELECT room, person, seq FROM inbox WHERE room = v_inbox AND from_person = p_person LIMIT 200);
+      RETURN 'true';
+    END IF;
 
     IF p_to_room IS NULL THEN
       DELETE FROM erasures WHERE account = p_account;

@@ -1,6 +1,6 @@
 /**
  * What is dropped from a database when there is too much of it, or when it is too old: beside the
- * writes, and one thing at a time.
+ * writes, and in steps of which none takes long.
  *
  * @module
  */
@@ -20,12 +20,14 @@ export interface UpkeepOptions extends Pick<BackendOptions, "keep"> {
   readonly now: () => number | null;
 }
 
+/** Maximum rows that one statement looks at: reads wait for it. */
+const STEP = 1000;
+
 /** Drops what is no longer kept. */
 export class Upkeep {
   readonly #options: UpkeepOptions;
-  /** Statements to send, by what they drop. */
-  readonly #waiting = new Map<string, string>();
-  #isBusy = false;
+  /** What is under way. */
+  readonly #running = new Set<string>();
   #cleanedAt = -Infinity;
 
   constructor(options: UpkeepOptions) {
@@ -34,33 +36,30 @@ export class Upkeep {
 
   /** Drops the oldest events of a room. */
   trim(room: string): void {
-    this.#send(`room ${room}`, call("trim_v1", room, this.#options.keep));
+    this.#run(`room ${room}`, () => call("trim_v1", room, this.#options.keep, STEP));
   }
 
   /** Drops what is too old, if the last time was long ago. Call it now and then. */
   clean(): void {
     if (performance.now() - this.#cleanedAt < CLEAN_MS) return;
     this.#cleanedAt = performance.now();
-    this.#send("old", call("clean_v1", this.#options.now(), INBOX_MS, REACHABLE_MS));
+    const { now } = this.#options;
+    this.#run("inbox", (from) => call("clean_inbox_v1", now(), INBOX_MS, from, STEP));
+    this.#run("visits", () => call("clean_visits_v1", now(), REACHABLE_MS, STEP));
+    this.#run("rooms", (from) => call("clean_rooms_v1", from, STEP));
   }
 
-  #send(what: string, sql: string): void {
-    this.#waiting.set(what, sql);
-    if (!this.#isBusy) this.#sendAll();
-  }
-
-  async #sendAll(): Promise<void> {
-    this.#isBusy = true;
+  /** Sends statements, each from where the last one stopped, until one has reached the end. */
+  async #run(what: string, next: (from: string) => string): Promise<void> {
+    if (this.#running.has(what)) return;
+    this.#running.add(what);
     try {
-      // More may be added during this loop.
-      for (const [what, sql] of this.#waiting) {
-        this.#waiting.delete(what);
-        await this.#options.connection.query(sql);
-      }
+      let from: string | null = "0";
+      while (from !== null) from = await this.#options.connection.query(next(from));
     } catch {
       // What stays is dropped after a later write, or over the next link.
     } finally {
-      this.#isBusy = false;
+      this.#running.delete(what);
     }
   }
 }

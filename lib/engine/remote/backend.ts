@@ -159,7 +159,10 @@ export type Job =
     readonly draft: PrivateDraft;
     readonly id: string;
   }
-  /** See `Bus.enter`. A connection that is present already stays so, and the answer is the position. */
+  /**
+   * See `Bus.enter`. A connection that is present already stays so, as one of this instance, and the
+   * answer is its position.
+   */
   | { readonly type: "enter"; readonly room: string; readonly presence: Presence }
   /** See `Bus.leave`. */
   | { readonly type: "leave"; readonly room: string; readonly connection: string }

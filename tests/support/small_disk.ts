@@ -1,0 +1,35 @@
+/** A small disk, which a test can fill. */
+
+/** Why a test of a full disk is skipped, and how to change that. */
+export const NO_TMPFS =
+  "The test of a full disk is skipped. It mounts a small disk: run it as root.";
+
+/** Mounts a disk over a folder. False where that is not allowed. */
+export async function mount(folder: string, size = "2m"): Promise<boolean> {
+  return await run("mount", "-t", "tmpfs", "-o", `size=${size},mode=777`, "tmpfs", folder);
+}
+
+/** Removes the disk over a folder. */
+export async function unmount(folder: string): Promise<void> {
+  await run("umount", folder);
+}
+
+async function run(program: string, ...args: string[]): Promise<boolean> {
+  try {
+    return (await new Deno.Command(program, { args }).output()).success;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+async function canMount(): Promise<boolean> {
+  const folder = await Deno.makeTempDir();
+  const isMounted = await mount(folder);
+  if (isMounted) await unmount(folder);
+  await Deno.remove(folder);
+  return isMounted;
+}
+
+/** Whether a disk may be mounted. */
+export const hasDisks = await canMount();
