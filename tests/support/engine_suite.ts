@@ -1650,9 +1650,10 @@ function testInstances(name: string, create: CreateStore): void {
       const subscriber = (event: EngineEvent) => void heard.push(event);
       await one.bus.subscribe("r", subscriber);
       const stop = await two.bus.subscribe("r", subscriber);
+      using own = await Listener.open(one, "r");
       using listener = await Listener.open(two, "r");
       await say(one, "r", 1);
-      await listener.seq(1);
+      await Promise.all([own.seq(1), listener.seq(1)]);
       await one.close();
       await say(two, "r", 1);
       await listener.seq(2);

@@ -9,9 +9,9 @@ export async function mount(folder: string, size = "2m"): Promise<boolean> {
   return await run("mount", "-t", "tmpfs", "-o", `size=${size},mode=777`, "tmpfs", folder);
 }
 
-/** Removes the disk over a folder. */
+/** Removes the disk over a folder, though files there are open. */
 export async function unmount(folder: string): Promise<void> {
-  await run("umount", folder);
+  await run("umount", "-l", folder);
 }
 
 async function run(program: string, ...args: string[]): Promise<boolean> {
