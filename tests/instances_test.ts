@@ -360,7 +360,9 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       for (const client of [here, there]) assertEquals(await client.nextText(), "from two");
     });
 
-    it("are one chat for wscat", async () => {
+    // Deno 2.5 cannot run it.
+    const itOnNew = Deno.version.deno.startsWith("2.5.") ? it.skip : it;
+    itOnNew("are one chat for wscat", async () => {
       const logged = (server: TestServer) =>
         server.log.filter(({ msg }) => msg === "joined").length;
       const counts = [one, two].map(logged);
