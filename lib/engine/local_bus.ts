@@ -170,11 +170,6 @@ export class LocalBus {
     return this.#rooms.get(room)?.holdings.get(connection)?.presence;
   }
 
-  /** The instance that holds a connection of a room. */
-  instanceOf(room: string, connection: string): string | undefined {
-    return this.#rooms.get(room)?.holdings.get(connection)?.instance;
-  }
-
   /** Whether a name in a room has a user now. */
   hasUser(room: string, username: string): boolean {
     return this.#rooms.get(room)?.holders.has(nameKey(username)) ?? false;

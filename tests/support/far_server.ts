@@ -108,6 +108,8 @@ export class FarServer {
   readonly #rooms = new Map<string, FarRoom>();
   readonly #links = new Set<FarLink>();
   readonly #kept = new Map<string, Kept>();
+  /** The instance that each connection entered on. */
+  readonly #holders = new Map<string, string>();
   /** When the lease of each instance ends. */
   readonly #leases = new Map<string, number>();
   readonly #ended = new Set<string>();
@@ -177,6 +179,7 @@ export class FarServer {
         if (!this.#isAlive(instance)) throw storeUnavailable();
         if (bus.presence(room, job.presence.connection) === undefined) {
           bus.enter(instance, room, job.presence);
+          this.#holders.set(job.presence.connection, instance);
         }
         return numbers.presence;
       case "leave":
@@ -219,7 +222,7 @@ export class FarServer {
   presences(instance: string): { room: string; connection: string }[] {
     return [...this.#rooms.keys()].flatMap((room) =>
       this.store.bus.present(room)
-        .filter(({ connection }) => this.store.bus.instanceOf(room, connection) === instance)
+        .filter(({ connection }) => this.#holders.get(connection) === instance)
         .map(({ connection }) => ({ room, connection }))
     );
   }

@@ -4,15 +4,7 @@
  * @module
  */
 
-import {
-  ChatError,
-  nameInUse,
-  nobodyWithName,
-  noSuchMessage,
-  nothingToAnswer,
-  onlyAuthor,
-  storeUnavailable,
-} from "../../errors.ts";
+import { ChatError } from "../../errors.ts";
 import { nameKey } from "../../names.ts";
 import type { ChatEvent } from "../../protocol/events.ts";
 import { toMessage, toRepeated } from "../changes.ts";
@@ -20,6 +12,7 @@ import type { Author } from "../engine.ts";
 import { REACHABLE_MS } from "../local_bus.ts";
 import { toMessageId, toTimestamp } from "../places.ts";
 import type { Answer, Job } from "../remote/backend.ts";
+import { toRefusal } from "../remote/refusals.ts";
 import type { Epochs } from "./epochs.ts";
 import {
   type EventRow,
@@ -194,23 +187,5 @@ function orRefusal<T extends Answer>(answer: () => T): T | ChatError {
   } catch (error) {
     if (error instanceof ChatError) return error;
     throw error;
-  }
-}
-
-/** The refusal that `turn_v1` has a word for. */
-function toRefusal(word: string): ChatError {
-  switch (word) {
-    case "answered":
-      return nothingToAnswer();
-    case "author":
-      return onlyAuthor();
-    case "nobody":
-      return nobodyWithName();
-    case "lease":
-      return storeUnavailable();
-    case "name":
-      return nameInUse();
-    default:
-      return noSuchMessage();
   }
 }

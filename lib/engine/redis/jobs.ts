@@ -4,21 +4,14 @@
  * @module
  */
 
-import {
-  ChatError,
-  nameInUse,
-  nobodyWithName,
-  noSuchMessage,
-  nothingToAnswer,
-  onlyAuthor,
-  storeUnavailable,
-} from "../../errors.ts";
+import { ChatError, storeUnavailable } from "../../errors.ts";
 import { nameKey } from "../../names.ts";
 import type { ChatEvent, LogEvent } from "../../protocol/events.ts";
 import { toMessage, toRepeated } from "../changes.ts";
 import type { Author } from "../engine.ts";
 import { toMessageId, toTimestamp } from "../places.ts";
 import type { Answer, Job } from "../remote/backend.ts";
+import { toRefusal } from "../remote/refusals.ts";
 import { readEvent, split, toPresences, toPrivate, toRef } from "./entries.ts";
 import { inboxKey } from "./keys.ts";
 
@@ -201,23 +194,6 @@ export function toParts(jobs: readonly Job[]): Part[] {
     part.add(i, job);
   }
   return [...parts.values()];
-}
-
-function toRefusal(reason: string): ChatError {
-  switch (reason) {
-    case "answer":
-      return nothingToAnswer();
-    case "message":
-      return noSuchMessage();
-    case "nobody":
-      return nobodyWithName();
-    case "name":
-      return nameInUse();
-    case "lease":
-      return storeUnavailable();
-    default:
-      return onlyAuthor();
-  }
 }
 
 function toAuthor(answer: string): Author | undefined {

@@ -213,7 +213,7 @@ function run.a(origin)
   local nameEnd = string.find(rest, '\\n', #who + 2, true)
   if string.byte(rest, nameEnd + 1) ~= 10 then
     local found, kind = find(string.match(rest, '^[^\\n]*', nameEnd + 1))
-    if not found or (kind ~= 'c' and kind ~= 'd') then return '!answer' end
+    if not found or (kind ~= 'c' and kind ~= 'd') then return '!answered' end
   end
   seq = seq + 1
   local n = whole(seq)
@@ -441,7 +441,7 @@ return { m, entries, messages }
 `;
 
 /**
- * Walks from a number towards the oldest or the newest, over at most so many entries.
+ * Walks from a number towards the oldest or the newest, over a bounded number of entries.
  *
  * KEYS: meta, log. ARGV: from, step, limit, entries to walk over.
  */
