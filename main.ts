@@ -114,6 +114,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const connections = new Connections(config.connections);
   const joinLimiter = new RateLimiter(config.rates.join, clock);
   const authLimiter = new RateLimiter(config.rates.auth, clock);
+  const askLimiter = new RateLimiter(config.limits.messageRate, clock);
   const app = createApp({
     hub,
     accounts,
@@ -122,12 +123,14 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     settings: config.http,
     joinLimiter,
     authLimiter,
+    askLimiter,
     traffic,
     health,
     logger,
     refusals,
     failures,
     clock,
+    after,
     publicDir: `${import.meta.dirname}/public`,
   });
 
@@ -146,6 +149,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     passwords.sweep();
     joinLimiter.sweep();
     authLimiter.sweep();
+    askLimiter.sweep();
     failures.sweep();
     engineFailures.sweep();
     refusals.sweep();

@@ -20,11 +20,13 @@ import { HttpError } from "./http_error.ts";
 import { checkHost, checkOrigin } from "./origins.ts";
 import { isCutPath, queryOf } from "./queries.ts";
 import type { Rooms } from "./rooms.ts";
-import { Sockets, type SocketSettings, type SocketsOptions } from "./sockets.ts";
+import { Streams, type StreamsOptions } from "./streams.ts";
+import { type SocketLimits, Sockets, type SocketSettings, type SocketsOptions } from "./sockets.ts";
 
 /** What {@linkcode createApp} needs. */
-export interface AppOptions extends ApiOptions, SocketsOptions {
+export interface AppOptions extends Omit<ApiOptions, "streams">, SocketsOptions, StreamsOptions {
   readonly hub: Rooms;
+  readonly limits: SocketLimits;
   readonly settings: SocketSettings;
   readonly health: Pick<Health, "isDegraded">;
   /** Writes failures of the store: a throttled logger. */
@@ -142,7 +144,7 @@ function routeApi(app: App, options: AppOptions): void {
     checkOrigin(c, options.settings);
     return next();
   });
-  app.route("/api", createApi(options));
+  app.route("/api", createApi({ ...options, streams: new Streams(options) }));
 }
 
 /** The page at `/` and `/r/:room`, and the files it loads. */

@@ -18,7 +18,8 @@ import {
 import { Passwords } from "../../lib/people/passwords.ts";
 import { createSecret, hashSecret } from "../../lib/people/secrets.ts";
 import type { CloseReason } from "../../lib/protocol/codes.ts";
-import type { RoomChange } from "../../lib/protocol/commands.ts";
+import type { Command, RoomChange } from "../../lib/protocol/commands.ts";
+import type { Event } from "../../lib/protocol/events.ts";
 import { RateLimiter, TrafficLimiter } from "../../lib/rate_limit.ts";
 
 /** The time of everything here, in milliseconds since 1970. */
@@ -120,6 +121,7 @@ export class FakeRooms implements Rooms {
   readonly joined: { peer: Peer; request: JoinRequest; member: { isGone: boolean } }[] = [];
   readonly received: string[] = [];
   readonly left: JoinedMember[] = [];
+  readonly asked: Command[] = [];
   readonly changes: RoomChange[] = [];
   /** Called before each of these, to fail or to change something. */
   onAdmit: () => void | Promise<void> = () => {};
@@ -156,6 +158,16 @@ export class FakeRooms implements Rooms {
   dismiss(member: JoinedMember & { isGone: boolean }, { code, reason }: CloseReason): void {
     this.leave(member);
     this.joined.find((one) => one.member === member)!.peer.close(code, reason);
+  }
+
+  ask(_request: JoinRequest, command: Command): Promise<Event> {
+    this.asked.push(command);
+    const fields = { content: "", room: "r", username: "" };
+    return Promise.resolve({ type: "pong", ...fields });
+  }
+
+  readPresence() {
+    return Promise.resolve({ users: [], online: 0 });
   }
 
   readRoom() {
@@ -200,12 +212,14 @@ export function createFakeApp(env: Record<string, string> = {}) {
     settings: config.http,
     joinLimiter: new RateLimiter(config.rates.join, clock),
     authLimiter: new RateLimiter(config.rates.auth, clock),
+    askLimiter: new RateLimiter(config.limits.messageRate, clock),
     traffic: new TrafficLimiter(config.rates.traffic, clock),
     health,
     logger,
     refusals: logger,
     failures: logger,
     clock,
+    after: () => {},
     publicDir: `${import.meta.dirname}/../../public`,
   });
   return {
