@@ -135,7 +135,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     refusals,
     failures,
     clock,
-    publicDir: `${import.meta.dirname}/public`,
+    publicDir: new URL("./public/", import.meta.url),
   });
 
   let listener: Listener;

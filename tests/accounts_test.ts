@@ -475,7 +475,7 @@ describe("What happens while somebody is joining", () => {
       refusals: logger,
       failures: logger,
       clock,
-      publicDir: `${import.meta.dirname}/../public`,
+      publicDir: new URL("../public/", import.meta.url),
     });
     const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, app.fetch);
     const { port } = http.addr;

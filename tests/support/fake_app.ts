@@ -188,7 +188,7 @@ export function createFakeApp(env: Record<string, string> = {}) {
     refusals: logger,
     failures: logger,
     clock,
-    publicDir: `${import.meta.dirname}/../../public`,
+    publicDir: new URL("../../public/", import.meta.url),
   });
   return {
     app,
