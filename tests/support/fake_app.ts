@@ -203,7 +203,7 @@ export function createFakeApp(env: Record<string, string> = {}) {
     failures: logger,
     clock,
     after: (ms, callback) => void timers.push({ ms, callback }),
-    publicDir: `${import.meta.dirname}/../../public`,
+    publicDir: new URL("../../public/", import.meta.url),
   });
   return {
     app,
