@@ -5,13 +5,17 @@
  *
  *     receive -> decode -> perform -> engine.log -> the room's events -> fan-out -> outbox -> peer
  *
+ * The way of a message of a person that posts over HTTP, without joining:
+ *
+ *     ask -> perform -> engine.log -> the same
+ *
  * The way of a member:
  *
  *     admit -> (upgrade) -> join -> engine.bus.enter -> the room hears "entered" -> welcome -> live
  *
  * Every command goes to the engine, which publishes the result to all instances, this one included.
  * Events collect until the end of the turn (`lib/delivery/`): a `chat.v1` member receives all of
- * them in one frame, a plain client one frame for each.
+ * them in one frame, a reader of Server-Sent Events in one chunk, a plain client one frame for each.
  *
  * The hub knows no sockets, storage or timers, and of HTTP only the interface that it implements.
  * It sends to peers, stores through the engine, and receives the clock and the turn from outside.
@@ -36,7 +40,7 @@ import {
   sessionEnded,
   storeUnavailable,
 } from "./lib/errors.ts";
-import type { JoinRequest, RoomAccess, Rooms, RoomVisit } from "./lib/http/rooms.ts";
+import type { Attendance, JoinRequest, RoomAccess, Rooms, RoomVisit } from "./lib/http/rooms.ts";
 import { errorFields, type Logger } from "./lib/logger.ts";
 import type { Identity } from "./lib/people/accounts.ts";
 import { CLOSE, type CloseReason, ERROR_CLOSE } from "./lib/protocol/codes.ts";
@@ -47,6 +51,7 @@ import {
   type RoomChange,
   type SizeLimits,
 } from "./lib/protocol/commands.ts";
+import { isWhole } from "./lib/protocol/encode.ts";
 import { envelope, errorEvent, type Event, type LogEvent } from "./lib/protocol/events.ts";
 import {
   type ActionContext,
@@ -158,11 +163,16 @@ export class Hub implements Rooms {
    * @throws {ChatError} `name_in_use`, `forbidden`, `full` or `unavailable`
    */
   async admit(request: JoinRequest): Promise<void> {
+    await this.#open(request);
+  }
+
+  async #open(request: JoinRequest): Promise<Room> {
     this.#check(request);
     await this.ready;
     const room = await this.#rooms.open(request.room);
     room.expect(this.#options.clock());
     this.#check(request);
+    return room;
   }
 
   /** Checks a join as {@linkcode Hub.admit} does, without opening the room. */
@@ -185,9 +195,10 @@ export class Hub implements Rooms {
     const { limits, traffic, newId, clock } = this.#options;
     const member = new Member({ id: newId(), peer, room, request, limits, traffic, now: clock() });
     room.add(member);
-    // A member of the raw relay has no name, so it needs no presence and no welcome.
-    if (member.username === undefined) member.goLive([]);
-    else this.#enter(member, member.username);
+    if (member.username !== undefined) this.#enter(member, member.username);
+    // Without a name it needs no presence, and in the raw relay no welcome either.
+    else if (isWhole(member.format)) this.#onEntered(member);
+    else member.goLive([]);
     return member;
   }
 
@@ -253,6 +264,38 @@ export class Hub implements Rooms {
       this.#refuse(member, this.#toRefusal(error).withRef(ref));
       this.#settle();
     });
+  }
+
+  /**
+   * Performs a command of a person that is no member.
+   *
+   * @returns the event that a member would receive as the answer, if there is one
+   * @throws {ChatError} as {@linkcode Hub.admit} does, or as the command is refused
+   */
+  async ask(request: JoinRequest, command: Command): Promise<Event | undefined> {
+    const room = await this.#open(request);
+    const { username, identity } = request;
+    const actor = { id: identity.person, room, username, identity, isLive: true, wantsAck: true };
+    const answer = perform(this.#actions, actor, command);
+    if (!(answer instanceof PendingAnswer)) return answer;
+    this.#unanswered++;
+    try {
+      return await new Promise((resolve, reject) => answer.settle(resolve, reject));
+    } catch (error) {
+      throw this.#toRefusal(error).withRef(command.ref);
+    } finally {
+      this.#settle();
+    }
+  }
+
+  /**
+   * Reads who is in a room.
+   *
+   * @throws {ChatError} as {@linkcode Hub.admit} does
+   */
+  async readPresence(request: JoinRequest): Promise<Attendance> {
+    const { roster } = await this.#open(request);
+    return { users: roster.entries(), online: roster.size };
   }
 
   #settle(): void {
@@ -388,7 +431,7 @@ export class Hub implements Rooms {
   #onLogged(room: Room, event: LogEvent, origin: string): void {
     if (event.seq <= room.lastSeq) return;
     if (event.seq !== room.lastSeq + 1) return this.#onHole(room, event.seq);
-    const encoded = new EncodedEvent(event, { origin });
+    const encoded = new EncodedEvent(event, { origin, epoch: room.epoch });
     room.record(event, encoded.text("v1")!);
     room.fanout.tell(encoded);
   }

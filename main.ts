@@ -17,6 +17,7 @@ import { createApp } from "./lib/http/app.ts";
 import { Connections } from "./lib/http/connections.ts";
 import { Health } from "./lib/http/health.ts";
 import { Listener } from "./lib/http/listener.ts";
+import { Streams } from "./lib/http/streams.ts";
 import { createLogger, createThrottledLogger, errorFields, type Logger } from "./lib/logger.ts";
 import { Accounts } from "./lib/people/accounts.ts";
 import { Passwords } from "./lib/people/passwords.ts";
@@ -114,14 +115,27 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const connections = new Connections(config.connections);
   const joinLimiter = new RateLimiter(config.rates.join, clock);
   const authLimiter = new RateLimiter(config.rates.auth, clock);
+  const askLimiter = new RateLimiter(config.limits.messageRate, clock);
+  const streams = new Streams({
+    hub,
+    accounts,
+    connections,
+    settings: config.http,
+    joinLimiter,
+    logger,
+    refusals,
+    clock,
+  });
   const app = createApp({
     hub,
     accounts,
     connections,
+    streams,
     limits: config.limits,
     settings: config.http,
     joinLimiter,
     authLimiter,
+    askLimiter,
     traffic,
     health,
     logger,
@@ -146,6 +160,8 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     passwords.sweep();
     joinLimiter.sweep();
     authLimiter.sweep();
+    askLimiter.sweep();
+    streams.sweep();
     failures.sweep();
     engineFailures.sweep();
     refusals.sweep();

@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { Format } from "../protocol/encode.ts";
+import { type Format, isWhole } from "../protocol/encode.ts";
 import { Batch, type EncodedEvent, toFrames } from "./batch.ts";
 import { Outbox, type OutboxLimits, type Peer } from "./outbox.ts";
 import { Pace } from "./pace.ts";
@@ -139,7 +139,7 @@ export interface Delivered {
   readonly batch: Batch;
   /** How long the batch was gathered, in milliseconds. */
   readonly gatheredMs: number;
-  /** How many subscribers received it in `chat.v1`. */
+  /** How many subscribers received it with the whole protocol. */
   readonly count: number;
   /** The last of these that is not behind. When its frames have left, all frames have. */
   readonly last: Subscriber | undefined;
@@ -209,7 +209,7 @@ export class Audience {
     for (const subscriber of receivers) {
       if (subscriber.audience !== this) continue;
       if (!subscriber.deliver(batch, now)) (tooSlow ??= []).push(subscriber);
-      if (subscriber.format !== "v1") continue;
+      if (!isWhole(subscriber.format)) continue;
       count++;
       if (!subscriber.wasBehind) last = subscriber;
     }

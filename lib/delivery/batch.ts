@@ -4,7 +4,14 @@
  * @module
  */
 
-import { encode, extendFrames, type Format, frameEvents } from "../protocol/encode.ts";
+import {
+  chunkMessages,
+  encode,
+  extendFrames,
+  type Format,
+  frameEvents,
+  isWhole,
+} from "../protocol/encode.ts";
 import type { Event } from "../protocol/events.ts";
 
 /** What an {@linkcode EncodedEvent} may have besides its event. */
@@ -13,6 +20,8 @@ export interface EncodedEventOptions {
   readonly json?: string | undefined;
   /** The id of the connection that the event came from. */
   readonly origin?: string;
+  /** Identifies the numbering of its room, for an event of the log. */
+  readonly epoch?: string;
   /** Whether only plain clients receive it. @default false */
   readonly isForPlainOnly?: boolean;
 }
@@ -22,26 +31,28 @@ export class EncodedEvent {
   readonly event: Event;
   /** The id of the connection that the event came from, which may have its echo off. */
   readonly origin: string | undefined;
+  readonly #epoch: string | undefined;
   readonly #isForPlainOnly: boolean;
   /** The texts so far; `null` where the format does not carry the event. */
   readonly #texts: Partial<Record<Format, string | null>> = {};
 
   constructor(
     event: Event,
-    { json, origin, isForPlainOnly = false }: EncodedEventOptions = {},
+    { json, origin, epoch, isForPlainOnly = false }: EncodedEventOptions = {},
   ) {
     this.event = event;
     this.origin = origin;
+    this.#epoch = epoch;
     this.#isForPlainOnly = isForPlainOnly;
     if (json !== undefined) this.#texts.v1 = json;
   }
 
   /** The event's text, or `undefined` if the format does not carry the event. */
   text(format: Format): string | undefined {
-    if (format === "v1" && this.#isForPlainOnly) return undefined;
+    if (this.#isForPlainOnly && isWhole(format)) return undefined;
     // Most events are messages, whose JSON is the same in both formats.
     const key = format === "json" && this.event.type === "chat" ? "v1" : format;
-    const text = this.#texts[key] ??= encode(this.event, format) ?? null;
+    const text = this.#texts[key] ??= encode(this.event, format, this.#epoch) ?? null;
     return text ?? undefined;
   }
 }
@@ -69,14 +80,24 @@ export class Batch {
     if (direct.length === 0) return frames;
     const texts = toTexts(direct.map(({ event }) => event), format);
     if (texts.length === 0) return frames;
-    return format === "v1" ? extendFrames(frames, texts) : [...frames, ...texts];
+    return format === "v1" ? extendFrames(frames, texts) : [...frames, ...frame(texts, format)];
   }
 }
 
-/** The frames of some events: several events a frame for `chat.v1`, one each for plain clients. */
+/** The frames of some events: several events a frame, or one each for plain clients. */
 export function toFrames(events: readonly EncodedEvent[], format: Format): string[] {
-  const texts = toTexts(events, format);
-  return format === "v1" ? frameEvents(texts) : texts;
+  return frame(toTexts(events, format), format);
+}
+
+function frame(texts: string[], format: Format): string[] {
+  switch (format) {
+    case "v1":
+      return frameEvents(texts);
+    case "sse":
+      return chunkMessages(texts);
+    default:
+      return texts;
+  }
 }
 
 function toTexts(events: readonly EncodedEvent[], format: Format): string[] {

@@ -20,11 +20,12 @@ import { HttpError } from "./http_error.ts";
 import { checkHost, checkOrigin } from "./origins.ts";
 import { isCutPath, queryOf } from "./queries.ts";
 import type { Rooms } from "./rooms.ts";
-import { Sockets, type SocketSettings, type SocketsOptions } from "./sockets.ts";
+import { type SocketLimits, Sockets, type SocketSettings, type SocketsOptions } from "./sockets.ts";
 
 /** What {@linkcode createApp} needs. */
 export interface AppOptions extends ApiOptions, SocketsOptions {
   readonly hub: Rooms;
+  readonly limits: SocketLimits;
   readonly settings: SocketSettings;
   readonly health: Pick<Health, "isDegraded">;
   /** Writes failures of the store: a throttled logger. */

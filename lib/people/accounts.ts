@@ -422,6 +422,21 @@ export class Accounts {
   }
 
   /**
+   * A guest without a secret that asks without a connection: the same person for the same address and
+   * name. It cannot join, or anyone at its address could take its place in the room.
+   *
+   * @param address the key of the address
+   * @throws {ChatError} `unauthenticated` if the server allows no guests
+   */
+  passerby(address: string, username = ""): Identity {
+    if (!this.allowsGuests) throw new ChatError("unauthenticated", "Sign in to chat here.");
+    return {
+      person: `passerby:${hashSecret(placeOf(nameKey(username), address))}`,
+      isProven: false,
+    };
+  }
+
+  /**
    * Checks that a person may use a name: an account only its own, a guest any name without an
    * account.
    *

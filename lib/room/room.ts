@@ -17,7 +17,7 @@ import type { ChatError } from "../errors.ts";
 import type { JoinedMember, JoinRequest } from "../http/rooms.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { CloseReason } from "../protocol/codes.ts";
-import type { Format } from "../protocol/encode.ts";
+import { type Format, isWhole } from "../protocol/encode.ts";
 import type { Event, LogEvent } from "../protocol/events.ts";
 import { type Rate, TokenBucket, type TrafficLimiter } from "../rate_limit.ts";
 import { type Visitor, whyForbidden } from "./permissions.ts";
@@ -143,6 +143,11 @@ export class Member implements JoinedMember {
     return this.identity.person;
   }
 
+  /** A member receives acks of the commands with a `ref` only. */
+  get wantsAck(): boolean {
+    return false;
+  }
+
   get format(): Format {
     return this.request.format ?? "json";
   }
@@ -154,7 +159,7 @@ export class Member implements JoinedMember {
   /** Whether it may have missed something and can resume. */
   get isReturning(): boolean {
     const { identity, resume } = this.request;
-    return this.format === "v1" && (identity.isProven || resume !== undefined);
+    return isWhole(this.format) && (identity.isProven || resume !== undefined);
   }
 
   /** Whether every frame sent to it has left for the network. */
