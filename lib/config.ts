@@ -54,6 +54,7 @@ export function readConfig(env: Environment) {
     database: readDatabase(env),
     /** Whether other instances run beside this one: on Deno Deploy, or on the same port. */
     hasSiblings: Boolean(env.DENO_DEPLOY) || readListen(env).reusePort,
+    metrics: readMetrics(env),
     logLevel: oneOf<LogLevel>(env, "LOG_LEVEL", "info", LOG_LEVELS),
   });
 }
@@ -170,6 +171,22 @@ function readEngine(env: Environment) {
     historyKeep: limit(env, "HISTORY_KEEP", 10000),
     /** Maximum bytes of the database in use. */
     maxStoredBytes: limit(env, "MAX_STORED_BYTES", 2 * 1024 ** 3),
+  });
+}
+
+/** Which ways out the metrics have. */
+function readMetrics(env: Environment) {
+  const isTrue = (name: string) => env[name]?.toLowerCase() === "true";
+  const isOtelFor = (name: string) =>
+    !isTrue("OTEL_SDK_DISABLED") && isTrue(env[name] ? name : "OTEL_DENO");
+  return Object.freeze({
+    /** Whether `/metrics` answers. */
+    hasPage: isOn(env, "METRICS", "off"),
+    /** Whether the runtime exports metrics: its own variables say so. */
+    hasOtel: isOtelFor("OTEL_DENO_METRICS"),
+    /** Whether the runtime exports a trace of every request though nobody asked for just that. */
+    tracesUnasked: isOtelFor("OTEL_DENO_TRACING") && !isTrue("OTEL_DENO_TRACING") &&
+      env.OTEL_TRACES_SAMPLER !== "always_off",
   });
 }
 
