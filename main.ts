@@ -17,7 +17,6 @@ import { createApp } from "./lib/http/app.ts";
 import { Connections } from "./lib/http/connections.ts";
 import { Health } from "./lib/http/health.ts";
 import { Listener } from "./lib/http/listener.ts";
-import { Streams } from "./lib/http/streams.ts";
 import { createLogger, createThrottledLogger, errorFields, type Logger } from "./lib/logger.ts";
 import type { Metrics } from "./lib/metrics/metrics.ts";
 import { Accounts } from "./lib/people/accounts.ts";
@@ -122,23 +121,11 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const joinLimiter = new RateLimiter(config.rates.join, clock);
   const authLimiter = new RateLimiter(config.rates.auth, clock);
   const askLimiter = new RateLimiter(config.limits.messageRate, clock);
-  const streams = new Streams({
-    hub,
-    accounts,
-    connections,
-    settings: config.http,
-    joinLimiter,
-    logger,
-    refusals,
-    clock,
-    meter: metrics,
-  });
   metrics?.observe({ hub, connections, health });
   const app = createApp({
     hub,
     accounts,
     connections,
-    streams,
     limits: config.limits,
     settings: config.http,
     joinLimiter,
@@ -150,6 +137,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     refusals,
     failures,
     clock,
+    after,
     meter: metrics,
     metrics: config.metrics.hasPage ? metrics : undefined,
     publicDir: `${import.meta.dirname}/public`,
@@ -172,7 +160,6 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     joinLimiter.sweep();
     authLimiter.sweep();
     askLimiter.sweep();
-    streams.sweep();
     failures.sweep();
     engineFailures.sweep();
     refusals.sweep();

@@ -20,6 +20,7 @@ import { HttpError } from "./http_error.ts";
 import { checkHost, checkOrigin } from "./origins.ts";
 import { isCutPath, queryOf } from "./queries.ts";
 import type { Rooms } from "./rooms.ts";
+import { Streams, type StreamsOptions } from "./streams.ts";
 import { type SocketLimits, Sockets, type SocketSettings, type SocketsOptions } from "./sockets.ts";
 
 /** The metrics as a page for a program that collects them. */
@@ -31,7 +32,7 @@ export interface MetricsPage {
 }
 
 /** What {@linkcode createApp} needs. */
-export interface AppOptions extends ApiOptions, SocketsOptions {
+export interface AppOptions extends Omit<ApiOptions, "streams">, SocketsOptions, StreamsOptions {
   readonly hub: Rooms;
   readonly limits: SocketLimits;
   readonly settings: SocketSettings;
@@ -166,7 +167,7 @@ function routeApi(app: App, options: AppOptions): void {
     checkOrigin(c, options.settings);
     return next();
   });
-  app.route("/api", createApi(options));
+  app.route("/api", createApi({ ...options, streams: new Streams(options) }));
 }
 
 /** The page at `/` and `/r/:room`, and the files it loads. */

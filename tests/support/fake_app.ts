@@ -16,7 +16,8 @@ import {
 import { Passwords } from "../../lib/people/passwords.ts";
 import { createSecret, hashSecret } from "../../lib/people/secrets.ts";
 import type { CloseReason } from "../../lib/protocol/codes.ts";
-import type { RoomChange } from "../../lib/protocol/commands.ts";
+import type { Command, RoomChange } from "../../lib/protocol/commands.ts";
+import type { Event } from "../../lib/protocol/events.ts";
 import { RateLimiter, TrafficLimiter } from "../../lib/rate_limit.ts";
 
 /** The time of everything here, in milliseconds since 1970. */
@@ -102,6 +103,7 @@ export class FakeRooms implements Rooms {
   readonly joined: { peer: Peer; request: JoinRequest; member: { isGone: boolean } }[] = [];
   readonly received: string[] = [];
   readonly left: JoinedMember[] = [];
+  readonly asked: Command[] = [];
   readonly changes: RoomChange[] = [];
   /** Called before each of these, to fail or to change something. */
   onAdmit: () => void | Promise<void> = () => {};
@@ -140,6 +142,16 @@ export class FakeRooms implements Rooms {
     this.joined.find((one) => one.member === member)!.peer.close(code, reason);
   }
 
+  ask(_request: JoinRequest, command: Command): Promise<Event> {
+    this.asked.push(command);
+    const fields = { content: "", room: "r", username: "" };
+    return Promise.resolve({ type: "pong", ...fields });
+  }
+
+  readPresence() {
+    return Promise.resolve({ users: [], online: 0 });
+  }
+
   readRoom() {
     return Promise.resolve({ owner: "alice", isPrivate: false, moderators: [] });
   }
@@ -166,6 +178,7 @@ export function createFakeApp(env: Record<string, string> = {}) {
   const logger = createLogger({ level: "info", write });
   const clock = () => 0;
   const connections = new Connections(config.connections);
+  const timers: { ms: number; callback: () => void }[] = [];
   const health = { isDegraded: false };
   const passwords = new Passwords(1);
   const app = createApp({
@@ -182,12 +195,14 @@ export function createFakeApp(env: Record<string, string> = {}) {
     settings: config.http,
     joinLimiter: new RateLimiter(config.rates.join, clock),
     authLimiter: new RateLimiter(config.rates.auth, clock),
+    askLimiter: new RateLimiter(config.limits.messageRate, clock),
     traffic: new TrafficLimiter(config.rates.traffic, clock),
     health,
     logger,
     refusals: logger,
     failures: logger,
     clock,
+    after: (ms, callback) => void timers.push({ ms, callback }),
     publicDir: `${import.meta.dirname}/../../public`,
   });
   return {
@@ -197,6 +212,8 @@ export function createFakeApp(env: Record<string, string> = {}) {
     connections,
     health,
     log,
+    /** What waits for its time. */
+    timers,
     /** Resolves when a line with this message has been logged. */
     async logged(msg: string): Promise<Record<string, unknown>> {
       while (true) {
