@@ -165,6 +165,7 @@ export function readConfig(env: Environment): Config {
     engine: readEngine(env),
     database: readDatabase(env),
     hasSiblings: Boolean(env.DENO_DEPLOY) || readListen(env).reusePort,
+    metrics: readMetrics(env),
     logLevel: oneOf<LogLevel>(env, "LOG_LEVEL", "info", LOG_LEVELS),
   });
 }
@@ -252,6 +253,22 @@ function readEngine(env: Environment): EngineSettings {
   return Object.freeze({
     historyKeep: limit(env, "HISTORY_KEEP", 10000),
     maxStoredBytes: limit(env, "MAX_STORED_BYTES", 2 * 1024 ** 3),
+  });
+}
+
+/** Which ways out the metrics have. */
+function readMetrics(env: Environment) {
+  const isTrue = (name: string) => env[name]?.toLowerCase() === "true";
+  const isOtelFor = (name: string) =>
+    !isTrue("OTEL_SDK_DISABLED") && isTrue(env[name] ? name : "OTEL_DENO");
+  return Object.freeze({
+    /** Whether `/metrics` answers. */
+    hasPage: isOn(env, "METRICS", "off"),
+    /** Whether the runtime exports metrics: its own variables say so. */
+    hasOtel: isOtelFor("OTEL_DENO_METRICS"),
+    /** Whether the runtime exports a trace of every request though nobody asked for just that. */
+    tracesUnasked: isOtelFor("OTEL_DENO_TRACING") && !isTrue("OTEL_DENO_TRACING") &&
+      env.OTEL_TRACES_SAMPLER !== "always_off",
   });
 }
 
