@@ -32,6 +32,8 @@ export interface Config {
   readonly database: Database;
   /** Whether other instances run beside this one: on Deno Deploy, or on the same port. */
   readonly hasSiblings: boolean;
+  /** How it tells what it does. */
+  readonly metrics: MetricsSettings;
   /** The least that is logged. */
   readonly logLevel: LogLevel;
 }
@@ -124,6 +126,16 @@ export interface EngineSettings {
   readonly historyKeep: number;
   /** Maximum bytes of the database in use. */
   readonly maxStoredBytes: number;
+}
+
+/** Which ways out the metrics have. */
+export interface MetricsSettings {
+  /** Whether `/metrics` answers. */
+  readonly hasPage: boolean;
+  /** Whether the runtime exports metrics: its own variables say so. */
+  readonly hasOtel: boolean;
+  /** Whether the runtime exports a trace of every request though nobody asked for just that. */
+  readonly tracesUnasked: boolean;
 }
 
 /**
@@ -256,17 +268,13 @@ function readEngine(env: Environment): EngineSettings {
   });
 }
 
-/** Which ways out the metrics have. */
-function readMetrics(env: Environment) {
+function readMetrics(env: Environment): MetricsSettings {
   const isTrue = (name: string) => env[name]?.toLowerCase() === "true";
   const isOtelFor = (name: string) =>
     !isTrue("OTEL_SDK_DISABLED") && isTrue(env[name] ? name : "OTEL_DENO");
   return Object.freeze({
-    /** Whether `/metrics` answers. */
     hasPage: isOn(env, "METRICS", "off"),
-    /** Whether the runtime exports metrics: its own variables say so. */
     hasOtel: isOtelFor("OTEL_DENO_METRICS"),
-    /** Whether the runtime exports a trace of every request though nobody asked for just that. */
     tracesUnasked: isOtelFor("OTEL_DENO_TRACING") && !isTrue("OTEL_DENO_TRACING") &&
       env.OTEL_TRACES_SAMPLER !== "always_off",
   });
