@@ -28,6 +28,7 @@ const USAGE = `Usage: deno run -N chat.js ROOM NAME [URL]
        deno run -N chat.js 'http://HOST/r/ROOM' NAME
 With the token of an account or a bot in HUBBUB_TOKEN, without NAME:
        deno run -N -E=HUBBUB_TOKEN chat.js ROOM [URL]`;
+const NO_SOCKETS = "WebSockets do not get through here, so this program uses plain HTTP.";
 const DEFAULT_SERVER = "http://localhost:8080/";
 /** How long the server may take to say goodbye, in milliseconds. */
 const GOODBYE_MS = 1000;
@@ -132,6 +133,7 @@ async function run({ base, room, key, username, token }) {
   });
   const own = new Set();
   let wasLive = false;
+  let hasSaidWay = false;
   let hasFailed = false;
   /** @type {PromiseWithResolvers<number>} */
   const end = Promise.withResolvers();
@@ -152,6 +154,8 @@ async function run({ base, room, key, username, token }) {
       wasLive = true;
       arrived.resolve();
       print("Connected to WebSocket server. Type messages to send:");
+      if (state.via === "stream" && !hasSaidWay) print(NO_SOCKETS);
+      hasSaidWay ||= state.via === "stream";
     } else if (state.state === "refused") {
       end.resolve(fail(state.reason));
     } else if (state.state === "reconnecting" && !wasLive && !isTerminal) {

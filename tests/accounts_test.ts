@@ -477,7 +477,7 @@ describe("What happens while somebody is joining", () => {
       failures: logger,
       clock,
       after,
-      publicDir: `${import.meta.dirname}/../public`,
+      publicDir: new URL("../public/", import.meta.url),
     });
     const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, app.fetch);
     const { port } = http.addr;

@@ -511,8 +511,9 @@ export class Accounts {
   }
 
   /**
-   * A guest without a secret that asks without a connection: the same person for the same address and
-   * name. It cannot join, or anyone at its address could take its place in the room.
+   * A guest without a secret that posts without a connection: the same person for the same address
+   * and name, so that it can repeat a message. Anyone at its address may be it, so it may do nothing
+   * else.
    *
    * @param address the key of the address
    * @throws {ChatError} `unauthenticated` if the server allows no guests

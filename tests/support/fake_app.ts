@@ -196,6 +196,7 @@ export function createFakeApp(env: Record<string, string> = {}) {
   const logger = createLogger({ level: "info", write });
   const clock = () => 0;
   const connections = new Connections(config.connections);
+  const timers: { ms: number; callback: () => void }[] = [];
   const health = { isDegraded: false };
   const passwords = new Passwords(1);
   const app = createApp({
@@ -219,8 +220,8 @@ export function createFakeApp(env: Record<string, string> = {}) {
     refusals: logger,
     failures: logger,
     clock,
-    after: () => {},
-    publicDir: `${import.meta.dirname}/../../public`,
+    after: (ms, callback) => void timers.push({ ms, callback }),
+    publicDir: new URL("../../public/", import.meta.url),
   });
   return {
     app,
@@ -229,6 +230,8 @@ export function createFakeApp(env: Record<string, string> = {}) {
     connections,
     health,
     log,
+    /** What waits for its time. */
+    timers,
     /** Resolves when a line with this message has been logged. */
     async logged(msg: string): Promise<Record<string, unknown>> {
       while (true) {
