@@ -185,8 +185,7 @@ function readMetrics(env: Environment) {
     /** Whether the runtime exports metrics: its own variables say so. */
     hasOtel: isOtelFor("OTEL_DENO_METRICS"),
     /** Whether the runtime exports a trace of every request though nobody asked for just that. */
-    tracesUnasked: isOtelFor("OTEL_DENO_TRACING") && !isTrue("OTEL_DENO_TRACING") &&
-      env.OTEL_TRACES_SAMPLER !== "always_off",
+    tracesUnasked: isOtelFor("OTEL_DENO_TRACING") && !isTrue("OTEL_DENO_TRACING"),
   });
 }
 
