@@ -28,7 +28,7 @@ async function check(name: string, lines: readonly string[]): Promise<string> {
 
 describe("The package", () => {
   it("can be published: whole types, and only the files that people need", async () => {
-    const { code, output } = await run("publish", "--dry-run", "--allow-dirty", "--no-check");
+    const { code, output } = await run("publish", "--dry-run", "--allow-dirty");
     assertEquals(code, 0, output);
     const warnings = [...output.matchAll(/(?:warning|error)\[([\w-]+)\][^\n]*\n\s*--> (\S+?):/g)];
     // The engines of main.ts: relative addresses, which need no import map.

@@ -84,7 +84,7 @@ describe("A server that is started from an address", () => {
       for (const path of files) {
         const response = await fetch(new URL(path, server.url));
         const wanted = await Deno.readTextFile(new URL(`public/${path}`, ROOT));
-        assert(response.headers.get("etag")?.startsWith('"'));
+        assert(response.headers.has("etag"));
         const text = await response.text();
         // Code that is sent compressed has no comments.
         assertEquals(text.split("\n").length, wanted.split("\n").length, path);

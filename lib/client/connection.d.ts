@@ -164,7 +164,7 @@ export interface ConnectionOptions {
 /** The server refuses what was asked for. The message is its sentence. */
 export class RefusedError extends Error {
   /** One of the error codes of `chat.v1`. */
-  code: string;
+  readonly code: string;
   /** Makes the error of a sentence and a code. */
   constructor(sentence: string, code: string);
 }
