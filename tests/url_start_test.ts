@@ -33,9 +33,10 @@ class FileHost implements AsyncDisposable {
       if (isDirectory && !path.endsWith("/")) return Response.redirect(`${this.url}${path}/`);
       if (isDirectory) return new Response("<ul><li>a list of files</li></ul>");
       const body = await Deno.readFile(new URL(`.${path}`, ROOT));
-      return new Response(body, { headers: { "content-type": "text/plain; charset=utf-8" } });
+      const headers = { "content-type": "text/plain; charset=utf-8", connection: "close" };
+      return new Response(body, { headers });
     } catch {
-      return new Response("not found", { status: 404 });
+      return new Response("not found", { status: 404, headers: { connection: "close" } });
     }
   }
 }
