@@ -32,6 +32,8 @@ export interface Config {
   readonly database: Database;
   /** Whether other instances run beside this one: on Deno Deploy, or on the same port. */
   readonly hasSiblings: boolean;
+  /** How it tells what it does. */
+  readonly metrics: MetricsSettings;
   /** The least that is logged. */
   readonly logLevel: LogLevel;
 }
@@ -126,6 +128,16 @@ export interface EngineSettings {
   readonly maxStoredBytes: number;
 }
 
+/** Which ways out the metrics have. */
+export interface MetricsSettings {
+  /** Whether `/metrics` answers. */
+  readonly hasPage: boolean;
+  /** Whether the runtime exports metrics: its own variables say so. */
+  readonly hasOtel: boolean;
+  /** Whether the runtime exports a trace of every request though nobody asked for just that. */
+  readonly tracesUnasked: boolean;
+}
+
 /**
  * Where the server keeps everything: in this process until it ends, in a file, or in a server that
  * several instances share. A URL may hold a password: it goes to the driver, never into a sentence
@@ -165,6 +177,7 @@ export function readConfig(env: Environment): Config {
     engine: readEngine(env),
     database: readDatabase(env),
     hasSiblings: Boolean(env.DENO_DEPLOY) || readListen(env).reusePort,
+    metrics: readMetrics(env),
     logLevel: oneOf<LogLevel>(env, "LOG_LEVEL", "info", LOG_LEVELS),
   });
 }
@@ -252,6 +265,18 @@ function readEngine(env: Environment): EngineSettings {
   return Object.freeze({
     historyKeep: limit(env, "HISTORY_KEEP", 10000),
     maxStoredBytes: limit(env, "MAX_STORED_BYTES", 2 * 1024 ** 3),
+  });
+}
+
+function readMetrics(env: Environment): MetricsSettings {
+  const isTrue = (name: string) => env[name]?.toLowerCase() === "true";
+  const isOtelFor = (name: string) =>
+    !isTrue("OTEL_SDK_DISABLED") && isTrue(env[name] ? name : "OTEL_DENO");
+  return Object.freeze({
+    hasPage: isOn(env, "METRICS", "off"),
+    hasOtel: isOtelFor("OTEL_DENO_METRICS"),
+    tracesUnasked: isOtelFor("OTEL_DENO_TRACING") && !isTrue("OTEL_DENO_TRACING") &&
+      env.OTEL_TRACES_SAMPLER !== "always_off",
   });
 }
 

@@ -57,12 +57,14 @@ function createTestApp(env: Record<string, string> = {}, publicDir = PUBLIC) {
     settings: config.http,
     joinLimiter: new RateLimiter(config.rates.join, clock),
     authLimiter: new RateLimiter(config.rates.auth, clock),
+    askLimiter: new RateLimiter(config.limits.messageRate, clock),
     traffic,
     health: { isDegraded: false },
     logger,
     refusals: logger,
     failures: logger,
     clock,
+    after: () => {},
     publicDir,
   });
   return { hub, accounts, connections, app };
