@@ -31,13 +31,14 @@ export type {
 } from "../protocol/events.ts";
 
 /**
- * What the connection is doing. `retryAt` is in milliseconds of `performance.now()`. `reason` is a
+ * What the connection is doing. It is live `via` a WebSocket or, where none gets through, a stream
+ * of Server-Sent Events; what it does is the same. `retryAt` is in milliseconds of `performance.now()`. `reason` is a
  * sentence for a person, `""` when there is nothing worth saying. `code` is the HTTP status or the
  * close code that ended it.
  */
 export type ConnectionState =
   | { state: "connecting" }
-  | { state: "live" }
+  | { state: "live"; via: "socket" | "stream" }
   | { state: "reconnecting"; retryAt: number; attempt: number; reason: string }
   | { state: "refused"; reason: string; code: number }
   | { state: "closed" };
@@ -149,12 +150,14 @@ export interface Emits {
 
 /** Where to join, and as whom. */
 export interface ConnectionOptions {
-  /** Where the server is, `http:` or `https:`; `ws/ROOM` is beside it. */
+  /** Where the server is, `http:` or `https:`; `ws/ROOM`, `api/` and `echo` are beside it. */
   base: string | URL;
   /** The room. */
   room: string;
-  /** The person's name. */
-  username: string;
+  /** The person's name. May be absent with a `token`: the welcome says the account's name. */
+  username?: string;
+  /** An account's: from signing in, or one that the account made for a bot. */
+  token?: string;
   /** The secret from an earlier welcome: proves to be the same person. */
   session?: string;
   /** Seals every text. Without it nothing is sealed. */
@@ -173,7 +176,7 @@ export class RefusedError extends Error {
 export class Connection {
   /** The room. */
   readonly room: string;
-  /** The person's name; once joined, as the server spells it. */
+  /** The person's name; once joined, as the server spells it. `""` if only a token tells, until then. */
   readonly username: string;
   /** What is still to be sent. */
   readonly outbox: Outbox;
