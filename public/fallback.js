@@ -24,8 +24,8 @@ const MAX_CUTS = 2;
  * does all that a socket does: being back a few minutes later is soon enough.
  */
 export const PROBE_EVERY_MS = 5 * 60_000;
-/** How long that WebSocket must work: longer than a socket lives that is cut young. */
-export const PROBE_MS = STEADY_MS * 1.5;
+/** How long that WebSocket must work: longer than one lives that is cut young. */
+export const PROBE_MS = 12_000;
 
 /** The status with which the server answers when it would let us in, but heard of no WebSocket. */
 export const NO_UPGRADE = 426;
