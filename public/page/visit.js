@@ -122,6 +122,11 @@ export class Visit {
     return this.state.state === "live";
   }
 
+  /** Whether it is live by plain HTTP, with a request that stays open. */
+  get isOnStream() {
+    return this.state.state === "live" && this.state.via === "stream";
+  }
+
   /** The own name there. */
   get username() {
     return this.#connection?.username ?? "";

@@ -21,6 +21,7 @@ import {
   WIDE,
   writes,
 } from "../support/chromium.ts";
+import { Gate } from "../support/gate.ts";
 import { Line } from "../support/line.ts";
 import { V1Client } from "../support/v1_client.ts";
 
@@ -44,6 +45,20 @@ describePage("page, in several rooms", (stage) => {
     await room(ada, "tea").getByText("unread").waitFor({ state: "detached" });
     assertEquals(await ada.title(), "tea · Hubbub");
     assertEquals(grace.all("user_left"), []);
+  });
+
+  it("keeps three rooms by plain HTTP: a browser has few connections to a server", async () => {
+    await using gate = new Gate(stage.server, 403);
+    await using grace = await V1Client.join(stage.server.ws, "one", "Grace");
+    const ada = await stage.joins("Ada", { path: "/r/one", url: gate.url });
+    for (const name of ["two", "three", "four"]) await joinAnother(ada, name);
+    await grace.nextOf("user_left", ({ username }) => username === "Ada");
+    await tells(grace, "anyone?");
+    await room(ada, "one").click();
+    await sees(ada, "anyone?");
+    await says(ada, "back again");
+    await using linus = await V1Client.join(stage.server.ws, "three", "Linus");
+    assertEquals(linus.welcome.users.map(({ username }) => username), ["Ada", "Linus"]);
   });
 
   it("begins at what is new, and counts as read only what was seen", async () => {
