@@ -42,6 +42,7 @@ import {
 } from "./lib/errors.ts";
 import type { Attendance, JoinRequest, RoomAccess, Rooms, RoomVisit } from "./lib/http/rooms.ts";
 import { errorFields, type Logger } from "./lib/logger.ts";
+import type { Meter } from "./lib/meter.ts";
 import type { Identity } from "./lib/people/accounts.ts";
 import { CLOSE, type CloseReason, ERROR_CLOSE } from "./lib/protocol/codes.ts";
 import {
@@ -60,7 +61,7 @@ import {
   perform,
   stopTyping,
 } from "./lib/room/actions.ts";
-import { Directory, type DirectoryLimits } from "./lib/room/directory.ts";
+import { type Census, Directory, type DirectoryLimits } from "./lib/room/directory.ts";
 import { JoinNotices } from "./lib/room/notices.ts";
 import { closeInPauses } from "./lib/room/pauses.ts";
 import { Permissions } from "./lib/room/permissions.ts";
@@ -93,6 +94,8 @@ export interface HubOptions {
   readonly after: After;
   /** Makes an id that is unique for ever. */
   readonly newId: () => string;
+  /** Absent while metrics are off. */
+  readonly meter?: Meter | undefined;
 }
 
 /** How long an empty room stays open for members on their way in, in milliseconds. */
@@ -128,7 +131,7 @@ export class Hub implements Rooms {
   #receivedAt = -Infinity;
 
   constructor(options: HubOptions) {
-    const { engine, limits, after, failures } = options;
+    const { engine, limits, after, failures, meter } = options;
     this.#options = options;
     this.#rooms = new Directory({
       ...options,
@@ -146,6 +149,7 @@ export class Hub implements Rooms {
       after,
       send: ({ subscriber }, events) => subscriber.send(events, options.clock()),
       onListed: (room, reader) => this.#notices.listed(room, reader),
+      meter,
     };
     const sessions = new Sessions({
       ...options,
@@ -192,8 +196,8 @@ export class Hub implements Rooms {
     if (room === undefined) {
       throw new ChatError("unavailable", "Joining took too long. Try again.");
     }
-    const { limits, traffic, newId, clock } = this.#options;
-    const member = new Member({ id: newId(), peer, room, request, limits, traffic, now: clock() });
+    const { newId, clock } = this.#options;
+    const member = new Member({ ...this.#options, id: newId(), peer, room, request, now: clock() });
     room.add(member);
     if (member.username !== undefined) this.#enter(member, member.username);
     // Without a name it needs no presence, and in the raw relay no welcome either.
@@ -213,15 +217,20 @@ export class Hub implements Rooms {
     const { room, id: connection, person } = member;
     this.#options.engine.bus.enter(room.name, { connection, username, person }).then(
       (position) => room.whenAt(position, () => this.#onEntered(member)),
-      (error) => this.#expel(member, this.#toRefusal(error)),
+      (error) => this.#refuseJoin(member, this.#toRefusal(error)),
     );
+  }
+
+  #refuseJoin(member: Member, error: ChatError): void {
+    this.#options.meter?.refused("join", error.code);
+    this.#expel(member, error);
   }
 
   #onEntered(member: Member): void {
     if (member.isGone) return;
     welcome(member, this.#welcome).catch((error) => {
       this.#options.failures.error("member cannot be welcomed", errorFields(error));
-      this.#expel(member, new ChatError("unavailable", "The room cannot be read. Try again."));
+      this.#refuseJoin(member, new ChatError("unavailable", "The room cannot be read. Try again."));
     });
   }
 
@@ -230,7 +239,8 @@ export class Hub implements Rooms {
   /** Handles one text frame of a member. Never throws. */
   receive(member: Member, text: string): void {
     if (member.isGone) return;
-    const { clock, limits } = this.#options;
+    const { clock, limits, meter } = this.#options;
+    meter?.received(member.format);
     this.#receivedAt = clock();
     member.hear(this.#receivedAt);
     if (this.#isDeaf) return;
@@ -248,8 +258,9 @@ export class Hub implements Rooms {
   /** Refuses a frame unparsed: parsing costs the server more than sending costs the client. */
   #refuseFlood(member: Member, seconds: number, text: string): void {
     const refusal = rateLimited("messages at once", seconds);
-    if (member.isFlooding) this.#expel(member, refusal);
-    else this.#refuse(member, refusal.withRef(peekRef(text)));
+    if (!member.isFlooding) return this.#refuse(member, refusal.withRef(peekRef(text)));
+    this.#options.meter?.refused("command", refusal.code);
+    this.#expel(member, refusal);
   }
 
   #perform(member: Member, command: Command): void {
@@ -334,6 +345,7 @@ export class Hub implements Rooms {
 
   /** Removes a member and closes its connection, without waiting for the close. */
   dismiss(member: Member, close: CloseReason): void {
+    if (!member.isGone) this.#options.meter?.closed(close.code);
     this.leave(member);
     member.close(close);
   }
@@ -355,6 +367,7 @@ export class Hub implements Rooms {
   /** Answers a frame with an error. A frame that is too big also ends the connection. */
   #refuse(member: Member, error: ChatError): void {
     if (member.isGone) return;
+    this.#options.meter?.refused("command", error.code);
     const { name } = member.room;
     // What the engine cannot do is logged as its failure.
     if (error.code !== "unavailable") {
@@ -461,6 +474,11 @@ export class Hub implements Rooms {
 
   #allMembers(): Member[] {
     return [...this.#rooms].flatMap((room) => [...room.members.values()]);
+  }
+
+  /** Counts the open rooms and their members. */
+  census(): Census {
+    return this.#rooms.census();
   }
 
   // Sweep and drain

@@ -66,7 +66,8 @@ import { Stream } from "./stream.js";
  * @property {string | URL} base Where the server is, `http:` or `https:`; `ws/ROOM`, `api/` and
  *   `echo` are beside it.
  * @property {string} room
- * @property {string} username
+ * @property {string} [username] May be absent with a `token`: the welcome says the account's name.
+ * @property {string} [token] An account's: from signing in, or one that the account made for a bot.
  * @property {string} [session] The secret from an earlier welcome: proves to be the same person.
  * @property {Sealer} [cipher] Seals every text. Without it nothing is sealed.
  * @property {Outbox} [outbox] What is still to be sent, with the same cipher; one of its own by
@@ -162,7 +163,7 @@ export class RefusedError extends Error {
 export class Connection {
   /** The room. */
   room;
-  /** The person's name; once joined, as the server spells it. */
+  /** The person's name; once joined, as the server spells it. `""` if only a token tells, until then. */
   username;
   /** What is still to be sent. */
   outbox;
@@ -191,6 +192,7 @@ export class Connection {
   isPrivate = false;
 
   /** @type {string | URL} */ #base;
+  /** @type {string | undefined} */ #token;
   /** @type {Surroundings} */ #around;
   /** @type {Sealer | undefined} */ #cipher;
   /** @type {Inbox} */ #inbox;
@@ -227,10 +229,11 @@ export class Connection {
    * @param {ConnectionOptions} options
    * @param {Partial<Surroundings>} [around]
    */
-  constructor({ base, room, username, session, cipher, outbox }, around = {}) {
+  constructor({ base, room, username = "", token, session, cipher, outbox }, around = {}) {
     this.#around = { ...REAL, ...around };
     this.#fallback = new Fallback(this.#around);
     this.#base = base;
+    this.#token = token;
     this.room = room.normalize("NFC").trim();
     this.username = username.normalize("NFC").trim();
     this.session = session;
@@ -477,7 +480,8 @@ export class Connection {
     const url = new URL(path, this.#base);
     url.hash = "";
     const query = url.searchParams;
-    query.set("username", this.username);
+    if (this.username) query.set("username", this.username);
+    if (this.#token) query.set("token", this.#token);
     if (this.session) query.set("session", this.session);
     for (const [name, value] of Object.entries(this.#inbox.place ?? {})) {
       query.set(name, String(value));
@@ -537,13 +541,14 @@ export class Connection {
 
   /** @param {WelcomeEvent} welcome @returns {boolean} whether it is one to go on with */
   #welcomed(welcome) {
-    if (!isSameName(welcome.username, this.username)) {
+    if (this.username !== "" && !isSameName(welcome.username, this.username)) {
       // In an encrypted room, texts sealed for one name would be passed off as another's.
       const reason = `The server lets you in as ${welcome.username}, not as ${this.username}.`;
       this.#refuse(0, `${reason} Nothing was sent.`);
       return false;
     }
     this.session = welcome.session;
+    if (this.username === "") this.outbox.author = welcome.username;
     this.username = welcome.username;
     this.maxMessageBytes = welcome.limits.max_message_bytes;
     this.role = welcome.role;

@@ -469,13 +469,15 @@ describe("What happens while somebody is joining", () => {
       settings: config.http,
       joinLimiter: limiter,
       authLimiter: limiter,
+      askLimiter: limiter,
       traffic,
       health: { isDegraded: false },
       logger,
       refusals: logger,
       failures: logger,
       clock,
-      publicDir: `${import.meta.dirname}/../public`,
+      after,
+      publicDir: new URL("../public/", import.meta.url),
     });
     const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, app.fetch);
     const { port } = http.addr;

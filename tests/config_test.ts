@@ -34,6 +34,7 @@ describe("readConfig", () => {
       engine: { historyKeep: 10000, maxStoredBytes: 2147483648 },
       database: { kind: "sqlite", path: "chat.db" },
       hasSiblings: false,
+      metrics: { hasPage: false, hasOtel: false, tracesUnasked: false },
       logLevel: "info",
     });
   });

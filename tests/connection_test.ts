@@ -88,6 +88,20 @@ describe("Connection, with time in hand", () => {
     assertEquals([world.told("welcome"), world.told("chat")], [[], []]);
   });
 
+  it("with a token asks for no name, and keeps the one that the welcome says", () => {
+    const world = new World({ token: "secret" });
+    world.connection.open();
+    const query = () => Object.fromEntries(new URL(world.url).searchParams);
+    assertEquals([world.connection.username, query()], ["", { token: "secret" }]);
+    world.welcome({ username: "Dice", session: "" });
+    assertEquals([world.connection.state.state, world.connection.username], ["live", "Dice"]);
+    world.connection.interrupt("");
+    world.ring();
+    assertEquals([query().token, query().username], ["secret", "Dice"]);
+    world.frame([{ type: "welcome", username: "Mallory" }]);
+    assertEquals(world.connection.state.state, "refused");
+  });
+
   it("takes its own message from the room for the ack that was lost", () => {
     const world = new World();
     world.connection.open();

@@ -61,6 +61,7 @@ export class EncodedEvent {
 export class Batch {
   readonly events: readonly EncodedEvent[];
   readonly #frames: Partial<Record<Format, readonly string[]>> = {};
+  readonly #counts: Partial<Record<Format, number>> = {};
 
   constructor(events: readonly EncodedEvent[]) {
     this.events = events;
@@ -69,6 +70,13 @@ export class Batch {
   /** The length of its `chat.v1` frames in UTF-16 units; 0 if no subscriber needed them. */
   get size(): number {
     return this.#frames.v1?.reduce((sum, { length }) => sum + length, 0) ?? 0;
+  }
+
+  /** How many of all its events, and of events for one subscriber only, a format carries. */
+  count(format: Format, direct: readonly { readonly event: EncodedEvent }[]): number {
+    const count = this.#counts[format] ??= countTexts(this.events, format);
+    if (direct.length === 0) return count;
+    return count + countTexts(direct.map(({ event }) => event), format);
   }
 
   /** The frames of all its events, followed by events for one subscriber only. */
@@ -82,6 +90,11 @@ export class Batch {
     if (texts.length === 0) return frames;
     return format === "v1" ? extendFrames(frames, texts) : [...frames, ...frame(texts, format)];
   }
+}
+
+/** How many of some events a format carries. */
+export function countTexts(events: readonly EncodedEvent[], format: Format): number {
+  return events.reduce((count, event) => event.text(format) === undefined ? count : count + 1, 0);
 }
 
 /** The frames of some events: several events a frame, or one each for plain clients. */

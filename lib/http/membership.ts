@@ -7,6 +7,7 @@
 import type { Peer } from "../delivery/outbox.ts";
 import { ChatError } from "../errors.ts";
 import type { LogFields, Logger } from "../logger.ts";
+import type { Meter } from "../meter.ts";
 import type { Accounts } from "../people/accounts.ts";
 import { CLOSE, ERROR_CLOSE } from "../protocol/codes.ts";
 import { encode } from "../protocol/encode.ts";
@@ -20,6 +21,8 @@ export interface MembershipOptions {
   readonly logger: Logger;
   /** Writes what clients are refused: a throttled logger. */
   readonly refusals: Logger;
+  /** Absent while metrics are off. */
+  readonly meter?: Meter | undefined;
 }
 
 /** A peer that is a member of a room. */
@@ -48,7 +51,7 @@ export class Membership {
     options: MembershipOptions,
   ): Membership {
     const { room, username, identity } = request;
-    const { hub, accounts, logger, refusals } = options;
+    const { hub, accounts, logger, refusals, meter } = options;
     const fields = { room, username, address };
     const member = hub.join(peer, request);
     logger.info("joined", fields);
@@ -57,6 +60,7 @@ export class Membership {
       if (!(error instanceof ChatError) || error.code !== "unauthenticated") return;
       if (member.isGone) return;
       refusals.info("refused", { ...fields, reason: error.message });
+      meter?.refused("join", error.code);
       hub.leave(member);
       refuse(peer, request, error);
     });

@@ -171,7 +171,7 @@ export class Sockets {
   }
 
   #open(socket: WebSocket, plan: SocketPlan, path: string): SocketHandler | undefined {
-    const { connections, refusals } = this.#options;
+    const { connections, refusals, meter } = this.#options;
     try {
       connections.add(socket, plan.holder);
       return plan.open(socket);
@@ -180,6 +180,7 @@ export class Sockets {
       if (!(error instanceof ChatError)) throw error;
       const { address, account } = plan.holder;
       refusals.info("refused", { path, address, account, reason: error.message });
+      meter?.refused("join", error.code);
       plan.refuse(socket, error);
       return undefined;
     }

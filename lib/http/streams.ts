@@ -10,6 +10,7 @@
 
 import type { Context } from "hono";
 import type { RateLimiter } from "../rate_limit.ts";
+import type { After } from "../time.ts";
 import { addressKey, addressOf, limitAddress } from "./addresses.ts";
 import type { Connections, Holder } from "./connections.ts";
 import { EventStream } from "./event_stream.ts";
@@ -18,7 +19,7 @@ import { Membership, type MembershipOptions } from "./membership.ts";
 import type { TrustSettings } from "./origins.ts";
 import type { JoinRequest } from "./rooms.ts";
 
-/** How long a stream may carry nothing, in milliseconds: proxies end a silent one after 30 s or more. */
+/** How long from one heartbeat to the next, in milliseconds. Proxies end a stream that is silent for 30 s or more. */
 const HEARTBEAT_MS = 15_000;
 
 /** A message of a stream that a reader ignores. */
@@ -41,15 +42,14 @@ export interface StreamsOptions extends MembershipOptions {
   readonly settings: TrustSettings;
   /** Attempts to join, by address. */
   readonly joinLimiter: RateLimiter;
-  /** The time in milliseconds. */
-  readonly clock: () => number;
+  readonly after: After;
 }
 
 /** Answers the requests for event streams. */
 export class Streams {
   readonly #options: StreamsOptions;
-  /** The open streams, and when each last had a heartbeat, in milliseconds. */
-  readonly #open = new Map<EventStream, number>();
+  readonly #open = new Set<EventStream>();
+  #isBeating = false;
 
   constructor(options: StreamsOptions) {
     this.#options = options;
@@ -76,19 +76,20 @@ export class Streams {
     return c.body(this.#join(request, holder), 200, HEADERS);
   }
 
-  /** Sends each stream a heartbeat that is due. Call it about once a second. */
-  sweep(): void {
-    const now = this.#options.clock();
-    for (const [stream, at] of this.#open) {
-      if (now - at < HEARTBEAT_MS || stream.bufferedAmount > 0) continue;
-      stream.send(HEARTBEAT);
-      this.#open.set(stream, now);
-    }
+  /** Sends every stream a heartbeat from time to time, while there are any. */
+  #beat(): void {
+    if (this.#isBeating || this.#open.size === 0) return;
+    this.#isBeating = true;
+    this.#options.after(HEARTBEAT_MS, () => {
+      this.#isBeating = false;
+      for (const stream of this.#open) if (stream.bufferedAmount === 0) stream.send(HEARTBEAT);
+      this.#beat();
+    });
   }
 
   /** Makes a new stream a member of a room. */
   #join(request: JoinRequest, holder: Holder): EventStream["body"] {
-    const { connections, clock } = this.#options;
+    const { connections } = this.#options;
     const stream = new EventStream(() => {
       connections.delete(stream);
       this.#open.delete(stream);
@@ -102,7 +103,8 @@ export class Streams {
       connections.delete(stream);
       throw error;
     }
-    this.#open.set(stream, clock());
+    this.#open.add(stream);
+    this.#beat();
     stream.send(`retry: ${retryMs()}\n\n`);
     return stream.body;
   }

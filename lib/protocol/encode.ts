@@ -13,7 +13,10 @@ import { type Event, IS_FOR_PLAIN_CLIENTS } from "./events.ts";
  * Server-Sent Events; plain clients receive JSON objects, lines for people (`text`), or bare message
  * texts (`raw`).
  */
-export type Format = "v1" | "sse" | "json" | "text" | "raw";
+export type Format = (typeof FORMATS)[number];
+
+/** Every format. */
+export const FORMATS = ["v1", "sse", "json", "text", "raw"] as const;
 
 /** Whether a format carries every event of the protocol. */
 export function isWhole(format: Format): boolean {

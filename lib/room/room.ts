@@ -15,6 +15,7 @@ import type { Schedule } from "../delivery/schedule.ts";
 import type { Log, OpenRoom, Presence, RoomSettings } from "../engine/engine.ts";
 import type { ChatError } from "../errors.ts";
 import type { JoinedMember, JoinRequest } from "../http/rooms.ts";
+import type { Meter } from "../meter.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { CloseReason } from "../protocol/codes.ts";
 import { type Format, isWhole } from "../protocol/encode.ts";
@@ -100,6 +101,7 @@ export interface MemberOptions {
   readonly traffic: TrafficLimiter;
   /** The time of joining, in milliseconds. */
   readonly now: number;
+  readonly meter?: Meter | undefined;
 }
 
 /** One connection in one room. */
@@ -118,7 +120,7 @@ export class Member implements JoinedMember {
   #heardAt = -Infinity;
   #life: Life = { state: "catching up", queue: new PrivateQueue() };
 
-  constructor({ id, peer, room, request, limits, traffic, now }: MemberOptions) {
+  constructor({ id, peer, room, request, limits, traffic, now, meter }: MemberOptions) {
     this.id = id;
     this.room = room;
     this.request = request;
@@ -126,7 +128,7 @@ export class Member implements JoinedMember {
     this.#allowance = new TokenBucket(limits.messageRate, now);
     this.#traffic = traffic;
     const { format, request: { echo = true } } = this;
-    this.subscriber = new Subscriber({ id, peer, format, echo, limits });
+    this.subscriber = new Subscriber({ id, peer, format, echo, limits, sent: meter?.sent(format) });
   }
 
   /** Its name; absent in the raw relay. */

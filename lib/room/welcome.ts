@@ -11,6 +11,7 @@
 
 import { EncodedEvent } from "../delivery/batch.ts";
 import type { Log } from "../engine/engine.ts";
+import type { Meter, ResumeOutcome } from "../meter.ts";
 import type { SizeLimits } from "../protocol/commands.ts";
 import { type Format, isWhole } from "../protocol/encode.ts";
 import { envelope, type UserEntry, type WelcomeEvent } from "../protocol/events.ts";
@@ -46,6 +47,7 @@ export interface WelcomeOptions {
   readonly after: After;
   /** Learns that a user was sent a list of a room's users. */
   readonly onListed: (room: Room, reader: string) => void;
+  readonly meter?: Meter | undefined;
 }
 
 /** Where a member's missed events begin. */
@@ -76,7 +78,14 @@ export async function welcome(member: Member, options: WelcomeOptions): Promise<
   const { room } = member;
   const start = member.isReturning ? await findStart(member, options) : NEW;
   if (!start.isRecovered && room.recent.isShort) await room.refill(options.log);
-  if (!member.isGone) await catchUp(member, start, options);
+  if (member.isGone) return;
+  options.meter?.welcomed(outcomeOf(member, start));
+  await catchUp(member, start, options);
+}
+
+function outcomeOf({ request: { resume } }: Member, { isRecovered }: Start): ResumeOutcome {
+  if (resume === undefined) return "none";
+  return isRecovered ? "recovered" : "lost";
 }
 
 async function findStart(

@@ -110,8 +110,8 @@ export class World {
   #socket = {} as WebSocket;
   #refs = 0;
 
-  constructor() {
-    const options = { base: "http://chat.example/", room: "tea", username: "Ada" };
+  constructor(who: { username?: string; token?: string } = { username: "Ada" }) {
+    const options = { base: "http://chat.example/", room: "tea", ...who };
     this.connection = new Connection(options, {
       openSocket: (url) => {
         this.url = url;
