@@ -555,8 +555,8 @@ export class Connection {
     this.isPrivate = welcome.private;
     const gap = this.#inbox.begin(welcome);
     this.#liveSince = this.#around.now();
-    this.#become({ state: "live", via: this.#fallback.via });
     if (this.#fallback.via === "stream") this.#watch();
+    this.#become({ state: "live", via: this.#fallback.via });
     if (gap) this.#emit("gap", gap);
     this.#listen();
     const { session } = welcome;

@@ -9,6 +9,7 @@ import { EventParser, Stream } from "../public/stream.js";
 import { Caller, World } from "./support/caller.ts";
 import { makeFolder } from "./support/folder.ts";
 import { Gate, type Treatment } from "./support/gate.ts";
+import { itInNode, runInNode } from "./support/node.ts";
 import { call, signUp } from "./support/people.ts";
 import { startServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
@@ -446,6 +447,27 @@ describe("Connection, behind a proxy", () => {
       texts.slice(0, 20).map((_, n) => `psst ${n}`),
     );
     assertEquals(ada.gaps, []);
+  });
+
+  itInNode("goes by plain HTTP in Node unchanged", async () => {
+    await using stage = await meet(403);
+    const module = new URL("../public/connection.js", import.meta.url).href;
+    const script = `
+      const { Connection } = await import(${JSON.stringify(module)});
+      const connection = new Connection({
+        base: ${JSON.stringify(stage.gate.url)}, room: "tea", username: "Node",
+      });
+      connection.on("events", (events) => {
+        for (const { type, content } of events) {
+          if (type === "chat") {
+            console.log(content, connection.state.via);
+            connection.close();
+          }
+        }
+      });
+      connection.open();
+      connection.send("from Node");`;
+    assertEquals(await runInNode(script), ["from Node stream\n", ""]);
   });
 
   it("seals every text on a stream as on a socket", async () => {
