@@ -43,7 +43,7 @@ export class Fallback {
    *
    * @type {"socket" | "stream"}
    */
-  via = "socket";
+  via;
 
   /** @type {Surroundings} */ #around;
   /** How many sockets in a row were cut young. */
@@ -51,8 +51,9 @@ export class Fallback {
   /** @type {unknown} */ #timer;
   /** @type {WebSocket | undefined} */ #probe;
 
-  /** @param {Surroundings} around */
-  constructor(around) {
+  /** @param {"socket" | "stream"} via @param {Surroundings} around */
+  constructor(via, around) {
+    this.via = via;
     this.#around = around;
   }
 

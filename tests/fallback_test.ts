@@ -449,6 +449,29 @@ describe("Connection, behind a proxy", () => {
     assertEquals(ada.gaps, []);
   });
 
+  it("begins with a stream where it is told to, and with a socket if there is none", async () => {
+    await using stage = await meet("pass");
+    await using ada = new Caller(stage.gate, { via: "stream" });
+    await ada.live();
+    assertEquals([ada.connection.state, stage.gate.upgrades], [onStream, []]);
+    stage.gate.pages.set("/api/", 502);
+    await using bob = new Caller(stage.gate, { username: "Bob", via: "stream" });
+    await bob.live();
+    assertEquals(bob.connection.state, { state: "live", via: "socket" });
+  });
+
+  it("proves on every way who it is, where only accounts may come in", async () => {
+    await using server = await startServer({ GUESTS: "off" });
+    await using gate = new Gate(server, 403);
+    const token = await signUp(server, "mia");
+    await using mia = new Caller(gate, { username: "mia", token }, hurry);
+    const item = mia.connection.send("hello");
+    await mia.until(() => item.status === "sent");
+    assertEquals(mia.connection.state, onStream);
+    gate.sockets = "pass";
+    await mia.until(() => "via" in mia.connection.state && mia.connection.state.via === "socket");
+  });
+
   itInNode("goes by plain HTTP in Node unchanged", async () => {
     await using stage = await meet(403);
     const module = new URL("../public/connection.js", import.meta.url).href;
@@ -571,6 +594,6 @@ describe("Connection, behind a proxy", () => {
     // Nobody saw the probes, which have no place in the room.
     const joins = grace.all("user_joined").filter(({ username }) => username === "Ada");
     assert(joins.length <= 2, `${joins.length} joins`);
-    assert(gate.upgrades.slice(1, -1).every((line) => line === "WebSocket GET /echo"));
+    assert(gate.upgrades.slice(1, -1).every((line) => line.startsWith("WebSocket GET /echo?")));
   });
 });

@@ -158,6 +158,11 @@ export interface ConnectionOptions {
   username: string;
   /** The secret from an earlier welcome: proves to be the same person. */
   session?: string;
+  /**
+   * The way of the first attempt, a socket by default: another connection to the server may know
+   * that none gets through.
+   */
+  via?: "socket" | "stream";
   /** Seals every text. Without it nothing is sealed. */
   cipher?: Sealer;
 }

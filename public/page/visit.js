@@ -28,6 +28,7 @@ import { Timeline } from "./timeline.js";
  * @typedef {object} Host
  * @property {(visit: Visit, state: ConnectionState, username: string) => void} onState The state of
  *   the visit's connection has changed, or of one that is to replace it, as `username`.
+ * @property {() => "socket" | "stream"} way How the page's newest connection got through.
  * @property {(visit: Visit) => void} onEvents Something was said, or somebody came, went or types.
  * @property {(visit: Visit, message: Message) => void} onNews Somebody else has just said something.
  * @property {(visit: Visit, item: Outgoing) => void} onOutgoing
@@ -180,6 +181,7 @@ export class Visit {
       base: this.#base,
       room,
       username,
+      via: this.#host.way(),
       outbox: this.outbox,
       ...(session && { session }),
       ...(this.#cipher && { cipher: this.#cipher }),

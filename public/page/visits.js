@@ -50,6 +50,7 @@ export class Visits {
   /** Closes rooms in the background. @type {Map<Visit, ReturnType<typeof setTimeout>>} */
   #closing = new Map();
   /** Those that were connected when the page went away. @type {Visit[]} */ #paused = [];
+  /** How the newest connection got through. @type {"socket" | "stream"} */ #via = "socket";
   /** @type {string | URL} */ #base;
   /** @type {Wishes} */ #wishes;
 
@@ -245,7 +246,9 @@ export class Visits {
 
   /** @type {import("./visit.js").Host} */
   #host = {
+    way: () => this.#via,
     onState: (visit, state, username) => {
+      if (state.state === "live") this.#via = state.via;
       const isOnWay = visit === this.#candidate ||
         (visit === this.#shown && username !== visit.username);
       if (visit === this.#candidate && state.state === "live") {

@@ -57,6 +57,8 @@ describePage("page, in several rooms", (stage) => {
     await room(ada, "one").click();
     await sees(ada, "anyone?");
     await says(ada, "back again");
+    // What one room has found out spares the others to try.
+    assertEquals(gate.upgrades.length, 1);
     await using linus = await V1Client.join(stage.server.ws, "three", "Linus");
     assertEquals(linus.welcome.users.map(({ username }) => username), ["Ada", "Linus"]);
   });
