@@ -154,8 +154,10 @@ export interface ConnectionOptions {
   base: string | URL;
   /** The room. */
   room: string;
-  /** The person's name. */
-  username: string;
+  /** The person's name. It may be absent with a `token`: the welcome says the account's name. */
+  username?: string;
+  /** The token of an account: from signing in, or one that the account made for a bot. */
+  token?: string;
   /** The secret from an earlier welcome: proves to be the same person. */
   session?: string;
   /**
@@ -179,7 +181,7 @@ export class RefusedError extends Error {
 export class Connection {
   /** The room. */
   readonly room: string;
-  /** The person's name; once joined, as the server spells it. */
+  /** The person's name; once joined, as the server spells it. Empty before, if only a token tells. */
   readonly username: string;
   /** What is still to be sent. */
   readonly outbox: Outbox;
