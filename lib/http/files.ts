@@ -21,6 +21,9 @@ type Bytes = Uint8Array<ArrayBuffer>;
 /** A shorter file fits into one packet with its headers. */
 const MIN_COMPRESSED_BYTES = 1024;
 
+/** How an address that is relative to the site's root begins in HTML. */
+const RELATIVE_ADDRESS = /(?<= (?:href|src)=")\.\//g;
+
 /** The types of scripts and style sheets. */
 const CODE_TYPE = /^text\/(javascript|css)\b/;
 
@@ -36,7 +39,7 @@ interface StoredFile {
 /** The files of one folder, in memory once they were asked for. */
 export class Files {
   readonly #compressor: Compressor;
-  /** By real path: a file is here once, however its path is spelled. */
+  /** By real path and root: a file is here once, however its path is spelled. */
   readonly #files = new Map<string, StoredFile>();
 
   /** @param logger hears if files cannot be compressed */
@@ -47,9 +50,11 @@ export class Files {
   /**
    * The body of the answer with a file, or `null` if there is no such file. Sets the headers that
    * depend on the encoding.
+   *
+   * @param root the relative address of the site's root, for HTML that stands further down
    */
-  async answer(c: Context, path: string): Promise<Bytes | null> {
-    const file = await this.#find(path);
+  async answer(c: Context, path: string, root = "./"): Promise<Bytes | null> {
+    const file = await this.#find(path, root);
     if (file === undefined) return null;
     const { bytes, hash } = await file.content;
     const type = getMimeType(path) ?? "";
@@ -72,20 +77,21 @@ export class Files {
     return compressed;
   }
 
-  async #find(path: string): Promise<StoredFile | undefined> {
+  async #find(path: string, root: string): Promise<StoredFile | undefined> {
     try {
       const real = await Deno.realPath(path);
       const { mtime, size, isFile } = await Deno.stat(real);
       if (!isFile) return undefined;
       const version = `${mtime?.getTime()} ${size}`;
-      let file = this.#files.get(real);
+      const key = `${root} ${real}`;
+      let file = this.#files.get(key);
       if (file?.version !== version) {
-        const content = read(real).catch((error) => {
-          this.#files.delete(real);
+        const content = read(real, root).catch((error) => {
+          this.#files.delete(key);
           throw error;
         });
         file = { version, content, encoded: new Map() };
-        this.#files.set(real, file);
+        this.#files.set(key, file);
       }
       await file.content;
       return file;
@@ -110,8 +116,11 @@ export class Files {
   }
 }
 
-async function read(path: string) {
-  const bytes = await Deno.readFile(path);
+async function read(path: string, root: string) {
+  const original = await Deno.readFile(path);
+  const bytes = root === "./" ? original : new TextEncoder().encode(
+    new TextDecoder().decode(original).replace(RELATIVE_ADDRESS, root),
+  );
   const digest = await crypto.subtle.digest("SHA-256", bytes);
   return { bytes, hash: Buffer.from(digest, 0, 16).toString("base64url") };
 }

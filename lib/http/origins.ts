@@ -16,12 +16,16 @@ export interface PublicUrl {
   /** Host, with the port unless it is the scheme's default. */
   readonly host: string;
   readonly scheme: "http" | "https";
+  /** Path of the page, with a slash at both ends. */
+  readonly path: string;
 }
 
 /** Which sites and headers the server trusts. */
 export interface TrustSettings {
   /** Origins, besides the server's own, whose pages may use the server; `*` for all. */
   readonly allowedOrigins: readonly string[];
+  /** Origins whose pages may show the server's page in a frame; `*` for all. */
+  readonly embedOrigins: readonly string[];
   /** Whether the server believes what a proxy says about the client. */
   readonly trustProxy: boolean;
   /** The only site that the server is; absent for any. */
@@ -55,7 +59,8 @@ export function checkHost(c: Context, { trustProxy, publicUrl }: TrustSettings):
   const { headers } = c.req.raw;
   const scheme = trustProxy ? forwardedScheme(headers) ?? publicUrl.scheme : publicUrl.scheme;
   if (hostOf(headers) === withoutDefaultPort(publicUrl.host) && scheme === publicUrl.scheme) return;
-  throw new HttpError(421, `This server answers at ${publicUrl.origin} alone. Use that address.`);
+  const address = `${publicUrl.origin}${publicUrl.path}`.replace(/\/$/, "");
+  throw new HttpError(421, `This server answers at ${address} alone. Use that address.`);
 }
 
 /**
