@@ -52,7 +52,7 @@ p { margin: 1em }
     frame.hidden = false;
     tell();
   });
-  // Nothing tells that a frame was refused, but one that is there says so.
+  // Nothing tells of a refused frame. One that is there says so.
   frame.onload = () =>
     setTimeout(() => {
       if (isReady) return;
@@ -60,8 +60,8 @@ p { margin: 1em }
       console.warn(`EMBED_ORIGINS of ${src} lacks ${origin}`);
     }, 2000);
 
-  const others = document.querySelectorAll("hubbub-chat").length;
-  host.style = `color-scheme: ${theme || "light dark"}; --up: ${3.5 * others}rem`;
+  const { length } = document.querySelectorAll("hubbub-chat");
+  host.style = `color-scheme: ${theme || "light dark"}; --up: ${3.5 * length}rem`;
   document.documentElement.append(host);
   if (open !== undefined) show(true);
 }

@@ -23,6 +23,8 @@ const CHROMIUM_ARGS = [
   "--disable-background-networking",
   "--disable-component-update",
   "--disable-sync",
+  // Names for tests that need several sites.
+  "--host-resolver-rules=MAP *.test 127.0.0.1",
 ];
 
 /** How long something that must happen may take before the test fails, in milliseconds. */
