@@ -9,21 +9,21 @@
     parent.appendChild(Object.assign(document.createElement(tag), props));
   const host = document.createElement("hubbub-chat");
   const root = host.attachShadow({ mode: "open" });
+  const button = add(root, "button", { textContent: label, ariaExpanded: false });
+  const unread = add(button, "span");
   const panel = add(root, "div", { hidden: true });
   const sorry = add(panel, "p", { hidden: true, textContent: "The chat cannot be shown here. " });
   add(sorry, "a", { href: url, target: "_blank", rel: "noopener", textContent: "Open it alone" });
   const frame = add(panel, "iframe", { hidden: true, title: label, allow: "clipboard-write" });
-  const button = add(root, "button", { textContent: label, ariaExpanded: false });
-  const unread = add(button, "span");
 
   // No Content-Security-Policy stands against such a sheet.
   const sheet = new CSSStyleSheet();
   root.adoptedStyleSheets = [sheet];
   sheet.replaceSync(`
-:host { font: 600 1rem system-ui }
-button, div { position: fixed; z-index: 9999; right: 1rem; box-shadow: 0 4px 20px #0005 }
-button { bottom: calc(1rem + var(--up)); padding: .6em 1.25em; border: 1px solid;
-  border-radius: 2em; font: inherit; color: #fff; background: #00696b }
+button, div { position: fixed; z-index: 9999; right: 1rem; font: 600 1rem system-ui;
+  border: 1px solid #8888; box-shadow: 0 4px 20px #0005 }
+button { bottom: calc(1rem + var(--up)); padding: .6em 1.25em;
+  border-radius: 2em; color: #fff; background: #00696b }
 div { bottom: calc(4.75rem + var(--up)); width: min(24rem, 100vw - 2rem);
   height: min(36rem, 100vh - 6rem - var(--up)); border-radius: .75rem; overflow: hidden;
   color: light-dark(#222, #eee); background: light-dark(#fff, #222) }
@@ -41,7 +41,9 @@ p { margin: 1em }
     if (!isOpen) button.focus();
   };
   button.onclick = () => show(panel.hidden);
-  root.onkeydown = ({ key }) => key === "Escape" && show(false);
+  host.onkeydown = ({ key }) => {
+    if (key === "Escape") show(false);
+  };
   addEventListener("message", ({ source, origin, data }) => {
     if (source !== frame.contentWindow || origin !== url.origin) return;
     const { hubbub, count } = data;
@@ -52,9 +54,9 @@ p { margin: 1em }
     frame.hidden = false;
     tell();
   });
-  // Nothing tells of a refused frame. One that is there says so.
+  // Nothing tells of a refused frame. Others say so.
   frame.onload = () =>
-    setTimeout(() => {
+    frame.src && setTimeout(() => {
       if (isReady) return;
       sorry.hidden = false;
       console.warn(`EMBED_ORIGINS of ${src} lacks ${origin}`);

@@ -263,9 +263,11 @@ describe("Cookies of the page in a frame", () => {
 
   it("are no proof in the hands of the site around it", async () => {
     await using server = await startServer(env);
-    const headers = { origin: "https://site.example", cookie: "x=y", ...HTTPS };
+    const page = await call(server, "GET", "/r/tea?embed=1", { headers: PAGE });
+    const cookie = page.headers.get("set-cookie")!.split(";")[0]!;
+    const headers = { origin: "https://site.example", cookie, ...HTTPS };
     assertEquals((await call(server, "POST", "/api/logout", { headers })).status, 403);
-    const { Origin, ...rest } = { Origin: headers.origin, cookie: headers.cookie };
-    assertEquals((await knock(server, "/ws/r?username=ann", { Origin, ...rest })).status, 403);
+    const handshake = { Origin: headers.origin, Cookie: cookie, "X-Forwarded-Proto": "https" };
+    assertEquals((await knock(server, "/ws/r?username=ann", handshake)).status, 403);
   });
 });

@@ -23,7 +23,7 @@ import {
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
 import { element, get, listOf } from "./dom.js";
-import { greet, isEmbedded, isOutOfSight, tellUnread } from "./embedding.js";
+import { greet, isEmbedded, isOutOfSight, keepName, keptName, tellUnread } from "./embedding.js";
 import { Header } from "./header.js";
 import { Joining } from "./joining.js";
 import { Log } from "./log.js";
@@ -314,7 +314,10 @@ function showState(visit) {
   composer.maxBytes = visit.maxBytes;
   showRooms();
   navigation.show(visit);
-  if (joining.me.username === null) browser.name = joining.name = username;
+  if (joining.me.username === null) {
+    browser.name = joining.name = username;
+    keepName(username);
+  }
   if (joining.isOpen) joining.close();
 }
 
@@ -523,7 +526,10 @@ async function start() {
     : other
     ? undefined
     : recent.find((room) => isSamePlace(room, place));
-  if (known) visits.go(place, joining.me.username ?? known.username);
+  // In a frame nobody has to say again who is there.
+  const kept = isEmbedded && !other ? joining.me.username ?? keptName() : "";
+  const username = known?.username || kept;
+  if (username) visits.go(place, joining.me.username ?? username);
   else joining.ask(place, { other: other ?? "" });
   if (isEmbedded) return;
   for (const { username, ...room } of recent) {

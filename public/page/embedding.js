@@ -36,6 +36,30 @@ export function withLook(address) {
   return url.href;
 }
 
+/**
+ * Keeps the name of a guest in this room for the next visit. Some browsers keep nothing else for a
+ * frame than such a cookie, and that on https alone.
+ *
+ * @param {string} name
+ */
+export function keepName(name) {
+  if (!isEmbedded) return;
+  const scope = `Path=${location.pathname}; Max-Age=31536000; Secure; SameSite=None; Partitioned`;
+  try {
+    document.cookie = `hubbub_name=${encodeURIComponent(name)}; ${scope}`;
+  } catch { /* Cookies are off. */ }
+}
+
+/** The name that a guest in this room had, or nothing. */
+export function keptName() {
+  try {
+    const [, name = ""] = /(?:^|; )hubbub_name=([^;]*)/.exec(document.cookie) ?? [];
+    return decodeURIComponent(name);
+  } catch {
+    return "";
+  }
+}
+
 /** Tells the site how many messages are unread. @param {number} count */
 export function tellUnread(count) {
   tell({ hubbub: "unread", count });
