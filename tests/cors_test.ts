@@ -175,6 +175,20 @@ describe("Any other origin", () => {
     assertEquals(await policy(closed, "/embed.js"), "cross-origin");
   });
 
+  it("makes no request without its name, as for an image", async () => {
+    await using server = await startServer({ ALLOWED_ORIGINS: APP });
+    const statusOf = async (site: string, mode: string) => {
+      const headers = { "sec-fetch-site": site, "sec-fetch-mode": mode };
+      return (await call(server, "GET", "/api/session", { headers })).status;
+    };
+    assertEquals(await statusOf("cross-site", "no-cors"), 403);
+    assertEquals(await statusOf("same-site", "no-cors"), 403);
+    // The page itself, and a person who follows a link or types an address.
+    assertEquals(await statusOf("same-origin", "cors"), 200);
+    assertEquals(await statusOf("cross-site", "navigate"), 200);
+    assertEquals(await statusOf("none", "navigate"), 200);
+  });
+
   it("reads neither the page nor its health", async () => {
     await using server = await startServer({ ALLOWED_ORIGINS: "*" });
     for (const path of ["/", "/r/tea", "/health", "/style.css"]) {

@@ -38,5 +38,6 @@ export function readPath(request: Request, sitePath: string): string {
  * behind any proxy, whatever the site's own path is.
  */
 export function rootFrom(path: string): string {
-  return "../".repeat(path.split("/").length - 2) || "./";
+  const depth = path.split("/").length - 2;
+  return depth === 0 ? "./" : "../".repeat(depth);
 }
