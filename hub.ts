@@ -54,16 +54,11 @@ import {
 } from "./lib/protocol/commands.ts";
 import { isWhole } from "./lib/protocol/encode.ts";
 import { envelope, errorEvent, type Event, type LogEvent } from "./lib/protocol/events.ts";
-import {
-  type ActionContext,
-  expireTyping,
-  PendingAnswer,
-  perform,
-  stopTyping,
-} from "./lib/room/actions.ts";
+import { type ActionContext, expireTyping, stopTyping } from "./lib/room/actions.ts";
 import { type Census, Directory, type DirectoryLimits } from "./lib/room/directory.ts";
 import { JoinNotices } from "./lib/room/notices.ts";
 import { closeInPauses } from "./lib/room/pauses.ts";
+import { Performer } from "./lib/room/performer.ts";
 import { Permissions } from "./lib/room/permissions.ts";
 import { tellPrivate } from "./lib/room/private.ts";
 import { Sessions } from "./lib/room/sessions.ts";
@@ -118,11 +113,9 @@ export class Hub implements Rooms {
   readonly #notices: JoinNotices;
   readonly #permissions: Permissions;
   readonly #actions: ActionContext;
+  readonly #performer: Performer;
   readonly #welcome: WelcomeOptions;
   readonly #rooms: Directory;
-  /** How many commands the engine has not answered yet. */
-  #unanswered = 0;
-  #onAllAnswered: () => void = () => {};
   /** Whether the hub refuses joins. */
   #isDraining = false;
   /** Whether the hub ignores frames. */
@@ -143,6 +136,7 @@ export class Hub implements Rooms {
     this.#notices = new JoinNotices(options);
     this.#permissions = new Permissions(engine);
     this.#actions = { ...options, logger: failures, permissions: this.#permissions };
+    this.#performer = new Performer(this.#actions);
     this.#welcome = {
       log: engine.log,
       limits,
@@ -264,17 +258,9 @@ export class Hub implements Rooms {
   }
 
   #perform(member: Member, command: Command): void {
-    const { ref } = command;
-    const answer = perform(this.#actions, member, command);
-    if (!(answer instanceof PendingAnswer)) return this.#answer(member, answer);
-    this.#unanswered++;
-    answer.settle((event) => {
-      this.#answer(member, event);
-      this.#settle();
-    }, (error) => {
-      this.#refuse(member, this.#toRefusal(error).withRef(ref));
-      this.#settle();
-    });
+    this.#performer.perform(member, command, (event) => {
+      if (event !== undefined) member.tell(event);
+    }, (error) => this.#refuse(member, this.#toRefusal(error).withRef(command.ref)));
   }
 
   /**
@@ -287,16 +273,11 @@ export class Hub implements Rooms {
     const room = await this.#open(request);
     const { username, identity } = request;
     const actor = { id: identity.person, room, username, identity, isLive: true, wantsAck: true };
-    const answer = perform(this.#actions, actor, command);
-    if (!(answer instanceof PendingAnswer)) return answer;
-    this.#unanswered++;
-    try {
-      return await new Promise((resolve, reject) => answer.settle(resolve, reject));
-    } catch (error) {
-      throw this.#toRefusal(error).withRef(command.ref);
-    } finally {
-      this.#settle();
-    }
+    return await new Promise((resolve, reject) => {
+      this.#performer.perform(actor, command, resolve, (error) => {
+        reject(this.#toRefusal(error).withRef(command.ref));
+      });
+    });
   }
 
   /**
@@ -307,14 +288,6 @@ export class Hub implements Rooms {
   async readPresence(request: JoinRequest): Promise<Attendance> {
     const { roster } = await this.#open(request);
     return { users: roster.entries(), online: roster.size };
-  }
-
-  #settle(): void {
-    if (--this.#unanswered === 0) this.#onAllAnswered();
-  }
-
-  #answer(member: Member, event: Event | undefined): void {
-    if (event !== undefined) member.tell(event);
   }
 
   /** Reads a room's settings as the person may know them. @throws {ChatError} as a join would */
@@ -514,10 +487,7 @@ export class Hub implements Rooms {
     const end = clock() + MAX_QUIET_WAIT_MS;
     while (clock() < end && clock() - this.#receivedAt < QUIET_MS) await this.#sleep(QUIET_MS / 2);
     this.#isDeaf = true;
-    if (this.#unanswered > 0) {
-      const allAnswered = new Promise<void>((resolve) => this.#onAllAnswered = resolve);
-      await Promise.race([allAnswered, this.#sleep(MAX_ANSWER_WAIT_MS)]);
-    }
+    await this.#performer.allAnswered(MAX_ANSWER_WAIT_MS, this.#options.after);
     const members = this.#allMembers();
     for (const room of this.#rooms) {
       room.fanout.flush();

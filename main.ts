@@ -52,12 +52,19 @@ const MODULES = {
 
 /** The server cannot start. The message says why, for the person who started it. */
 export class StartError extends Error {
+  /** Tells it from other errors. */
   override readonly name = "StartError";
 
+  /** Makes the error of what cannot be done, and of the error that says why. */
   constructor(action: string, cause: unknown) {
     super(`Cannot ${action}: ${(cause as Error).message}`);
   }
 }
+
+export { ConfigError, createLogger, readConfig };
+export type * from "./lib/config.ts";
+export type { LogFields, Logger, LoggerOptions, LogLevel } from "./lib/logger.ts";
+export type { Rate } from "./lib/rate_limit.ts";
 
 /** A running server. */
 export interface Server {
@@ -138,9 +145,9 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     failures,
     clock,
     after,
+    publicDir: new URL("./public/", import.meta.url),
     meter: metrics,
     metrics: config.metrics.hasPage ? metrics : undefined,
-    publicDir: `${import.meta.dirname}/public`,
   });
 
   let listener: Listener;

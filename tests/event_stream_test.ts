@@ -24,9 +24,13 @@ afterAll(async () => {
 
 const newRoom = () => `stream-${++count}`;
 
+/** The guest that speaks here, and proves it. */
+const CI = `username=ci&session=${"c".repeat(43)}`;
+
 async function say(room: string, content: string, where = server): Promise<ChatEvent> {
-  const body = { content, username: "ci" };
-  const answer = await call(where, "POST", `/api/rooms/${room}/messages`, { body });
+  const answer = await call(where, "POST", `/api/rooms/${room}/messages?${CI}`, {
+    body: { content },
+  });
   assertEquals(answer.status, 201, JSON.stringify(answer.body));
   return answer.body;
 }
@@ -151,7 +155,7 @@ describe("a reader that comes back", () => {
     await first.close();
     await say(room, "two");
     const edit = { type: "edit", id: messageId, content: "1" };
-    await call(server, "POST", `/api/rooms/${room}/commands?username=ci`, { body: edit });
+    await call(server, "POST", `/api/rooms/${room}/commands?${CI}`, { body: edit });
     const headers = { "last-event-id": id! };
     await using again = await StreamReader.join(server, room, { headers });
     assertEquals([again.welcome.recovered, again.welcome.seq], [true, 3]);

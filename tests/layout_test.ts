@@ -9,7 +9,7 @@ const ROOT = new URL("..", import.meta.url);
 const FLOORS: readonly (readonly string[])[] = [
   ["lib/"],
   ["lib/protocol/"],
-  ["lib/delivery/", "lib/people/"],
+  ["lib/delivery/", "lib/people/", "lib/client/"],
   ["lib/http/", "lib/engine/"],
   ["lib/engine/remote/", "lib/metrics/"],
   ["lib/engine/postgres/", "lib/engine/redis/"],
@@ -39,7 +39,7 @@ async function* walk(folder: string): AsyncGenerator<string> {
 /** The server's own files that a file imports, types included. */
 async function importsOf(file: string): Promise<string[]> {
   const text = await Deno.readTextFile(new URL(file, ROOT));
-  const found = text.matchAll(/(?:from|import\()\s*"(\.{1,2}\/[^"]+)"/g);
+  const found = text.matchAll(/(?:from|import\()\s*"(\.{1,2}\/[^"]+\.ts)"/g);
   return [...found].map(([, path]) =>
     new URL(path!, new URL(file, ROOT)).href.slice(ROOT.href.length)
   );

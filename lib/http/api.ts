@@ -58,6 +58,10 @@ export function createApi(options: ApiOptions): Hono {
   api.post("/password", (c) => changePassword(c, options));
   api.delete("/account", (c) => removeAccount(c, options));
   api.get("/session", (c) => showSession(c, options));
+  api.get("/tokens", (c) => listTokens(c, options));
+  api.post("/tokens", (c) => makeToken(c, options));
+  api.delete("/tokens", async (c) => endToken(c, (await readObject(c)).name, options));
+  api.delete("/tokens/:name", (c) => endToken(c, c.req.param("name"), options));
   api.get("/rooms/:room", (c) => showRoom(c, c.req.param("room"), options));
   api.put("/rooms/:room", (c) => changeRoom(c, c.req.param("room"), options));
   api.route("/rooms", createRoomApi(options));
@@ -116,6 +120,38 @@ async function removeAccount(c: Context, options: ApiOptions): Promise<Response>
   await accounts.remove(identity, password, readCaller(c, options));
   logger.info("account removed", { address: addressOf(c, settings) });
   clearTokenCookie(c, settings);
+  return c.body(null, 204);
+}
+
+/** Makes a token for a bot, and shows it this once. */
+async function makeToken(c: Context, options: ApiOptions): Promise<Response> {
+  const { accounts, logger, settings, authLimiter } = options;
+  const { name } = await readObject(c);
+  if (typeof name !== "string") throw badRequest("name must be a string.");
+  const identity = await identifyAccount(c, accounts, settings);
+  const address = addressOf(c, settings);
+  limitAddress(authLimiter, address, "attempts");
+  const { created, ...made } = await accounts.createBotToken(identity, name);
+  logger.info("token made", { username: identity.account?.username, address });
+  return c.json({ ...made, created: new Date(created).toISOString() }, 201);
+}
+
+async function listTokens(c: Context, { accounts, settings }: ApiOptions): Promise<Response> {
+  const all = await accounts.botTokens(await identifyAccount(c, accounts, settings));
+  const tokens = all.map(({ name, created }) => ({
+    name,
+    created: new Date(created).toISOString(),
+  }));
+  return c.json({ tokens });
+}
+
+async function endToken(c: Context, name: unknown, options: ApiOptions): Promise<Response> {
+  const { accounts, logger, settings } = options;
+  if (typeof name !== "string") throw badRequest("name must be a string.");
+  const identity = await identifyAccount(c, accounts, settings);
+  await accounts.endBotToken(identity, name);
+  const address = addressOf(c, settings);
+  logger.info("token deleted", { username: identity.account?.username, address });
   return c.body(null, 204);
 }
 

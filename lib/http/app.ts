@@ -39,10 +39,10 @@ export interface AppOptions extends Omit<ApiOptions, "streams">, SocketsOptions,
   readonly health: Pick<Health, "isDegraded">;
   /** Writes failures of the store: a throttled logger. */
   readonly failures: Logger;
+  /** The folder with the page: an address that ends with a slash. */
+  readonly publicDir: URL;
   /** What `/metrics` answers; absent for nothing. */
   readonly metrics?: MetricsPage | undefined;
-  /** Absolute path of the folder with the page. */
-  readonly publicDir: string;
 }
 
 /** What the runtime passes along with a request. */
@@ -172,8 +172,9 @@ function routeApi(app: App, options: AppOptions): void {
 
 /** The page at `/` and `/r/:room`, and the files it loads. */
 function routePage(app: App, options: AppOptions): void {
-  const { accounts, settings, logger, publicDir: root } = options;
-  const files = new Files(logger);
+  const { accounts, settings, failures, clock, publicDir } = options;
+  const files = new Files({ root: publicDir, logger: failures, clock });
+  const root = "";
   const getContent = (path: string, c: Context) => files.answer(c, path);
   const page = serveStatic({ root, path: "index.html", getContent });
   app.get("*", async (c, next) => {

@@ -64,7 +64,7 @@ async function post(c: Context, room: string, options: RoomApiOptions): Promise<
   const ref = readKey(c) ?? fields.ref;
   const username = queryOf(c, "username") ?? readName(fields.username);
   const message = readChat({ content, reply_to, ref }, options.limits);
-  const request = await readRequest(c, room, username, options);
+  const request = await readRequest(c, room, username, message, options);
   if (request.username === undefined) throw incomplete();
   const { id, seq, timestamp, duplicate } = await options.hub.ask(request, message) as AckEvent;
   const answer = { id, seq, timestamp, room: request.room, username: request.username };
@@ -77,7 +77,7 @@ async function showMessages(c: Context, room: string, options: RoomApiOptions): 
   takeTraffic(c, 0, options);
   const [before, after, limit] = ["before", "after", "limit"].map((name) => readWhole(c, name));
   const range = readHistory({ before, after, limit });
-  const request = await readRequest(c, room, queryOf(c, "username"), options);
+  const request = await readRequest(c, room, queryOf(c, "username"), range, options);
   const { epoch, messages, more } = await options.hub.ask(request, range) as HistoryEvent;
   return c.json({ room: request.room, epoch, messages, more });
 }
@@ -87,7 +87,7 @@ async function command(c: Context, room: string, options: RoomApiOptions): Promi
   const text = await takeText(c, options);
   if (!isJson(c)) throw badRequest("The content-type must be application/json.");
   const command: Command = decode(text, "v1", options.limits);
-  const request = await readRequest(c, room, queryOf(c, "username"), options);
+  const request = await readRequest(c, room, queryOf(c, "username"), command, options);
   if (request.username === undefined) throw incomplete();
   const answer = await options.hub.ask(request, command);
   return answer === undefined ? c.body(null, 204) : c.json(answer);
@@ -96,24 +96,30 @@ async function command(c: Context, room: string, options: RoomApiOptions): Promi
 /** Answers with the users in the room. */
 async function showPresence(c: Context, room: string, options: RoomApiOptions): Promise<Response> {
   takeTraffic(c, 0, options);
-  const request = await readRequest(c, room, queryOf(c, "username"), options);
+  const request = await readRequest(c, room, queryOf(c, "username"), undefined, options);
   const { online, users } = await options.hub.readPresence(request);
   return c.json({ room: request.room, online, users });
 }
 
-/** Reads who asks for what room, and counts the request. */
+/**
+ * Reads who asks for what room, and counts the request. A guest without a secret that posts is the
+ * same person for the same address and name, so that it can repeat a message; for all else it is a
+ * new one, or anyone at its address could change what it wrote.
+ */
 async function readRequest(
   c: Context,
   roomName: string,
   asked: string | undefined,
+  command: Command | undefined,
   { accounts, askLimiter, settings }: RoomApiOptions,
 ): Promise<JoinRequest> {
   const { room, username: name } = readNames(roomName, asked);
   const address = addressKey(addressOf(c, settings));
   const known = await identify(c, accounts, settings);
-  const identity = known.isProven ? known : accounts.passerby(address, name);
-  const seconds = askLimiter.take(identity.person);
+  const counted = known.isProven ? known : accounts.passerby(address, name);
+  const seconds = askLimiter.take(counted.person);
   if (seconds > 0) throw rateLimited("requests at once", seconds);
+  const identity = command?.type === "chat" ? counted : known;
   return { room, address, ...await readPerson(name, identity, accounts) };
 }
 

@@ -7,7 +7,7 @@
 import type { ChatError, ErrorCode } from "../errors.ts";
 
 /** The fields of every event besides its type. */
-interface EventBase {
+export interface EventBase {
   /** A text; empty if the event has none. */
   readonly content: string;
   readonly room: string;

@@ -10,6 +10,8 @@ import {
   type Account,
   Accounts,
   type AccountStore,
+  asToken,
+  type BotToken,
   type Known,
   type Token,
 } from "../../lib/people/accounts.ts";
@@ -51,6 +53,22 @@ export class FakeStore implements AccountStore {
   async token(hash: string): Promise<Token | undefined> {
     await this.#answer();
     return this.tokens.get(hash);
+  }
+
+  async addBotToken(token: BotToken): Promise<boolean> {
+    await this.#answer();
+    this.tokens.set(token.hash, asToken(token));
+    return true;
+  }
+
+  async botTokens(): Promise<BotToken[]> {
+    await this.#answer();
+    return [];
+  }
+
+  async endBotToken(): Promise<boolean> {
+    await this.#answer();
+    return false;
   }
 
   async endToken(hash: string): Promise<void> {
@@ -203,7 +221,7 @@ export function createFakeApp(env: Record<string, string> = {}) {
     failures: logger,
     clock,
     after: (ms, callback) => void timers.push({ ms, callback }),
-    publicDir: `${import.meta.dirname}/../../public`,
+    publicDir: new URL("../../public/", import.meta.url),
   });
   return {
     app,
