@@ -53,7 +53,7 @@ function time<T extends object>(
   const timed: Record<string, Method> = {};
   for (const name of methodsOf(target)) {
     const method = Reflect.get(target, name) as Method;
-    timed[name] = timeMethod(`${prefix}${name}`, method.bind(target), meter, clock);
+    timed[name] = timeMethod(`${prefix}${name}`, target, method, meter, clock);
   }
   return timed as T;
 }
@@ -71,6 +71,7 @@ function methodsOf(target: object): Set<string> {
 
 function timeMethod(
   operation: string,
+  target: object,
   method: Method,
   meter: EngineMeter,
   clock: () => number,
@@ -86,7 +87,7 @@ function timeMethod(
     meter.calls(operation, outcomeOf(error)).record((clock() - start) / 1000);
   return (...args) => {
     const start = clock();
-    const answer = method(...args);
+    const answer = method.apply(target, args);
     if (answer instanceof Promise) {
       answer.then((value) => onAnswer(start, value), (error) => onError(start, error));
     }
