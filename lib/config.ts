@@ -275,8 +275,7 @@ function readMetrics(env: Environment): MetricsSettings {
   return Object.freeze({
     hasPage: isOn(env, "METRICS", "off"),
     hasOtel: isOtelFor("OTEL_DENO_METRICS"),
-    tracesUnasked: isOtelFor("OTEL_DENO_TRACING") && !isTrue("OTEL_DENO_TRACING") &&
-      env.OTEL_TRACES_SAMPLER !== "always_off",
+    tracesUnasked: isOtelFor("OTEL_DENO_TRACING") && !isTrue("OTEL_DENO_TRACING"),
   });
 }
 

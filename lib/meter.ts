@@ -28,8 +28,8 @@ export type ResumeOutcome =
 
 /** Counts what is sent in one format. */
 export interface SentMeter {
-  /** One frame went out to a member. */
-  frame(text: string): void;
+  /** One frame went out to a member. @param bytes its UTF-8 bytes */
+  frame(bytes: number): void;
   /** One member received this many events. */
   events(count: number): void;
 }

@@ -69,6 +69,8 @@ import { Stream } from "./stream.js";
  * @property {string} [username] May be absent with a `token`: the welcome says the account's name.
  * @property {string} [token] An account's: from signing in, or one that the account made for a bot.
  * @property {string} [session] The secret from an earlier welcome: proves to be the same person.
+ * @property {"socket" | "stream"} [via] The way of the first attempt, a socket by default: another
+ *   connection to the server may know that none gets through.
  * @property {Sealer} [cipher] Seals every text. Without it nothing is sealed.
  * @property {Outbox} [outbox] What is still to be sent, with the same cipher; one of its own by
  *   default. It outlives the connection.
@@ -229,9 +231,12 @@ export class Connection {
    * @param {ConnectionOptions} options
    * @param {Partial<Surroundings>} [around]
    */
-  constructor({ base, room, username = "", token, session, cipher, outbox }, around = {}) {
+  constructor(
+    { base, room, username = "", token, session, via = "socket", cipher, outbox },
+    around = {},
+  ) {
     this.#around = { ...REAL, ...around };
-    this.#fallback = new Fallback(this.#around);
+    this.#fallback = new Fallback(via, this.#around);
     this.#base = base;
     this.#token = token;
     this.room = room.normalize("NFC").trim();
@@ -527,7 +532,7 @@ export class Connection {
 
   /** Looks from time to time whether a WebSocket gets through, where nobody can see it. */
   #watch() {
-    const url = new URL("echo", this.#base).href.replace(/^http/, "ws");
+    const url = this.#url("echo").replace(/^http/, "ws");
     this.#fallback.watch(url, () => this.#goBack());
   }
 
@@ -555,8 +560,8 @@ export class Connection {
     this.isPrivate = welcome.private;
     const gap = this.#inbox.begin(welcome);
     this.#liveSince = this.#around.now();
-    this.#become({ state: "live", via: this.#fallback.via });
     if (this.#fallback.via === "stream") this.#watch();
+    this.#become({ state: "live", via: this.#fallback.via });
     if (gap) this.#emit("gap", gap);
     this.#listen();
     const { session } = welcome;

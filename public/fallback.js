@@ -24,8 +24,8 @@ const MAX_CUTS = 2;
  * does all that a socket does: being back a few minutes later is soon enough.
  */
 export const PROBE_EVERY_MS = 5 * 60_000;
-/** How long that WebSocket must work: longer than a socket lives that is cut young. */
-export const PROBE_MS = STEADY_MS * 1.5;
+/** How long that WebSocket must work: longer than one lives that is cut young. */
+export const PROBE_MS = 12_000;
 
 /** The status with which the server answers when it would let us in, but heard of no WebSocket. */
 export const NO_UPGRADE = 426;
@@ -43,7 +43,7 @@ export class Fallback {
    *
    * @type {"socket" | "stream"}
    */
-  via = "socket";
+  via;
 
   /** @type {Surroundings} */ #around;
   /** How many sockets in a row were cut young. */
@@ -51,8 +51,9 @@ export class Fallback {
   /** @type {unknown} */ #timer;
   /** @type {WebSocket | undefined} */ #probe;
 
-  /** @param {Surroundings} around */
-  constructor(around) {
+  /** @param {"socket" | "stream"} via @param {Surroundings} around */
+  constructor(via, around) {
+    this.via = via;
     this.#around = around;
   }
 

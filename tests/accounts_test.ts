@@ -526,6 +526,11 @@ describe("What is stored and what is logged", () => {
     const keep = (answer: unknown) => said.push(JSON.stringify(answer));
     const token = await signUp(stored, "bob");
     secrets.push(token);
+    const body = { name: "dice" };
+    const bot = (await call(stored, "POST", "/api/tokens", { token, body })).body.token;
+    secrets.push(bot);
+    keep((await call(stored, "POST", "/api/tokens", { token, body })).body);
+    keep((await call(stored, "POST", `/api/tokens?token=${bot}`, { body })).body);
     keep((await register(stored, "bob")).body);
     keep((await login(stored, "bob", "a wrong password")).body);
     keep((await login(stored, "nobody", "a wrong password")).body);
@@ -563,7 +568,7 @@ describe("What is stored and what is logged", () => {
     db.close();
     assertEquals(rows.map(({ key, username }) => `${key} ${username}`), ["bob bob"]);
     assertMatch(String(rows[0]!.password_hash), /^\$scrypt\$ln=14,r=8,p=5\$\S{22}\$\S{43}$/);
-    assertEquals(sessions.map(({ account }) => account), ["bob"]);
+    assertEquals(sessions.map(({ account }) => account), ["bob", "bob"]);
     await Deno.remove(folder, { recursive: true });
   });
 

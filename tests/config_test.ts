@@ -77,6 +77,24 @@ describe("readConfig", () => {
     assertEquals(config.listen.reusePort, true);
   });
 
+  it("knows what the runtime exports, from the runtime's own variables", () => {
+    const read = (env: Record<string, string>) => readConfig(env).metrics;
+    const on = { hasPage: false, hasOtel: true };
+    assertEquals(read({ OTEL_DENO: "true" }), { ...on, tracesUnasked: true });
+    assertEquals(read({ OTEL_DENO: "TRUE", OTEL_DENO_TRACING: "false" }), {
+      ...on,
+      tracesUnasked: false,
+    });
+    assertEquals(read({ OTEL_DENO_METRICS: "true" }), { ...on, tracesUnasked: false });
+    for (
+      const env of [
+        { OTEL_DENO: "true", OTEL_SDK_DISABLED: "true" },
+        { OTEL_DENO: "true", OTEL_DENO_METRICS: "false", OTEL_DENO_TRACING: "true" },
+        { OTEL_DENO: "1" },
+      ]
+    ) assertEquals(read(env), readConfig({}).metrics, JSON.stringify(env));
+  });
+
   it("takes the ends of a range, and refuses what is beyond", () => {
     const ENDS: [name: string, least: number, most: number][] = [
       ["PORT", 0, 65535],

@@ -5,21 +5,13 @@ import { describe, it } from "@std/testing/bdd";
 import { CLOSE } from "../lib/protocol/codes.ts";
 import { Caller, chat, dm, World } from "./support/caller.ts";
 import { Line } from "./support/line.ts";
+import { itInNode, runInNode } from "./support/node.ts";
 import { startServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 import { Cipher, createKey } from "../public/cipher.js";
 import { RefusedError } from "../public/connection.js";
 import { isSameName } from "../public/names.js";
 import { Outbox } from "../public/outbox.js";
-
-const node = findNode22();
-const isRequired = Deno.env.get("REQUIRE_ALL") === "1";
-if (node === undefined) {
-  // deno-lint-ignore no-console
-  console.log(
-    "Skipped: Node 22 or newer is not in PATH. NODE22 may say where it is: npx -y -p node@22 which node.",
-  );
-}
 
 describe("Connection, with time in hand", () => {
   it("waits twice as long each time, and never more than 30 seconds", async () => {
@@ -640,7 +632,7 @@ describe("Connection, with a server", () => {
     }
   });
 
-  (node === undefined && !isRequired ? it.skip : it)("works in Node unchanged", async () => {
+  itInNode("works in Node unchanged", async () => {
     await using server = await startServer();
     const module = new URL("../public/connection.js", import.meta.url).href;
     const script = `
@@ -662,22 +654,6 @@ describe("Connection, with a server", () => {
       });
       connection.open();
       connection.send("from Node");`;
-    const { stdout, stderr } = await new Deno.Command(node!, {
-      args: ["--input-type=module", "--eval", script],
-    }).output();
-    const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-    assertEquals([out, err], ["from Node\n", ""]);
+    assertEquals(await runInNode(script), ["from Node\n", ""]);
   });
 });
-
-/** Where Node is, if it is new enough to have a WebSocket of its own. */
-function findNode22(): string | undefined {
-  const node = Deno.env.get("NODE22") ?? "node";
-  try {
-    const { stdout } = new Deno.Command(node, { args: ["--version"] }).outputSync();
-    const version = new TextDecoder().decode(stdout);
-    return Number(/^v(\d+)/.exec(version)?.[1]) >= 22 ? node : undefined;
-  } catch {
-    return undefined;
-  }
-}

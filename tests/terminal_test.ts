@@ -4,6 +4,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { lineOf, printable, readCall } from "../public/chat.js";
 import { createKey } from "../public/cipher.js";
+import { Gate } from "./support/gate.ts";
 import { signUp } from "./support/people.ts";
 import { startServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
@@ -102,6 +103,24 @@ describe("terminal client", () => {
     const lines = ada.output.split("\n");
     assertEquals(lines[0], CONNECTED);
     assert(lines.includes("Ada joined the room") && !lines.includes("Ada: hi"));
+  });
+
+  it("says once that WebSockets do not get through, and chats by plain HTTP", async () => {
+    await using server = await startServer();
+    await using gate = new Gate(server, 403);
+    await using grace = await V1Client.join(server.ws, "tea", "Grace");
+    await using ada = new Terminal(["tea", "Ada", gate.url]);
+    await ada.write("one\n");
+    await grace.nextOf("chat", ({ content }) => content === "one");
+    gate.cut();
+    await ada.prints("Disconnected, reconnecting...");
+    await ada.write("two\n");
+    await grace.nextOf("chat", ({ content }) => content === "two");
+    await grace.ask({ type: "chat", content: "three" });
+    await ada.prints("Grace: three");
+    await ada.closeInput();
+    assertEquals(await ada.exited, 0);
+    assertEquals(ada.output.split("WebSockets do not get through here").length, 2);
   });
 
   it("knows whom a pipe's first line is for, and says nothing private to the room", async () => {

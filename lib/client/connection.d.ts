@@ -32,9 +32,9 @@ export type {
 
 /**
  * What the connection is doing. It is live `via` a WebSocket or, where none gets through, a stream
- * of Server-Sent Events; what it does is the same. `retryAt` is in milliseconds of `performance.now()`. `reason` is a
- * sentence for a person, `""` when there is nothing worth saying. `code` is the HTTP status or the
- * close code that ended it.
+ * of Server-Sent Events; what it does is the same. `retryAt` is in milliseconds of
+ * `performance.now()`. `reason` is a sentence for a person, `""` when there is nothing worth saying.
+ * `code` is the HTTP status or the close code that ended it.
  */
 export type ConnectionState =
   | { state: "connecting" }
@@ -167,16 +167,21 @@ export interface Emits {
 
 /** Where to join, and as whom. */
 export interface ConnectionOptions {
-  /** Where the server is, `http:` or `https:`; `ws/ROOM`, `api/` and `echo` are beside it. */
+  /** Where the server is, `http:` or `https:`; `ws/ROOM` is beside it. */
   base: string | URL;
   /** The room. */
   room: string;
-  /** The person's name. May be absent with a `token`: the welcome says the account's name. */
+  /** The person's name. It may be absent with a `token`: the welcome says the account's name. */
   username?: string;
-  /** An account's: from signing in, or one that the account made for a bot. */
+  /** The token of an account: from signing in, or one that the account made for a bot. */
   token?: string;
   /** The secret from an earlier welcome: proves to be the same person. */
   session?: string;
+  /**
+   * The way of the first attempt, a socket by default: another connection to the server may know
+   * that none gets through.
+   */
+  via?: "socket" | "stream";
   /** Seals every text. Without it nothing is sealed. */
   cipher?: Sealer;
 }
@@ -193,7 +198,7 @@ export class RefusedError extends Error {
 export class Connection {
   /** The room. */
   readonly room: string;
-  /** The person's name; once joined, as the server spells it. `""` if only a token tells, until then. */
+  /** The person's name; once joined, as the server spells it. Empty before, if only a token tells. */
   readonly username: string;
   /** What is still to be sent. */
   readonly outbox: Outbox;

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import type { SentMeter } from "../meter.ts";
 import { type Format, isWhole } from "../protocol/encode.ts";
 import { Batch, countTexts, type EncodedEvent, toFrames } from "./batch.ts";
@@ -127,8 +128,9 @@ export class Subscriber {
   }
 
   #send(frame: string, now: number): void {
-    this.#outbox.send(frame, now);
-    this.#sent?.frame(frame);
+    const size = this.#outbox.send(frame, now);
+    // The peer has counted the bytes already, unless it has passed them on at once.
+    this.#sent?.frame(size || Buffer.byteLength(frame));
   }
 
   /** The events that it receives, with the events for it only in their places. */

@@ -94,7 +94,9 @@ export class Batch {
 
 /** How many of some events a format carries. */
 export function countTexts(events: readonly EncodedEvent[], format: Format): number {
-  return events.reduce((count, event) => event.text(format) === undefined ? count : count + 1, 0);
+  let count = 0;
+  for (const event of events) if (event.text(format) !== undefined) count++;
+  return count;
 }
 
 /** The frames of some events: several events a frame, or one each for plain clients. */

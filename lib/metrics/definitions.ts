@@ -76,7 +76,7 @@ export const METRICS = {
   storeUp: {
     name: "hubbub.store.up",
     kind: "gauge",
-    unit: "1",
+    unit: "{store}",
     description: "Whether the server can store and read: 1, or 0 while it is degraded.",
     attributes: {},
   },
@@ -173,7 +173,7 @@ export const METRICS = {
     kind: "counter",
     unit: "{refusal}",
     description: "Commands, joins and HTTP requests that were refused, by the code of the error.",
-    attributes: { at: REFUSED_AT, code: Object.keys(ERROR_CLOSE) },
+    attributes: { at: REFUSED_AT, code: [...Object.keys(ERROR_CLOSE), "internal"] },
   },
   closes: {
     name: "hubbub.closes",

@@ -37,7 +37,7 @@ class SeriesMap<T> {
   }
 
   at(values: readonly string[]): T {
-    const key = values.join(" ");
+    const key = values.length === 1 ? values[0]! : values.join(" ");
     let series = this.#series.get(key);
     if (series === undefined) {
       series = this.#make(Object.fromEntries(this.#names.map((name, i) => [name, values[i]!])));

@@ -4,13 +4,19 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
 import process from "node:process";
 import type { Engine } from "../engine/engine.ts";
 import type { Meter, RefusedAt, ResumeOutcome, SentMeter } from "../meter.ts";
 import { FORMATS } from "../protocol/encode.ts";
 import { type Definition, METRICS } from "./definitions.ts";
-import { type Count, Counter, Histogram, Observed, type Readable } from "./instruments.ts";
+import {
+  type Count,
+  Counter,
+  type Distribution,
+  Histogram,
+  Observed,
+  type Readable,
+} from "./instruments.ts";
 import { LoopDelay } from "./loop_delay.ts";
 import type { OpenTelemetry } from "./opentelemetry.ts";
 import { PROMETHEUS_TYPE, toPrometheus } from "./prometheus.ts";
@@ -36,8 +42,8 @@ export class Metrics implements Meter, EngineMeter {
   readonly #sent: ReadonlyMap<string, Sent>;
   readonly #framesReceived: Counter;
   readonly #messagesStored: Counter;
-  readonly #deliverySize: Histogram;
-  readonly #deliveryDuration: Histogram;
+  readonly #deliverySize: Distribution;
+  readonly #deliveryDuration: Distribution;
   readonly #engineDuration: Histogram;
   readonly #welcomes: Counter;
   readonly #refusals: Counter;
@@ -61,8 +67,8 @@ export class Metrics implements Meter, EngineMeter {
     this.#sent = new Map(FORMATS.map((format) => {
       return [format, new Sent(deliveries.at(format), frames.at(format), bytes.at(format))];
     }));
-    this.#deliverySize = this.#histogram(METRICS.deliverySize);
-    this.#deliveryDuration = this.#histogram(METRICS.deliveryDuration);
+    this.#deliverySize = this.#histogram(METRICS.deliverySize).at();
+    this.#deliveryDuration = this.#histogram(METRICS.deliveryDuration).at();
     this.#engineDuration = this.#histogram(METRICS.engineDuration);
     this.#welcomes = this.#counter(METRICS.welcomes);
     this.#refusals = this.#counter(METRICS.refusals);
@@ -114,11 +120,11 @@ export class Metrics implements Meter, EngineMeter {
   }
 
   gathered(events: number): void {
-    if (events > 0) this.#deliverySize.at().record(events);
+    if (events > 0) this.#deliverySize.record(events);
   }
 
   delivered(ms: number): void {
-    this.#deliveryDuration.at().record(ms / 1000);
+    this.#deliveryDuration.record(ms / 1000);
   }
 
   refused(at: RefusedAt, code: string): void {
@@ -133,8 +139,8 @@ export class Metrics implements Meter, EngineMeter {
     this.#welcomes.at(resume).add();
   }
 
-  called(operation: string, outcome: CallOutcome, ms: number): void {
-    this.#engineDuration.at(operation, outcome).record(ms / 1000);
+  calls(operation: string, outcome: CallOutcome): Distribution {
+    return this.#engineDuration.at(operation, outcome);
   }
 
   stored(kind: "room" | "private"): void {
@@ -167,10 +173,6 @@ class Sent implements SentMeter {
   readonly #events: Count;
   readonly #frames: Count;
   readonly #bytes: Count;
-  /** The last frame and its UTF-8 bytes: the members of a room receive the same text. */
-  #frame = "";
-  #size = 0;
-
   constructor(events: Count, frames: Count, bytes: Count) {
     this.#events = events;
     this.#frames = frames;
@@ -181,13 +183,9 @@ class Sent implements SentMeter {
     this.#events.add(count);
   }
 
-  frame(text: string): void {
-    if (text !== this.#frame) {
-      this.#frame = text;
-      this.#size = Buffer.byteLength(text);
-    }
+  frame(bytes: number): void {
     this.#frames.add();
-    this.#bytes.add(this.#size);
+    this.#bytes.add(bytes);
   }
 }
 

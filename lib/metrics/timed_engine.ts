@@ -10,10 +10,10 @@ import { ChatError } from "../errors.ts";
 /** What became of a call: `refused` is a refusal of what was asked, `failed` the engine's failure. */
 export type CallOutcome = "ok" | "refused" | "failed";
 
-/** Receives what is measured. */
+/** Where measurements go. */
 export interface EngineMeter {
-  /** The engine has answered. @param operation such as `log.append` @param ms how long it took */
-  called(operation: string, outcome: CallOutcome, ms: number): void;
+  /** Where the seconds of these calls go. @param operation such as `log.append` */
+  calls(operation: string, outcome: CallOutcome): { record(seconds: number): void };
   /** A message is stored for the first time. */
   stored(kind: "room" | "private"): void;
 }
@@ -48,19 +48,24 @@ function time<T extends object>(
   meter: EngineMeter,
   clock: () => number,
 ): T {
-  const methods = new Map<PropertyKey, Method>();
-  return new Proxy(target, {
-    get(_, name) {
-      const method = Reflect.get(target, name) as unknown;
-      if (typeof method !== "function") return method;
-      let timed = methods.get(name);
-      if (timed === undefined) {
-        timed = timeMethod(`${prefix}${String(name)}`, method.bind(target), meter, clock);
-        methods.set(name, timed);
-      }
-      return timed;
-    },
-  });
+  // A plain object: a proxy would cost more than the measurement.
+  const timed: Record<string, Method> = {};
+  for (const name of methodsOf(target)) {
+    const method = Reflect.get(target, name) as Method;
+    timed[name] = timeMethod(`${prefix}${name}`, method.bind(target), meter, clock);
+  }
+  return timed as T;
+}
+
+/** The names of an object's own methods, and of those that it inherits. */
+function methodsOf(target: object): Set<string> {
+  const names = new Set<string>();
+  for (let at = target; at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+    for (const name of Object.getOwnPropertyNames(at)) {
+      if (typeof Reflect.get(target, name) === "function") names.add(name);
+    }
+  }
+  return names;
 }
 
 function timeMethod(
@@ -70,19 +75,17 @@ function timeMethod(
   clock: () => number,
 ): Method {
   const stored = STORED[operation];
+  const onAnswer = (start: number, answer: unknown) => {
+    meter.calls(operation, "ok").record((clock() - start) / 1000);
+    if (stored !== undefined && !(answer as Receipt<unknown>).isDuplicate) meter.stored(stored);
+  };
+  const onError = (start: number, error: unknown) =>
+    meter.calls(operation, outcomeOf(error)).record((clock() - start) / 1000);
   return (...args) => {
     const start = clock();
     const answer = method(...args);
     if (answer instanceof Promise) {
-      answer.then(
-        (result) => {
-          meter.called(operation, "ok", clock() - start);
-          if (stored !== undefined && !(result as Receipt<unknown>).isDuplicate) {
-            meter.stored(stored);
-          }
-        },
-        (error) => meter.called(operation, outcomeOf(error), clock() - start),
-      );
+      answer.then((value) => onAnswer(start, value), (error) => onError(start, error));
     }
     return answer;
   };

@@ -46,8 +46,7 @@ const LOBBY = { room: DEFAULT_ROOM, key: "" };
 
 const WAITS_FOR_ACCOUNT = "What is not sent waits until you sign in again in this window.";
 const NO_SOCKETS =
-  "WebSockets do not get through here, so this page uses plain HTTP. Everything works, " +
-  "and the page goes back to a WebSocket by itself when one gets through.";
+  "WebSockets do not get through here, so this page uses plain HTTP, and tries them again later.";
 const GOES_WITH_ROOM = "What is not sent is lost when you leave the room.";
 
 const page = {

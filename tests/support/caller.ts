@@ -189,9 +189,22 @@ export class World {
 
   /** Closes the socket from afar; resolves when the connection knows what to make of it. */
   async closeSocket(code: number): Promise<void> {
-    const decided = Promise.withResolvers<void>();
-    const stop = this.connection.on("state", () => decided.resolve());
+    const decided = this.decides();
     this.#socket.onclose?.({ code } as CloseEvent);
+    await decided;
+  }
+
+  /** The socket fails; resolves when the connection has given up this attempt, on every way. */
+  async fails(): Promise<void> {
+    const over = this.decides(({ state }) => state !== "connecting");
+    this.#socket.onclose?.({ code: 1006 } as CloseEvent);
+    await over;
+  }
+
+  /** Resolves when the connection turns into another state. */
+  async decides(isOver: (state: ConnectionState) => boolean = () => true): Promise<void> {
+    const decided = Promise.withResolvers<void>();
+    const stop = this.connection.on("state", (state) => isOver(state) && decided.resolve());
     await decided.promise;
     stop();
   }
