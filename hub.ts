@@ -5,13 +5,17 @@
  *
  *     receive -> decode -> perform -> engine.log -> the room's events -> fan-out -> outbox -> peer
  *
+ * The way of a message of a person that posts over HTTP, without joining:
+ *
+ *     ask -> perform -> engine.log -> the same
+ *
  * The way of a member:
  *
  *     admit -> (upgrade) -> join -> engine.bus.enter -> the room hears "entered" -> welcome -> live
  *
  * Every command goes to the engine, which publishes the result to all instances, this one included.
  * Events collect until the end of the turn (`lib/delivery/`): a `chat.v1` member receives all of
- * them in one frame, a plain client one frame for each.
+ * them in one frame, a reader of Server-Sent Events in one chunk, a plain client one frame for each.
  *
  * The hub knows no sockets, storage or timers, and of HTTP only the interface that it implements.
  * It sends to peers, stores through the engine, and receives the clock and the turn from outside.
@@ -36,8 +40,9 @@ import {
   sessionEnded,
   storeUnavailable,
 } from "./lib/errors.ts";
-import type { JoinRequest, RoomAccess, Rooms, RoomVisit } from "./lib/http/rooms.ts";
+import type { Attendance, JoinRequest, RoomAccess, Rooms, RoomVisit } from "./lib/http/rooms.ts";
 import { errorFields, type Logger } from "./lib/logger.ts";
+import type { Meter } from "./lib/meter.ts";
 import type { Identity } from "./lib/people/accounts.ts";
 import { CLOSE, type CloseReason, ERROR_CLOSE } from "./lib/protocol/codes.ts";
 import {
@@ -47,17 +52,13 @@ import {
   type RoomChange,
   type SizeLimits,
 } from "./lib/protocol/commands.ts";
+import { isWhole } from "./lib/protocol/encode.ts";
 import { envelope, errorEvent, type Event, type LogEvent } from "./lib/protocol/events.ts";
-import {
-  type ActionContext,
-  expireTyping,
-  PendingAnswer,
-  perform,
-  stopTyping,
-} from "./lib/room/actions.ts";
-import { Directory, type DirectoryLimits } from "./lib/room/directory.ts";
+import { type ActionContext, expireTyping, stopTyping } from "./lib/room/actions.ts";
+import { type Census, Directory, type DirectoryLimits } from "./lib/room/directory.ts";
 import { JoinNotices } from "./lib/room/notices.ts";
 import { closeInPauses } from "./lib/room/pauses.ts";
+import { Performer } from "./lib/room/performer.ts";
 import { Permissions } from "./lib/room/permissions.ts";
 import { tellPrivate } from "./lib/room/private.ts";
 import { Sessions } from "./lib/room/sessions.ts";
@@ -88,6 +89,8 @@ export interface HubOptions {
   readonly after: After;
   /** Makes an id that is unique for ever. */
   readonly newId: () => string;
+  /** Absent while metrics are off. */
+  readonly meter?: Meter | undefined;
 }
 
 /** How long an empty room stays open for members on their way in, in milliseconds. */
@@ -110,11 +113,9 @@ export class Hub implements Rooms {
   readonly #notices: JoinNotices;
   readonly #permissions: Permissions;
   readonly #actions: ActionContext;
+  readonly #performer: Performer;
   readonly #welcome: WelcomeOptions;
   readonly #rooms: Directory;
-  /** How many commands the engine has not answered yet. */
-  #unanswered = 0;
-  #onAllAnswered: () => void = () => {};
   /** Whether the hub refuses joins. */
   #isDraining = false;
   /** Whether the hub ignores frames. */
@@ -123,7 +124,7 @@ export class Hub implements Rooms {
   #receivedAt = -Infinity;
 
   constructor(options: HubOptions) {
-    const { engine, limits, after, failures } = options;
+    const { engine, limits, after, failures, meter } = options;
     this.#options = options;
     this.#rooms = new Directory({
       ...options,
@@ -135,12 +136,14 @@ export class Hub implements Rooms {
     this.#notices = new JoinNotices(options);
     this.#permissions = new Permissions(engine);
     this.#actions = { ...options, logger: failures, permissions: this.#permissions };
+    this.#performer = new Performer(this.#actions);
     this.#welcome = {
       log: engine.log,
       limits,
       after,
       send: ({ subscriber }, events) => subscriber.send(events, options.clock()),
       onListed: (room, reader) => this.#notices.listed(room, reader),
+      meter,
     };
     const sessions = new Sessions({
       ...options,
@@ -158,11 +161,16 @@ export class Hub implements Rooms {
    * @throws {ChatError} `name_in_use`, `forbidden`, `full` or `unavailable`
    */
   async admit(request: JoinRequest): Promise<void> {
+    await this.#open(request);
+  }
+
+  async #open(request: JoinRequest): Promise<Room> {
     this.#check(request);
     await this.ready;
     const room = await this.#rooms.open(request.room);
     room.expect(this.#options.clock());
     this.#check(request);
+    return room;
   }
 
   /** Checks a join as {@linkcode Hub.admit} does, without opening the room. */
@@ -182,12 +190,13 @@ export class Hub implements Rooms {
     if (room === undefined) {
       throw new ChatError("unavailable", "Joining took too long. Try again.");
     }
-    const { limits, traffic, newId, clock } = this.#options;
-    const member = new Member({ id: newId(), peer, room, request, limits, traffic, now: clock() });
+    const { newId, clock } = this.#options;
+    const member = new Member({ ...this.#options, id: newId(), peer, room, request, now: clock() });
     room.add(member);
-    // A member of the raw relay has no name, so it needs no presence and no welcome.
-    if (member.username === undefined) member.goLive([]);
-    else this.#enter(member, member.username);
+    if (member.username !== undefined) this.#enter(member, member.username);
+    // Without a name it needs no presence, and in the raw relay no welcome either.
+    else if (isWhole(member.format)) this.#onEntered(member);
+    else member.goLive([]);
     return member;
   }
 
@@ -202,15 +211,20 @@ export class Hub implements Rooms {
     const { room, id: connection, person } = member;
     this.#options.engine.bus.enter(room.name, { connection, username, person }).then(
       (position) => room.whenAt(position, () => this.#onEntered(member)),
-      (error) => this.#expel(member, this.#toRefusal(error)),
+      (error) => this.#refuseJoin(member, this.#toRefusal(error)),
     );
+  }
+
+  #refuseJoin(member: Member, error: ChatError): void {
+    this.#options.meter?.refused("join", error.code);
+    this.#expel(member, error);
   }
 
   #onEntered(member: Member): void {
     if (member.isGone) return;
     welcome(member, this.#welcome).catch((error) => {
       this.#options.failures.error("member cannot be welcomed", errorFields(error));
-      this.#expel(member, new ChatError("unavailable", "The room cannot be read. Try again."));
+      this.#refuseJoin(member, new ChatError("unavailable", "The room cannot be read. Try again."));
     });
   }
 
@@ -219,7 +233,8 @@ export class Hub implements Rooms {
   /** Handles one text frame of a member. Never throws. */
   receive(member: Member, text: string): void {
     if (member.isGone) return;
-    const { clock, limits } = this.#options;
+    const { clock, limits, meter } = this.#options;
+    meter?.received(member.format);
     this.#receivedAt = clock();
     member.hear(this.#receivedAt);
     if (this.#isDeaf) return;
@@ -237,30 +252,42 @@ export class Hub implements Rooms {
   /** Refuses a frame unparsed: parsing costs the server more than sending costs the client. */
   #refuseFlood(member: Member, seconds: number, text: string): void {
     const refusal = rateLimited("messages at once", seconds);
-    if (member.isFlooding) this.#expel(member, refusal);
-    else this.#refuse(member, refusal.withRef(peekRef(text)));
+    if (!member.isFlooding) return this.#refuse(member, refusal.withRef(peekRef(text)));
+    this.#options.meter?.refused("command", refusal.code);
+    this.#expel(member, refusal);
   }
 
   #perform(member: Member, command: Command): void {
-    const { ref } = command;
-    const answer = perform(this.#actions, member, command);
-    if (!(answer instanceof PendingAnswer)) return this.#answer(member, answer);
-    this.#unanswered++;
-    answer.settle((event) => {
-      this.#answer(member, event);
-      this.#settle();
-    }, (error) => {
-      this.#refuse(member, this.#toRefusal(error).withRef(ref));
-      this.#settle();
+    this.#performer.perform(member, command, (event) => {
+      if (event !== undefined) member.tell(event);
+    }, (error) => this.#refuse(member, this.#toRefusal(error).withRef(command.ref)));
+  }
+
+  /**
+   * Performs a command of a person that is no member.
+   *
+   * @returns the event that a member would receive as the answer, if there is one
+   * @throws {ChatError} as {@linkcode Hub.admit} does, or as the command is refused
+   */
+  async ask(request: JoinRequest, command: Command): Promise<Event | undefined> {
+    const room = await this.#open(request);
+    const { username, identity } = request;
+    const actor = { id: identity.person, room, username, identity, isLive: true, wantsAck: true };
+    return await new Promise((resolve, reject) => {
+      this.#performer.perform(actor, command, resolve, (error) => {
+        reject(this.#toRefusal(error).withRef(command.ref));
+      });
     });
   }
 
-  #settle(): void {
-    if (--this.#unanswered === 0) this.#onAllAnswered();
-  }
-
-  #answer(member: Member, event: Event | undefined): void {
-    if (event !== undefined) member.tell(event);
+  /**
+   * Reads who is in a room.
+   *
+   * @throws {ChatError} as {@linkcode Hub.admit} does
+   */
+  async readPresence(request: JoinRequest): Promise<Attendance> {
+    const { roster } = await this.#open(request);
+    return { users: roster.entries(), online: roster.size };
   }
 
   /** Reads a room's settings as the person may know them. @throws {ChatError} as a join would */
@@ -291,6 +318,7 @@ export class Hub implements Rooms {
 
   /** Removes a member and closes its connection, without waiting for the close. */
   dismiss(member: Member, close: CloseReason): void {
+    if (!member.isGone) this.#options.meter?.closed(close.code);
     this.leave(member);
     member.close(close);
   }
@@ -312,6 +340,7 @@ export class Hub implements Rooms {
   /** Answers a frame with an error. A frame that is too big also ends the connection. */
   #refuse(member: Member, error: ChatError): void {
     if (member.isGone) return;
+    this.#options.meter?.refused("command", error.code);
     const { name } = member.room;
     // What the engine cannot do is logged as its failure.
     if (error.code !== "unavailable") {
@@ -388,7 +417,7 @@ export class Hub implements Rooms {
   #onLogged(room: Room, event: LogEvent, origin: string): void {
     if (event.seq <= room.lastSeq) return;
     if (event.seq !== room.lastSeq + 1) return this.#onHole(room, event.seq);
-    const encoded = new EncodedEvent(event, { origin });
+    const encoded = new EncodedEvent(event, { origin, epoch: room.epoch });
     room.record(event, encoded.text("v1")!);
     room.fanout.tell(encoded);
   }
@@ -418,6 +447,11 @@ export class Hub implements Rooms {
 
   #allMembers(): Member[] {
     return [...this.#rooms].flatMap((room) => [...room.members.values()]);
+  }
+
+  /** Counts the open rooms and their members. */
+  census(): Census {
+    return this.#rooms.census();
   }
 
   // Sweep and drain
@@ -453,10 +487,7 @@ export class Hub implements Rooms {
     const end = clock() + MAX_QUIET_WAIT_MS;
     while (clock() < end && clock() - this.#receivedAt < QUIET_MS) await this.#sleep(QUIET_MS / 2);
     this.#isDeaf = true;
-    if (this.#unanswered > 0) {
-      const allAnswered = new Promise<void>((resolve) => this.#onAllAnswered = resolve);
-      await Promise.race([allAnswered, this.#sleep(MAX_ANSWER_WAIT_MS)]);
-    }
+    await this.#performer.allAnswered(MAX_ANSWER_WAIT_MS, this.#options.after);
     const members = this.#allMembers();
     for (const room of this.#rooms) {
       room.fanout.flush();

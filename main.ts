@@ -18,6 +18,7 @@ import { Connections } from "./lib/http/connections.ts";
 import { Health } from "./lib/http/health.ts";
 import { Listener } from "./lib/http/listener.ts";
 import { createLogger, createThrottledLogger, errorFields, type Logger } from "./lib/logger.ts";
+import type { Metrics } from "./lib/metrics/metrics.ts";
 import { Accounts } from "./lib/people/accounts.ts";
 import { Passwords } from "./lib/people/passwords.ts";
 import { fail, keepBuffersSmall, runUntilSignal, surviveErrors } from "./lib/process.ts";
@@ -45,16 +46,25 @@ const MODULES = {
   remote: "./lib/engine/remote/remote_engine.ts",
   postgres: "./lib/engine/postgres/postgres.ts",
   redis: "./lib/engine/redis/redis.ts",
+  metrics: "./lib/metrics/metrics.ts",
+  opentelemetry: "./lib/metrics/opentelemetry.ts",
 } as const;
 
 /** The server cannot start. The message says why, for the person who started it. */
 export class StartError extends Error {
+  /** Tells it from other errors. */
   override readonly name = "StartError";
 
+  /** Makes the error of what cannot be done, and of the error that says why. */
   constructor(action: string, cause: unknown) {
     super(`Cannot ${action}: ${(cause as Error).message}`);
   }
 }
+
+export { ConfigError, createLogger, readConfig };
+export type * from "./lib/config.ts";
+export type { LogFields, Logger, LoggerOptions, LogLevel } from "./lib/logger.ts";
+export type { Rate } from "./lib/rate_limit.ts";
 
 /** A running server. */
 export interface Server {
@@ -78,9 +88,11 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const turn = new Turn(setImmediate);
   const engineFailures = createThrottledLogger(logger, clock);
   const parts = { newId, turn, logger, failures: engineFailures };
-  const engine = await openEngine(config, parts).catch((error) => {
+  const opened = await openEngine(config, parts).catch((error) => {
     throw new StartError(`open ${nameOf(config)}`, error);
   });
+  const metrics = await openMetrics(config, clock);
+  const engine = metrics?.timeEngine(opened) ?? opened;
   const health = new Health({ store: engine, logger, clock });
   const failures = createThrottledLogger(checkAfterErrors(logger, health), clock);
   const traffic = new TrafficLimiter(config.rates.traffic, clock);
@@ -97,6 +109,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     newId,
     turn,
     after,
+    meter: metrics,
   });
   await hub.ready;
   // At least one thread stays free for everything else.
@@ -114,6 +127,8 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const connections = new Connections(config.connections);
   const joinLimiter = new RateLimiter(config.rates.join, clock);
   const authLimiter = new RateLimiter(config.rates.auth, clock);
+  const askLimiter = new RateLimiter(config.limits.messageRate, clock);
+  metrics?.observe({ hub, connections, health });
   const app = createApp({
     hub,
     accounts,
@@ -122,19 +137,24 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     settings: config.http,
     joinLimiter,
     authLimiter,
+    askLimiter,
     traffic,
     health,
     logger,
     refusals,
     failures,
     clock,
-    publicDir: `${import.meta.dirname}/public`,
+    after,
+    publicDir: new URL("./public/", import.meta.url),
+    meter: metrics,
+    metrics: config.metrics.hasPage ? metrics : undefined,
   });
 
   let listener: Listener;
   try {
     listener = new Listener(config.listen, app.fetch, { logger, after });
   } catch (error) {
+    metrics?.close();
     await engine.close();
     throw toListenError(config, error);
   }
@@ -146,6 +166,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     passwords.sweep();
     joinLimiter.sweep();
     authLimiter.sweep();
+    askLimiter.sweep();
     failures.sweep();
     engineFailures.sweep();
     refusals.sweep();
@@ -161,6 +182,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     await within(CLOSE_WAIT_MS, hub.drain().then(() => connections.closeAll(CLOSE.restart)));
     await within(SHUTDOWN_WAIT_MS, listener.close());
     timers.cancelAll();
+    metrics?.close();
     await engine.close();
     logger.info("stopped", { connections: connections.size });
   };
@@ -201,6 +223,15 @@ function warnOfMemory({ database, hasSiblings }: Config, logger: Logger): void {
   logger.warn(
     "people on different instances do not see each other: " +
       "set DATABASE_URL to a PostgreSQL or Redis that the instances share",
+  );
+}
+
+/** Warns of the secrets in what the runtime exports. */
+function warnOfTraces({ metrics }: Config, logger: Logger): void {
+  if (!metrics.tracesUnasked) return;
+  logger.warn(
+    "OTEL_DENO exports the address of every request as a trace, with the tokens in it: " +
+      "set OTEL_DENO_TRACING to false, or to true if you want that",
   );
 }
 
@@ -257,6 +288,22 @@ async function openEngine(config: Config, parts: EngineParts): Promise<Engine> {
   }
 }
 
+/** Opens the metrics if anybody wants them. What they need is loaded only then. */
+async function openMetrics(
+  { metrics: { hasPage, hasOtel } }: Config,
+  clock: () => number,
+): Promise<Metrics | undefined> {
+  if (!hasPage && !hasOtel) return undefined;
+  const { Metrics } = await import(
+    MODULES.metrics
+  ) as typeof import("./lib/metrics/metrics.ts");
+  if (!hasOtel) return new Metrics(undefined, clock);
+  const { OpenTelemetry } = await import(
+    MODULES.opentelemetry
+  ) as typeof import("./lib/metrics/opentelemetry.ts");
+  return new Metrics(new OpenTelemetry(), clock);
+}
+
 /** The store, for the sentence of a start that fails. An address may hold a password. */
 function nameOf({ database }: Config): string {
   return database.kind === "sqlite" ? `the database ${database.path}` : "the database";
@@ -270,6 +317,7 @@ async function run(): Promise<void> {
     keepBuffersSmall();
     surviveErrors(logger);
     warnOfMemory(config, logger);
+    warnOfTraces(config, logger);
     await runUntilSignal(() => start(config, logger), logger);
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof StartError)) throw error;

@@ -8,13 +8,13 @@ import { marks, short } from "./report.ts";
 import { measuredAt, type Results, type Spread, spread } from "./results.ts";
 import { type Scenario, type ScenarioName, SCENARIOS } from "./scenarios.ts";
 import { SERVERS } from "./servers.ts";
+import { svg, text, WIDTH } from "./svg.ts";
 
 const SHOWN: readonly ScenarioName[] = ["room", "crowd-1000", "pairs", "flood"];
 
 /** Marks of servers that did not deliver all that was said. */
 const FAULT = /behind|lost|closed/;
 
-const WIDTH = 900;
 const LABEL_WIDTH = 260;
 const VALUE_WIDTH = 70;
 const PLOT_WIDTH = WIDTH - LABEL_WIDTH - VALUE_WIDTH - 20;
@@ -23,25 +23,6 @@ const DOT = 5;
 const HEAD = 64;
 const GROUP_HEAD = 34;
 const FOOT = 30;
-
-const STYLE = `
-  text { font: 13px system-ui, sans-serif; fill: #1c2430 }
-  .title { font-size: 17px; font-weight: 600 }
-  .group { font-weight: 600 }
-  .note, .tick { fill: #5b6675; font-size: 12px }
-  .paper { fill: #ffffff }
-  .grid { stroke: #d9dee5 }
-  .dot { fill: #6b788a; stroke: #6b788a }
-  .own { fill: #2563c9; stroke: #2563c9 }
-  .spread { stroke-width: 3; stroke-linecap: round }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #e6eaf0 }
-    .note, .tick { fill: #9aa5b4 }
-    .paper { fill: #12161c }
-    .grid { stroke: #2c343f }
-    .dot { fill: #8c99aa; stroke: #8c99aa }
-    .own { fill: #6ea2ff; stroke: #6ea2ff }
-  }`;
 
 interface Row {
   readonly title: string;
@@ -75,16 +56,10 @@ export function drawChart({ runs, machine, date }: Results): string | undefined 
   const high = Math.ceil(Math.log10(Math.max(...all.map(({ value }) => value.max))));
   const x = (value: number) => LABEL_WIDTH + (Math.log10(value) - low) / (high - low) * PLOT_WIDTH;
   const height = HEAD + all.length * ROW + groups.length * GROUP_HEAD + FOOT;
-  const lines = [
-    text(16, 28, "title", "Messages delivered per second of the server's CPU time"),
-    text(
-      16,
-      48,
-      "note",
-      "Logarithmic scale; more is better. Median and range. * fell behind, or cut members off. " +
-        `${machine.cpu}, ${date.slice(0, 10)}.`,
-    ),
-  ];
+  const note =
+    "Logarithmic scale; more is better. Median and range. * fell behind, or cut members off. " +
+    `${machine.cpu}, ${date.slice(0, 10)}.`;
+  const lines: string[] = [];
   for (let power = low; power <= high; power++) {
     const at = x(10 ** power).toFixed(1);
     lines.push(`<path class="grid" d="M${at} ${HEAD}V${height - FOOT}"/>`);
@@ -117,25 +92,11 @@ export function drawChart({ runs, machine, date }: Results): string | undefined 
       y += ROW;
     }
   }
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img">`,
-    `<title>Messages delivered per second of the server's CPU time</title>`,
-    `<style>${STYLE}</style>`,
-    `<rect class="paper" width="${WIDTH}" height="${height}"/>`,
-    ...lines,
-    "</svg>",
-    "",
-  ].join("\n");
+  const title = "Messages delivered per second of the server's CPU time";
+  return svg({ title, note, height, lines });
 }
 
 /** A power of ten, in short. */
 function tick(power: number): string {
   return `${10 ** (power % 3)}${["", "k", "M", "G"][Math.floor(power / 3)]}`;
-}
-
-function text(x: number, y: number, kind: string, content: string, anchor?: string): string {
-  const escaped = content.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
-  const as = kind === "" ? "" : ` class="${kind}"`;
-  const where = anchor === undefined ? "" : ` text-anchor="${anchor}"`;
-  return `<text x="${x.toFixed(1)}" y="${y}"${as}${where}>${escaped}</text>`;
 }

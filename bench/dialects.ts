@@ -19,6 +19,11 @@ export const FIELDS = 1 + TIME_DIGITS + SENDER_DIGITS;
 
 const WORDS = "the quick brown fox jumps over the lazy dog ";
 
+/** A text of so many bytes. */
+export function words(bytes: number): string {
+  return WORDS.repeat(Math.ceil(Math.max(0, bytes) / WORDS.length)).slice(0, Math.max(0, bytes));
+}
+
 /** One way of speaking. */
 export interface Dialect {
   /** Where a client connects. */
@@ -70,10 +75,9 @@ export class Message {
   #count = 0;
 
   constructor(dialect: Dialect, sender: number, contentBytes: number) {
-    const words = WORDS.repeat(Math.ceil(contentBytes / WORDS.length));
     const fields = "~" + "0".repeat(TIME_DIGITS) + digits(sender, SENDER_DIGITS);
     const ref = "#".repeat(REF_DIGITS);
-    const text = fields + words.slice(0, contentBytes - fields.length);
+    const text = fields + words(contentBytes - fields.length);
     this.frame = clientFrame(dialect.message(text, ref));
     this.#timeAt = this.frame.indexOf(MARKER) + 1;
     this.#refAt = this.frame.indexOf("#".charCodeAt(0));

@@ -12,6 +12,7 @@ import { Client, type Counts, type Surroundings } from "./client.ts";
 import { Histogram } from "./histogram.ts";
 import type { LoadPlan } from "./plan.ts";
 import { threadCpuNs } from "./proc.ts";
+import { Schedule } from "./schedule.ts";
 import { Sockets } from "./sockets.ts";
 
 /** What the thread is told. It answers each with a {@linkcode Sight}. */
@@ -45,14 +46,6 @@ const CONNECTING = 128;
 const TURN_US = 5000;
 /** Most bytes that are read at once. */
 const READ_BYTES = 256 * 1024;
-
-/** When messages are to be sent that wait for none, in microseconds. */
-interface Schedule {
-  readonly begin: number;
-  readonly period: number;
-  /** How many have been sent. */
-  count: number;
-}
 
 /** The clients of one thread. */
 class Crowd implements Surroundings {
@@ -122,7 +115,7 @@ class Crowd implements Surroundings {
       !client.isStalled && (mode === "pair" ? client.isFirstOfRoom : client.isSender)
     );
     if (mode === "rate") {
-      this.#schedule = { begin: this.clock(), period: 1e6 * workers / rate, count: 0 };
+      this.#schedule = new Schedule(() => this.clock(), rate / workers);
     }
     this.answers = mode === "own" || mode === "pair";
     if (!this.answers) return;
@@ -139,7 +132,7 @@ class Crowd implements Surroundings {
     for (;;) {
       const end = this.clock() + TURN_US;
       for (let now = this.clock(); now < end; now = this.clock()) {
-        this.sockets.wait(Math.min(end - now, this.#sendDue()));
+        this.sockets.wait(Math.min(end - now, this.#sendDue(end)));
       }
       await new Promise((resolve) => setImmediate(resolve));
     }
@@ -160,16 +153,11 @@ class Crowd implements Surroundings {
   }
 
   /** Returns for how many microseconds nothing will be due. */
-  #sendDue(): number {
-    const schedule = this.#schedule;
-    if (schedule === undefined) return Infinity;
-    for (;; schedule.count++) {
-      const due = schedule.begin + Math.floor(schedule.count * schedule.period);
-      const now = this.clock();
-      if (due > now) return due - now;
-      this.late.add(now - due);
+  #sendDue(end: number): number {
+    return this.#schedule?.sendDue(end, (due, lateUs) => {
+      this.late.add(lateUs);
       this.#senders[Math.floor(Math.random() * this.#senders.length)]!.send(due);
-    }
+    }) ?? Infinity;
   }
 }
 

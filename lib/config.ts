@@ -13,7 +13,134 @@ import { parseName } from "./names.ts";
 import type { Rate } from "./rate_limit.ts";
 
 /** Every setting of the server. */
-export type Config = ReturnType<typeof readConfig>;
+export interface Config {
+  /** Where it listens. */
+  readonly listen: ListenSettings;
+  /** What the hub allows. */
+  readonly limits: LimitSettings;
+  /** How many WebSockets may be open. */
+  readonly connections: ConnectionSettings;
+  /** How often one address may try something. */
+  readonly rates: RateSettings;
+  /** Who may chat. */
+  readonly people: PeopleSettings;
+  /** Whom it trusts over HTTP. */
+  readonly http: HttpSettings;
+  /** How much it keeps. */
+  readonly engine: EngineSettings;
+  /** Where it keeps everything. */
+  readonly database: Database;
+  /** Whether other instances run beside this one: on Deno Deploy, or on the same port. */
+  readonly hasSiblings: boolean;
+  /** How it tells what it does. */
+  readonly metrics: MetricsSettings;
+  /** The least that is logged. */
+  readonly logLevel: LogLevel;
+}
+
+/** The address of the listener. */
+export interface ListenSettings {
+  /** Host name or address. */
+  readonly host: string;
+  /** TCP port, 0 to 65535; 0 takes a free one. */
+  readonly port: number;
+  /** Whether other processes may listen on the same port. */
+  readonly reusePort: boolean;
+}
+
+/** The limits that the hub enforces. */
+export interface LimitSettings {
+  /** Maximum UTF-8 bytes of one message's content. */
+  readonly maxMessageBytes: number;
+  /** Maximum UTF-8 bytes of one frame. */
+  readonly maxFrameBytes: number;
+  /** Maximum frames that wait for one peer. */
+  readonly sendQueueFrames: number;
+  /** Maximum bytes that wait for one peer. */
+  readonly sendQueueBytes: number;
+  /** Maximum time in which nothing leaves for a peer that is behind. */
+  readonly writeWaitMs: number;
+  /** Maximum messages that a new member receives. */
+  readonly historySize: number;
+  /** Maximum rooms open at a time. */
+  readonly maxRooms: number;
+  /** How often one connection may send a frame. */
+  readonly messageRate: Rate;
+}
+
+/** Maximum WebSockets open at a time. */
+export interface ConnectionSettings {
+  /** In all. */
+  readonly maxConnections: number;
+  /** From one address. */
+  readonly maxConnectionsPerAddress: number;
+  /** Of one account. */
+  readonly maxConnectionsPerAccount: number;
+}
+
+/** Maximum rates of attempts from one address. */
+export interface RateSettings {
+  /** Attempts to open a WebSocket. */
+  readonly join: Rate;
+  /** Attempts to register or sign in. */
+  readonly auth: Rate;
+  /** Frames over all connections, and their bytes. */
+  readonly traffic: { readonly frames: Rate; readonly bytes: Rate };
+}
+
+/** Whether guests may chat, and which accounts are admins. */
+export interface PeopleSettings {
+  /** Whether people may chat without an account. */
+  readonly guests: boolean;
+  /** Names of the admins' accounts. Admins have every right in every room. */
+  readonly admins: readonly string[];
+  /** The code with which the admins' names are registered; absent for one made at the start. */
+  readonly adminCode: string | undefined;
+}
+
+/** Which origins and headers the server trusts, and how long a socket may be silent. */
+export interface HttpSettings {
+  /** Origins, besides the server's own, whose pages may use the server; `*` for all. */
+  readonly allowedOrigins: readonly string[];
+  /** Origins whose pages may show the server's page in a frame; `*` for all. */
+  readonly embedOrigins: readonly string[];
+  /** Whether the server believes what a proxy says about the client. */
+  readonly trustProxy: boolean;
+  /** The only site that the server is; absent for any. */
+  readonly publicUrl: PublicUrl | undefined;
+  /** How long a silent peer counts as alive, in seconds; 0 for no limit. */
+  readonly pongWaitSeconds: number;
+}
+
+/** The site that the server is. */
+export interface PublicUrl {
+  /** As browsers write it: scheme, host and port. */
+  readonly origin: string;
+  /** Host and port. */
+  readonly host: string;
+  /** How people reach it. */
+  readonly scheme: "http" | "https";
+  /** Path of the page, with a slash at both ends. */
+  readonly path: string;
+}
+
+/** How much the engine keeps. */
+export interface EngineSettings {
+  /** Minimum events kept per room, and private messages per person and room. */
+  readonly historyKeep: number;
+  /** Maximum bytes of the database in use. */
+  readonly maxStoredBytes: number;
+}
+
+/** Which ways out the metrics have. */
+export interface MetricsSettings {
+  /** Whether `/metrics` answers. */
+  readonly hasPage: boolean;
+  /** Whether the runtime exports metrics: its own variables say so. */
+  readonly hasOtel: boolean;
+  /** Whether the runtime exports a trace of every request though nobody asked for just that. */
+  readonly tracesUnasked: boolean;
+}
 
 /**
  * Where the server keeps everything: in this process until it ends, in a file, or in a server that
@@ -27,6 +154,7 @@ export type Database =
 
 /** An environment variable has a value that the server cannot use. The message says which and why. */
 export class ConfigError extends Error {
+  /** Tells it from other errors. */
   override readonly name = "ConfigError";
 }
 
@@ -42,7 +170,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
  * @param env the environment; a variable that is not set, or empty, has its default
  * @throws {ConfigError} at the first value that the server cannot use
  */
-export function readConfig(env: Environment) {
+export function readConfig(env: Environment): Config {
   return Object.freeze({
     listen: readListen(env),
     limits: readLimits(env),
@@ -52,42 +180,30 @@ export function readConfig(env: Environment) {
     http: readHttp(env),
     engine: readEngine(env),
     database: readDatabase(env),
-    /** Whether other instances run beside this one: on Deno Deploy, or on the same port. */
     hasSiblings: Boolean(env.DENO_DEPLOY) || readListen(env).reusePort,
+    metrics: readMetrics(env),
     logLevel: oneOf<LogLevel>(env, "LOG_LEVEL", "info", LOG_LEVELS),
   });
 }
 
-/** The address of the listener. */
-function readListen(env: Environment) {
+function readListen(env: Environment): ListenSettings {
   return Object.freeze({
     host: env.HOST || "0.0.0.0",
-    /** TCP port, 0 to 65535; 0 takes a free one. */
     port: whole(env, "PORT", 8080, 0, 65535),
-    /** Whether other processes may listen on the same port. */
     reusePort: isOn(env, "REUSE_PORT", "off"),
   });
 }
 
-/** The limits that the hub enforces. */
-function readLimits(env: Environment) {
+function readLimits(env: Environment): LimitSettings {
   const maxMessageBytes = limit(env, "MAX_MESSAGE_BYTES", 4096);
   return Object.freeze({
-    /** Maximum UTF-8 bytes of one message's content. */
     maxMessageBytes,
-    /** Maximum UTF-8 bytes of one frame. */
     maxFrameBytes: limit(env, "MAX_FRAME_BYTES", frameBytesFor(maxMessageBytes)),
-    /** Maximum frames that wait for one peer. */
     sendQueueFrames: limit(env, "SEND_QUEUE_FRAMES", 256),
-    /** Maximum bytes that wait for one peer. */
     sendQueueBytes: limit(env, "SEND_QUEUE_BYTES", 1024 * 1024),
-    /** Maximum time in which nothing leaves for a peer that is behind. */
     writeWaitMs: limit(env, "WRITE_WAIT_SECONDS", 10) * 1000,
-    /** Maximum messages that a new member receives. */
     historySize: whole(env, "HISTORY_SIZE", 50, 0, 10000),
-    /** Maximum rooms open at a time. */
     maxRooms: limit(env, "MAX_ROOMS", 10000),
-    /** How often one connection may send a frame. */
     messageRate: rate(limit(env, "MESSAGE_RATE", 10), limit(env, "MESSAGE_BURST", 30)),
   });
 }
@@ -100,8 +216,7 @@ function frameBytesFor(messageBytes: number): number {
   return Math.max(32768, 6 * messageBytes + 8192);
 }
 
-/** Maximum WebSockets open at a time. */
-function readConnections(env: Environment) {
+function readConnections(env: Environment): ConnectionSettings {
   return Object.freeze({
     maxConnections: limit(env, "MAX_CONNECTIONS", 10000),
     maxConnectionsPerAddress: limit(env, "MAX_CONNECTIONS_PER_ADDRESS", 256),
@@ -109,16 +224,12 @@ function readConnections(env: Environment) {
   });
 }
 
-/** Maximum rates of attempts from one address. */
-function readRates(env: Environment) {
+function readRates(env: Environment): RateSettings {
   const joinsPerSecond = limit(env, "JOIN_RATE_PER_ADDRESS", 20);
   const attemptsPerMinute = limit(env, "AUTH_RATE_PER_ADDRESS", 10);
   return Object.freeze({
-    /** Attempts to open a WebSocket. */
     join: rate(joinsPerSecond, 5 * joinsPerSecond),
-    /** Attempts to register or sign in. */
     auth: rate(attemptsPerMinute / 60, attemptsPerMinute),
-    /** Frames over all connections, and their bytes. */
     traffic: readTraffic(env),
   });
 }
@@ -127,7 +238,7 @@ function readRates(env: Environment) {
  * How much one address may send. It may send as many messages of full size at once as of any other,
  * and on average messages of a quarter of that.
  */
-function readTraffic(env: Environment) {
+function readTraffic(env: Environment): RateSettings["traffic"] {
   const framesPerSecond = limit(env, "MESSAGE_RATE_PER_ADDRESS", 100);
   const burst = 3 * framesPerSecond;
   const messageBytes = Math.max(4096, limit(env, "MAX_MESSAGE_BYTES", 4096));
@@ -137,41 +248,39 @@ function readTraffic(env: Environment) {
   });
 }
 
-/** Whether guests may chat, and which accounts are admins. */
-function readPeople(env: Environment) {
+function readPeople(env: Environment): PeopleSettings {
   return Object.freeze({
-    /** Whether people may chat without an account. */
     guests: isOn(env, "GUESTS", "on"),
-    /** Names of the admins' accounts. Admins have every right in every room. */
     admins: readAdmins(env),
-    /** The code with which the admins' names are registered; absent for one made at the start. */
     adminCode: readAdminCode(env),
   });
 }
 
-/** Which origins and headers the server trusts, and how long a socket may be silent. */
-function readHttp(env: Environment) {
+function readHttp(env: Environment): HttpSettings {
   return Object.freeze({
-    /** Origins, besides the server's own, whose pages may use the server; `*` for all. */
     allowedOrigins: readOrigins(env),
-    /** Origins whose pages may show the server's page in a frame; `*` for all. */
     embedOrigins: readEmbedOrigins(env),
-    /** Whether the server believes what a proxy says about the client. */
     trustProxy: isOn(env, "TRUST_PROXY", "off"),
-    /** The only site that the server is; absent for any. */
     publicUrl: readPublicUrl(env),
-    /** How long a silent peer counts as alive, in seconds; 0 for no limit. */
     pongWaitSeconds: whole(env, "PONG_WAIT_SECONDS", 60, 0, 86400),
   });
 }
 
-/** How much the engine keeps. */
-function readEngine(env: Environment) {
+function readEngine(env: Environment): EngineSettings {
   return Object.freeze({
-    /** Minimum events kept per room, and private messages per person and room. */
     historyKeep: limit(env, "HISTORY_KEEP", 10000),
-    /** Maximum bytes of the database in use. */
     maxStoredBytes: limit(env, "MAX_STORED_BYTES", 2 * 1024 ** 3),
+  });
+}
+
+function readMetrics(env: Environment): MetricsSettings {
+  const isTrue = (name: string) => env[name]?.toLowerCase() === "true";
+  const isOtelFor = (name: string) =>
+    !isTrue("OTEL_SDK_DISABLED") && isTrue(env[name] ? name : "OTEL_DENO");
+  return Object.freeze({
+    hasPage: isOn(env, "METRICS", "off"),
+    hasOtel: isOtelFor("OTEL_DENO_METRICS"),
+    tracesUnasked: isOtelFor("OTEL_DENO_TRACING") && !isTrue("OTEL_DENO_TRACING"),
   });
 }
 
@@ -340,7 +449,7 @@ function toOrigin(text: string): string | undefined {
   return host === "" ? undefined : `${scheme}://${host}`.toLowerCase();
 }
 
-function readPublicUrl(env: Environment) {
+function readPublicUrl(env: Environment): PublicUrl | undefined {
   const text = env.PUBLIC_URL?.trim();
   if (!text) return undefined;
   const url = /^https?:\/\/[^/?#@*\s]+(\/[^?#]*)?$/i.test(text) ? URL.parse(text) : null;
@@ -350,12 +459,12 @@ function readPublicUrl(env: Environment) {
     );
   }
   const { origin, host, protocol } = url;
-  const scheme = protocol === "https:" ? "https" as const : "http" as const;
+  const scheme = protocol === "https:" ? "https" : "http";
   return Object.freeze({ origin, host, scheme, path: readSitePath(url) });
 }
 
 /** The first segments of the server's own paths. */
-const OWN_SEGMENTS = /^\/(api|echo|health|page|r|ws)(\/|$)/;
+const OWN_SEGMENTS = /^\/(api|echo|health|metrics|page|r|ws)(\/|$)/;
 
 /**
  * The path of the site, with a slash at both ends. A proxy may take it away, so below it and without

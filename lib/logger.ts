@@ -6,11 +6,11 @@
  * @module
  */
 
-/** The levels of log lines, the least important first. */
-export const LOG_LEVELS = ["info", "warn", "error"] as const;
-
 /** The level of a log line. */
-export type LogLevel = typeof LOG_LEVELS[number];
+export type LogLevel = "info" | "warn" | "error";
+
+/** The levels of log lines, the least important first. */
+export const LOG_LEVELS: readonly LogLevel[] = ["info", "warn", "error"];
 
 /** Fields of a line, besides its time, level and message. */
 export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;

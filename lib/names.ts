@@ -8,8 +8,8 @@
 import { ChatError } from "./errors.ts";
 import { hasOneScript } from "./scripts.ts";
 
-/** The kind of a name. It determines the maximum length and the noun in the error. */
-export type NameKind = "username" | "room";
+/** The kind of a name. It determines the rules, the maximum length and the noun in the error. */
+export type NameKind = "username" | "room" | "token name";
 
 /** A name that breaks a rule. The message is a sentence that names the rule. */
 export class NameError extends ChatError {
@@ -21,7 +21,11 @@ export class NameError extends ChatError {
 }
 
 /** Maximum length of each kind, in code points after NFC. */
-const MAX_NAME_LENGTH: Readonly<Record<NameKind, number>> = { username: 32, room: 64 };
+const MAX_NAME_LENGTH: Readonly<Record<NameKind, number>> = {
+  username: 32,
+  room: 64,
+  "token name": 64,
+};
 
 /** The username in messages from the raw relay, whose members have no name. It is reserved. */
 export const ANONYMOUS = "anonymous";
@@ -42,6 +46,7 @@ const EMOJI_SEQUENCES =
 /** A rule of every name: what breaks it, and the end of the error sentence. */
 type Rule = readonly [isBroken: (name: string) => boolean, sentence: string];
 
+/** The rules of every kind. */
 const RULES: readonly Rule[] = [
   [has(/\p{Cs}|\p{Cn}/u), "must not have unassigned or surrogate code points"],
   [has(/\p{Cc}/u), "must not have control characters"],
@@ -60,16 +65,33 @@ const RULES: readonly Rule[] = [
   [has(/\p{M}{5}/u), "must not have more than four combining marks in a row"],
   [has(/(\p{M})\1/u), "must not have the same combining mark twice in a row"],
   [has(/^\.+$/u), "must not be dots alone"],
+];
+
+/** The rules of the names that people see in a chat, beside those of every kind. */
+const CHAT_RULES: readonly Rule[] = [
+  ...RULES,
   [
     has(/[^\p{L}\p{M}\p{Nd}\p{ExtPict}\p{EMod}\p{RI}\p{DI} _.\-’]/u),
     "may only have letters, marks, digits, emoji, spaces inside, and _ . - ’",
   ],
 ];
 
-const USERNAME_RULES: readonly Rule[] = [
-  [(name) => !hasOneScript(name), "must keep to one script: all Latin, or all Cyrillic, and so on"],
-  [readsAsServer, "is reserved for the server. Choose another"],
-];
+const KIND_RULES: Readonly<Record<NameKind, readonly Rule[]>> = {
+  username: [
+    ...CHAT_RULES,
+    [
+      (name) => !hasOneScript(name),
+      "must keep to one script: all Latin, or all Cyrillic, and so on",
+    ],
+    [readsAsServer, "is reserved for the server. Choose another"],
+  ],
+  room: CHAT_RULES,
+  // Its owner alone reads it: any sign may be in it.
+  "token name": [
+    ...RULES,
+    [has(/(?! )\p{Z}|\p{Co}/u), "may only have plain spaces, and characters that everybody has"],
+  ],
+};
 
 function has(pattern: RegExp): (name: string) => boolean {
   return (name) => pattern.test(name);
@@ -80,7 +102,7 @@ function has(pattern: RegExp): (name: string) => boolean {
  *
  * @param kind what the name is for
  * @param value the name as a client sent it, percent-decoding done
- * @returns the name as it is kept: in NFC, 1 to 32 (username) or 1 to 64 (room) code points, an
+ * @returns the name as it is kept: in NFC, 1 to 32 (username) or 1 to 64 (others) code points, an
  *   apostrophe as ’; a room's without variation selectors, and the lobby's in lower case
  * @throws {NameError} if the name breaks a rule; the message says which
  */
@@ -90,10 +112,10 @@ export function parseName(kind: NameKind, value: string): string {
   if (name === "" || [...name].length > longest) {
     throw new NameError(`The ${kind} must be 1 to ${longest} characters long.`);
   }
-  for (const [isBroken, sentence] of kind === "room" ? RULES : [...RULES, ...USERNAME_RULES]) {
+  for (const [isBroken, sentence] of KIND_RULES[kind]) {
     if (isBroken(name)) throw new NameError(`The ${kind} ${sentence}.`);
   }
-  if (kind === "username") return name;
+  if (kind !== "room") return name;
   return nameKey(name) === LOBBY ? LOBBY : name.replace(/[\ufe0e\ufe0f]/g, "");
 }
 

@@ -6,6 +6,9 @@
  *     deno run -N http://localhost:8080/chat.js ROOM NAME
  *     deno run -N public/chat.js ROOM NAME [URL]
  *     deno run -N public/chat.js 'LINK' NAME
+ *     HUBBUB_TOKEN=… deno run -N -E=HUBBUB_TOKEN http://localhost:8080/chat.js ROOM
+ *
+ * The token of an account, or of one of its bots, says who it is: then no NAME is given.
  *
  * Lines go out, lines come in. In a pipe it ends when its input ends and the server has stored it all:
  * with 0, or with 1 if something was not taken. `LINK` is a room's address as the page copies it;
@@ -22,7 +25,10 @@ import { Connection } from "./connection.js";
 /** @import { Told } from "./inbox.js" */
 
 const USAGE = `Usage: deno run -N chat.js ROOM NAME [URL]
-       deno run -N chat.js 'http://HOST/r/ROOM' NAME`;
+       deno run -N chat.js 'http://HOST/r/ROOM' NAME
+With the token of an account or a bot in HUBBUB_TOKEN, without NAME:
+       deno run -N -E=HUBBUB_TOKEN chat.js ROOM [URL]`;
+const NO_SOCKETS = "WebSockets do not get through here, so this program uses plain HTTP.";
 const DEFAULT_SERVER = "http://localhost:8080/";
 /** How long the server may take to say goodbye, in milliseconds. */
 const GOODBYE_MS = 1000;
@@ -30,7 +36,7 @@ const GOODBYE_MS = 1000;
 /**
  * Where to go, and who goes there.
  *
- * @typedef {{ base: string, room: string, key: string, username: string }} Call
+ * @typedef {{ base: string, room: string, key: string, username: string, token?: string }} Call
  */
 
 /**
@@ -38,10 +44,13 @@ const GOODBYE_MS = 1000;
  *
  * @param {readonly string[]} args
  * @param {string} self where this program was loaded from
+ * @param {string} [token] says who it is, in place of a name
  * @returns {Call | undefined} nothing if it makes no sense
  */
-export function readCall([place = "", username = "", server, ...rest], self) {
-  if (place === "" || username === "" || rest.length > 0) return undefined;
+export function readCall([place = "", ...rest], self, token) {
+  const [username = "", server, ...more] = token ? ["", ...rest] : rest;
+  if (place === "" || (username === "" && !token) || more.length > 0) return undefined;
+  const who = { username, ...(token && { token }) };
   const home = /^https?:/.test(self) ? new URL("./", self).href : DEFAULT_SERVER;
   if (/^https?:\/\//.test(place)) {
     if (!URL.canParse(place) || server !== undefined) return undefined;
@@ -49,10 +58,10 @@ export function readCall([place = "", username = "", server, ...rest], self) {
     const inPath = /\/r\/([^/]+)\/?$/.exec(pathname)?.[1];
     const room = inPath === undefined ? searchParams.get("room") : decodeURIComponent(inPath);
     const key = new URLSearchParams(hash.slice(1)).get("key") ?? "";
-    return room ? { base: serverOf(place), room, key, username } : undefined;
+    return room ? { base: serverOf(place), room, key, ...who } : undefined;
   }
   if (!URL.canParse(server ?? home)) return undefined;
-  return { base: serverOf(server ?? home), room: place, key: "", username };
+  return { base: serverOf(server ?? home), room: place, key: "", ...who };
 }
 
 /** The server's own address, which may have a path, of an address at it. @param {string} address */
@@ -118,17 +127,19 @@ function remarkOn({ seal }) {
  * @param {Call} call
  * @returns {Promise<number>} the exit code
  */
-async function run({ base, room, key, username }) {
+async function run({ base, room, key, username, token }) {
   if (key && !isKey(key)) return fail("The key in this link is damaged. Ask for the whole link.");
   const isTerminal = Deno.stdin.isTerminal();
   const connection = new Connection({
     base,
     room,
     username,
+    ...(token && { token }),
     ...(key && { cipher: await Cipher.fromKey(key) }),
   });
   const own = new Set();
   let wasLive = false;
+  let hasSaidWay = false;
   let hasFailed = false;
   /** @type {PromiseWithResolvers<number>} */
   const end = Promise.withResolvers();
@@ -149,6 +160,8 @@ async function run({ base, room, key, username }) {
       wasLive = true;
       arrived.resolve();
       print("Connected to WebSocket server. Type messages to send:");
+      if (state.via === "stream" && !hasSaidWay) print(NO_SOCKETS);
+      hasSaidWay ||= state.via === "stream";
     } else if (state.state === "refused") {
       end.resolve(fail(state.reason));
     } else if (state.state === "reconnecting" && !wasLive && !isTerminal) {
@@ -246,7 +259,13 @@ function fail(sentence) {
   return 1;
 }
 
+/** The token in the environment, if this program may read it: without leave, nobody is asked. */
+function readToken() {
+  const { state } = Deno.permissions.querySync({ name: "env", variable: "HUBBUB_TOKEN" });
+  return state === "granted" ? Deno.env.get("HUBBUB_TOKEN") : undefined;
+}
+
 if (import.meta.main) {
-  const call = readCall(Deno.args, import.meta.url);
+  const call = readCall(Deno.args, import.meta.url, readToken());
   Deno.exit(call ? await run(call) : fail(USAGE));
 }

@@ -3,8 +3,9 @@
  * One person's place in one room, kept over a network that comes and goes.
  *
  * Owns the socket, when to try again, and the reason when the server says no. `inbox.js` keeps the
- * numbering of what was seen, `outbox.js` what is still to be sent. Speaks `chat.v1`. Knows nothing
- * of any page: the same file runs in a browser, in Deno and in Node 22.
+ * numbering of what was seen, `outbox.js` what is still to be sent, `fallback.js` whether WebSockets
+ * get through; where they do not, a `stream.js` stands in for the socket. Speaks `chat.v1`. Knows
+ * nothing of any page: the same file runs in a browser, in Deno and in Node 22.
  *
  *     const connection = new Connection({ base: "http://localhost:8080", room: "tea", username: "Ada" });
  *     connection.on("events", (events) => console.log(events));
@@ -14,10 +15,12 @@
  * @module
  */
 
+import { Fallback, NO_UPGRADE, STEADY_MS } from "./fallback.js";
 import { Inbox } from "./inbox.js";
 import { isSameName } from "./names.js";
 import { asSentence, newRef, Outbox } from "./outbox.js";
 import { Roster } from "./roster.js";
+import { Stream } from "./stream.js";
 
 /** @import { AckEvent, ErrorEvent, Event, HistoryEvent } from "../lib/protocol/events.ts" */
 /** @import { Command, RoomChange } from "../lib/protocol/commands.ts" */
@@ -26,12 +29,13 @@ import { Roster } from "./roster.js";
 /** @import { Outgoing, Sealer, Way, Writing } from "./outbox.js" */
 
 /**
- * What the connection is doing. `retryAt` is in the terms of the injected `now()`: milliseconds.
+ * What the connection is doing. It is live `via` a WebSocket or, where none gets through, a stream
+ * of Server-Sent Events; what it does is the same. `retryAt` is in the terms of the injected `now()`: milliseconds.
  * `reason` is a sentence for a person, `""` when there is nothing worth saying. `code` is the HTTP
  * status or the close code that ended it.
  *
  * @typedef {{ state: "connecting" }
- *   | { state: "live" }
+ *   | { state: "live", via: "socket" | "stream" }
  *   | { state: "reconnecting", retryAt: number, attempt: number, reason: string }
  *   | { state: "refused", reason: string, code: number }
  *   | { state: "closed" }} ConnectionState
@@ -59,10 +63,14 @@ import { Roster } from "./roster.js";
 
 /**
  * @typedef {object} ConnectionOptions
- * @property {string | URL} base Where the server is, `http:` or `https:`; `ws/ROOM` is beside it.
+ * @property {string | URL} base Where the server is, `http:` or `https:`; `ws/ROOM`, `api/` and
+ *   `echo` are beside it.
  * @property {string} room
- * @property {string} username
+ * @property {string} [username] May be absent with a `token`: the welcome says the account's name.
+ * @property {string} [token] An account's: from signing in, or one that the account made for a bot.
  * @property {string} [session] The secret from an earlier welcome: proves to be the same person.
+ * @property {"socket" | "stream"} [via] The way of the first attempt, a socket by default: another
+ *   connection to the server may know that none gets through.
  * @property {Sealer} [cipher] Seals every text. Without it nothing is sealed.
  * @property {Outbox} [outbox] What is still to be sent, with the same cipher; one of its own by
  *   default. It outlives the connection.
@@ -72,8 +80,8 @@ import { Roster } from "./roster.js";
  * What is needed from the outside, so that tests can stand in for the network and for time.
  *
  * @typedef {object} Surroundings
- * @property {(url: string, protocol: string) => WebSocket} openSocket
- * @property {(url: string, signal: AbortSignal) => Promise<Response>} fetch
+ * @property {(url: string, protocol?: string) => WebSocket} openSocket
+ * @property {(url: string, init: RequestInit) => Promise<Response>} fetch
  * @property {(task: () => void, delayMs: number) => unknown} setTimeout
  * @property {(timer: any) => void} clearTimeout
  * @property {() => number} now Milliseconds of a clock that nobody can set.
@@ -92,10 +100,8 @@ const SPREAD_MS = 2;
 const OVERLOAD_WAIT_MS = 10_000;
 /** No wait is longer than this, unless the server names a longer one. */
 const LONGEST_WAIT_MS = 30_000;
-/** How long one attempt may take, the question why included. */
+/** How long one attempt may take, and how long the question why after it. */
 const ATTEMPT_MS = 15_000;
-/** A connection that lasted this long was a good one: waits start from the first again. */
-const STEADY_MS = 10_000;
 /** How long the server may be silent before it is asked whether it is still there. */
 const SILENCE_MS = 25_000;
 /** A server that says nothing for this long after it was sent something is gone. */
@@ -130,15 +136,13 @@ const MEANING = {
   4029: { then: "wait", say: "Too many messages at once." },
 };
 
-/** The status with which the server answers when it would let us in, but heard of no WebSocket. */
-const NO_UPGRADE = 426;
 const PROXY =
-  "The server is there, but something on the way, perhaps a proxy, lets no WebSocket through.";
+  "The server is there, but something on the way, perhaps a proxy, lets no connection through.";
 
 /** @type {Surroundings} */
 const REAL = {
   openSocket: (url, protocol) => new WebSocket(url, protocol),
-  fetch: (url, signal) => fetch(url, { signal, headers: { accept: "application/json" } }),
+  fetch: (url, init) => fetch(url, init),
   setTimeout: (task, delayMs) => setTimeout(task, delayMs),
   clearTimeout: (timer) => clearTimeout(timer),
   now: () => performance.now(),
@@ -161,7 +165,7 @@ export class RefusedError extends Error {
 export class Connection {
   /** The room. */
   room;
-  /** The person's name; once joined, as the server spells it. */
+  /** The person's name; once joined, as the server spells it. `""` if only a token tells, until then. */
   username;
   /** What is still to be sent. */
   outbox;
@@ -190,13 +194,15 @@ export class Connection {
   isPrivate = false;
 
   /** @type {string | URL} */ #base;
+  /** @type {string | undefined} */ #token;
   /** @type {Surroundings} */ #around;
   /** @type {Sealer | undefined} */ #cipher;
   /** @type {Inbox} */ #inbox;
   /** @type {ConnectionState} */ #state = { state: "closed" };
   /** @type {{ [type in keyof Emits]?: Set<(what: any) => void> }} */ #listeners = {};
 
-  /** @type {WebSocket | undefined} */ #socket;
+  /** @type {WebSocket | Stream | undefined} */ #socket;
+  /** @type {Fallback} */ #fallback;
   /** The outbox's way to the server, while there is one. @type {Way | undefined} */ #way;
   /** Stops the question why. */ #asking = new AbortController();
   /**
@@ -225,9 +231,14 @@ export class Connection {
    * @param {ConnectionOptions} options
    * @param {Partial<Surroundings>} [around]
    */
-  constructor({ base, room, username, session, cipher, outbox }, around = {}) {
+  constructor(
+    { base, room, username = "", token, session, via = "socket", cipher, outbox },
+    around = {},
+  ) {
     this.#around = { ...REAL, ...around };
+    this.#fallback = new Fallback(via, this.#around);
     this.#base = base;
+    this.#token = token;
     this.room = room.normalize("NFC").trim();
     this.username = username.normalize("NFC").trim();
     this.session = session;
@@ -417,7 +428,8 @@ export class Connection {
 
   // ---- The connection ------------------------------------------------------------------------
 
-  #try() {
+  /** @param {{ isThere?: boolean }} [known] whether the server has just been heard */
+  #try({ isThere = false } = {}) {
     this.#drop();
     if (/^\.*$/.test(this.room)) {
       // A URL swallows these, whichever way they are written: they would name another address.
@@ -425,36 +437,56 @@ export class Connection {
       return this.#become({ state: "refused", reason, code: 400 });
     }
     const turn = this.#turn;
-    const url = this.#url();
-    const socket = this.#around.openSocket(url.replace(/^http/, "ws"), PROTOCOL);
+    const { url, socket } = this.#fallback.via === "socket"
+      ? this.#openSocket()
+      : this.#openStream();
     this.#socket = socket;
     this.#complaint = "";
-    this.#timer = this.#around.setTimeout(() => this.#lost(0, ""), ATTEMPT_MS);
     this.#become({ state: "connecting" });
 
-    socket.onmessage = ({ data }) => {
-      if (turn === this.#turn) this.#receive(data);
-    };
     let isOver = false;
     const end = (/** @type {number} */ code) => {
       if (isOver || turn !== this.#turn) return;
       isOver = true;
-      if (this.#state.state === "live" || code in MEANING) this.#lost(code, this.#complaint);
-      else this.#askWhy(turn, url);
+      if (this.#state.state === "live") {
+        this.#fallback.ended(code, this.#around.now() - this.#liveSince);
+        this.#lost(code, this.#complaint);
+      } else if (code in MEANING) this.#lost(code, this.#complaint);
+      else if (socket instanceof Stream) {
+        this.#learnWhy(turn, socket.refusal, isThere);
+      } else this.#askWhy(turn, url);
     };
-    socket.onclose = ({ code }) => end(code);
+    this.#timer = this.#around.setTimeout(() => end(0), ATTEMPT_MS);
+    socket.onmessage = (/** @type {{ data: unknown }} */ { data }) => {
+      if (!isOver && turn === this.#turn) this.#receive(data);
+    };
+    socket.onclose = (/** @type {{ code: number }} */ { code }) => end(code);
     // Some runtimes have no close event for a socket that never opened.
-    socket.onerror = (event) => {
+    socket.onerror = (/** @type {globalThis.Event} */ event) => {
       event.preventDefault?.();
       if (this.#state.state === "connecting") end(0);
     };
   }
 
-  #url() {
-    const url = new URL(`ws/${encodeURIComponent(this.room)}`, this.#base);
+  /** A new socket, and the address that tells without an upgrade why it fails. */
+  #openSocket() {
+    const url = this.#url(`ws/${encodeURIComponent(this.room)}`);
+    return { url, socket: this.#around.openSocket(url.replace(/^http/, "ws"), PROTOCOL) };
+  }
+
+  /** A new stream. */
+  #openStream() {
+    const url = this.#url(`api/rooms/${encodeURIComponent(this.room)}/events`);
+    return { url, socket: new Stream(url, this.#around) };
+  }
+
+  /** @param {string} path */
+  #url(path) {
+    const url = new URL(path, this.#base);
     url.hash = "";
     const query = url.searchParams;
-    query.set("username", this.username);
+    if (this.username) query.set("username", this.username);
+    if (this.#token) query.set("token", this.#token);
     if (this.session) query.set("session", this.session);
     for (const [name, value] of Object.entries(this.#inbox.place ?? {})) {
       query.set(name, String(value));
@@ -463,43 +495,73 @@ export class Connection {
   }
 
   /**
-   * A browser does not tell why an upgrade failed. Asking the same address without one does.
+   * A browser does not tell why an upgrade failed. Asking the same address without one does. If the
+   * server would let us in, or does not hear the question either, WebSockets do not get through: a
+   * stream may. That a server comes back between the two is rare, and costs nothing but the way.
    *
    * @param {number} turn
    * @param {string} url
    */
   async #askWhy(turn, url) {
-    let status = 0;
-    let sentence = "";
-    let waitMs = 0;
-    try {
-      const response = await this.#around.fetch(url, this.#asking.signal);
-      status = response.status;
-      waitMs = 1000 * (Number(response.headers.get("retry-after")) || 0);
-      const body = await response.json();
-      if (status !== NO_UPGRADE && typeof body?.error === "string") sentence = body.error;
-    } catch {
-      // No network, or no sentence to be had: the status alone must do.
-    }
-    if (turn === this.#turn) this.#lost(status, sentence, waitMs);
+    this.#around.clearTimeout(this.#timer);
+    this.#timer = this.#around.setTimeout(() => this.#lost(0, ""), ATTEMPT_MS);
+    const headers = { accept: "application/json" };
+    const why = await readRefusal(
+      this.#around.fetch(url, { signal: this.#asking.signal, headers }),
+    );
+    if (turn !== this.#turn) return;
+    if (!isBlocked(why)) return this.#lost(why.status, why.sentence, why.waitMs);
+    this.#fallback.via = "stream";
+    this.#try({ isThere: why.status === NO_UPGRADE });
+  }
+
+  /**
+   * A stream has its refusal. If that is not the server's, the next attempt is a socket.
+   *
+   * @param {number} turn
+   * @param {Response | undefined} refusal
+   * @param {boolean} isThere
+   */
+  async #learnWhy(turn, refusal, isThere) {
+    const { status, sentence, waitMs } = await readRefusal(refusal);
+    if (turn !== this.#turn) return;
+    if (sentence === "") this.#fallback.via = "socket";
+    if (sentence === "" && isThere) this.#lost(0, PROXY);
+    else this.#lost(status, sentence, waitMs);
+  }
+
+  /** Looks from time to time whether a WebSocket gets through, where nobody can see it. */
+  #watch() {
+    const url = this.#url("echo").replace(/^http/, "ws");
+    this.#fallback.watch(url, () => this.#goBack());
+  }
+
+  /** Goes from a stream back to a socket, unless that would break off a request. */
+  #goBack() {
+    if (this.#requests.size > 0) return this.#watch();
+    this.#fallback.via = "socket";
+    this.#attempt = 0;
+    this.#try();
   }
 
   /** @param {WelcomeEvent} welcome @returns {boolean} whether it is one to go on with */
   #welcomed(welcome) {
-    if (!isSameName(welcome.username, this.username)) {
+    if (this.username !== "" && !isSameName(welcome.username, this.username)) {
       // In an encrypted room, texts sealed for one name would be passed off as another's.
       const reason = `The server lets you in as ${welcome.username}, not as ${this.username}.`;
       this.#refuse(0, `${reason} Nothing was sent.`);
       return false;
     }
     this.session = welcome.session;
+    if (this.username === "") this.outbox.author = welcome.username;
     this.username = welcome.username;
     this.maxMessageBytes = welcome.limits.max_message_bytes;
     this.role = welcome.role;
     this.isPrivate = welcome.private;
     const gap = this.#inbox.begin(welcome);
     this.#liveSince = this.#around.now();
-    this.#become({ state: "live" });
+    if (this.#fallback.via === "stream") this.#watch();
+    this.#become({ state: "live", via: this.#fallback.via });
     if (gap) this.#emit("gap", gap);
     this.#listen();
     const { session } = welcome;
@@ -547,9 +609,7 @@ export class Connection {
     const now = this.#around.now();
     if (this.#state.state === "live" && now - this.#liveSince >= STEADY_MS) this.#attempt = 0;
     this.#drop();
-    // Asked once, it may just have come back between the two.
-    const isBlocked = code === NO_UPGRADE && this.#attempt > 0;
-    const { then, say } = MEANING[code] ?? { then: "retry", say: isBlocked ? PROXY : "" };
+    const { then, say } = MEANING[code] ?? { then: "retry", say: "" };
     const reason = asSentence(sentence) || say;
     if (then === "refuse") return this.#refuse(code, reason);
     const wait = waitMs + this.#wait(then);
@@ -591,6 +651,7 @@ export class Connection {
   #drop(code) {
     this.#turn++;
     this.#around.clearTimeout(this.#timer);
+    this.#fallback.rest();
     this.#forgetTyping();
     this.#isAsked = false;
     this.#asking.abort();
@@ -749,6 +810,38 @@ export class Connection {
 /** @param {number} waitMs */
 function longest(waitMs) {
   return Math.min(LONGEST_WAIT_MS, waitMs);
+}
+
+/**
+ * Reads why the server refuses. Where there is no sentence of it, the status alone must do; where
+ * there is no answer, it is 0.
+ *
+ * @param {Response | undefined | Promise<Response>} answer
+ */
+async function readRefusal(answer) {
+  const refusal = { status: 0, sentence: "", waitMs: 0 };
+  try {
+    const response = await answer;
+    if (!response) return refusal;
+    refusal.status = response.status;
+    refusal.waitMs = 1000 * (Number(response.headers.get("retry-after")) || 0);
+    const body = await response.json();
+    if (typeof body?.error === "string") refusal.sentence = body.error;
+  } catch {
+    // No network, or no JSON.
+  }
+  return refusal;
+}
+
+/**
+ * Whether a WebSocket failed on its way: the server says that it would take one, or something else
+ * answers for it, and does not say that it is busy.
+ *
+ * @param {{ status: number, sentence: string }} why
+ */
+function isBlocked({ status, sentence }) {
+  if (status === NO_UPGRADE) return true;
+  return sentence === "" && status >= 400 && MEANING[status]?.then !== "wait";
 }
 
 /**

@@ -351,7 +351,7 @@ export class Outbox {
    * @returns {Outgoing | undefined} the item, if it was about one
    */
   settle(ack) {
-    return this.#settle(ack.ref, ack);
+    return this.#settle(ack.ref ?? "", ack);
   }
 
   /**

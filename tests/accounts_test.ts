@@ -469,13 +469,15 @@ describe("What happens while somebody is joining", () => {
       settings: config.http,
       joinLimiter: limiter,
       authLimiter: limiter,
+      askLimiter: limiter,
       traffic,
       health: { isDegraded: false },
       logger,
       refusals: logger,
       failures: logger,
       clock,
-      publicDir: `${import.meta.dirname}/../public`,
+      after,
+      publicDir: new URL("../public/", import.meta.url),
     });
     const http = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, app.fetch);
     const { port } = http.addr;
@@ -524,6 +526,11 @@ describe("What is stored and what is logged", () => {
     const keep = (answer: unknown) => said.push(JSON.stringify(answer));
     const token = await signUp(stored, "bob");
     secrets.push(token);
+    const body = { name: "dice" };
+    const bot = (await call(stored, "POST", "/api/tokens", { token, body })).body.token;
+    secrets.push(bot);
+    keep((await call(stored, "POST", "/api/tokens", { token, body })).body);
+    keep((await call(stored, "POST", `/api/tokens?token=${bot}`, { body })).body);
     keep((await register(stored, "bob")).body);
     keep((await login(stored, "bob", "a wrong password")).body);
     keep((await login(stored, "nobody", "a wrong password")).body);
@@ -561,7 +568,7 @@ describe("What is stored and what is logged", () => {
     db.close();
     assertEquals(rows.map(({ key, username }) => `${key} ${username}`), ["bob bob"]);
     assertMatch(String(rows[0]!.password_hash), /^\$scrypt\$ln=14,r=8,p=5\$\S{22}\$\S{43}$/);
-    assertEquals(sessions.map(({ account }) => account), ["bob"]);
+    assertEquals(sessions.map(({ account }) => account), ["bob", "bob"]);
     await Deno.remove(folder, { recursive: true });
   });
 

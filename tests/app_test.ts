@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { withoutComments } from "../lib/http/compression_thread.ts";
 import { describe, it } from "@std/testing/bdd";
+import { pathToFileURL } from "node:url";
 import { brotliDecompressSync, gunzipSync } from "node:zlib";
 import { Hub } from "../hub.ts";
 import { readConfig } from "../lib/config.ts";
@@ -25,7 +26,7 @@ import { frame, OPCODE, RawClient } from "./support/raw.ts";
 /** An import by a module itself; a dynamic one has a parenthesis, one of types is a comment. */
 const STATIC_IMPORT = /^(?:import\s+(?:[^"'();]*\bfrom\s+)?|export\s[^"'();]*\bfrom\s+)"([^"]+)"/gm;
 
-const PUBLIC = `${import.meta.dirname}/../public`;
+const PUBLIC = new URL("../public/", import.meta.url);
 
 /** The routes without a port. */
 function createTestApp(env: Record<string, string> = {}, publicDir = PUBLIC) {
@@ -56,12 +57,14 @@ function createTestApp(env: Record<string, string> = {}, publicDir = PUBLIC) {
     settings: config.http,
     joinLimiter: new RateLimiter(config.rates.join, clock),
     authLimiter: new RateLimiter(config.rates.auth, clock),
+    askLimiter: new RateLimiter(config.limits.messageRate, clock),
     traffic,
     health: { isDegraded: false },
     logger,
     refusals: logger,
     failures: logger,
     clock,
+    after: () => {},
     publicDir,
   });
   return { hub, accounts, connections, app };
@@ -205,7 +208,7 @@ describe("The page's files", () => {
 
   it("are compressed for whom it helps, each encoding with a tag of its own", async () => {
     const { app } = createTestApp();
-    const plain = await Deno.readFile(`${PUBLIC}/connection.js`);
+    const plain = await Deno.readFile(new URL("connection.js", PUBLIC));
     const code = new TextEncoder().encode(withoutComments(new TextDecoder().decode(plain)));
     const CASES: [accepted: string | undefined, encoding: string | null][] = [
       [undefined, null],
@@ -273,7 +276,7 @@ describe("The page's files", () => {
 
   it("are compressed once, until they change on the disk", async () => {
     await using folder = await makeFolder();
-    const { app } = createTestApp({}, folder.path);
+    const { app } = createTestApp({}, pathToFileURL(`${folder.path}/`));
     const ask = async (tag = "") => {
       const headers = { "accept-encoding": "br", "if-none-match": tag };
       const response = await app.request("/a.css", { headers });
@@ -302,12 +305,12 @@ describe("The page's files", () => {
 
   it("mean the same without the comments, which are not sent to browsers", async () => {
     const { parse } = await import("npm:acorn@^8");
-    const paths = [...Deno.readDirSync(`${PUBLIC}/page`)].map(({ name }) => `page/${name}`);
+    const paths = [...Deno.readDirSync(new URL("page", PUBLIC))].map(({ name }) => `page/${name}`);
     paths.push(...[...Deno.readDirSync(PUBLIC)].map(({ name }) => name));
     const scripts = paths.filter((path) => path.endsWith(".js"));
     assert(scripts.length > 30);
     for (const path of scripts) {
-      const code = await Deno.readTextFile(`${PUBLIC}/${path}`);
+      const code = await Deno.readTextFile(new URL(path, PUBLIC));
       const short = withoutComments(code);
       // Of a node, what it says and on which line, but not in which column.
       const trees = [code, short].map((text) =>
@@ -324,11 +327,11 @@ describe("The page's files", () => {
   });
 
   it("that the page's modules need are named in its head, so that they load at once", async () => {
-    const html = await Deno.readTextFile(`${PUBLIC}/index.html`);
+    const html = await Deno.readTextFile(new URL("index.html", PUBLIC));
     const named = [...html.matchAll(/<link rel="modulepreload" href="\.([^"]+)">/g)];
     const needed = new Set<string>();
     const visit = async (path: string) => {
-      const text = await Deno.readTextFile(`${PUBLIC}${path}`);
+      const text = await Deno.readTextFile(new URL(`.${path}`, PUBLIC));
       for (const [, target] of text.matchAll(STATIC_IMPORT)) {
         const { pathname } = new URL(target!, `http://page${path}`);
         if (needed.has(pathname)) continue;

@@ -40,6 +40,7 @@ describe("readConfig", () => {
       engine: { historyKeep: 10000, maxStoredBytes: 2147483648 },
       database: { kind: "sqlite", path: "chat.db" },
       hasSiblings: false,
+      metrics: { hasPage: false, hasOtel: false, tracesUnasked: false },
       logLevel: "info",
     });
   });
@@ -80,6 +81,24 @@ describe("readConfig", () => {
     assertEquals(config.http.allowedOrigins, ["https://chat.example", "http://localhost:3000"]);
     assertEquals([config.people.guests, config.http.trustProxy], [false, true]);
     assertEquals(config.listen.reusePort, true);
+  });
+
+  it("knows what the runtime exports, from the runtime's own variables", () => {
+    const read = (env: Record<string, string>) => readConfig(env).metrics;
+    const on = { hasPage: false, hasOtel: true };
+    assertEquals(read({ OTEL_DENO: "true" }), { ...on, tracesUnasked: true });
+    assertEquals(read({ OTEL_DENO: "TRUE", OTEL_DENO_TRACING: "false" }), {
+      ...on,
+      tracesUnasked: false,
+    });
+    assertEquals(read({ OTEL_DENO_METRICS: "true" }), { ...on, tracesUnasked: false });
+    for (
+      const env of [
+        { OTEL_DENO: "true", OTEL_SDK_DISABLED: "true" },
+        { OTEL_DENO: "true", OTEL_DENO_METRICS: "false", OTEL_DENO_TRACING: "true" },
+        { OTEL_DENO: "1" },
+      ]
+    ) assertEquals(read(env), readConfig({}).metrics, JSON.stringify(env));
   });
 
   it("takes the ends of a range, and refuses what is beyond", () => {
@@ -167,7 +186,7 @@ describe("readConfig", () => {
       const url = `https://site.example${path}`;
       assertThrows(() => readConfig({ PUBLIC_URL: url }), ConfigError, "PUBLIC_URL must");
     }
-    for (const path of ["/r", "/r/", "/api/x", "/ws", "/page/", "/health", "/echo"]) {
+    for (const path of ["/r", "/r/", "/api/x", "/ws", "/page/", "/metrics", "/echo"]) {
       const url = `https://site.example${path}`;
       assertThrows(() => readConfig({ PUBLIC_URL: url }), ConfigError, "the server's own");
     }

@@ -3,28 +3,15 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { CLOSE } from "../lib/protocol/codes.ts";
-import type { Event } from "../lib/protocol/events.ts";
+import { Caller, chat, dm, World } from "./support/caller.ts";
 import { Line } from "./support/line.ts";
-import { startServer, type TestServer } from "./support/server.ts";
+import { itInNode, runInNode } from "./support/node.ts";
+import { startServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 import { Cipher, createKey } from "../public/cipher.js";
-import { Connection, RefusedError } from "../public/connection.js";
-import type { ConnectionOptions, ConnectionState } from "../public/connection.js";
-import type { Told } from "../public/inbox.js";
+import { RefusedError } from "../public/connection.js";
 import { isSameName } from "../public/names.js";
-import { Outbox, type Outgoing } from "../public/outbox.js";
-
-/** How long something that must happen may take before the test fails, in milliseconds. */
-const PATIENCE_MS = 20_000;
-
-const node = findNode22();
-const isRequired = Deno.env.get("REQUIRE_ALL") === "1";
-if (node === undefined) {
-  // deno-lint-ignore no-console
-  console.log(
-    "Skipped: Node 22 or newer is not in PATH. NODE22 may say where it is: npx -y -p node@22 which node.",
-  );
-}
+import { Outbox } from "../public/outbox.js";
 
 describe("Connection, with time in hand", () => {
   it("waits twice as long each time, and never more than 30 seconds", async () => {
@@ -73,20 +60,6 @@ describe("Connection, with time in hand", () => {
     assert(state.state === "reconnecting" && state.reason === "Your device is offline.");
   });
 
-  it("says that something on the way lets no WebSocket through, if it happens twice", async () => {
-    const world = new World();
-    world.connection.open();
-    const reasons = [];
-    for (let n = 0; n < 2; n++) {
-      await world.closeSocket(1006);
-      const { state } = world.connection;
-      reasons.push(state.state === "reconnecting" && state.reason);
-      world.ring();
-    }
-    assertEquals(reasons[0], "");
-    assert(String(reasons[1]).includes("proxy"));
-  });
-
   it("is not let in under another name than it asked for, but in another spelling of it", () => {
     for (
       const [username, isSame] of [["ADA", true], ["Mallory", false], ["Ada 2", false]] as const
@@ -105,6 +78,20 @@ describe("Connection, with time in hand", () => {
     world.connection.open();
     world.frame([{ type: "welcome", username: "Mallory" }, { ...chat(1), history: true }]);
     assertEquals([world.told("welcome"), world.told("chat")], [[], []]);
+  });
+
+  it("with a token asks for no name, and keeps the one that the welcome says", () => {
+    const world = new World({ token: "secret" });
+    world.connection.open();
+    const query = () => Object.fromEntries(new URL(world.url).searchParams);
+    assertEquals([world.connection.username, query()], ["", { token: "secret" }]);
+    world.welcome({ username: "Dice", session: "" });
+    assertEquals([world.connection.state.state, world.connection.username], ["live", "Dice"]);
+    world.connection.interrupt("");
+    world.ring();
+    assertEquals([query().token, query().username], ["secret", "Dice"]);
+    world.frame([{ type: "welcome", username: "Mallory" }]);
+    assertEquals(world.connection.state.state, "refused");
   });
 
   it("takes its own message from the room for the ack that was lost", () => {
@@ -132,7 +119,7 @@ describe("Connection, with time in hand", () => {
     for (const [livedMs, waitMs] of [[10, 500], [10, 1000], [10_000, 500]] as const) {
       world.welcome();
       world.now += livedMs;
-      await world.closeSocket(1006);
+      await world.closeSocket(1011);
       assertEquals(world.nextTimer().delayMs, waitMs);
       world.ring();
     }
@@ -645,7 +632,7 @@ describe("Connection, with a server", () => {
     }
   });
 
-  (node === undefined && !isRequired ? it.skip : it)("works in Node unchanged", async () => {
+  itInNode("works in Node unchanged", async () => {
     await using server = await startServer();
     const module = new URL("../public/connection.js", import.meta.url).href;
     const script = `
@@ -667,204 +654,6 @@ describe("Connection, with a server", () => {
       });
       connection.open();
       connection.send("from Node");`;
-    const { stdout, stderr } = await new Deno.Command(node!, {
-      args: ["--input-type=module", "--eval", script],
-    }).output();
-    const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-    assertEquals([out, err], ["from Node\n", ""]);
+    assertEquals(await runInNode(script), ["from Node\n", ""]);
   });
 });
-
-/** Where Node is, if it is new enough to have a WebSocket of its own. */
-function findNode22(): string | undefined {
-  const node = Deno.env.get("NODE22") ?? "node";
-  try {
-    const { stdout } = new Deno.Command(node, { args: ["--version"] }).outputSync();
-    const version = new TextDecoder().decode(stdout);
-    return Number(/^v(\d+)/.exec(version)?.[1]) >= 22 ? node : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-type ToldOf<T extends Event["type"]> = Extract<Told, { type: T }>;
-
-/** A connection that keeps all it is told, and waits for some of it. It opens by itself. */
-class Caller implements AsyncDisposable {
-  readonly connection: Connection;
-  /** All that was told, in order. */
-  readonly story: (ConnectionState | Told | Outgoing)[] = [];
-  readonly gaps: { isNewLife: boolean }[] = [];
-  #wake = () => {};
-
-  constructor({ url }: { url: string } | TestServer, options: Partial<ConnectionOptions> = {}) {
-    this.connection = new Connection({ base: url, room: "tea", username: "Ada", ...options });
-    const tell = (...entries: (ConnectionState | Told | Outgoing)[]) => {
-      this.story.push(...entries);
-      this.#wake();
-    };
-    this.connection.on("state", tell);
-    this.connection.on("events", (events) => tell(...events));
-    this.connection.on("outgoing", tell);
-    this.connection.on("gap", (gap) => this.gaps.push(gap));
-    this.connection.open();
-  }
-
-  get events(): Told[] {
-    return this.story.filter((entry): entry is Told => "type" in entry);
-  }
-
-  chats(): ToldOf<"chat">[] {
-    return this.events.filter((event): event is ToldOf<"chat"> => event.type === "chat");
-  }
-
-  whispers(): ToldOf<"dm">[] {
-    return this.events.filter((event): event is ToldOf<"dm"> => event.type === "dm");
-  }
-
-  async until(isSo: () => boolean): Promise<void> {
-    const stop = AbortSignal.timeout(PATIENCE_MS);
-    stop.onabort = () => this.#wake();
-    while (!isSo()) {
-      if (stop.aborted) throw new Error(`In vain: ${isSo}. ${JSON.stringify(this.story)}`);
-      await new Promise<void>((resolve) => this.#wake = resolve);
-    }
-    stop.onabort = null;
-  }
-
-  async reaches(state: ConnectionState["state"]): Promise<ConnectionState> {
-    await this.until(() => this.connection.state.state === state);
-    return this.connection.state;
-  }
-
-  async live(): Promise<void> {
-    await this.reaches("live");
-  }
-
-  async hears<T extends Event["type"]>(
-    type: T,
-    isWanted: (event: ToldOf<T>) => boolean = () => true,
-  ): Promise<void> {
-    await this.until(() =>
-      this.events.some((event) => event.type === type && isWanted(event as ToldOf<T>))
-    );
-  }
-
-  async said(content: string): Promise<void> {
-    await this.hears("chat", (event) => event.content === content);
-  }
-
-  async whispered(content: string): Promise<void> {
-    await this.hears("dm", (event) => event.content === content);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.connection.close();
-  }
-}
-
-/** A network and a clock for one connection, moved by hand. No jitter. */
-class World {
-  now = 0;
-  url = "";
-  /** What chance says. */
-  luck = 1;
-  sent: Record<string, unknown>[] = [];
-  answer = Response.json({ error: "upgrade required" }, { status: 426 });
-  readonly connection: Connection;
-  #events: Told[] = [];
-  #timers = new Map<number, { task: () => void; delayMs: number; due: number }>();
-  #lastTimer = 0;
-  #socket = {} as WebSocket;
-  #refs = 0;
-
-  constructor() {
-    const options = { base: "http://chat.example/", room: "tea", username: "Ada" };
-    this.connection = new Connection(options, {
-      openSocket: (url) => {
-        this.url = url;
-        const socket = {
-          readyState: 1,
-          send: (text: string) => this.sent.push(JSON.parse(text)),
-          close: () => {},
-        };
-        return this.#socket = socket as unknown as WebSocket;
-      },
-      fetch: () => Promise.resolve(this.answer.clone()),
-      setTimeout: (task, delayMs) => {
-        this.#timers.set(++this.#lastTimer, { task, delayMs, due: this.now + delayMs });
-        return this.#lastTimer;
-      },
-      clearTimeout: (timer) => this.#timers.delete(timer),
-      now: () => this.now,
-      random: () => this.luck,
-      newRef: () => `ref-${++this.#refs}`,
-    });
-    this.connection.on("events", (events) => this.#events.push(...events));
-  }
-
-  /** The timer that goes off next. */
-  nextTimer() {
-    return [...this.#timers.values()].reduce((a, b) => b.due < a.due ? b : a);
-  }
-
-  /** Runs the timer that goes off next. */
-  ring(): void {
-    const next = this.nextTimer();
-    for (const [id, timer] of this.#timers) if (timer === next) this.#timers.delete(id);
-    this.now = Math.max(this.now, next.due);
-    next.task();
-  }
-
-  /** Lets time pass. */
-  pass(ms: number): void {
-    const until = this.now + ms;
-    while (this.#timers.size > 0 && this.nextTimer().due <= until) this.ring();
-    this.now = until;
-  }
-
-  data(data: unknown): void {
-    this.#socket.onmessage?.({ data } as MessageEvent);
-  }
-
-  frame(events: object | object[]): void {
-    const base = { content: "", room: "tea", username: "" };
-    const all = [events].flat().map((event) => ({ ...base, ...event }));
-    this.data(JSON.stringify(all.length === 1 ? all[0] : all));
-  }
-
-  welcome(fields: object = {}): void {
-    const numbers = { session: "s", epoch: "e", seq: 0, inbox_seq: 0, recovered: false };
-    const limits = { max_message_bytes: 4096, max_frame_bytes: 16384 };
-    const users = [{ username: "Ada", connections: 1 }];
-    const who = { username: "Ada", users, online: 1 };
-    this.frame({ type: "welcome", ...numbers, ...who, limits, ...fields });
-  }
-
-  /** The numbers of the events of a type that were told. */
-  told(type: string): unknown[] {
-    const found = this.#events.filter((event) => event.type === type) as unknown as {
-      seq?: number;
-      inbox_seq?: number;
-    }[];
-    return found.map((event) => event.seq ?? event.inbox_seq);
-  }
-
-  /** Closes the socket from afar; resolves when the connection knows what to make of it. */
-  async closeSocket(code: number): Promise<void> {
-    const decided = Promise.withResolvers<void>();
-    const stop = this.connection.on("state", () => decided.resolve());
-    this.#socket.onclose?.({ code } as CloseEvent);
-    await decided.promise;
-    stop();
-  }
-}
-
-function chat(seq: number) {
-  return { type: "chat", content: `${seq}`, username: "Grace", id: `m${seq}`, seq, timestamp: "" };
-}
-
-function dm(inbox_seq: number) {
-  const base = { type: "dm", content: "hi", username: "Grace", to: "Ada", timestamp: "" };
-  return { ...base, id: `d${inbox_seq}`, inbox_seq };
-}

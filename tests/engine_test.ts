@@ -28,6 +28,7 @@ import {
   ALICE,
   ALL,
   BOB,
+  botToken,
   change,
   deleteMessage,
   draft,
@@ -251,7 +252,7 @@ describe("SqliteEngine: a file", () => {
       await engine.close();
       const pragma = (name: string) =>
         store.inspect((db) => Object.values(db.prepare(`PRAGMA ${name}`).get()!)[0]);
-      assertEquals([pragma("application_id"), pragma("user_version")], [0x48554242, 5]);
+      assertEquals([pragma("application_id"), pragma("user_version")], [0x48554242, 6]);
     }
     const engine = store.open();
     assertEquals((await engine.log.state("r")).lastSeq, 2);
@@ -274,6 +275,13 @@ describe("SqliteEngine: a file", () => {
     await engine.close();
   });
 });
+
+/** Makes the tables of version 5 of the present ones. */
+const WITHOUT_BOTS = `
+  DROP INDEX sessions_name;
+  ALTER TABLE sessions DROP COLUMN name;
+  ALTER TABLE sessions DROP COLUMN created;
+`;
 
 /** The schema of versions 1 to 3, as steps. */
 const OLD_SCHEMA = [
@@ -486,6 +494,7 @@ describe("SqliteEngine: a file of an earlier version", () => {
         DROP INDEX inbox_ref;
         CREATE UNIQUE INDEX inbox_ref ON inbox (room, person, ref) WHERE ref IS NOT NULL;
         UPDATE inbox SET ref = NULL WHERE person = 'guest:b';
+        ${WITHOUT_BOTS}
         PRAGMA user_version = 4;
       `)
     );
@@ -497,8 +506,34 @@ describe("SqliteEngine: a file of an earlier version", () => {
     const third = await engine.log.whisper("r", privateDraft(BOB, ALICE, "three", "ref"));
     assertEquals(third.isDuplicate, false);
     await engine.close();
-    assertEquals(store.inspect((db) => db.prepare("PRAGMA user_version").get()!.user_version), 5);
+    assertEquals(store.inspect((db) => db.prepare("PRAGMA user_version").get()!.user_version), 6);
   });
+
+  for (const version of [1, 2, 3, 4, 5]) {
+    it(`takes the tokens of bots (version ${version}), and keeps the sessions`, async () => {
+      await using store = new SqliteStore();
+      if (version <= 3) make(store, version);
+      else {
+        await store.open().close();
+        store.inspect((db) =>
+          db.exec(`
+            ${WITHOUT_BOTS}
+            INSERT INTO sessions VALUES ('token', 'alice', ${Date.now() * 2});
+            PRAGMA user_version = ${version};
+          `)
+        );
+      }
+      for (const isNew of [true, false]) {
+        const engine = store.open();
+        const { accounts } = engine;
+        assertEquals((await accounts.token("token"))?.account, version > 1 ? "alice" : undefined);
+        const dice = botToken("dice", { name: "dice" });
+        assertEquals(await accounts.addBotToken(dice, 20), isNew);
+        assertEquals(await accounts.botTokens("alice"), [dice]);
+        await engine.close();
+      }
+    });
+  }
 
   it("has accounts and rooms under the keys that their names have now", async () => {
     await using store = new SqliteStore();
@@ -565,7 +600,7 @@ describe("SqliteEngine: a file that is refused", () => {
       (path) =>
         exec(
           path,
-          "CREATE TABLE rooms (a); PRAGMA application_id = 0x48554242; PRAGMA user_version = 6",
+          "CREATE TABLE rooms (a); PRAGMA application_id = 0x48554242; PRAGMA user_version = 7",
         ),
       "The file was written by a newer version of Hubbub. Use that version for it.",
     ],

@@ -272,6 +272,43 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       }
     });
 
+    it("end a bot's token on both, by its name and with all that its account has", async () => {
+      const [room, alice] = [fresh("room"), fresh("alice")];
+      await using bob = await join(one, room, "bob");
+      let session = await signUp(one, alice);
+      const ends: [server: TestServer, method: string, path: string, body?: unknown][] = [
+        [two, "DELETE", "tokens/dice"],
+        [two, "POST", "logout?everywhere=1"],
+        [one, "POST", "password", { password: PASSWORD, new_password: PASSWORD }],
+      ];
+      for (const [server, method, path, body] of ends) {
+        const made = await call(one, "POST", "/api/tokens", {
+          token: session,
+          body: { name: "dice" },
+        });
+        const bot = made.body.token;
+        assertEquals((await call(two, "GET", "/api/tokens", { token: session })).body.tokens, [
+          { name: "dice", created: made.body.created },
+        ]);
+        const again = await call(two, "POST", "/api/tokens", {
+          token: session,
+          body: { name: "dice" },
+        });
+        assertEquals(again.status, 409);
+        const sockets = [await enter(one, room, bot), await enter(two, room, bot)];
+        const answer = await call(server, method, `/api/${path}`, { token: session, body });
+        assertEquals(answer.status, 204);
+        for (const socket of sockets) assertEquals((await socket.closed).code, 4001);
+        await bob.nextOf("user_left", ({ username }) => username === alice);
+        for (const each of [one, two]) {
+          assertEquals((await knock(each, `/ws/${room}?token=${bot}`)).status, 401);
+        }
+        session = await signIn(one, alice);
+        const { body: { tokens } } = await call(two, "GET", "/api/tokens", { token: session });
+        assertEquals(tokens, []);
+      }
+    });
+
     it("forget an account that is removed: its sockets, its name and its messages", async () => {
       const [room, alice] = [fresh("room"), fresh("alice")];
       const token = await signUp(one, alice);

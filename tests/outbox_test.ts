@@ -292,6 +292,8 @@ describe("What a person writes", () => {
       const texts: string[] = [];
       try {
         await page.open();
+        // Before the first welcome nothing could prove to be the same person.
+        await page.until(() => page.connection.state.state === "live");
         for (let round = 0; round < ROUNDS / RUNS; round++) {
           for (let n = random.below(4); n > 0; n--) {
             const [id, at] = random.pick([...page.stored, ["", -1] as const]);

@@ -20,6 +20,7 @@ import { Turn } from "../lib/time.ts";
 import {
   ALICE,
   BOB,
+  botToken,
   draft,
   Lab,
   Listener,
@@ -509,6 +510,34 @@ withPostgres(() =>
       const states = await Promise.all(links.map(({ link }) => link.state("r")));
       assertEquals(new Set(states.map(({ epoch }) => epoch)).size, 1);
       for (const { link } of links) link.close();
+    });
+
+    it("brings tables of version 1 up to date once, and keeps what they hold", async () => {
+      const url = await server.createDatabase();
+      const database = url.split("/").at(-1)!;
+      {
+        using linked = await Linked.open(url);
+        await linked.run([append("before")]);
+      }
+      await server.query(
+        `DROP FUNCTION hubbub.add_bot_v1, hubbub.end_bot_v1;
+        ALTER TABLE hubbub.sessions DROP COLUMN name, DROP COLUMN created;
+        INSERT INTO hubbub.sessions VALUES ('session', 'alice', ${Date.now() * 2});
+        COMMENT ON SCHEMA hubbub IS 'Hubbub, version 1'`,
+        database,
+      );
+      const links = await Promise.all([1, 2, 3].map(() => Linked.open(url)));
+      for (const { link } of links) {
+        assertEquals((await link.state("r")).lastSeq, 1);
+        assertEquals((await link.token("session"))?.account, "alice");
+      }
+      const [{ link: one }, { link: two }] = links as [Linked, Linked];
+      const deadline = Date.now() + 5000;
+      assertEquals(await one.addBotToken(botToken("dice"), 20, deadline), true);
+      assertEquals(await two.botTokens("alice"), [botToken("dice")]);
+      const comment = "SELECT obj_description('hubbub'::regnamespace, 'pg_namespace')";
+      assertEquals((await server.query(comment, database)).trim(), "Hubbub, version 2");
+      for (const linked of links) linked[Symbol.dispose]();
     });
 
     it("says at the start what is wrong, and never the password", async () => {

@@ -104,8 +104,8 @@ class Follower {
         this.notes.set(event.inbox_seq, event.content);
         return;
       case "ack": {
-        const order = this.unanswered.get(event.ref);
-        this.unanswered.delete(event.ref);
+        const order = this.unanswered.get(event.ref!);
+        this.unanswered.delete(event.ref!);
         if (event.inbox_seq === undefined || order === undefined) return;
         this.notes.set(event.inbox_seq, order.content);
         this.inboxSeq = Math.max(this.inboxSeq, event.inbox_seq);
@@ -654,7 +654,7 @@ class Simulation {
     const sent = [...follower.unanswered.values()];
     for (const event of link.peer.events(frames)) {
       follower.take(event);
-      if (event.type === "ack") this.#acked.add(event.ref);
+      if (event.type === "ack") this.#acked.add(event.ref!);
       if (event.type !== "welcome") continue;
       // What was not answered is sent again.
       for (const order of sent) this.#fake.hub.receive(link.member, JSON.stringify(order));
@@ -960,7 +960,7 @@ function chats(from: number, to: number, content?: string): ChatEvent[] {
 }
 
 /** The newest events, this many of them, or `undefined` if one of them is not at hand. */
-const last = (recent: RecentEvents, count: number) => recent.after(recent.lastSeq - count);
+const last = (recent: RecentEvents, count: number) => recent.after(recent.lastSeq - count, "e");
 
 const seqs = (recent: RecentEvents, count: number) =>
   last(recent, count)?.map(({ event }) => (event as LogEvent).seq);
@@ -994,15 +994,15 @@ describe("RecentEvents", () => {
 
   it("gives the newest messages to those who join, as history", () => {
     const recent = new RecentEvents(3, 2, [], [recentChat(1), recentChat(2)]);
-    const history = () => recent.history().map(({ event }) => event);
+    const history = () => recent.history("e").map(({ event }) => event);
     const again = (seq: number) => ({ ...recentChat(seq), history: true }) as const;
     assertEquals(history(), [again(1), again(2)]);
     add(recent, recentChat(3), recentChat(4));
     assertEquals(history(), [again(2), again(3), again(4)]);
-    assertEquals(new RecentEvents(0, 0, [], []).history(), []);
+    assertEquals(new RecentEvents(0, 0, [], []).history("e"), []);
     const none = new RecentEvents(0);
     add(none, recentChat(1), recentChat(2));
-    assertEquals(none.history(), []);
+    assertEquals(none.history("e"), []);
   });
 
   it("has messages as they are now", () => {
@@ -1015,7 +1015,7 @@ describe("RecentEvents", () => {
     const edited = { ...recentChat(1), content: "new", edited: true } as const;
     const events = () => last(recent, 4)?.map(({ event }) => event);
     assertEquals(events(), [edited, recentChat(2), quoted, edit]);
-    assertEquals(recent.history().map(({ event }) => (event as ChatEvent).content), [
+    assertEquals(recent.history("e").map(({ event }) => (event as ChatEvent).content), [
       "new",
       "text 2",
       '"id":"e-1"',
@@ -1031,7 +1031,7 @@ describe("RecentEvents", () => {
       { ...edit, content: "" },
       wiped,
     ]);
-    assertEquals(recent.history().map(({ event }) => (event as ChatEvent).id), ["e-2", "e-3"]);
+    assertEquals(recent.history("e").map(({ event }) => (event as ChatEvent).id), ["e-2", "e-3"]);
     for (
       const { event, text } of last(recent, 5)!.map((one) => ({
         event: one.event,

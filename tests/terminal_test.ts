@@ -4,6 +4,8 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { lineOf, printable, readCall } from "../public/chat.js";
 import { createKey } from "../public/cipher.js";
+import { Gate } from "./support/gate.ts";
+import { signUp } from "./support/people.ts";
 import { startServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
@@ -44,6 +46,18 @@ describe("terminal client, in parts", () => {
     }
   });
 
+  it("needs no name with a token, which says who it is", () => {
+    const local = "file:///home/ada/chat.js";
+    const call = { base: "http://localhost:8080/", room: "tea", key: "", username: "", token: "t" };
+    assertEquals(readCall(["tea"], local, "t"), call);
+    const far = "https://chat.example/";
+    assertEquals(readCall(["tea", far], local, "t"), { ...call, base: far });
+    assertEquals(readCall([`${far}r/tea`], local, "t"), { ...call, base: far });
+    for (const args of [[], ["tea", "Ada"], ["tea", far, "x"]]) {
+      assertEquals(readCall(args, local, "t"), undefined);
+    }
+  });
+
   it("prints nothing that a terminal would obey, and no line in another's name", () => {
     assertEquals(printable("a\x1b[2Jb\x07\x9b31mc\u202ed\x00"), "a[2Jb31mcd");
     assertEquals(
@@ -71,6 +85,17 @@ describe("terminal client, in parts", () => {
 });
 
 describe("terminal client", () => {
+  it("speaks as the account of the token in HUBBUB_TOKEN", async () => {
+    await using server = await startServer();
+    await using grace = await V1Client.join(server.ws, "tea", "Grace");
+    const token = await signUp(server, "Ada");
+    await using ada = new Terminal(["tea", server.url], { token });
+    await ada.write("hi");
+    await ada.closeInput();
+    assertEquals([await ada.exited, ada.errors], [0, ""]);
+    await grace.nextOf("chat", ({ content, username }) => content === "hi" && username === "Ada");
+  });
+
   it("sends what a pipe brings, waits until it is stored, and ends", async () => {
     await using server = await startServer();
     await using grace = await V1Client.join(server.ws, "tea", "Grace");
@@ -85,6 +110,24 @@ describe("terminal client", () => {
     const lines = ada.output.split("\n");
     assertEquals(lines[0], CONNECTED);
     assert(lines.includes("Ada joined the room") && !lines.includes("Ada: hi"));
+  });
+
+  it("says once that WebSockets do not get through, and chats by plain HTTP", async () => {
+    await using server = await startServer();
+    await using gate = new Gate(server, 403);
+    await using grace = await V1Client.join(server.ws, "tea", "Grace");
+    await using ada = new Terminal(["tea", "Ada", gate.url]);
+    await ada.write("one\n");
+    await grace.nextOf("chat", ({ content }) => content === "one");
+    gate.cut();
+    await ada.prints("Disconnected, reconnecting...");
+    await ada.write("two\n");
+    await grace.nextOf("chat", ({ content }) => content === "two");
+    await grace.ask({ type: "chat", content: "three" });
+    await ada.prints("Grace: three");
+    await ada.closeInput();
+    assertEquals(await ada.exited, 0);
+    assertEquals(ada.output.split("WebSockets do not get through here").length, 2);
   });
 
   it("knows whom a pipe's first line is for, and says nothing private to the room", async () => {
@@ -214,14 +257,15 @@ class Terminal implements AsyncDisposable {
   #hasEnded = false;
   #wake = () => {};
 
-  constructor(args: string[], { from = CHAT, inTerminal = false } = {}) {
-    const command = [Deno.execPath(), "run", "-q", "--no-lock", "-N", from, ...args];
+  constructor(args: string[], { from = CHAT, inTerminal = false, token = "" } = {}) {
+    const leave = token === "" ? ["-N"] : ["-N", "-E=HUBBUB_TOKEN"];
+    const command = [Deno.execPath(), "run", "-q", "--no-lock", ...leave, from, ...args];
     // Without the exec a shell would stay, take the Ctrl-C too and give its own exit code.
     const [program, ...rest] = inTerminal
       ? ["script", "-qec", `exec ${command.map((word) => `'${word}'`).join(" ")}`, "/dev/null"]
       : command;
     const options = { stdin: "piped", stdout: "piped", stderr: "piped" } as const;
-    const env = { NO_COLOR: "1", SHELL: "/bin/sh" };
+    const env = { NO_COLOR: "1", SHELL: "/bin/sh", HUBBUB_TOKEN: token };
     this.#child = new Deno.Command(program!, { args: rest, env, ...options }).spawn();
     this.#input = this.#child.stdin.getWriter();
     this.exited = this.#watch();

@@ -7,8 +7,10 @@
  * @module
  */
 
-import type { Format } from "../protocol/encode.ts";
-import { Batch, type EncodedEvent, toFrames } from "./batch.ts";
+import { Buffer } from "node:buffer";
+import type { SentMeter } from "../meter.ts";
+import { type Format, isWhole } from "../protocol/encode.ts";
+import { Batch, countTexts, type EncodedEvent, toFrames } from "./batch.ts";
 import { Outbox, type OutboxLimits, type Peer } from "./outbox.ts";
 import { Pace } from "./pace.ts";
 
@@ -21,6 +23,8 @@ export interface SubscriberOptions {
   /** Whether it receives its own messages. */
   readonly echo: boolean;
   readonly limits: OutboxLimits;
+  /** Counts what it is sent; absent while metrics are off. */
+  readonly sent?: SentMeter | undefined;
 }
 
 /** An event for one subscriber only. */
@@ -38,18 +42,20 @@ export class Subscriber {
   readonly #peer: Peer;
   readonly #echo: boolean;
   readonly #outbox: Outbox;
+  readonly #sent: SentMeter | undefined;
   #audience: Audience | undefined;
   /** Index of the first pending event that it receives. */
   #from = 0;
   /** Events for it only, held until its next delivery or until it goes live. */
   #direct: Direct[] = [];
 
-  constructor({ id, peer, format, echo, limits }: SubscriberOptions) {
+  constructor({ id, peer, format, echo, limits, sent }: SubscriberOptions) {
     this.id = id;
     this.format = format;
     this.#peer = peer;
     this.#echo = echo;
     this.#outbox = new Outbox(peer, limits);
+    this.#sent = sent;
   }
 
   /** The audience that contains it; absent before it is live and after it is removed. */
@@ -74,7 +80,8 @@ export class Subscriber {
 
   /** Sends it events at once, ahead of all pending events. @param now the time in milliseconds */
   send(events: readonly EncodedEvent[], now: number): void {
-    for (const frame of toFrames(events, this.format)) this.#outbox.send(frame, now);
+    for (const frame of toFrames(events, this.format)) this.#send(frame, now);
+    this.#sent?.events(countTexts(events, this.format));
   }
 
   /** Holds an event for it, to be sent before pending event `at`. True if it held none before. */
@@ -106,14 +113,24 @@ export class Subscriber {
     // Most subscribers receive the whole batch, followed by the acks of their own messages.
     const isAlike = from === 0 && this.#echo &&
       (direct.length === 0 || direct[0]!.at === batch.events.length);
-    const frames = isAlike
+    const selected = isAlike ? undefined : this.#select(batch.events, from, direct);
+    const frames = selected === undefined
       ? batch.frames(this.format, direct)
-      : toFrames(this.#select(batch.events, from, direct), this.format);
+      : toFrames(selected, this.format);
     for (const frame of frames) {
-      this.#outbox.send(frame, now);
+      this.#send(frame, now);
       if (wasBehind && this.#outbox.isOverfull()) return false;
     }
+    this.#sent?.events(
+      selected === undefined ? batch.count(this.format, direct) : countTexts(selected, this.format),
+    );
     return true;
+  }
+
+  #send(frame: string, now: number): void {
+    const size = this.#outbox.send(frame, now);
+    // The peer has counted the bytes already, unless it has passed them on at once.
+    this.#sent?.frame(size || Buffer.byteLength(frame));
   }
 
   /** The events that it receives, with the events for it only in their places. */
@@ -139,7 +156,7 @@ export interface Delivered {
   readonly batch: Batch;
   /** How long the batch was gathered, in milliseconds. */
   readonly gatheredMs: number;
-  /** How many subscribers received it in `chat.v1`. */
+  /** How many subscribers received it with the whole protocol. */
   readonly count: number;
   /** The last of these that is not behind. When its frames have left, all frames have. */
   readonly last: Subscriber | undefined;
@@ -209,7 +226,7 @@ export class Audience {
     for (const subscriber of receivers) {
       if (subscriber.audience !== this) continue;
       if (!subscriber.deliver(batch, now)) (tooSlow ??= []).push(subscriber);
-      if (subscriber.format !== "v1") continue;
+      if (!isWhole(subscriber.format)) continue;
       count++;
       if (!subscriber.wasBehind) last = subscriber;
     }

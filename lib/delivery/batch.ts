@@ -4,7 +4,14 @@
  * @module
  */
 
-import { encode, extendFrames, type Format, frameEvents } from "../protocol/encode.ts";
+import {
+  chunkMessages,
+  encode,
+  extendFrames,
+  type Format,
+  frameEvents,
+  isWhole,
+} from "../protocol/encode.ts";
 import type { Event } from "../protocol/events.ts";
 
 /** What an {@linkcode EncodedEvent} may have besides its event. */
@@ -13,6 +20,8 @@ export interface EncodedEventOptions {
   readonly json?: string | undefined;
   /** The id of the connection that the event came from. */
   readonly origin?: string;
+  /** Identifies the numbering of its room, for an event of the log. */
+  readonly epoch?: string;
   /** Whether only plain clients receive it. @default false */
   readonly isForPlainOnly?: boolean;
 }
@@ -22,26 +31,28 @@ export class EncodedEvent {
   readonly event: Event;
   /** The id of the connection that the event came from, which may have its echo off. */
   readonly origin: string | undefined;
+  readonly #epoch: string | undefined;
   readonly #isForPlainOnly: boolean;
   /** The texts so far; `null` where the format does not carry the event. */
   readonly #texts: Partial<Record<Format, string | null>> = {};
 
   constructor(
     event: Event,
-    { json, origin, isForPlainOnly = false }: EncodedEventOptions = {},
+    { json, origin, epoch, isForPlainOnly = false }: EncodedEventOptions = {},
   ) {
     this.event = event;
     this.origin = origin;
+    this.#epoch = epoch;
     this.#isForPlainOnly = isForPlainOnly;
     if (json !== undefined) this.#texts.v1 = json;
   }
 
   /** The event's text, or `undefined` if the format does not carry the event. */
   text(format: Format): string | undefined {
-    if (format === "v1" && this.#isForPlainOnly) return undefined;
+    if (this.#isForPlainOnly && isWhole(format)) return undefined;
     // Most events are messages, whose JSON is the same in both formats.
     const key = format === "json" && this.event.type === "chat" ? "v1" : format;
-    const text = this.#texts[key] ??= encode(this.event, format) ?? null;
+    const text = this.#texts[key] ??= encode(this.event, format, this.#epoch) ?? null;
     return text ?? undefined;
   }
 }
@@ -50,6 +61,7 @@ export class EncodedEvent {
 export class Batch {
   readonly events: readonly EncodedEvent[];
   readonly #frames: Partial<Record<Format, readonly string[]>> = {};
+  readonly #counts: Partial<Record<Format, number>> = {};
 
   constructor(events: readonly EncodedEvent[]) {
     this.events = events;
@@ -58,6 +70,13 @@ export class Batch {
   /** The length of its `chat.v1` frames in UTF-16 units; 0 if no subscriber needed them. */
   get size(): number {
     return this.#frames.v1?.reduce((sum, { length }) => sum + length, 0) ?? 0;
+  }
+
+  /** How many of all its events, and of events for one subscriber only, a format carries. */
+  count(format: Format, direct: readonly { readonly event: EncodedEvent }[]): number {
+    const count = this.#counts[format] ??= countTexts(this.events, format);
+    if (direct.length === 0) return count;
+    return count + countTexts(direct.map(({ event }) => event), format);
   }
 
   /** The frames of all its events, followed by events for one subscriber only. */
@@ -69,14 +88,31 @@ export class Batch {
     if (direct.length === 0) return frames;
     const texts = toTexts(direct.map(({ event }) => event), format);
     if (texts.length === 0) return frames;
-    return format === "v1" ? extendFrames(frames, texts) : [...frames, ...texts];
+    return format === "v1" ? extendFrames(frames, texts) : [...frames, ...frame(texts, format)];
   }
 }
 
-/** The frames of some events: several events a frame for `chat.v1`, one each for plain clients. */
+/** How many of some events a format carries. */
+export function countTexts(events: readonly EncodedEvent[], format: Format): number {
+  let count = 0;
+  for (const event of events) if (event.text(format) !== undefined) count++;
+  return count;
+}
+
+/** The frames of some events: several events a frame, or one each for plain clients. */
 export function toFrames(events: readonly EncodedEvent[], format: Format): string[] {
-  const texts = toTexts(events, format);
-  return format === "v1" ? frameEvents(texts) : texts;
+  return frame(toTexts(events, format), format);
+}
+
+function frame(texts: string[], format: Format): string[] {
+  switch (format) {
+    case "v1":
+      return frameEvents(texts);
+    case "sse":
+      return chunkMessages(texts);
+    default:
+      return texts;
+  }
 }
 
 function toTexts(events: readonly EncodedEvent[], format: Format): string[] {

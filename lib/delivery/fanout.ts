@@ -102,6 +102,7 @@ export class Fanout {
       if (!audience.isPending || !(isForced || this.#isReady(audience, now))) continue;
       delivered.push(audience.deliver(now));
     }
+    for (const { batch } of delivered) this.#schedule.meter?.gathered(batch.events.length);
     this.#pace(delivered, now);
     for (const { tooSlow } of delivered) tooSlow?.forEach(({ id }) => this.#onTooSlow(id));
     this.#arm();
@@ -151,7 +152,7 @@ export class Fanout {
       if (!hasLeft && end - start < MAX_PAUSE_MS) return false;
       this.#leaving--;
       restTogether(delivered, this.#audiences.map(({ pace }) => pace), start, end);
-      this.deliver(end);
+      this.#schedule.deliver([this]);
       return true;
     });
   }

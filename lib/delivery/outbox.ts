@@ -47,19 +47,21 @@ export class Outbox {
    * Sends one frame. Never throws: the close event handles a peer that is gone.
    *
    * @param now the time in milliseconds
+   * @returns by how many bytes the peer's queue has grown; 0 if the frame has left, or is lost
    */
-  send(data: string | ArrayBuffer, now: number): void {
+  send(data: string | ArrayBuffer, now: number): number {
     const before = this.#peer.bufferedAmount;
     try {
       this.#peer.send(data);
     } catch {
-      return;
+      return 0;
     }
     const size = this.#peer.bufferedAmount - before;
-    if (size <= 0) return;
+    if (size <= 0) return 0;
     if (this.#waiting.length === 0) this.#progressAt = now;
     this.#waiting.push(size);
     this.#bytes += size;
+    return size;
   }
 
   /**

@@ -4,11 +4,13 @@
  * @module
  */
 
+import type { Meter } from "../meter.ts";
 import { Alarm, type AlarmOptions, type Turn } from "../time.ts";
 
 /** What a {@linkcode Schedule} needs. */
 export interface ScheduleOptions extends AlarmOptions {
   readonly turn: Pick<Turn, "deliver">;
+  readonly meter?: Pick<Meter, "gathered" | "delivered"> | undefined;
 }
 
 /** A fan-out, as the schedule calls it. */
@@ -34,6 +36,11 @@ export class Schedule {
     return this.#options.clock();
   }
 
+  /** Learns of every delivery; absent while metrics are off. */
+  get meter(): ScheduleOptions["meter"] {
+    return this.#options.meter;
+  }
+
   /** Delivers at the end of this turn. */
   atTurnEnd(one: Scheduled): void {
     if (this.#due.size === 0) this.#options.turn.deliver(() => this.#deliverDue());
@@ -46,6 +53,13 @@ export class Schedule {
     this.#alarm.set(time);
   }
 
+  /** Delivers now. */
+  deliver(ones: Iterable<Scheduled>): void {
+    const { now, meter } = this;
+    for (const one of ones) one.deliver(now);
+    meter?.delivered(this.now - now);
+  }
+
   /** Calls back at the end of each turn, until the callback returns true. */
   poll(isDone: () => boolean): void {
     this.#options.turn.deliver(() => {
@@ -56,14 +70,12 @@ export class Schedule {
   #deliverDue(): void {
     const due = this.#due;
     this.#due = new Set();
-    const { now } = this;
-    for (const one of due) one.deliver(now);
+    this.deliver(due);
   }
 
   #wake(): void {
     const resting = this.#resting;
     this.#resting = new Set();
-    const { now } = this;
-    for (const one of resting) one.deliver(now);
+    this.deliver(resting);
   }
 }

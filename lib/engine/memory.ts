@@ -6,7 +6,14 @@
  */
 
 import { ChatError } from "../errors.ts";
-import type { Account, AccountStore, Known, Token } from "../people/accounts.ts";
+import {
+  type Account,
+  type AccountStore,
+  asToken,
+  type BotToken,
+  type Known,
+  type Token,
+} from "../people/accounts.ts";
 import {
   type Bus,
   DEFAULT_SETTINGS,
@@ -32,8 +39,11 @@ const MAX_ACCOUNTS = 100_000;
 /** How long one step of an erasure takes, in milliseconds; a room is erased as a whole. */
 const ERASE_MS = 3;
 
-/** Maximum tokens; beyond it, the oldest one ends. */
+/** Maximum sessions; beyond it, the oldest one ends. */
 const MAX_TOKENS = 100_000;
+
+/** Maximum tokens of bots. */
+const MAX_BOT_TOKENS = 100_000;
 
 /** Everything that the instances of one chat share, in memory. */
 export class MemoryStore {
@@ -43,6 +53,7 @@ export class MemoryStore {
   readonly #settings = new Map<string, RoomSettings>();
   readonly #accounts = new Map<string, Account>();
   readonly #tokens = new Map<string, Token>();
+  readonly #botTokens = new Map<string, BotToken>();
   /** Removed accounts, and the rooms in which their messages are not erased yet. */
   readonly #erasures: { readonly account: string; readonly rooms: string[] }[] = [];
 
@@ -126,24 +137,48 @@ export class MemoryStore {
   }
 
   token(hash: string): Token | undefined {
-    return this.#tokens.get(hash);
+    const bot = this.#botTokens.get(hash);
+    return bot === undefined ? this.#tokens.get(hash) : asToken(bot);
+  }
+
+  addBotToken(token: BotToken, most: number): boolean {
+    const own = this.botTokens(token.account);
+    if (own.length >= most || own.some(({ name }) => name === token.name)) return false;
+    if (this.#botTokens.size >= MAX_BOT_TOKENS) {
+      throw new ChatError("full", "The server cannot store another token.");
+    }
+    this.#botTokens.set(token.hash, token);
+    return true;
+  }
+
+  botTokens(account: string): BotToken[] {
+    return [...this.#botTokens.values()].filter((token) => token.account === account);
+  }
+
+  endBotToken(account: string, name: string): boolean {
+    const token = this.botTokens(account).find((token) => token.name === name);
+    if (token !== undefined) this.endToken(token.hash);
+    return token !== undefined;
   }
 
   endToken(hash: string): void {
     this.#tokens.delete(hash);
+    this.#botTokens.delete(hash);
     this.bus.publish(EVERYWHERE, { type: "token_ended", hash });
   }
 
   endTokens(account: string, kept = ""): void {
-    for (const token of this.#tokens.values()) {
-      if (token.account === account && token.hash !== kept) this.#tokens.delete(token.hash);
+    for (const tokens of [this.#tokens, this.#botTokens]) {
+      for (const token of tokens.values()) {
+        if (token.account === account && token.hash !== kept) tokens.delete(token.hash);
+      }
     }
     this.bus.publish(EVERYWHERE, { type: "tokens_ended", account, kept });
   }
 
   recheck({ tokens, keys }: Known): Known {
     return {
-      tokens: tokens.filter((hash) => !this.#tokens.has(hash)),
+      tokens: tokens.filter((hash) => this.token(hash) === undefined),
       keys: keys.filter((key) => this.#accounts.has(key)),
     };
   }
@@ -174,6 +209,9 @@ export class MemoryEngine implements Engine {
       account: (key) => instance.attempt(() => store.account(key)),
       addToken: (token) => instance.attempt(() => store.addToken(token)),
       token: (hash) => instance.attempt(() => store.token(hash)),
+      addBotToken: (token, most) => instance.attempt(() => store.addBotToken(token, most)),
+      botTokens: (account) => instance.attempt(() => store.botTokens(account)),
+      endBotToken: (account, name) => instance.attempt(() => store.endBotToken(account, name)),
       endToken: (hash) => instance.attempt(() => store.endToken(hash)),
       endTokens: (account) => instance.attempt(() => store.endTokens(account)),
       setPassword: (key, hash, kept) => instance.attempt(() => store.setPassword(key, hash, kept)),

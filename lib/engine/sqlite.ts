@@ -206,6 +206,10 @@ export class SqliteEngine implements Engine {
       recheck: (known) => this.#instance.attempt(() => accounts.recheck(known)),
       addToken: (token) => this.#put(EVERYWHERE, () => accounts.addToken(token, clock())),
       token: (hash) => this.#instance.attempt(() => accounts.token(hash)),
+      addBotToken: (token, most) => this.#put(EVERYWHERE, () => accounts.addBotToken(token, most)),
+      botTokens: (account) => this.#instance.attempt(() => accounts.botTokens(account)),
+      endBotToken: (account, name) =>
+        this.#put(EVERYWHERE, () => accounts.endBotToken(account, name)),
       endToken: (hash) => this.#put(EVERYWHERE, () => accounts.endToken(hash)),
       endTokens: (account) => this.#put(EVERYWHERE, () => accounts.endTokens(account)),
     };

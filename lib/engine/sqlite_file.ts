@@ -13,16 +13,16 @@ import { EPOCHS_SCHEMA } from "./sqlite_epochs.ts";
 import { INBOX_SCHEMA, INBOX_UPDATE } from "./sqlite_inbox.ts";
 import { LOG_SCHEMA } from "./sqlite_log.ts";
 import { isOldFile, migrate } from "./sqlite_migrate.ts";
-import { PEOPLE_SCHEMA } from "./sqlite_people.ts";
+import { PEOPLE_SCHEMA, PEOPLE_UPDATE } from "./sqlite_people.ts";
 
 /** `PRAGMA application_id` of a file: "HUBB". */
 const APPLICATION_ID = 0x48554242;
 
 /**
  * `PRAGMA user_version` of a file. `sqlite_migrate.ts` reads versions 1 to 3; version 4 lacks the ref
- * in the inbox of a private message's receiver.
+ * in the inbox of a private message's receiver, version 5 the tokens of bots.
  */
-const VERSION = 5;
+const VERSION = 6;
 
 /** The first version in whose files no deleted text is in free pages. */
 const FIRST_CLEAN = 4;
@@ -220,7 +220,9 @@ function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
     } else if (!isHubbub(db)) {
       migrate(db, version, logger);
     }
-    if (version > 0 && version < VERSION) db.exec(INBOX_UPDATE);
+    if (version > 0 && version < 5) db.exec(INBOX_UPDATE);
+    // Version 1 had no accounts: its migration makes the present tables.
+    if (version > 1 && version < 6) db.exec(PEOPLE_UPDATE);
     const isClean = version === 0 || version >= FIRST_CLEAN;
     db.exec(`
       PRAGMA application_id = ${APPLICATION_ID};

@@ -5,12 +5,24 @@
  */
 
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import type { Account, Known, Token } from "../people/accounts.ts";
+import { type Account, type BotToken, type Known, NEVER, type Token } from "../people/accounts.ts";
 import { DEFAULT_SETTINGS, type RoomSettings } from "./engine.ts";
 import type { Outcome } from "./group_commit.ts";
 
 /** Stands in place of the password of a removed account whose messages are not erased yet. */
 const ERASING = "erasing";
+
+/** Two tokens of bots have the same account and the same name in no file. */
+const NAME_INDEX = `
+  CREATE UNIQUE INDEX sessions_name ON sessions (account, name) WHERE name IS NOT NULL;
+`;
+
+/** Makes room for the tokens of bots in a file that has none. */
+export const PEOPLE_UPDATE = `
+  ALTER TABLE sessions ADD COLUMN name TEXT;
+  ALTER TABLE sessions ADD COLUMN created INTEGER;
+  ${NAME_INDEX}
+`;
 
 /** The tables. */
 export const PEOPLE_SCHEMA = `
@@ -25,9 +37,14 @@ export const PEOPLE_SCHEMA = `
   CREATE TABLE sessions (
     hash TEXT PRIMARY KEY,
     account TEXT NOT NULL,
-    expires_at INTEGER NOT NULL
+    -- Of a bot's token 2^53 - 1: never.
+    expires_at INTEGER NOT NULL,
+    -- Of a bot's token.
+    name TEXT,
+    created INTEGER
   ) STRICT;
   CREATE INDEX sessions_expiry ON sessions (expires_at);
+  ${NAME_INDEX}
 
   CREATE TABLE settings (
     room TEXT PRIMARY KEY,
@@ -104,6 +121,24 @@ export class SqliteAccounts {
     return row && { hash, account: row.account, expiresAt: row.expires_at };
   }
 
+  /** Adds a bot's token. False if its account has one of this name, or `most` of them, already. */
+  addBotToken({ hash, account, name, created }: BotToken, most: number): Outcome<boolean> {
+    const { addBotToken } = this.#sql;
+    const { changes } = addBotToken.run(hash, account, NEVER, name, created, account, most);
+    return { value: changes > 0 };
+  }
+
+  /** The tokens of an account's bots. */
+  botTokens(account: string): BotToken[] {
+    return this.#sql.botTokens.all(account).map((row) => ({ ...row }) as unknown as BotToken);
+  }
+
+  /** Ends the bot's token of this name. False if there is none. */
+  endBotToken(account: string, name: string): Outcome<boolean> {
+    const token = this.botTokens(account).find((token) => token.name === name);
+    return token === undefined ? { value: false } : { ...this.endToken(token.hash), value: true };
+  }
+
   /** Which of these tokens have ended, and which of these keys have an account. */
   recheck({ tokens, keys }: Known): Known {
     return {
@@ -165,6 +200,14 @@ function prepareAccounts(db: DatabaseSync) {
     `),
     nextRemoved: sql(`SELECT key FROM accounts WHERE password_hash = '${ERASING}' LIMIT 1`),
     noteErased: sql("UPDATE accounts SET password_hash = '' WHERE key = ?"),
+    addBotToken: sql(`
+      INSERT OR IGNORE INTO sessions (hash, account, expires_at, name, created)
+      SELECT ?, ?, ?, ?, ?
+      WHERE (SELECT count(*) FROM sessions WHERE account = ? AND name IS NOT NULL) < ?
+    `),
+    botTokens: sql(`
+      SELECT hash, account, name, created FROM sessions WHERE account = ? AND name IS NOT NULL
+    `),
     endTokens: sql("DELETE FROM sessions WHERE account = ? AND hash <> ?"),
     token: sql("SELECT account, expires_at FROM sessions WHERE hash = ?"),
     endToken: sql("DELETE FROM sessions WHERE hash = ?"),

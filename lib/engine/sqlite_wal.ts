@@ -10,8 +10,9 @@
  */
 
 import type { DatabaseSync } from "node:sqlite";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import type { Logger } from "../logger.ts";
+import { startThread } from "../thread.ts";
 import { within } from "../time.ts";
 import { type Answer, answer, type Request, type ThreadData } from "./sqlite_checkpoints.ts";
 
@@ -63,10 +64,8 @@ export class Checkpoints {
   constructor(options: CheckpointsOptions) {
     this.#options = options;
     const url = new URL("./sqlite_checkpoints.ts", import.meta.url);
-    // A worker begins in a file. A module that came over the network is imported from there.
-    const script = `data:text/javascript,import ${JSON.stringify(url.href)}`;
     const workerData: ThreadData = { checkpointsOf: options.path };
-    this.#worker = new Worker(url.protocol === "file:" ? url : new URL(script), { workerData });
+    this.#worker = startThread(url, { workerData });
     this.#worker.unref();
     this.#worker.on("message", (answer: Answer) => this.#settle(answer));
     this.#worker.on("error", ({ message: reason }: Error) => this.#fail(reason));

@@ -1,5 +1,5 @@
 /**
- * The HTTP API: accounts, and the settings of rooms.
+ * The HTTP API: accounts, and the settings of rooms. What happens in rooms is in `room_api.ts`.
  *
  * It takes JSON from its own pages and from programs. A page of another origin can send neither
  * JSON nor a cookie here unless `ALLOWED_ORIGINS` names it.
@@ -13,9 +13,10 @@ import { badRequest, ChatError, notSignedIn } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { parseName } from "../names.ts";
 import { type Accounts, type Caller, type Identity, TOKEN_MS } from "../people/accounts.ts";
-import { readRoomChange, withoutNulls } from "../protocol/commands.ts";
+import { readRoomChange } from "../protocol/commands.ts";
 import type { RateLimiter } from "../rate_limit.ts";
 import { addressKey, addressOf, limitAddress } from "./addresses.ts";
+import { readObject } from "./bodies.ts";
 import {
   clearTokenCookie,
   identify,
@@ -24,16 +25,15 @@ import {
   setTokenCookie,
 } from "./credentials.ts";
 import type { TrustSettings } from "./origins.ts";
+import { createRoomApi, type RoomApiOptions } from "./room_api.ts";
 import type { RoomAccess, Rooms } from "./rooms.ts";
 
 /** Maximum bytes of a request's body. */
 const MAX_BODY_BYTES = 64 * 1024;
 
 /** What {@linkcode createApi} needs. */
-export interface ApiOptions {
-  readonly accounts: Accounts;
-  readonly hub: Pick<Rooms, "readRoom" | "changeRoom">;
-  readonly settings: TrustSettings;
+export interface ApiOptions extends RoomApiOptions {
+  readonly hub: RoomApiOptions["hub"] & Pick<Rooms, "readRoom" | "changeRoom">;
   /** Attempts to register or sign in, by address. */
   readonly authLimiter: RateLimiter;
   readonly logger: Logger;
@@ -58,8 +58,13 @@ export function createApi(options: ApiOptions): Hono {
   api.post("/password", (c) => changePassword(c, options));
   api.delete("/account", (c) => removeAccount(c, options));
   api.get("/session", (c) => showSession(c, options));
+  api.get("/tokens", (c) => listTokens(c, options));
+  api.post("/tokens", (c) => makeToken(c, options));
+  api.delete("/tokens", async (c) => endToken(c, (await readObject(c)).name, options));
+  api.delete("/tokens/:name", (c) => endToken(c, c.req.param("name"), options));
   api.get("/rooms/:room", (c) => showRoom(c, c.req.param("room"), options));
   api.put("/rooms/:room", (c) => changeRoom(c, c.req.param("room"), options));
+  api.route("/rooms", createRoomApi(options));
   return api;
 }
 
@@ -115,6 +120,38 @@ async function removeAccount(c: Context, options: ApiOptions): Promise<Response>
   await accounts.remove(identity, password, readCaller(c, options));
   logger.info("account removed", { address: addressOf(c, settings) });
   clearTokenCookie(c, settings);
+  return c.body(null, 204);
+}
+
+/** Makes a token for a bot, and shows it this once. */
+async function makeToken(c: Context, options: ApiOptions): Promise<Response> {
+  const { accounts, logger, settings, authLimiter } = options;
+  const { name } = await readObject(c);
+  if (typeof name !== "string") throw badRequest("name must be a string.");
+  const identity = await identifyAccount(c, accounts, settings);
+  const address = addressOf(c, settings);
+  limitAddress(authLimiter, address, "attempts");
+  const { created, ...made } = await accounts.createBotToken(identity, name);
+  logger.info("token made", { username: identity.account?.username, address });
+  return c.json({ ...made, created: new Date(created).toISOString() }, 201);
+}
+
+async function listTokens(c: Context, { accounts, settings }: ApiOptions): Promise<Response> {
+  const all = await accounts.botTokens(await identifyAccount(c, accounts, settings));
+  const tokens = all.map(({ name, created }) => ({
+    name,
+    created: new Date(created).toISOString(),
+  }));
+  return c.json({ tokens });
+}
+
+async function endToken(c: Context, name: unknown, options: ApiOptions): Promise<Response> {
+  const { accounts, logger, settings } = options;
+  if (typeof name !== "string") throw badRequest("name must be a string.");
+  const identity = await identifyAccount(c, accounts, settings);
+  await accounts.endBotToken(identity, name);
+  const address = addressOf(c, settings);
+  logger.info("token deleted", { username: identity.account?.username, address });
   return c.body(null, 204);
 }
 
@@ -205,26 +242,4 @@ function readCaller(c: Context, { authLimiter, settings }: ApiOptions): Caller {
   const address = addressOf(c, settings);
   limitAddress(authLimiter, address, "attempts");
   return { address: addressKey(address), tokens: readTokens(c, settings) };
-}
-
-/** Reads the JSON object in a request's body. */
-async function readObject(c: Context): Promise<Record<string, unknown>> {
-  // A form on another site cannot send this type (Fetch, section "CORS-safelisted request-header").
-  if (!/^application\/json\s*(;|$)/i.test(c.req.header("content-type") ?? "")) {
-    throw badRequest("The content-type must be application/json.");
-  }
-  const value = parseJson(await c.req.text());
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw badRequest("The body must be a JSON object.");
-  }
-  return withoutNulls(value as Record<string, unknown>);
-}
-
-/** The value of a JSON text; `undefined` if the text is malformed. */
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

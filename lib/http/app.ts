@@ -21,23 +21,38 @@ import { HttpError } from "./http_error.ts";
 import { checkHost, checkOrigin } from "./origins.ts";
 import { isCutPath, queryOf, readPath, rootFrom } from "./queries.ts";
 import type { Rooms } from "./rooms.ts";
-import { Sockets, type SocketSettings, type SocketsOptions } from "./sockets.ts";
+import { Streams, type StreamsOptions } from "./streams.ts";
+import { type SocketLimits, Sockets, type SocketSettings, type SocketsOptions } from "./sockets.ts";
+
+/** The metrics as a page for a program that collects them. */
+export interface MetricsPage {
+  /** The `Content-Type` of the text. */
+  readonly type: string;
+  /** The metrics as they are now. */
+  text(): string;
+}
 
 /** What {@linkcode createApp} needs. */
-export interface AppOptions extends ApiOptions, SocketsOptions {
+export interface AppOptions extends Omit<ApiOptions, "streams">, SocketsOptions, StreamsOptions {
   readonly hub: Rooms;
+  readonly limits: SocketLimits;
   readonly settings: SocketSettings;
   readonly health: Pick<Health, "isDegraded">;
   /** Writes failures of the store: a throttled logger. */
   readonly failures: Logger;
-  /** Absolute path of the folder with the page. */
-  readonly publicDir: string;
+  /** The folder with the page: an address that ends with a slash. */
+  readonly publicDir: URL;
+  /** What `/metrics` answers; absent for nothing. */
+  readonly metrics?: MetricsPage | undefined;
 }
 
 /** What the runtime passes along with a request. */
 export type AppEnv = { Bindings: Partial<Deno.ServeHandlerInfo> };
 
 type App = Hono<AppEnv>;
+
+/** What is answered whatever the host is that a request names. */
+const WATCHED: ReadonlySet<string> = new Set(["/health", "/metrics"]);
 
 const GREETING = "WebSocket Chat Server - Connect to /ws";
 
@@ -60,6 +75,14 @@ export const ERROR_STATUS = {
   unavailable: 503,
 } as const satisfies Record<ErrorCode, number>;
 
+/** Codes for the statuses of errors that only HTTP knows. */
+const STATUS_CODES = {
+  400: "bad_request",
+  405: "method_not_allowed",
+  421: "wrong_host",
+  426: "upgrade_required",
+} as const satisfies Record<HttpError["status"], string>;
+
 /** Makes the HTTP application. */
 export function createApp(options: AppOptions): App {
   const { settings } = options;
@@ -71,7 +94,7 @@ export function createApp(options: AppOptions): App {
   app.use(answerHead);
   app.use((c, next) => {
     // Whoever watches the server asks at any of its addresses.
-    if (c.req.path !== "/health") checkHost(c, settings);
+    if (!WATCHED.has(c.req.path)) checkHost(c, settings);
     return next();
   });
   // The WebSocket routes come before every middleware that adds a header: none may alter their
@@ -80,6 +103,8 @@ export function createApp(options: AppOptions): App {
   app.use(pageHeaders(settings));
   routeApi(app, options);
   app.get("/health", (c) => answerHealth(c, options.health));
+  const { metrics } = options;
+  if (metrics !== undefined) app.get("/metrics", (c) => answerMetrics(c, metrics));
   if (sitePath !== "/") {
     const query = (c: Context) => /\?.*/s.exec(c.req.url)?.[0] ?? "";
     app.get(sitePath.slice(0, -1), (c) => c.redirect(`${sitePath}${query(c)}`, 308));
@@ -154,13 +179,14 @@ function routeApi(app: App, options: AppOptions): void {
     checkOrigin(c, options.settings);
     return next();
   });
-  app.route("/api", createApi(options));
+  app.route("/api", createApi({ ...options, streams: new Streams(options) }));
 }
 
 /** The page at `/` and `/r/:room`, and the files it loads. */
 function routePage(app: App, options: AppOptions): void {
-  const { accounts, settings, logger, publicDir: root } = options;
-  const files = new Files(logger);
+  const { accounts, settings, failures, clock, publicDir } = options;
+  const files = new Files({ root: publicDir, logger: failures, clock });
+  const root = "";
   const getContent = (path: string, c: Context) => files.answer(c, path);
   const page = serveStatic({
     root,
@@ -207,16 +233,21 @@ function answerHealth(c: Context, { isDegraded }: AppOptions["health"]): Respons
   return isDegraded ? c.json({ status: "degraded" }, 503) : c.json({ status: "ok" });
 }
 
+function answerMetrics(c: Context, metrics: MetricsPage): Response {
+  return c.body(metrics.text(), 200, { "content-type": metrics.type, "cache-control": "no-store" });
+}
+
 /**
  * Answers an expected error with its sentence. Any other is logged, and its details are not sent.
  */
 function answerError(
   c: Context,
   error: Error,
-  { refusals, failures, settings }: AppOptions,
+  { refusals, failures, settings, meter }: AppOptions,
 ): Response {
   const { path } = c.req;
   const refusal = refusalOf(error);
+  meter?.refused(isJoin(path) ? "join" : "http", codeOf(error));
   if (refusal === undefined) {
     failures.error("request failed", { path, ...errorFields(error) });
     return c.json({ error: "Something went wrong on the server. Try again later." }, 500);
@@ -230,6 +261,17 @@ function answerError(
   c.header("cache-control", "no-store");
   for (const [name, value] of Object.entries(headers)) c.header(name, value);
   return c.json({ error: error.message }, status);
+}
+
+/** Whether a request asks for a connection. */
+function isJoin(path: string): boolean {
+  return /^\/(ws(\/.*)?|echo|api\/rooms\/[^/]*\/events)$/s.test(path);
+}
+
+/** The code of an error; a word for its status if it has none. */
+function codeOf(error: Error): string {
+  if (error instanceof ChatError) return error.code;
+  return error instanceof HttpError ? STATUS_CODES[error.status] : "internal";
 }
 
 /** The status and headers that go with an expected error; `undefined` for any other. */

@@ -4,8 +4,9 @@
  * @module
  */
 
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { errorFields, type Logger } from "../logger.ts";
+import { startThread } from "../thread.ts";
 import type { CompressionRequest } from "./compression_thread.ts";
 
 /** Compresses what it is given, in order. Its thread lives while there is work. */
@@ -33,7 +34,7 @@ export class Compressor {
   }
 
   #start(): Worker {
-    const worker = new Worker(new URL("./compression_thread.ts", import.meta.url));
+    const worker = startThread(new URL("./compression_thread.ts", import.meta.url));
     worker.on("message", (result: Uint8Array<ArrayBuffer>) => {
       this.#waiting.shift()?.(result);
       if (this.#waiting.length === 0) this.#end();

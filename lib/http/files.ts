@@ -1,5 +1,6 @@
 /**
- * The files of the page: read and compressed once, until they change on the disk.
+ * The files of the page: read and compressed once, until they change on the disk. A server that runs
+ * from an address reads them from beside its modules, where they never change.
  *
  * Each encoding of a file has a tag of its own, so that a browser asks for the file again only when
  * the file has changed, and a cache never takes one encoding for another.
@@ -12,7 +13,9 @@ import type { Context } from "hono";
 import { parseAccept } from "hono/utils/accept";
 import { COMPRESSIBLE_CONTENT_TYPE_REGEX } from "hono/utils/compress";
 import { getMimeType } from "hono/utils/mime";
-import type { Logger } from "../logger.ts";
+import { ChatError, rateLimited } from "../errors.ts";
+import { errorFields, type Logger } from "../logger.ts";
+import { TokenBucket } from "../rate_limit.ts";
 import { type CompressionRequest, type Encoding, ENCODINGS } from "./compression_thread.ts";
 import { Compressor } from "./compressor.ts";
 
@@ -27,31 +30,56 @@ const RELATIVE_ADDRESS = /(?<= (?:href|src)=")\.\//g;
 /** The types of scripts and style sheets. */
 const CODE_TYPE = /^text\/(javascript|css)\b/;
 
+/** How often an address is asked for a file, which may not be there. The page has some 50. */
+const FETCH_RATE = { perSecond: 10, burst: 200 };
+
+/** How long a file may take to come from an address, in milliseconds. */
+const FETCH_MS = 10_000;
+
 /** One version of a file. */
 interface StoredFile {
-  /** When it was changed, and its size. */
+  /** When it was changed, and its size; empty for one that never changes. */
   readonly version: string;
   readonly content: Promise<{ readonly bytes: Bytes; readonly hash: string }>;
   /** The compressed file, in the encodings that were asked for; `undefined` if it is not shorter. */
   readonly encoded: Map<Encoding, Promise<Bytes | undefined>>;
 }
 
+/** What {@linkcode Files} needs. */
+export interface FilesOptions {
+  /** The folder: a `file:`, `http:` or `https:` address that ends with a slash. */
+  readonly root: URL;
+  /** Hears if files cannot be read or compressed: a throttled logger. */
+  readonly logger: Logger;
+  /** The time in milliseconds. */
+  readonly clock: () => number;
+}
+
 /** The files of one folder, in memory once they were asked for. */
 export class Files {
+  readonly #root: URL;
+  readonly #logger: Logger;
+  readonly #clock: () => number;
   readonly #compressor: Compressor;
-  /** By real path and root: a file is here once, however its path is spelled. */
+  /** By root, and real path or address: a file is here once, however its path is spelled. */
   readonly #files = new Map<string, StoredFile>();
+  readonly #fetches: TokenBucket;
 
-  /** @param logger hears if files cannot be compressed */
-  constructor(logger: Logger) {
+  constructor({ root, logger, clock }: FilesOptions) {
+    this.#root = root;
+    this.#logger = logger;
+    this.#clock = clock;
     this.#compressor = new Compressor(logger);
+    this.#fetches = new TokenBucket(FETCH_RATE, clock());
   }
 
   /**
    * The body of the answer with a file, or `null` if there is no such file. Sets the headers that
    * depend on the encoding.
    *
+   * @param path decoded, from the folder on
    * @param root the relative address of the site's root, for HTML that stands further down
+   * @throws {ChatError} if the address that has the file does not answer, or is asked too often
    */
   async answer(c: Context, path: string, root = "./"): Promise<Bytes | null> {
     const file = await this.#find(path, root);
@@ -78,26 +106,66 @@ export class Files {
   }
 
   async #find(path: string, root: string): Promise<StoredFile | undefined> {
+    const url = new URL(`./${path.replace(/^\/+/, "")}`, this.#root);
+    if (!url.href.startsWith(this.#root.href) || url.pathname.endsWith("/")) return undefined;
+    const isOnDisk = url.protocol === "file:";
+    return await (isOnDisk ? this.#findOnDisk(url, root) : this.#findAtAddress(url, root));
+  }
+
+  async #findOnDisk(url: URL, root: string): Promise<StoredFile | undefined> {
     try {
-      const real = await Deno.realPath(path);
+      const real = await Deno.realPath(url);
       const { mtime, size, isFile } = await Deno.stat(real);
       if (!isFile) return undefined;
       const version = `${mtime?.getTime()} ${size}`;
       const key = `${root} ${real}`;
-      let file = this.#files.get(key);
-      if (file?.version !== version) {
-        const content = read(real, root).catch((error) => {
-          this.#files.delete(key);
-          throw error;
-        });
-        file = { version, content, encoded: new Map() };
-        this.#files.set(key, file);
-      }
+      const stored = this.#files.get(key);
+      const file = stored?.version === version
+        ? stored
+        : this.#keep(key, version, Deno.readFile(real).then((bytes) => setRoot(bytes, root)));
       await file.content;
       return file;
     } catch {
       return undefined;
     }
+  }
+
+  async #findAtAddress({ href }: URL, root: string): Promise<StoredFile | undefined> {
+    const key = `${root} ${href}`;
+    const file = this.#files.get(key) ??
+      this.#keep(key, "", this.#fetch(href).then((bytes) => setRoot(bytes, root)));
+    try {
+      await file.content;
+      return file;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return undefined;
+      if (error instanceof ChatError) throw error;
+      this.#logger.error("a file of the page cannot be read", { href, ...errorFields(error) });
+      throw new ChatError("unavailable", "The server cannot read its page now. Try again later.");
+    }
+  }
+
+  async #fetch(href: string): Promise<Bytes> {
+    const seconds = this.#fetches.take(this.#clock());
+    if (seconds > 0) throw rateLimited("new addresses", seconds);
+    const signal = AbortSignal.timeout(FETCH_MS);
+    // Where a file is missing, or is a folder, some servers lead to another address.
+    const response = await fetch(href, { redirect: "manual", signal });
+    if (response.status === 200) return await response.bytes();
+    await response.body?.cancel();
+    if (response.status < 500) throw new Deno.errors.NotFound();
+    throw new Error(`It is answered with ${response.status}.`);
+  }
+
+  /** Stores a file that is being read, until that fails. */
+  #keep(key: string, version: string, reading: Promise<Bytes>): StoredFile {
+    const content = addHash(reading).catch((error) => {
+      this.#files.delete(key);
+      throw error;
+    });
+    const file = { version, content, encoded: new Map() };
+    this.#files.set(key, file);
+    return file;
   }
 
   #compress(
@@ -116,11 +184,15 @@ export class Files {
   }
 }
 
-async function read(path: string, root: string) {
-  const original = await Deno.readFile(path);
-  const bytes = root === "./" ? original : new TextEncoder().encode(
-    new TextDecoder().decode(original).replace(RELATIVE_ADDRESS, root),
-  );
+/** Has the relative addresses in HTML begin at another root. */
+function setRoot(bytes: Bytes, root: string): Bytes {
+  if (root === "./") return bytes;
+  const html = new TextDecoder().decode(bytes);
+  return new TextEncoder().encode(html.replace(RELATIVE_ADDRESS, root));
+}
+
+async function addHash(reading: Promise<Bytes>) {
+  const bytes = await reading;
   const digest = await crypto.subtle.digest("SHA-256", bytes);
   return { bytes, hash: Buffer.from(digest, 0, 16).toString("base64url") };
 }

@@ -7,14 +7,18 @@
 import type { Peer } from "../delivery/outbox.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { CloseReason } from "../protocol/codes.ts";
-import type { RoomChange } from "../protocol/commands.ts";
+import type { Command, RoomChange } from "../protocol/commands.ts";
 import type { Format } from "../protocol/encode.ts";
+import type { Event, UserEntry } from "../protocol/events.ts";
 
 /** What a client asks for when it joins a room. */
 export interface JoinRequest {
   /** A name that has passed `parseName`. */
   readonly room: string;
-  /** A name that has passed `parseName`; absent for the raw relay, whose members have none. */
+  /**
+   * A name that has passed `parseName`; absent for those without one: members of the raw relay, and
+   * people who only read.
+   */
   readonly username?: string;
   /** @default "json" */
   readonly format?: Format;
@@ -60,6 +64,14 @@ export interface RoomAccess {
   readonly bans?: readonly { readonly key: string }[];
 }
 
+/** Who is in a room. */
+export interface Attendance {
+  /** At most 100. */
+  readonly users: readonly UserEntry[];
+  /** The number of all users. */
+  readonly online: number;
+}
+
 /** The hub as HTTP needs it. */
 export interface Rooms {
   /**
@@ -80,6 +92,15 @@ export interface Rooms {
    * @throws {ChatError} if the hub refuses the join
    */
   join(peer: Peer, request: JoinRequest): JoinedMember;
+  /**
+   * Performs a command of a person that is no member.
+   *
+   * @returns the answer, if there is one
+   * @throws {ChatError} if the hub would refuse the join now, or refuses the command
+   */
+  ask(request: JoinRequest, command: Command): Promise<Event | undefined>;
+  /** @throws {ChatError} if the hub would refuse the join now */
+  readPresence(request: JoinRequest): Promise<Attendance>;
   /** Handles one text frame of a member. */
   receive(member: JoinedMember, text: string): void;
   /** Removes a member from its room. A repeat does nothing. */

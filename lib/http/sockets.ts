@@ -12,22 +12,21 @@
 import { Buffer } from "node:buffer";
 import type { Context } from "hono";
 import { Outbox, type OutboxLimits } from "../delivery/outbox.ts";
-import { badRequest, ChatError } from "../errors.ts";
-import { errorFields, type LogFields, type Logger } from "../logger.ts";
-import { LOBBY, parseName } from "../names.ts";
-import type { Accounts } from "../people/accounts.ts";
+import { ChatError } from "../errors.ts";
+import { errorFields } from "../logger.ts";
+import { LOBBY } from "../names.ts";
 import { CLOSE, type CloseReason, ERROR_CLOSE } from "../protocol/codes.ts";
 import type { SizeLimits } from "../protocol/commands.ts";
-import { encode, SUBPROTOCOL } from "../protocol/encode.ts";
-import { errorEvent } from "../protocol/events.ts";
+import { SUBPROTOCOL } from "../protocol/encode.ts";
 import { type Rate, type RateLimiter, TokenBucket, type TrafficLimiter } from "../rate_limit.ts";
 import { addressKey, addressOf, limitAddress } from "./addresses.ts";
 import type { Connections, Holder } from "./connections.ts";
-import { identify, readTokens } from "./credentials.ts";
-import { asksForUpgrade, checkHandshake, checkMethod, offeredProtocols } from "./handshake.ts";
+import { identify } from "./credentials.ts";
+import { asksForUpgrade, checkHandshake, checkMethod } from "./handshake.ts";
+import { readSocketJoin } from "./joins.ts";
+import { Membership, type MembershipOptions, refuse } from "./membership.ts";
 import { checkOrigin, type TrustSettings } from "./origins.ts";
-import { queryOf } from "./queries.ts";
-import type { JoinedMember, JoinRequest, Resume, Rooms } from "./rooms.ts";
+import type { JoinRequest } from "./rooms.ts";
 
 /** Which requests may open a socket, and how long a socket may be silent. */
 export interface SocketSettings extends TrustSettings {
@@ -45,9 +44,7 @@ export interface SocketLimits extends OutboxLimits, SizeLimits {
 }
 
 /** What {@linkcode Sockets} needs. */
-export interface SocketsOptions {
-  readonly hub: Rooms;
-  readonly accounts: Accounts;
+export interface SocketsOptions extends MembershipOptions {
   readonly connections: Connections;
   readonly limits: SocketLimits;
   readonly settings: SocketSettings;
@@ -55,9 +52,6 @@ export interface SocketsOptions {
   readonly joinLimiter: RateLimiter;
   /** What each address may send. */
   readonly traffic: TrafficLimiter;
-  readonly logger: Logger;
-  /** Writes what clients are refused: a throttled logger. */
-  readonly refusals: Logger;
   /** The time in milliseconds. */
   readonly clock: () => number;
 }
@@ -100,12 +94,7 @@ export class Sockets {
   async join(c: Context, room: string): Promise<Response> {
     this.#checkAllowed(c);
     const { accounts, settings } = this.#options;
-    const request = readJoin(c, room, settings);
-    const identity = await identify(c, accounts, settings);
-    const username = request.username ?? identity.account?.username;
-    if (username === undefined) throw incomplete();
-    await accounts.checkName(identity, username);
-    return await this.#enter(c, { ...request, username, identity });
+    return await this.#enter(c, await readSocketJoin(c, room, accounts, settings));
   }
 
   /** Opens a socket that returns what it receives. */
@@ -142,8 +131,8 @@ export class Sockets {
     return this.#upgrade(c, {
       holder,
       protocol,
-      open: (socket) => joinRoom(socket, request, holder.address, this.#options),
-      refuse: (socket, error) => refuseMember(socket, request, error),
+      open: (socket) => Membership.join(socket, request, holder.address, this.#options),
+      refuse: (socket, error) => refuse(socket, request, error),
     });
   }
 
@@ -182,7 +171,7 @@ export class Sockets {
   }
 
   #open(socket: WebSocket, plan: SocketPlan, path: string): SocketHandler | undefined {
-    const { connections, refusals } = this.#options;
+    const { connections, refusals, meter } = this.#options;
     try {
       connections.add(socket, plan.holder);
       return plan.open(socket);
@@ -191,6 +180,7 @@ export class Sockets {
       if (!(error instanceof ChatError)) throw error;
       const { address, account } = plan.holder;
       refusals.info("refused", { path, address, account, reason: error.message });
+      meter?.refused("join", error.code);
       plan.refuse(socket, error);
       return undefined;
     }
@@ -203,121 +193,6 @@ export class Sockets {
       this.#options.logger.error("socket handler failed", errorFields(error));
       close(socket, CLOSE.internal);
     }
-  }
-}
-
-/** Reads the room, the name and the options of a request. */
-function readJoin(
-  c: Context,
-  room: string,
-  settings: TrustSettings,
-): Omit<JoinRequest, "identity"> {
-  const username = queryOf(c, "username");
-  // A request with a token need not name its user: the account has a name.
-  const isNamed = username !== undefined || readTokens(c, settings).length > 0;
-  if (room.trim() === "" || username?.trim() === "" || !isNamed) throw incomplete();
-  const isV1 = offeredProtocols(c.req.raw).includes(SUBPROTOCOL);
-  return {
-    room: parseName("room", room),
-    ...(username !== undefined && { username: parseName("username", username) }),
-    format: isV1 ? "v1" : readFormat(queryOf(c, "format")),
-    echo: c.req.query("echo") !== "0",
-    resume: isV1 ? readResume(c) : undefined,
-  };
-}
-
-function incomplete(): ChatError {
-  return badRequest("room and username are required");
-}
-
-function readFormat(format = "json"): "json" | "text" {
-  if (format === "json" || format === "text") return format;
-  throw badRequest("The format must be json or text.");
-}
-
-/** Reads the place up to which the client has seen everything: `?epoch=E&after=SEQ&inbox=N`. */
-function readResume(c: Context): Resume | undefined {
-  const epoch = queryOf(c, "epoch");
-  const after = readWhole(c, "after");
-  const inbox = readWhole(c, "inbox");
-  if (epoch === undefined && after === undefined) return undefined;
-  if (epoch !== undefined && after !== undefined) return { epoch, after, inbox };
-  throw badRequest("To resume, give both epoch and after.");
-}
-
-function readWhole(c: Context, name: string): number | undefined {
-  const text = queryOf(c, name);
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (/^\d+$/.test(text) && Number.isSafeInteger(value)) return value;
-  throw badRequest(`${name} must be a whole number.`);
-}
-
-/**
- * Makes a socket a member of a room.
- *
- * @throws {ChatError} if the room does not admit it any more
- */
-function joinRoom(
-  socket: WebSocket,
-  request: JoinRequest,
-  address: string | undefined,
-  { hub, accounts, logger, refusals }: SocketsOptions,
-): SocketHandler {
-  const { room, username, identity } = request;
-  const fields = { room, username, address };
-  const member = hub.join(socket, request);
-  logger.info("joined", fields);
-  accounts.confirm(identity, username).catch((error) => {
-    // Other requests report a failing store.
-    if (!(error instanceof ChatError) || error.code !== "unauthenticated") return;
-    if (member.isGone) return;
-    refusals.info("refused", { ...fields, reason: error.message });
-    hub.leave(member);
-    refuseMember(socket, request, error);
-  });
-  return new RoomSocket(member, hub, { logger, refusals }, fields);
-}
-
-/** Sends the reason of a refusal in the format that the client asked for, and closes the socket. */
-function refuseMember(
-  socket: WebSocket,
-  { room, format = "json" }: JoinRequest,
-  error: ChatError,
-): void {
-  socket.send(encode(errorEvent(room, error), format)!);
-  close(socket, ERROR_CLOSE[error.code]);
-}
-
-/** The socket of a member. */
-class RoomSocket implements SocketHandler {
-  readonly #member: JoinedMember;
-  readonly #hub: Rooms;
-  readonly #loggers: Pick<SocketsOptions, "logger" | "refusals">;
-  readonly #fields: LogFields;
-
-  constructor(
-    member: JoinedMember,
-    hub: Rooms,
-    loggers: Pick<SocketsOptions, "logger" | "refusals">,
-    fields: LogFields,
-  ) {
-    this.#member = member;
-    this.#hub = hub;
-    this.#loggers = loggers;
-    this.#fields = fields;
-  }
-
-  message(data: string | ArrayBuffer): void {
-    if (typeof data === "string") return this.#hub.receive(this.#member, data);
-    this.#loggers.refusals.info("binary frame refused", this.#fields);
-    this.#hub.dismiss(this.#member, CLOSE.binary);
-  }
-
-  close({ code, wasClean }: CloseEvent): void {
-    if (this.#member.isGone) return;
-    this.#loggers.logger.info("left", { ...this.#fields, code, wasClean });
-    this.#hub.leave(this.#member);
   }
 }
 

@@ -1,6 +1,10 @@
 /**
  * Accounts with their passwords and tokens, and guests with their secrets.
  *
+ * A token comes from signing in, and lasts for a session; or the account made it for a bot, and it
+ * lasts until it is ended. A bot may do what its account may, except to account for it: it neither
+ * makes nor ends what others present, and changes no password.
+ *
  * A token or a guest's secret is 256 random bits. The store keeps only its hash, so that a copy of
  * the store gives no access.
  *
@@ -35,8 +39,23 @@ export interface Token {
   readonly hash: string;
   /** The account's key. */
   readonly account: string;
-  /** Milliseconds since 1970. */
+  /** Milliseconds since 1970; {@linkcode NEVER} for a bot's. */
   readonly expiresAt: number;
+}
+
+/** When a bot's token expires, and no other. */
+export const NEVER = Number.MAX_SAFE_INTEGER;
+
+/** A bot's token as it is stored. It is a {@linkcode Token} too. */
+export interface BotToken {
+  /** `hashSecret(token)` */
+  readonly hash: string;
+  /** The account's key. */
+  readonly account: string;
+  /** Unique among the tokens of its account. */
+  readonly name: string;
+  /** Milliseconds since 1970. */
+  readonly created: number;
 }
 
 /** Where accounts and tokens are kept. */
@@ -49,13 +68,19 @@ export interface AccountStore {
   addToken(token: Token): Promise<void>;
   /** The token with this hash, expired or not. */
   token(hash: string): Promise<Token | undefined>;
+  /** Adds a bot's token. False if its account has one of this name, or `most` of them, already. */
+  addBotToken(token: BotToken, most: number): Promise<boolean>;
+  /** The tokens of an account's bots, in any order. */
+  botTokens(account: string): Promise<readonly BotToken[]>;
+  /** Ends the bot's token of this name, as {@linkcode endToken} does. False if there is none. */
+  endBotToken(account: string, name: string): Promise<boolean>;
   /** Drops a token, and tells every instance to close the sockets of its session. */
   endToken(hash: string): Promise<void>;
-  /** The same for every token of an account. */
+  /** The same for every token of an account, those of its bots too. */
   endTokens(account: string): Promise<void>;
   /**
-   * Replaces an account's password, and ends its tokens, except the one with the hash `kept`. False
-   * if there is no such account.
+   * Replaces an account's password, and ends its tokens, except the one with the hash `kept`, which
+   * is no bot's. False if there is no such account.
    */
   setPassword(key: string, passwordHash: string, kept?: string): Promise<boolean>;
   /**
@@ -110,6 +135,9 @@ export interface Caller {
   /** The tokens that the client holds. */
   readonly tokens?: readonly string[] | undefined;
 }
+
+/** Maximum tokens that an account may have for bots. */
+export const MAX_BOT_TOKENS = 20;
 
 /** Maximum pairs of an account and an address that are remembered. */
 const MAX_KNOWN = 10_000;
@@ -239,14 +267,18 @@ export class Accounts {
     return { username: account.username, token, expiresAt };
   }
 
-  /** Whether an account's owner has signed in at an address, or holds a token of it. */
+  /**
+   * Whether an account's owner has signed in at an address, or holds a session of it. A bot's token
+   * lies where strangers may find it, and they shall not guess at the password with it.
+   */
   async #isKnown(key: string, { address = "", tokens = [] }: Caller): Promise<boolean> {
     if (this.#known.has(placeOf(key, address))) return true;
     for (const token of tokens) {
       const stored = isSecret(token)
         ? await this.#options.store.token(hashSecret(token))
         : undefined;
-      if (stored?.account === key && stored.expiresAt > this.#options.clock()) return true;
+      if (stored?.account !== key || stored.expiresAt === NEVER) continue;
+      if (stored.expiresAt > this.#options.clock()) return true;
     }
     return false;
   }
@@ -277,10 +309,63 @@ export class Accounts {
   }
 
   /**
-   * Changes the password of an account, and ends its other sessions.
+   * Makes a token for a bot of an account.
    *
-   * @throws {ChatError} `forbidden` if the password is wrong, `bad_request` for a bad new one, or
-   *   `unavailable`
+   * @returns the token, which nobody can read again, and its name in NFC
+   * @throws {NameError} if the name breaks a rule
+   * @throws {ChatError} `conflict` if the account has a token of this name, or
+   *   {@linkcode MAX_BOT_TOKENS} already; `unauthenticated`, `forbidden` for a bot, or `unavailable`
+   */
+  async createBotToken(
+    identity: Identity,
+    requested: string,
+  ): Promise<{ name: string; token: string; created: number }> {
+    const { key, tokenHash } = signedIn(identity);
+    const { store, clock } = this.#options;
+    const name = parseName("token name", requested);
+    const token = createSecret();
+    const made = { hash: hashSecret(token), account: key, name, created: clock() };
+    if (!await store.addBotToken(made, MAX_BOT_TOKENS)) {
+      throw noPlaceFor(name, await store.botTokens(key));
+    }
+    // The account's tokens may have ended meanwhile: this one must not outlive them.
+    if (await store.token(tokenHash) === undefined) {
+      await store.endToken(made.hash);
+      throw sessionEnded();
+    }
+    return { name, token, created: made.created };
+  }
+
+  /**
+   * The tokens of an account's bots, oldest first.
+   *
+   * @throws {ChatError} `unauthenticated`, `forbidden` for a bot, or `unavailable`
+   */
+  async botTokens(identity: Identity): Promise<{ name: string; created: number }[]> {
+    const tokens = await this.#options.store.botTokens(signedIn(identity).key);
+    return tokens.map(({ name, created }) => ({ name, created })).sort((a, b) =>
+      a.created - b.created || (a.name < b.name ? -1 : 1)
+    );
+  }
+
+  /**
+   * Ends the token of a bot, and closes its sockets.
+   *
+   * @throws {NameError} if the name breaks a rule
+   * @throws {ChatError} `not_found` if the account has no token of this name; `unauthenticated`,
+   *   `forbidden` for a bot, or `unavailable`
+   */
+  async endBotToken(identity: Identity, requested: string): Promise<void> {
+    const { key } = signedIn(identity);
+    if (await this.#options.store.endBotToken(key, parseName("token name", requested))) return;
+    throw new ChatError("not_found", "You have no token of this name.");
+  }
+
+  /**
+   * Changes the password of an account, and ends its other sessions and the tokens of its bots.
+   *
+   * @throws {ChatError} `forbidden` if the password is wrong or for a bot, `bad_request` for a bad
+   *   new one, or `unavailable`
    */
   async changePassword(
     identity: Identity,
@@ -352,9 +437,13 @@ export class Accounts {
     }
   }
 
-  /** Ends every session of an account. */
-  async logoutEverywhere({ account }: Identity): Promise<void> {
-    if (account !== undefined) await this.#options.store.endTokens(account.key);
+  /**
+   * Ends every session of an account, and the tokens of its bots.
+   *
+   * @throws {ChatError} `unauthenticated` for a guest, `forbidden` for a bot, or `unavailable`
+   */
+  async logoutEverywhere(identity: Identity): Promise<void> {
+    await this.#options.store.endTokens(signedIn(identity).key);
   }
 
   /**
@@ -362,8 +451,8 @@ export class Accounts {
    *
    * @throws {ChatError} `forbidden`, `unauthenticated` for a guest, or `unavailable`
    */
-  async #prove({ account }: Identity, password: string, from: Caller) {
-    if (account === undefined) throw notSignedIn();
+  async #prove(identity: Identity, password: string, from: Caller) {
+    const account = signedIn(identity);
     const stored = await this.#options.store.account(account.key);
     if (!await this.#isRight(password, stored, account.key, from)) {
       throw new ChatError("forbidden", "The password is wrong.");
@@ -371,7 +460,7 @@ export class Accounts {
     return account;
   }
 
-  /** Ends a token's session. Without such a token it does nothing. */
+  /** Ends a session, or a bot's token. Without such a token it does nothing. */
   async logout(token: string): Promise<void> {
     const { store } = this.#options;
     const hash = hashSecret(token);
@@ -422,6 +511,22 @@ export class Accounts {
   }
 
   /**
+   * A guest without a secret that posts without a connection: the same person for the same address
+   * and name, so that it can repeat a message. Anyone at its address may be it, so it may do nothing
+   * else.
+   *
+   * @param address the key of the address
+   * @throws {ChatError} `unauthenticated` if the server allows no guests
+   */
+  passerby(address: string, username = ""): Identity {
+    if (!this.allowsGuests) throw new ChatError("unauthenticated", "Sign in to chat here.");
+    return {
+      person: `passerby:${hashSecret(placeOf(nameKey(username), address))}`,
+      isProven: false,
+    };
+  }
+
+  /**
    * Checks that a person may use a name: an account only its own, a guest any name without an
    * account.
    *
@@ -456,6 +561,33 @@ export class Accounts {
 /** The {@linkcode Identity.person} of an account. */
 export function accountPerson(key: string): string {
   return `account:${key}`;
+}
+
+/**
+ * The account of somebody who signed in.
+ *
+ * @throws {ChatError} `unauthenticated` for a guest, `forbidden` for a bot
+ */
+function signedIn({ account }: Identity) {
+  if (account === undefined) throw notSignedIn();
+  if (account.expiresAt !== NEVER) return account;
+  const sentence = "A bot's token does not do this. Sign in with the account's password.";
+  throw new ChatError("forbidden", sentence);
+}
+
+/** The refusal of one more token. */
+function noPlaceFor(name: string, tokens: readonly BotToken[]): ChatError {
+  return new ChatError(
+    "conflict",
+    tokens.some((token) => token.name === name)
+      ? "You have a token of this name. Choose another name, or delete that token first."
+      : `You have ${MAX_BOT_TOKENS} tokens, the maximum. Delete one that is no longer in use.`,
+  );
+}
+
+/** The bot's token as {@linkcode AccountStore.token} finds it. */
+export function asToken({ hash, account }: BotToken): Token {
+  return { hash, account, expiresAt: NEVER };
 }
 
 /** An account at an address. */

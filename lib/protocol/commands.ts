@@ -6,7 +6,7 @@
 
 import { badRequest, ChatError } from "../errors.ts";
 import { BLANKS } from "../names.ts";
-import { type Format, isLongerThan } from "./encode.ts";
+import { type Format, isLongerThan, isWhole } from "./encode.ts";
 
 /** What every command may carry. */
 interface CommandBase {
@@ -142,7 +142,7 @@ export function decode(text: string, format: Format, limits: SizeLimits): Comman
   }
   const object = format === "raw" ? undefined : parseCommandObject(text);
   if (object !== undefined) return readCommand(object, limits);
-  if (format === "v1") throw badRequest("A frame must be a JSON object with a type.");
+  if (isWhole(format)) throw badRequest("A frame must be a JSON object with a type.");
   return { type: "chat", content: readContent(text, limits) };
 }
 
@@ -155,6 +155,23 @@ export function peekRef(text: string): string | undefined {
     const ref = /"ref"\s*:\s*"([^"\\]{1,64})"/.exec(part)?.[1];
     if (ref !== undefined && isPlain(ref)) return ref;
   }
+}
+
+/**
+ * Reads the fields of a message.
+ *
+ * @throws {ChatError} `too_big` or `bad_request`
+ */
+export function readChat(
+  { content, reply_to, ref }: Record<string, unknown>,
+  limits: SizeLimits,
+): ChatCommand {
+  return readCommand({ type: "chat", content, reply_to, ref }, limits) as ChatCommand;
+}
+
+/** Reads the fields of a request for messages. @throws {ChatError} `bad_request` */
+export function readHistory({ before, after, limit }: Record<string, unknown>): HistoryCommand {
+  return { type: "history", ...readRange({ before, after, limit }) };
 }
 
 /** The JSON object in a frame, if it has a `type`. */
@@ -203,7 +220,7 @@ function readFields(object: Record<string, unknown>, limits: SizeLimits): Comman
       if (typeof object.to !== "string") throw badRequest("to must be a name.");
       return { type: "dm", to: object.to, content: readContent(object.content, limits) };
     case "history":
-      return { type: "history", ...readRange(object) };
+      return readHistory(object);
     case "ping":
       return { type: "ping" };
     case "edit": {

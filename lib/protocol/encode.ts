@@ -1,6 +1,6 @@
 /**
- * Encodes events as JSON, as lines for people or as bare texts, and puts several `chat.v1` events
- * into one frame.
+ * Encodes events as JSON, as messages of an event stream, as lines for people or as bare texts, and
+ * puts several events of the whole protocol into one frame.
  *
  * @module
  */
@@ -9,10 +9,19 @@ import { Buffer } from "node:buffer";
 import { type Event, IS_FOR_PLAIN_CLIENTS } from "./events.ts";
 
 /**
- * The format of a connection: `v1` is `chat.v1`, the whole protocol; plain clients receive JSON
- * objects, lines for people (`text`), or bare message texts (`raw`).
+ * The format of a connection: `v1` is `chat.v1`, the whole protocol, and `sse` is the same as
+ * Server-Sent Events; plain clients receive JSON objects, lines for people (`text`), or bare message
+ * texts (`raw`).
  */
-export type Format = "v1" | "json" | "text" | "raw";
+export type Format = (typeof FORMATS)[number];
+
+/** Every format. */
+export const FORMATS = ["v1", "sse", "json", "text", "raw"] as const;
+
+/** Whether a format carries every event of the protocol. */
+export function isWhole(format: Format): boolean {
+  return format === "v1" || format === "sse";
+}
 
 /** The name of the subprotocol `chat.v1`. */
 export const SUBPROTOCOL = "chat.v1";
@@ -20,12 +29,15 @@ export const SUBPROTOCOL = "chat.v1";
 /**
  * Writes one event in one format.
  *
+ * @param epoch identifies the numbering of the event's room, for a stream that is resumed there
  * @returns the event's text, or `undefined` if that format does not carry such an event
  */
-export function encode(event: Event, format: Format): string | undefined {
+export function encode(event: Event, format: Format, epoch?: string): string | undefined {
   switch (format) {
     case "v1":
       return JSON.stringify(event);
+    case "sse":
+      return `${idLine(event, epoch)}data: ${JSON.stringify(event)}\n\n`;
     case "json":
       if (event.type === "online_users") {
         // The content has the names already.
@@ -39,6 +51,16 @@ export function encode(event: Event, format: Format): string | undefined {
       if (event.type === "chat") return event.content;
       return event.type === "error" ? encodeLine(event) : undefined;
   }
+}
+
+/**
+ * The place in the log up to which the reader of a stream has seen everything, once it has this
+ * event: it comes back as `Last-Event-ID` (HTML, section 9.2). Empty for an event that says nothing
+ * of it, such as the `welcome`, before the events that it announces.
+ */
+function idLine(event: Event, epoch: string | undefined): string {
+  if (event.type === "welcome") return event.seq === 0 ? `id: ${event.epoch}:0\n` : "";
+  return epoch !== undefined && "seq" in event ? `id: ${epoch}:${event.seq}\n` : "";
 }
 
 function encodeLine(event: Event): string | undefined {
@@ -97,6 +119,20 @@ export function frameEvents(texts: readonly string[]): string[] {
   }
   if (start < texts.length) frames.push(frameOf(texts, start, texts.length));
   return frames;
+}
+
+/** Puts the messages of an event stream into as few chunks as possible, of 64 KiB at most. */
+export function chunkMessages(texts: readonly string[]): string[] {
+  const chunks: string[] = [];
+  let chunk = "";
+  for (const text of texts) {
+    if (chunk !== "" && isLongerThan(chunk + text, MAX_BATCH_BYTES)) {
+      chunks.push(chunk);
+      chunk = "";
+    }
+    chunk += text;
+  }
+  return chunk === "" ? chunks : [...chunks, chunk];
 }
 
 /**

@@ -7,7 +7,7 @@
 import type { ChatError, ErrorCode } from "../errors.ts";
 
 /** The fields of every event besides its type. */
-interface EventBase {
+export interface EventBase {
   /** A text; empty if the event has none. */
   readonly content: string;
   readonly room: string;
@@ -139,7 +139,8 @@ export interface EpochEvent extends EventBase {
 /** A command has taken effect, and its message is stored. */
 export interface AckEvent extends EventBase {
   readonly type: "ack";
-  readonly ref: string;
+  /** The command's; absent only over HTTP, for a command that has none. */
+  readonly ref?: string;
   /** The id of the message; absent if the command is about none. */
   readonly id?: string;
   /** Its number in the room; absent for a private message. */

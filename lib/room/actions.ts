@@ -1,5 +1,5 @@
 /**
- * The actions of members in a room: one function for each command.
+ * The actions of people in a room: one function for each command.
  *
  * Each performs its command and returns the answer for the sender, if there is one. The room hears
  * of the command through an event of the engine.
@@ -12,7 +12,7 @@ import type { Author, Ban, Change, Engine, Receipt } from "../engine/engine.ts";
 import { badRequest, ChatError, nobodyWithName, noSuchMessage, notModerator } from "../errors.ts";
 import { errorFields, type Logger } from "../logger.ts";
 import { ANONYMOUS, nameKey } from "../names.ts";
-import { accountPerson } from "../people/accounts.ts";
+import { accountPerson, type Identity } from "../people/accounts.ts";
 import type {
   ChatCommand,
   Command,
@@ -35,7 +35,7 @@ import {
   type PongEvent,
 } from "../protocol/events.ts";
 import { type Permissions, roleIn } from "./permissions.ts";
-import type { Member, Room } from "./room.ts";
+import type { Room } from "./room.ts";
 
 /** Maximum UTF-8 bytes of texts in a page of messages; a single message may be longer. */
 const MAX_PAGE_BYTES = 32 * 1024;
@@ -47,6 +47,20 @@ export interface ActionContext {
   readonly logger: Logger;
   /** The time in milliseconds. */
   readonly clock: () => number;
+}
+
+/** Who performs a command: a member, or a person that asks over HTTP without joining. */
+export interface Actor {
+  /** The origin of its events: the id of its connection, or the person. */
+  readonly id: string;
+  readonly room: Room;
+  /** Absent for those without a name. */
+  readonly username: string | undefined;
+  readonly identity: Identity;
+  /** Whether it has received everything that it missed. */
+  readonly isLive: boolean;
+  /** Whether it receives an ack of a command without a `ref` too. */
+  readonly wantsAck: boolean;
 }
 
 /** A change without its author. */
@@ -82,7 +96,7 @@ type Answer = Event | undefined | PendingAnswer;
 
 type Action<C extends Command> = (
   context: ActionContext,
-  member: Member,
+  actor: Actor,
   command: C,
 ) => Answer | Promise<Event | undefined>;
 
@@ -104,10 +118,10 @@ const ACTIONS: { readonly [T in Command["type"]]: Action<Extract<Command, { type
  *
  * @returns the answer for its sender; a refusal is always a {@linkcode PendingAnswer}
  */
-export function perform(context: ActionContext, member: Member, command: Command): Answer {
+export function perform(context: ActionContext, actor: Actor, command: Command): Answer {
   const action = ACTIONS[command.type] as Action<Command>;
   try {
-    const answer = action(context, member, command);
+    const answer = action(context, actor, command);
     return answer instanceof Promise ? PendingAnswer.of(answer, (event) => event) : answer;
   } catch (error) {
     return PendingAnswer.of(Promise.reject(error), () => undefined);
@@ -116,51 +130,51 @@ export function perform(context: ActionContext, member: Member, command: Command
 
 function chat(
   context: ActionContext,
-  member: Member,
+  actor: Actor,
   { content, ref, reply_to: replyTo }: ChatCommand,
 ): Answer {
-  stopTyping(context, member);
-  const { room, id: origin } = member;
-  const draft = { ...authorOf(member), origin, content, ref, replyTo };
+  stopTyping(context, actor);
+  const { room, id: origin } = actor;
+  const draft = { ...authorOf(actor), origin, content, ref, replyTo };
   const stored = context.engine.log.append(room.name, draft);
-  return PendingAnswer.of(stored, (receipt) => toMessageAck(room, ref, receipt));
+  return PendingAnswer.of(stored, (receipt) => toMessageAck(actor, ref, receipt));
 }
 
-function edit(context: ActionContext, member: Member, { id, content, ref }: EditCommand): Answer {
-  return changeMessage(context, member, { type: "edit", id, content }, ref);
+function edit(context: ActionContext, actor: Actor, { id, content, ref }: EditCommand): Answer {
+  return changeMessage(context, actor, { type: "edit", id, content }, ref);
 }
 
-function remove(context: ActionContext, member: Member, { id, ref }: DeleteCommand): Answer {
-  const isModerator = roleIn(member.room.settings, member.identity) !== "member";
-  return changeMessage(context, member, { type: "delete", id, isModerator }, ref);
+function remove(context: ActionContext, actor: Actor, { id, ref }: DeleteCommand): Answer {
+  const isModerator = roleIn(actor.room.settings, actor.identity) !== "member";
+  return changeMessage(context, actor, { type: "delete", id, isModerator }, ref);
 }
 
-/** Changes a message on behalf of a member. */
+/** Changes a message on behalf of a person. */
 function changeMessage(
   { engine }: ActionContext,
-  member: Member,
+  actor: Actor,
   change: ChangeRequest,
   ref: string | undefined,
 ): Answer {
-  const { room, id: origin } = member;
-  const stored = engine.log.change(room.name, { ...authorOf(member), origin, ...change });
-  return PendingAnswer.of(stored, (receipt) => toMessageAck(room, ref, receipt));
+  const { room, id: origin } = actor;
+  const stored = engine.log.change(room.name, { ...authorOf(actor), origin, ...change });
+  return PendingAnswer.of(stored, (receipt) => toMessageAck(actor, ref, receipt));
 }
 
 async function dm(
   { engine }: ActionContext,
-  member: Member,
+  actor: Actor,
   { to, content, ref }: DmCommand,
 ): Promise<Event | undefined> {
-  const { room, person, id: origin } = member;
+  const { room, identity: { person }, id: origin } = actor;
   const receiver = room.roster.user(to) ?? await findAbsent(engine, room, to);
   if (receiver?.person === person) {
     throw badRequest("You cannot send a private message to yourself.");
   }
-  const draft = { ...authorOf(member), origin, content, ref, to: receiver };
+  const draft = { ...authorOf(actor), origin, content, ref, to: receiver };
   const { event, isDuplicate } = await engine.log.whisper(room.name, draft);
   const { id, fromSeq: inbox_seq, timestamp } = event;
-  return toAck(room, ref, { id, inbox_seq, timestamp }, isDuplicate);
+  return toAck(actor, ref, { id, inbox_seq, timestamp }, isDuplicate);
 }
 
 /** The account with this name, or the guest that had it in the room a moment ago. */
@@ -179,7 +193,7 @@ async function findAbsent(
 
 async function history(
   { engine }: ActionContext,
-  { room, isLive }: Member,
+  { room, isLive }: Actor,
   { before, after, limit, ref }: HistoryCommand,
 ): Promise<HistoryEvent> {
   // Its answers would wait, as long as they are, until the member has read what it missed.
@@ -196,20 +210,21 @@ async function history(
   };
 }
 
-function typing(context: ActionContext, member: Member, { active }: TypingCommand): undefined {
-  if (active) startTyping(context, member);
-  else stopTyping(context, member);
+function typing(context: ActionContext, actor: Actor, { active }: TypingCommand): undefined {
+  if (active) startTyping(context, actor);
+  else stopTyping(context, actor);
 }
 
-function ping(_context: ActionContext, { room }: Member, { ref }: PingCommand): PongEvent {
+function ping(_context: ActionContext, { room }: Actor, { ref }: PingCommand): PongEvent {
   return { type: "pong", ...envelope(room.name), ...(ref !== undefined && { ref }) };
 }
 
 async function kick(
   { engine, permissions }: ActionContext,
-  { room, identity }: Member,
+  actor: Actor,
   { username, id, reason, ban, ref }: KickCommand,
 ): Promise<Event | undefined> {
+  const { room, identity } = actor;
   const role = roleIn(room.settings, identity);
   if (role === "member") throw notModerator();
   const user = username === undefined
@@ -230,7 +245,7 @@ async function kick(
   const who = username === undefined ? { person } : { key };
   await engine.bus.publish(room.name, { type: "kicked", who, reason });
   if (ban) await permissions.ban(room.name, ...bans);
-  return toAck(room, ref);
+  return toAck(actor, ref);
 }
 
 /** The bans of a person: as itself, as the guest that each of its clients becomes, and by address. */
@@ -245,21 +260,22 @@ function bansOf(room: Room, key: string, person: string): Ban[] {
 
 async function changeRoom(
   { permissions }: ActionContext,
-  { room, identity }: Member,
+  actor: Actor,
   command: RoomCommand,
 ): Promise<Event | undefined> {
-  await permissions.change(room.name, identity, command);
-  return toAck(room, command.ref);
+  await permissions.change(actor.room.name, actor.identity, command);
+  return toAck(actor, command.ref);
 }
 
-function startTyping(context: ActionContext, { room, username, id }: Member): void {
-  if (username === undefined) return;
+/** Starts the typing of a user that is in the room. */
+function startTyping(context: ActionContext, { room, username, id }: Actor): void {
+  if (username === undefined || room.roster.user(username) === undefined) return;
   if (!room.typists.start(username, id, room.roster.listings, context.clock())) return;
   publishTyping(context, room, username, true, id);
 }
 
-/** Stops a member's typing, and publishes it if the user types through no other connection. */
-export function stopTyping(context: ActionContext, { room, username, id }: Member): void {
+/** Stops a person's typing, and publishes it if the user types through no other connection. */
+export function stopTyping(context: ActionContext, { room, username, id }: Actor): void {
   if (username === undefined || !room.typists.stop(username, id)) return;
   publishTyping(context, room, username, false, id);
 }
@@ -283,25 +299,30 @@ function publishTyping(
   );
 }
 
-function authorOf({ username = ANONYMOUS, person }: Member): Author {
+function authorOf({ username = ANONYMOUS, identity: { person } }: Actor): Author {
   return { username, person };
 }
 
-function toMessageAck(room: Room, ref: string | undefined, receipt: Receipt<LogEvent>) {
+function toMessageAck(actor: Actor, ref: string | undefined, receipt: Receipt<LogEvent>) {
   const { event: { id, seq, timestamp }, isDuplicate } = receipt;
-  return toAck(room, ref, { id, seq, timestamp }, isDuplicate);
+  return toAck(actor, ref, { id, seq, timestamp }, isDuplicate);
 }
 
-/** The answer to a command that asks for one by its `ref`. */
+/** The answer to a command that asks for one by its `ref`, or comes from a person that does. */
 function toAck(
-  room: Room,
+  { room, wantsAck }: Actor,
   ref: string | undefined,
   fields: Pick<AckEvent, "id" | "seq" | "inbox_seq" | "timestamp"> = {},
   isDuplicate = false,
 ): AckEvent | undefined {
-  if (ref === undefined) return undefined;
-  const duplicate = isDuplicate ? { duplicate: true } as const : {};
-  return { type: "ack", ...envelope(room.name), ref, ...fields, ...duplicate };
+  if (ref === undefined && !wantsAck) return undefined;
+  return {
+    type: "ack",
+    ...envelope(room.name),
+    ...(ref !== undefined && { ref }),
+    ...fields,
+    ...(isDuplicate && { duplicate: true }),
+  };
 }
 
 /** Cuts a page to `limit` messages and to the size of a frame, and keeps the nearest messages. */

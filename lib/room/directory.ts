@@ -8,6 +8,7 @@ import type { Schedule } from "../delivery/schedule.ts";
 import type { Engine, EngineEvent } from "../engine/engine.ts";
 import { ChatError } from "../errors.ts";
 import { errorFields, type Logger } from "../logger.ts";
+import type { Format } from "../protocol/encode.ts";
 import { MAX_RECENT_EVENTS } from "./recent.ts";
 import { type Member, Room } from "./room.ts";
 
@@ -17,6 +18,12 @@ export interface DirectoryLimits {
   readonly maxRooms: number;
   /** Maximum messages that a new member receives. */
   readonly historySize: number;
+}
+
+/** The rooms and members of one instance, counted. */
+export interface Census {
+  readonly rooms: number;
+  readonly members: ReadonlyMap<Format, number>;
 }
 
 /** What a {@linkcode Directory} needs. */
@@ -46,6 +53,17 @@ export class Directory {
   /** Every open room. */
   [Symbol.iterator](): Iterator<Room> {
     return this.#rooms.values();
+  }
+
+  /** How many rooms are open, and how many members each format has. */
+  census(): Census {
+    const members = new Map<Format, number>();
+    for (const room of this) {
+      for (const { format } of room.members.values()) {
+        members.set(format, (members.get(format) ?? 0) + 1);
+      }
+    }
+    return { rooms: this.#rooms.size, members };
   }
 
   /** The open room with this name. */

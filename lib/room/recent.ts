@@ -103,20 +103,30 @@ export class RecentEvents {
     else this.#apply(event);
   }
 
-  /** The newest messages, as part of the history of a new member. */
-  history(): EncodedEvent[] {
+  /**
+   * The newest messages, as part of the history of a new member.
+   *
+   * @param epoch the room's
+   */
+  history(epoch: string): EncodedEvent[] {
     return newest(this.#messages, this.#historySize).map((message) =>
-      message.encoded ??= new EncodedEvent({ ...JSON.parse(message.json), history: true })
+      message.encoded ??= new EncodedEvent({ ...JSON.parse(message.json), history: true }, {
+        epoch,
+      })
     );
   }
 
   /**
    * Every event after a `seq`, oldest first, or `undefined` if one of them is no longer in memory.
+   *
+   * @param epoch the room's
    */
-  after(seq: number): EncodedEvent[] | undefined {
+  after(seq: number, epoch: string): EncodedEvent[] | undefined {
     const count = this.#lastSeq - seq;
     if (count > this.#events.length) return undefined;
-    return newest(this.#events, count).map((json) => new EncodedEvent(JSON.parse(json), { json }));
+    return newest(this.#events, count).map((json) =>
+      new EncodedEvent(JSON.parse(json), { json, epoch })
+    );
   }
 
   /** Takes the text and the author from events of messages. */

@@ -15,9 +15,10 @@ import type { Schedule } from "../delivery/schedule.ts";
 import type { Log, OpenRoom, Presence, RoomSettings } from "../engine/engine.ts";
 import type { ChatError } from "../errors.ts";
 import type { JoinedMember, JoinRequest } from "../http/rooms.ts";
+import type { Meter } from "../meter.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { CloseReason } from "../protocol/codes.ts";
-import type { Format } from "../protocol/encode.ts";
+import { type Format, isWhole } from "../protocol/encode.ts";
 import type { Event, LogEvent } from "../protocol/events.ts";
 import { type Rate, TokenBucket, type TrafficLimiter } from "../rate_limit.ts";
 import { type Visitor, whyForbidden } from "./permissions.ts";
@@ -100,6 +101,7 @@ export interface MemberOptions {
   readonly traffic: TrafficLimiter;
   /** The time of joining, in milliseconds. */
   readonly now: number;
+  readonly meter?: Meter | undefined;
 }
 
 /** One connection in one room. */
@@ -118,7 +120,7 @@ export class Member implements JoinedMember {
   #heardAt = -Infinity;
   #life: Life = { state: "catching up", queue: new PrivateQueue() };
 
-  constructor({ id, peer, room, request, limits, traffic, now }: MemberOptions) {
+  constructor({ id, peer, room, request, limits, traffic, now, meter }: MemberOptions) {
     this.id = id;
     this.room = room;
     this.request = request;
@@ -126,7 +128,7 @@ export class Member implements JoinedMember {
     this.#allowance = new TokenBucket(limits.messageRate, now);
     this.#traffic = traffic;
     const { format, request: { echo = true } } = this;
-    this.subscriber = new Subscriber({ id, peer, format, echo, limits });
+    this.subscriber = new Subscriber({ id, peer, format, echo, limits, sent: meter?.sent(format) });
   }
 
   /** Its name; absent in the raw relay. */
@@ -143,6 +145,11 @@ export class Member implements JoinedMember {
     return this.identity.person;
   }
 
+  /** A member receives acks of the commands with a `ref` only. */
+  get wantsAck(): boolean {
+    return false;
+  }
+
   get format(): Format {
     return this.request.format ?? "json";
   }
@@ -154,7 +161,7 @@ export class Member implements JoinedMember {
   /** Whether it may have missed something and can resume. */
   get isReturning(): boolean {
     const { identity, resume } = this.request;
-    return this.format === "v1" && (identity.isProven || resume !== undefined);
+    return isWhole(this.format) && (identity.isProven || resume !== undefined);
   }
 
   /** Whether every frame sent to it has left for the network. */

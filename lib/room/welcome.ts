@@ -2,7 +2,7 @@
  * The start of a membership: the welcome, then the events that the member missed, or the room's
  * newest messages.
  *
- * A new member goes live at once. A returning `chat.v1` member first receives every event and every
+ * A new member goes live at once. A returning member with the whole protocol first receives every event and every
  * private message it missed, once and in order, in pages that a slow reader can take; or it learns
  * from `recovered: false` that this is not possible.
  *
@@ -11,8 +11,9 @@
 
 import { EncodedEvent } from "../delivery/batch.ts";
 import type { Log } from "../engine/engine.ts";
+import type { Meter, ResumeOutcome } from "../meter.ts";
 import type { SizeLimits } from "../protocol/commands.ts";
-import type { Format } from "../protocol/encode.ts";
+import { type Format, isWhole } from "../protocol/encode.ts";
 import { envelope, type UserEntry, type WelcomeEvent } from "../protocol/events.ts";
 import type { After } from "../time.ts";
 import { notice, onlineUsers, presence } from "./notices.ts";
@@ -46,6 +47,7 @@ export interface WelcomeOptions {
   readonly after: After;
   /** Learns that a user was sent a list of a room's users. */
   readonly onListed: (room: Room, reader: string) => void;
+  readonly meter?: Meter | undefined;
 }
 
 /** Where a member's missed events begin. */
@@ -76,7 +78,14 @@ export async function welcome(member: Member, options: WelcomeOptions): Promise<
   const { room } = member;
   const start = member.isReturning ? await findStart(member, options) : NEW;
   if (!start.isRecovered && room.recent.isShort) await room.refill(options.log);
-  if (!member.isGone) await catchUp(member, start, options);
+  if (member.isGone) return;
+  options.meter?.welcomed(outcomeOf(member, start));
+  await catchUp(member, start, options);
+}
+
+function outcomeOf({ request: { resume } }: Member, { isRecovered }: Start): ResumeOutcome {
+  if (resume === undefined) return "none";
+  return isRecovered ? "recovered" : "lost";
 }
 
 async function findStart(
@@ -105,15 +114,15 @@ async function catchUp(member: Member, start: Start, options: WelcomeOptions): P
   const known = room.roster.entries();
   options.onListed(room, username);
   let { seq, inboxSeq } = start;
-  let unsent = format === "v1" ? [toWelcome(member, options, isRecovered, lastInboxSeq)] : [];
+  let unsent = isWhole(format) ? [toWelcome(member, options, isRecovered, lastInboxSeq)] : [];
   unsent.push(...ownNotices(member));
   if (!isRecovered) {
-    unsent.push(...room.recent.history());
+    unsent.push(...room.recent.history(room.epoch));
     seq = room.lastSeq;
   }
   let hasWaited = false;
   while (true) {
-    const recent = room.recent.after(seq);
+    const recent = room.recent.after(seq, room.epoch);
     if (recent !== undefined) {
       unsent.push(...recent);
       seq = room.lastSeq;
@@ -126,7 +135,7 @@ async function catchUp(member: Member, start: Start, options: WelcomeOptions): P
     if (recent === undefined) {
       const page = await options.log.events(room.name, seq, PAGE_EVENTS);
       if (page[0]?.seq !== seq + 1) throw cutLog();
-      unsent.push(...page.map((event) => new EncodedEvent(event)));
+      unsent.push(...page.map((event) => new EncodedEvent(event, { epoch: room.epoch })));
       seq = page.at(-1)!.seq;
     } else if (!hasInbox) {
       const page = await readInbox(member, start, inboxSeq, options);

@@ -47,6 +47,8 @@ import { Windows } from "./windows.js";
 const LOBBY = { room: DEFAULT_ROOM, key: "" };
 
 const WAITS_FOR_ACCOUNT = "What is not sent waits until you sign in again in this window.";
+const NO_SOCKETS =
+  "WebSockets do not get through here, so this page uses plain HTTP, and tries them again later.";
 const GOES_WITH_ROOM = "What is not sent is lost when you leave the room.";
 
 const page = {
@@ -238,6 +240,8 @@ const status = new Status(() => {
   visits.shown?.retry();
   composer.focus();
 });
+/** Whether it was said that WebSockets do not get through. */
+let hasSaidWay = false;
 /** Whether the list of rooms is to be shown anew. */
 let areRoomsDue = false;
 /** @type {{ kick: KickDialog, settings: SettingsDialog } | undefined} */
@@ -319,6 +323,10 @@ function showState(visit) {
     keepName(username);
   }
   if (joining.isOpen) joining.close();
+  if (state.via === "stream" && !hasSaidWay) {
+    hasSaidWay = true;
+    attention.toast(NO_SOCKETS);
+  }
 }
 
 /** Who is there, who types, and what one may do. @param {Visit} visit */

@@ -14,8 +14,9 @@ import { browser } from "./memory.js";
 /** @import { Message } from "./timeline.js" */
 /** @import { Visit } from "./visit.js" */
 
-/** How long a passing remark stays. */
+/** How long a passing remark stays at least, and for each character: a slow reader's pace. */
 const TOAST_MS = 2500;
+const TOAST_MS_PER_CHARACTER = 75;
 /** Lines to read out are gathered for this long; of more than three, only the number is read. */
 const ANNOUNCE_MS = 1000;
 const MAX_ANNOUNCED = 3;
@@ -56,7 +57,7 @@ export class Attention {
     this.#toasting = setTimeout(() => {
       toast.replaceChildren();
       toast.hidePopover();
-    }, TOAST_MS);
+    }, Math.max(TOAST_MS, TOAST_MS_PER_CHARACTER * words.length));
   }
 
   /**

@@ -28,6 +28,7 @@ import { Timeline } from "./timeline.js";
  * @typedef {object} Host
  * @property {(visit: Visit, state: ConnectionState, username: string) => void} onState The state of
  *   the visit's connection has changed, or of one that is to replace it, as `username`.
+ * @property {() => "socket" | "stream"} way How the page's newest connection got through.
  * @property {(visit: Visit) => void} onEvents Something was said, or somebody came, went or types.
  * @property {(visit: Visit, message: Message) => void} onNews Somebody else has just said something.
  * @property {(visit: Visit, item: Outgoing) => void} onOutgoing
@@ -122,6 +123,11 @@ export class Visit {
     return this.state.state === "live";
   }
 
+  /** Whether it is live by plain HTTP, with a request that stays open. */
+  get isOnStream() {
+    return this.state.state === "live" && this.state.via === "stream";
+  }
+
   /** The own name there. */
   get username() {
     return this.#connection?.username ?? "";
@@ -175,6 +181,7 @@ export class Visit {
       base: this.#base,
       room,
       username,
+      via: this.#host.way(),
       outbox: this.outbox,
       ...(session && { session }),
       ...(this.#cipher && { cipher: this.#cipher }),

@@ -33,6 +33,12 @@ import { Visit } from "./visit.js";
 /** How long a room in the background stays connected. On the way back it catches up. */
 const BACKGROUND_MS = 10 * 60_000;
 
+/**
+ * Rooms in the background that stay connected by plain HTTP. Browsers keep six HTTP/1.1 connections
+ * to a server, for all their tabs: each stream takes one, and what is sent needs another.
+ */
+const MAX_BACKGROUND_STREAMS = 2;
+
 /** All visits of this page. */
 export class Visits {
   /** @type {Visit[]} */ #visits = [];
@@ -44,6 +50,7 @@ export class Visits {
   /** Closes rooms in the background. @type {Map<Visit, ReturnType<typeof setTimeout>>} */
   #closing = new Map();
   /** Those that were connected when the page went away. @type {Visit[]} */ #paused = [];
+  /** How the newest connection got through. @type {"socket" | "stream"} */ #via = "socket";
   /** @type {string | URL} */ #base;
   /** @type {Wishes} */ #wishes;
 
@@ -133,6 +140,7 @@ export class Visits {
     this.#closing.delete(visit);
     if (left && !left.hasArrived && left.outbox.items.length === 0) this.#drop(left);
     else if (left) this.#closeLater(left);
+    this.#spareStreams();
     this.#wishes.onShow(visit);
     if (visit.hasArrived && visit.username !== "") this.#keepPlace(visit);
   }
@@ -144,6 +152,14 @@ export class Visits {
       else this.#closeLater(visit);
     }, BACKGROUND_MS);
     this.#closing.set(visit, timer);
+  }
+
+  /** Closes the rooms by plain HTTP that were left longest ago, but for a few. */
+  #spareStreams() {
+    const done = [...this.#closing.keys()].filter(({ isOnStream, outbox }) =>
+      isOnStream && outbox.isDone
+    );
+    for (const visit of done.slice(0, -MAX_BACKGROUND_STREAMS)) visit.sleep();
   }
 
   /** @param {Visit} visit */
@@ -230,7 +246,9 @@ export class Visits {
 
   /** @type {import("./visit.js").Host} */
   #host = {
+    way: () => this.#via,
     onState: (visit, state, username) => {
+      if (state.state === "live") this.#via = state.via;
       const isOnWay = visit === this.#candidate ||
         (visit === this.#shown && username !== visit.username);
       if (visit === this.#candidate && state.state === "live") {

@@ -5,6 +5,7 @@ import { it } from "@std/testing/bdd";
 import type { Page } from "npm:playwright-core@^1";
 import {
   box,
+  check,
   describePage,
   enter,
   NARROW,
@@ -19,6 +20,7 @@ import {
   texts,
   writes,
 } from "../support/chromium.ts";
+import { Gate } from "../support/gate.ts";
 import { Line } from "../support/line.ts";
 import { V1Client } from "../support/v1_client.ts";
 
@@ -583,6 +585,32 @@ describePage("page", (stage) => {
     for (const guest of crowd) await guest.close();
     await ada.locator("#people-count", { hasText: /^1$/ }).waitFor();
     await ada.locator("#people-rest").waitFor({ state: "hidden" });
+  });
+
+  it("goes by plain HTTP where no WebSocket gets through, and says so once", async () => {
+    await using gate = new Gate(stage.server, 403);
+    await using grace = await stage.friend("Grace");
+    const ada = await stage.joins("Ada", { url: gate.url, bypassCSP: true });
+    const remark = ada.getByRole("status").getByText("WebSockets do not get through here");
+    await remark.waitFor();
+    await check(ada);
+    await shoot(ada, "plain_http");
+    await says(ada, "good mornign");
+    await grace.nextOf("chat", ({ content }) => content === "good mornign");
+    await box(ada).press("ArrowUp");
+    await writes(ada, "good morning");
+    await grace.nextOf("message_updated", ({ content }) => content === "good morning");
+    await tells(grace, "same to you");
+    await sees(ada, "same to you");
+    await ada.evaluate("document.getElementById('toast').replaceChildren()");
+    gate.cut();
+    await reaches(ada, "reconnecting");
+    await tells(grace, "still there?");
+    await sees(ada, "still there?");
+    await says(ada, "yes");
+    assertEquals(await texts(ada), ["good morning", "same to you", "still there?", "yes"]);
+    assertEquals(await remark.count(), 0);
+    assertEquals(gate.upgrades.length, 1);
   });
 
   it("fits 320 pixels, with the people in a popover", async () => {

@@ -21,6 +21,7 @@ import {
   WIDE,
   writes,
 } from "../support/chromium.ts";
+import { Gate } from "../support/gate.ts";
 import { Line } from "../support/line.ts";
 import { V1Client } from "../support/v1_client.ts";
 
@@ -44,6 +45,22 @@ describePage("page, in several rooms", (stage) => {
     await room(ada, "tea").getByText("unread").waitFor({ state: "detached" });
     assertEquals(await ada.title(), "tea · Hubbub");
     assertEquals(grace.all("user_left"), []);
+  });
+
+  it("keeps three rooms by plain HTTP: a browser has few connections to a server", async () => {
+    await using gate = new Gate(stage.server, 403);
+    await using grace = await V1Client.join(stage.server.ws, "one", "Grace");
+    const ada = await stage.joins("Ada", { path: "/r/one", url: gate.url });
+    for (const name of ["two", "three", "four"]) await joinAnother(ada, name);
+    await grace.nextOf("user_left", ({ username }) => username === "Ada");
+    await tells(grace, "anyone?");
+    await room(ada, "one").click();
+    await sees(ada, "anyone?");
+    await says(ada, "back again");
+    // What one room has found out spares the others to try.
+    assertEquals(gate.upgrades.length, 1);
+    await using linus = await V1Client.join(stage.server.ws, "three", "Linus");
+    assertEquals(linus.welcome.users.map(({ username }) => username), ["Ada", "Linus"]);
   });
 
   it("begins at what is new, and counts as read only what was seen", async () => {
@@ -412,22 +429,15 @@ describePage("page, over time and sleep", (stage) => {
     await sees(ada, "said meanwhile");
   });
 
-  it("says so when something on the way lets no WebSocket through", async () => {
-    const proxy = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
-      const { pathname, search } = new URL(request.url);
-      const headers = new Headers(request.headers);
-      for (const name of ["upgrade", "connection", "host", "origin"]) headers.delete(name);
-      headers.set("accept-encoding", "identity");
-      const answer = await fetch(stage.server.url + pathname + search, { headers });
-      return new Response(answer.body, { status: answer.status, headers: answer.headers });
-    });
-    const ada = await stage.visit({ url: `http://127.0.0.1:${proxy.addr.port}` });
+  it("says so when something on the way lets nothing through", async () => {
+    await using gate = new Gate(stage.server, 403);
+    gate.pages.set("/api/rooms/", 403);
+    const ada = await stage.visit({ url: gate.url });
     await ada.getByLabel("Your name").fill("Ada");
     await ada.getByRole("button", { name: "Join", exact: true }).click();
-    await ada.getByText("lets no WebSocket through").first().waitFor();
-    await shoot(ada, "no_websocket");
+    await ada.getByText("lets no connection through").first().waitFor();
+    await shoot(ada, "no_connection");
     await ada.context().close();
-    await proxy.shutdown();
   });
 });
 

@@ -240,7 +240,7 @@ export class ChaosClient {
         return this.#count(event.inbox_seq);
       case "ack":
         if (event.inbox_seq !== undefined) this.#count(event.inbox_seq);
-        return this.#settle(event.ref, "acked");
+        return this.#settle(event.ref!, "acked");
       case "error":
         if (event.ref !== undefined) this.#settle(event.ref, "refused");
         return;

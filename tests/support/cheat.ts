@@ -16,15 +16,18 @@ export class CheatingServer implements AsyncDisposable {
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #clients = new Set<WebSocket>();
 
-  /** @param ws the honest server, `ws://127.0.0.1:PORT` */
-  constructor(ws: string) {
+  /**
+   * @param ws the honest server, `ws://127.0.0.1:PORT`
+   * @param path where this one is, such as `/chat`
+   */
+  constructor(ws: string, path = "") {
     this.#server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
       const { pathname, search } = new URL(request.url);
       if (request.headers.get("upgrade") !== "websocket") {
         return Response.json({ error: "upgrade required" }, { status: 426 });
       }
       const { socket, response } = Deno.upgradeWebSocket(request, { protocol: "chat.v1" });
-      this.#pass(socket, new WebSocket(ws + pathname + search, "chat.v1"));
+      this.#pass(socket, new WebSocket(ws + pathname.slice(path.length) + search, "chat.v1"));
       return response;
     });
     this.url = `http://127.0.0.1:${this.#server.addr.port}`;

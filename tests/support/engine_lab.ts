@@ -19,7 +19,7 @@ import type {
   Receipt,
 } from "../../lib/engine/engine.ts";
 import { ChatError, type ErrorCode } from "../../lib/errors.ts";
-import type { Account, Token } from "../../lib/people/accounts.ts";
+import type { Account, BotToken, Token } from "../../lib/people/accounts.ts";
 import type { LogEvent } from "../../lib/protocol/events.ts";
 
 /** A place that engines can be opened on. It is gone when it is disposed of. */
@@ -248,6 +248,10 @@ export function account(key: string): Account {
 
 export function token(hash: string, expiresAt: number): Token {
   return { hash, account: "alice", expiresAt };
+}
+
+export function botToken(hash: string, fields: Partial<BotToken> = {}): BotToken {
+  return { hash, account: "alice", name: `bot ${hash}`, created: 1, ...fields };
 }
 
 /** 1 to `count`. */

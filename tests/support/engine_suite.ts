@@ -19,7 +19,7 @@ import {
   type RoomSettings,
 } from "../../lib/engine/engine.ts";
 import { ChatError } from "../../lib/errors.ts";
-import { accountPerson } from "../../lib/people/accounts.ts";
+import { accountPerson, asToken, TOKEN_MS } from "../../lib/people/accounts.ts";
 import type { ChatEvent, LogEvent } from "../../lib/protocol/events.ts";
 import {
   account,
@@ -27,6 +27,7 @@ import {
   ALL,
   assertRefused,
   BOB,
+  botToken,
   CAROL,
   change,
   contents,
@@ -1566,6 +1567,90 @@ function testAccounts(name: string, create: CreateStore): void {
       assertEquals(await known(), "cd");
     });
   });
+
+  describe(`${name}: a bot's token`, () => {
+    /** The hashes of an account's, in order. */
+    const listed = async ({ engine }: Lab, account = "alice") =>
+      (await engine.accounts.botTokens(account)).map(({ hash }) => hash).sort();
+
+    it("is found and listed until it ends, however late that is, which everyone hears", async () => {
+      await using lab = await Lab.open(create);
+      const { accounts } = lab.engine;
+      const made = [
+        botToken("one", { name: "Würfel: 'a\\b' \"%\"", created: 1_764_163_650_123 }),
+        botToken("two", { name: "🎲" }),
+        botToken("other", { account: "bob", name: "🎲" }),
+      ];
+      for (const each of made) assertEquals(await accounts.addBotToken(each, 20), true);
+      lab.time += 10 * TOKEN_MS;
+      await accounts.addToken(token("session", lab.time + 1000));
+      using listener = await Listener.open(lab.engine, EVERYWHERE);
+      const found = await accounts.botTokens("alice");
+      assertEquals(found.toSorted((a, b) => a.hash < b.hash ? -1 : 1), made.slice(0, 2));
+      for (const each of made) assertEquals(await accounts.token(each.hash), asToken(each));
+      const known = { tokens: ["one", "nobody's", "other"], keys: [] };
+      assertEquals(await accounts.recheck(known), { tokens: ["nobody's"], keys: [] });
+      assertEquals(await accounts.endBotToken("alice", "bot one"), false);
+      assertEquals(await accounts.endBotToken("bob", made[0]!.name), false);
+      assertEquals(await accounts.endBotToken("alice", made[0]!.name), true);
+      await accounts.endToken("other");
+      assertEquals(await listener.count(2), [
+        { type: "token_ended", hash: "one" },
+        { type: "token_ended", hash: "other" },
+      ]);
+      if (lab.isLasting) await lab.reopen();
+      assertEquals([await listed(lab), await listed(lab, "bob")], [["two"], []]);
+      assertEquals(await lab.engine.accounts.token("one"), undefined);
+      assertEquals(await lab.engine.accounts.token("two"), asToken(made[1]!));
+      assertEquals(await lab.engine.accounts.addBotToken(made[0]!, 20), true);
+    });
+
+    it("is the only one of its name, and one of so many, also of those at once", async () => {
+      await using lab = await Lab.open(create);
+      const { accounts } = lab.engine;
+      await accounts.addAccount(account("alice"));
+      const same = await Promise.all(
+        ["a", "b", "c"].map((hash) => accounts.addBotToken(botToken(hash, { name: "same" }), 4)),
+      );
+      assertEquals(same.filter((isAdded) => isAdded).length, 1);
+      const more = await Promise.all(
+        upTo(6).map((n) => accounts.addBotToken(botToken(`more ${n}`), 4)),
+      );
+      assertEquals(more.filter((isAdded) => isAdded).length, 3);
+      assertEquals((await listed(lab)).length, 4);
+      assertEquals(await accounts.addBotToken(botToken("bob's", { account: "bob" }), 4), true);
+      assertEquals(await accounts.endBotToken("alice", "same"), true);
+      assertEquals(await accounts.addBotToken(botToken("last", { name: "same" }), 4), true);
+    });
+
+    it("ends with all tokens, with the password and with the account, and no other's does", async () => {
+      await using lab = await Lab.open(create);
+      const { accounts } = lab.engine;
+      await accounts.addAccount(account("alice"));
+      await accounts.addToken(token("session", lab.time + 1000));
+      await accounts.addBotToken(botToken("bob's", { account: "bob" }), 20);
+      const ends = [
+        () => accounts.endTokens("bob's"),
+        () => accounts.setPassword("alice", "new", "session"),
+        () => accounts.endTokens("alice"),
+        () => accounts.removeAccount("alice"),
+      ];
+      for (const [i, end] of ends.entries()) {
+        const [one, two] = [botToken(`one ${i}`), botToken(`two ${i}`)];
+        for (const each of [one, two]) assertEquals(await accounts.addBotToken(each, 20), true);
+        await end();
+        if (i === 0) {
+          assertEquals((await listed(lab)).length, 2);
+          continue;
+        }
+        assertEquals(await listed(lab), []);
+        const found = await Promise.all([one, two].map(({ hash }) => accounts.token(hash)));
+        assertEquals(found, [undefined, undefined]);
+      }
+      assertEquals(await listed(lab, "bob"), ["bob's"]);
+      assertEquals((await accounts.token("bob's"))?.account, "bob");
+    });
+  });
 }
 
 function testRoomSettings(name: string, create: CreateStore): void {
@@ -1705,9 +1790,18 @@ function testInstances(name: string, create: CreateStore): void {
       await one.accounts.addToken(token("one", lab.time + 1000));
       await two.accounts.endToken("one");
       assertEquals(await one.accounts.token("one"), undefined);
-      assertEquals(await listener.count(2), [
+      const both = await Promise.all([
+        one.accounts.addBotToken(botToken("two", { name: "dice" }), 20),
+        two.accounts.addBotToken(botToken("three", { name: "dice" }), 20),
+      ]);
+      assertEquals(both.toSorted(), [false, true]);
+      const [made] = await two.accounts.botTokens("alice");
+      assertEquals(await two.accounts.endBotToken("alice", "dice"), true);
+      assertEquals(await one.accounts.token(made!.hash), undefined);
+      assertEquals(await listener.count(3), [
         { type: "registered", key: "alice" },
         { type: "token_ended", hash: "one" },
+        { type: "token_ended", hash: made!.hash },
       ]);
     });
 
@@ -1817,6 +1911,9 @@ function testClosing(name: string, create: CreateStore): void {
         account: () => engine.accounts.account("late"),
         addToken: () => engine.accounts.addToken(token("late", Infinity)),
         token: () => engine.accounts.token("late"),
+        addBotToken: () => engine.accounts.addBotToken(botToken("late"), 20),
+        botTokens: () => engine.accounts.botTokens("late"),
+        endBotToken: () => engine.accounts.endBotToken("late", "late"),
         endToken: () => engine.accounts.endToken("late"),
         settings: () => engine.roomSettings.settings("r"),
         setSettings: () => engine.roomSettings.setSettings("r", DEFAULT_SETTINGS),

@@ -10,13 +10,16 @@ import {
   type Account,
   Accounts,
   type AccountStore,
+  asToken,
+  type BotToken,
   type Known,
   type Token,
 } from "../../lib/people/accounts.ts";
 import { Passwords } from "../../lib/people/passwords.ts";
 import { createSecret, hashSecret } from "../../lib/people/secrets.ts";
 import type { CloseReason } from "../../lib/protocol/codes.ts";
-import type { RoomChange } from "../../lib/protocol/commands.ts";
+import type { Command, RoomChange } from "../../lib/protocol/commands.ts";
+import type { Event } from "../../lib/protocol/events.ts";
 import { RateLimiter, TrafficLimiter } from "../../lib/rate_limit.ts";
 
 /** The time of everything here, in milliseconds since 1970. */
@@ -50,6 +53,22 @@ export class FakeStore implements AccountStore {
   async token(hash: string): Promise<Token | undefined> {
     await this.#answer();
     return this.tokens.get(hash);
+  }
+
+  async addBotToken(token: BotToken): Promise<boolean> {
+    await this.#answer();
+    this.tokens.set(token.hash, asToken(token));
+    return true;
+  }
+
+  async botTokens(): Promise<BotToken[]> {
+    await this.#answer();
+    return [];
+  }
+
+  async endBotToken(): Promise<boolean> {
+    await this.#answer();
+    return false;
   }
 
   async endToken(hash: string): Promise<void> {
@@ -102,6 +121,7 @@ export class FakeRooms implements Rooms {
   readonly joined: { peer: Peer; request: JoinRequest; member: { isGone: boolean } }[] = [];
   readonly received: string[] = [];
   readonly left: JoinedMember[] = [];
+  readonly asked: Command[] = [];
   readonly changes: RoomChange[] = [];
   /** Called before each of these, to fail or to change something. */
   onAdmit: () => void | Promise<void> = () => {};
@@ -140,6 +160,16 @@ export class FakeRooms implements Rooms {
     this.joined.find((one) => one.member === member)!.peer.close(code, reason);
   }
 
+  ask(_request: JoinRequest, command: Command): Promise<Event> {
+    this.asked.push(command);
+    const fields = { content: "", room: "r", username: "" };
+    return Promise.resolve({ type: "pong", ...fields });
+  }
+
+  readPresence() {
+    return Promise.resolve({ users: [], online: 0 });
+  }
+
   readRoom() {
     return Promise.resolve({ owner: "alice", isPrivate: false, moderators: [] });
   }
@@ -166,6 +196,7 @@ export function createFakeApp(env: Record<string, string> = {}) {
   const logger = createLogger({ level: "info", write });
   const clock = () => 0;
   const connections = new Connections(config.connections);
+  const timers: { ms: number; callback: () => void }[] = [];
   const health = { isDegraded: false };
   const passwords = new Passwords(1);
   const app = createApp({
@@ -182,13 +213,15 @@ export function createFakeApp(env: Record<string, string> = {}) {
     settings: config.http,
     joinLimiter: new RateLimiter(config.rates.join, clock),
     authLimiter: new RateLimiter(config.rates.auth, clock),
+    askLimiter: new RateLimiter(config.limits.messageRate, clock),
     traffic: new TrafficLimiter(config.rates.traffic, clock),
     health,
     logger,
     refusals: logger,
     failures: logger,
     clock,
-    publicDir: `${import.meta.dirname}/../../public`,
+    after: (ms, callback) => void timers.push({ ms, callback }),
+    publicDir: new URL("../../public/", import.meta.url),
   });
   return {
     app,
@@ -197,6 +230,8 @@ export function createFakeApp(env: Record<string, string> = {}) {
     connections,
     health,
     log,
+    /** What waits for its time. */
+    timers,
     /** Resolves when a line with this message has been logged. */
     async logged(msg: string): Promise<Record<string, unknown>> {
       while (true) {

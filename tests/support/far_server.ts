@@ -349,6 +349,9 @@ class FarLink implements Link {
   account = this.#stores("account");
   addToken = this.#stores("addToken");
   token = this.#stores("token");
+  addBotToken = this.#stores("addBotToken");
+  botTokens = this.#stores("botTokens");
+  endBotToken = this.#stores("endBotToken");
   endToken = this.#stores("endToken");
   endTokens = (account: string) =>
     this.#call("endTokens", () => this.#server.store.endTokens(account));

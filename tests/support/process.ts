@@ -30,6 +30,10 @@ export interface ProcessOptions {
   permissions?: readonly string[];
   /** Its lock file. @default that of the tests */
   lock?: string;
+  /** The module that it runs. @default that of this folder */
+  main?: string;
+  /** Where it is started. @default the folder of the server */
+  cwd?: string | URL;
 }
 
 /** A server process. Disposing of it kills it, if it still runs. */
@@ -55,17 +59,18 @@ export class ServerProcess implements AsyncDisposable {
 
   /** Starts a server and waits until it listens. */
   static async start(
-    { env = {}, maxOpenFiles, permissions = ["-A"], lock = "tests/deno.lock" }: ProcessOptions = {},
+    options: ProcessOptions = {},
   ): Promise<ServerProcess> {
+    const { env = {}, maxOpenFiles, permissions = ["-A"], lock = "tests/deno.lock" } = options;
     const flags = ["--no-prompt", `--lock=${lock}`, ...permissions];
-    const command = [Deno.execPath(), "run", ...flags, "main.ts"];
+    const command = [Deno.execPath(), "run", ...flags, options.main ?? "main.ts"];
     if (maxOpenFiles !== undefined) {
       command.unshift("sh", "-c", `ulimit -n ${maxOpenFiles}; exec "$@"`, "sh");
     }
     const [program, ...args] = command;
     const child = new Deno.Command(program!, {
       args,
-      cwd: ROOT,
+      cwd: options.cwd ?? ROOT,
       env: { ...TEST_ENV, ...env },
       stdin: "null",
       stdout: "piped",

@@ -13,9 +13,6 @@ import { failure, whenAborted, whenEnded } from "../remote/sockets.ts";
 import { openSocket, show } from "./socket.ts";
 import type { Target } from "./url.ts";
 
-/** The driver. A start without it does not download it: the runtime looks for literals only. */
-const DRIVER: string = "postgres";
-
 /** How long the server may take to accept a connection, in milliseconds. */
 const CONNECT_MS = 3000;
 
@@ -76,9 +73,7 @@ export class Connection {
     target: Target,
     { first, listener, signal }: ConnectionOptions,
   ): Promise<{ connection: Connection; answer: string | null }> {
-    const { default: postgres } = await import(DRIVER) as {
-      default: typeof import("postgres");
-    };
+    const { default: postgres } = await import("postgres");
     const { host, port } = target;
     const tcp = host.startsWith("/")
       ? connect(`${host}/.s.PGSQL.${port}`)

@@ -6,7 +6,14 @@
  */
 
 import { nameKey } from "../../names.ts";
-import { type Account, accountPerson, type Known, type Token } from "../../people/accounts.ts";
+import {
+  type Account,
+  accountPerson,
+  type BotToken,
+  type Known,
+  NEVER,
+  type Token,
+} from "../../people/accounts.ts";
 import type { ChatEvent, LogEvent } from "../../protocol/events.ts";
 import { EXCESS, LIVE_EVENTS } from "../changes.ts";
 import {
@@ -320,6 +327,23 @@ export class PostgresLink implements Link {
       SELECT json_build_array(account, expires_at::text) FROM hubbub.sessions
       WHERE hash = ${quote(hash)}`);
     return row && { hash, account: row[0], expiresAt: Number(row[1]) };
+  }
+
+  addBotToken(token: BotToken, most: number, deadline: number): Promise<boolean> {
+    const { hash, account, name, created } = token;
+    return this.#write("add_bot_v1", deadline, hash, account, NEVER, name, created, most);
+  }
+
+  async botTokens(account: string): Promise<BotToken[]> {
+    const rows = await this.#select<BotToken[]>(`
+      SELECT coalesce(json_agg(json_build_object(
+        'hash', hash, 'account', account, 'name', name, 'created', created)), '[]')
+      FROM hubbub.sessions WHERE account = ${quote(account)} AND name IS NOT NULL`);
+    return rows!;
+  }
+
+  endBotToken(account: string, name: string, deadline: number): Promise<boolean> {
+    return this.#write("end_bot_v1", this.#epochs.id, deadline, account, name);
   }
 
   async endToken(hash: string, deadline: number): Promise<void> {

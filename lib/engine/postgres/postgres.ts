@@ -8,7 +8,7 @@ import { randomBytes } from "node:crypto";
 import type { Backend, BackendOptions, Link, LinkListener } from "../remote/backend.ts";
 import { Connection } from "./connection.ts";
 import { type BeginRow, PostgresLink } from "./link.ts";
-import { CHANNEL, SCHEMA, SCHEMA_VERSION } from "./schema.ts";
+import { CHANNEL, SCHEMA, SCHEMA_VERSION, UPDATE } from "./schema.ts";
 import { call } from "./sql.ts";
 import { explain, newer, parseTarget, standby, type Target, wrongEncoding } from "./url.ts";
 
@@ -23,18 +23,24 @@ const CHECK = `
   SELECT json_build_array(pg_is_in_recovery(), current_setting('server_encoding'), (
     SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'hubbub'))`;
 
-/** Makes the schema, unless another instance has made it meanwhile. */
+/** Makes the schema or brings it up to date, unless another instance has done so meanwhile. */
 const MIGRATE = `
   SELECT pg_advisory_xact_lock(hashtext('hubbub'));
-  DO $do$ BEGIN
-    IF obj_description(to_regnamespace('hubbub'), 'pg_namespace') IS NULL THEN
-      IF to_regnamespace('hubbub') IS NULL THEN
-        CREATE SCHEMA hubbub;
-      END IF;
-      PERFORM set_config('search_path', 'hubbub', true);
-      ${SCHEMA}
-      COMMENT ON SCHEMA hubbub IS 'Hubbub, version ${SCHEMA_VERSION}';
+  DO $do$
+  DECLARE v_comment text := obj_description(to_regnamespace('hubbub'), 'pg_namespace');
+  BEGIN
+    IF to_regnamespace('hubbub') IS NULL THEN
+      CREATE SCHEMA hubbub;
     END IF;
+    PERFORM set_config('search_path', 'hubbub', true);
+    IF v_comment IS NULL THEN
+      ${SCHEMA}
+    ELSIF v_comment = 'Hubbub, version 1' THEN
+      ${UPDATE}
+    ELSE
+      RETURN;
+    END IF;
+    COMMENT ON SCHEMA hubbub IS 'Hubbub, version ${SCHEMA_VERSION}';
   END $do$`;
 
 /** A PostgreSQL server. */
@@ -76,13 +82,13 @@ export class PostgresBackend implements Backend {
     return link;
   }
 
-  /** Checks that the server can be used, and makes the schema if there is none. */
+  /** Checks that the server can be used, and makes the schema or brings it up to date. */
   async #prepare(connection: Connection, [isStandby, encoding, comment]: CheckRow): Promise<void> {
     if (isStandby) throw new Error(standby(this.#target));
     if (encoding !== "UTF8") throw new Error(wrongEncoding(this.#target, encoding));
     const version = Number(/version (\d+)$/.exec(comment ?? "")?.[1] ?? 0);
     if (version > SCHEMA_VERSION) throw new Error(newer(this.#target, version));
-    if (version === 0) await connection.query(MIGRATE);
+    if (version < SCHEMA_VERSION) await connection.query(MIGRATE);
   }
 
   /** The third connection, if the server has one left. */

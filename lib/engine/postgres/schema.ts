@@ -13,7 +13,7 @@
  */
 
 /** The version of the tables and functions below. */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 /** The channel on which instances hear what happens. Its text stands in the functions too. */
 export const CHANNEL = "hubbub";
@@ -117,7 +117,11 @@ const TABLES = `
   CREATE TABLE sessions (
     hash text PRIMARY KEY,
     account text NOT NULL,
-    expires_at double precision NOT NULL
+    -- Of a bot's token 2^53 - 1: never.
+    expires_at double precision NOT NULL,
+    -- Of a bot's token.
+    name text,
+    created bigint
   );
   CREATE INDEX sessions_expiry ON sessions (expires_at);
   CREATE INDEX sessions_account ON sessions (account);
@@ -1089,5 +1093,44 @@ const PEOPLE = `
   END $fn$;
 `;
 
+/** The tokens of bots, which are sessions with a name. */
+const BOTS = `
+  CREATE UNIQUE INDEX sessions_name ON sessions (account, name) WHERE name IS NOT NULL;
+
+  CREATE FUNCTION add_bot_v1(
+    p_deadline double precision, p_hash text, p_account text, p_expires double precision,
+    p_name text, p_created bigint, p_most bigint
+  ) RETURNS text LANGUAGE plpgsql ${SETTINGS}
+  AS $fn$
+  BEGIN
+    IF late_v1(p_deadline) THEN RETURN 'late'; END IF;
+    -- One by one: two at once would count the same.
+    PERFORM FROM accounts WHERE key = p_account FOR UPDATE;
+    INSERT INTO sessions
+    SELECT p_hash, p_account, p_expires, p_name, p_created
+    WHERE (SELECT count(*) FROM sessions WHERE account = p_account AND name IS NOT NULL) < p_most
+    ON CONFLICT DO NOTHING;
+    RETURN CASE WHEN FOUND THEN 'true' ELSE 'false' END;
+  END $fn$;
+
+  CREATE FUNCTION end_bot_v1(p_epoch integer, p_deadline double precision, p_account text, p_name text)
+  RETURNS text LANGUAGE plpgsql ${SETTINGS}
+  AS $fn$
+  DECLARE v_hash text;
+  BEGIN
+    IF late_v1(p_deadline) THEN RETURN 'late'; END IF;
+    DELETE FROM sessions WHERE account = p_account AND name = p_name RETURNING hash INTO v_hash;
+    IF NOT FOUND THEN RETURN 'false'; END IF;
+    PERFORM everywhere_v1(p_epoch, json_build_object('type', 'token_ended', 'hash', v_hash)::text);
+    RETURN 'true';
+  END $fn$;
+`;
+
 /** Makes everything, in an empty schema. */
-export const SCHEMA = [TABLES, BASICS, TURN, READING, LEASES, PEOPLE].join("\n");
+export const SCHEMA = [TABLES, BASICS, TURN, READING, LEASES, PEOPLE, BOTS].join("\n");
+
+/** Makes version 2 of version 1. */
+export const UPDATE = `
+  ALTER TABLE sessions ADD COLUMN name text, ADD COLUMN created bigint;
+  ${BOTS}
+`;

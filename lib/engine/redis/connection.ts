@@ -14,9 +14,6 @@ import { connected, secured, tlsName, whenAborted } from "../remote/sockets.ts";
 import { type ScriptName, SCRIPTS } from "./scripts.ts";
 import { explain, type Place, unanswered } from "./sentences.ts";
 
-/** The driver. A start without it does not download it: the runtime looks for literals only. */
-const DRIVER: string = "ioredis";
-
 /** Maximum commands in one write. */
 const MAX_WRITTEN = 512;
 
@@ -101,7 +98,7 @@ export class Connections {
     listener: ConnectionListener,
     signal: AbortSignal,
   ): Promise<Connections> {
-    const { Redis } = await import(DRIVER) as typeof import("ioredis");
+    const { Redis } = await import("ioredis");
     const isOpening = { value: true };
     const connections = new Connections(create(Redis, place), create(Redis, place), {
       onMessage: (channel, text) => listener.onMessage(channel, text),

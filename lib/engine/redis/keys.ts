@@ -67,7 +67,7 @@ export function roomOf(database: number, channel: string): string | undefined {
 /** Accounts and tokens, beside the news of them. */
 export const PEOPLE_KEYS: readonly string[] = [
   roomKey(EVERYWHERE, "meta"),
-  ...["accounts", "tokens", "expiries", "erasing", "eras"].map((name) =>
+  ...["accounts", "tokens", "expiries", "erasing", "eras", "bots"].map((name) =>
     `${ofRoom(EVERYWHERE)}:${name}`
   ),
 ];

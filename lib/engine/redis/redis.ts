@@ -5,7 +5,13 @@
  * @module
  */
 
-import type { Account, Known, Token } from "../../people/accounts.ts";
+import {
+  type Account,
+  type BotToken,
+  type Known,
+  NEVER,
+  type Token,
+} from "../../people/accounts.ts";
 import type { ChatEvent, LogEvent } from "../../protocol/events.ts";
 import { withPresentText } from "../changes.ts";
 import {
@@ -442,6 +448,27 @@ class RedisLink implements Link {
     if (text === null) return undefined;
     const [expiresAt, account] = split(text, 3);
     return { hash, account: account!, expiresAt: Number(expiresAt) };
+  }
+
+  addBotToken(token: BotToken, most: number, deadline: number): Promise<boolean> {
+    const { hash, account, name, created } = token;
+    const numbers = [NEVER, created, most].map(String);
+    return this.#change(deadline, ["bot", hash, account, name, ...numbers]);
+  }
+
+  async botTokens(account: string): Promise<BotToken[]> {
+    const keys = [2, 5, 6].map((place) => PEOPLE_KEYS[place]!);
+    const found: string[][] = await this.#read(this.#script("botTokens", keys, [account]));
+    return found.map(([hash, created, name]) => ({
+      hash: hash!,
+      account,
+      name: name!,
+      created: Number(created),
+    }));
+  }
+
+  endBotToken(account: string, name: string, deadline: number): Promise<boolean> {
+    return this.#change(deadline, ["endBot", account, name]);
   }
 
   async endToken(hash: string, deadline: number): Promise<void> {

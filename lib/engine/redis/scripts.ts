@@ -594,14 +594,33 @@ end
 const TOKEN = `return findToken(KEYS[1], KEYS[2], ARGV[1])`;
 
 /**
+ * The tokens of an account's bots: three lines for each, its hash, when it was made, and its name. One
+ * that has ended otherwise than by its name may still stand there.
+ */
+const BOTS = `
+local function botsOf(tokens, eras, bots, account)
+  local found = {}
+  local text = redis.call('HGET', bots, account) or ''
+  for hash, created, name in string.gmatch(text, '([^\\n]*)\\n(%d+)\\n([^\\n]*)\\n') do
+    if findToken(tokens, eras, hash) then table.insert(found, { hash, created, name }) end
+  end
+  return found
+end
+`;
+
+/** KEYS: tokens, eras, bots. ARGV: account. */
+const BOT_TOKENS = `return botsOf(KEYS[1], KEYS[2], KEYS[3], ARGV[1])`;
+
+/**
  * Changes accounts and tokens.
  *
- * KEYS: meta of EVERYWHERE, accounts, tokens, expiries, erasing, eras. ARGV: as for a room, then
+ * KEYS: meta of EVERYWHERE, accounts, tokens, expiries, erasing, eras, bots. ARGV: as for a room, then
  * channel, deadline, clock, what to do, and its arguments.
  */
 const PEOPLE = `
 if isLate(ARGV[4]) then return redis.error_reply('TOOLATE') end
 local accounts, tokens, expiries, erasing, eras = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local bots = KEYS[7]
 local what, a, b, c = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local time = ARGV[5] == '' and whole(now()) or ARGV[5]
 local function tell(event)
@@ -613,7 +632,15 @@ local function drop(hash)
   redis.call('HDEL', tokens, hash)
   redis.call('ZREM', expiries, hash)
 end
+local function setBots(account, all)
+  local lines = {}
+  for _, bot in ipairs(all) do table.insert(lines, table.concat(bot, '\\n') .. '\\n') end
+  if #lines == 0 then redis.call('HDEL', bots, account)
+  else redis.call('HSET', bots, account, table.concat(lines)) end
+end
 local function endAll(account, keptHash, event)
+  for _, bot in ipairs(botsOf(tokens, eras, bots, account)) do drop(bot[1]) end
+  setBots(account, {})
   local kept = findToken(tokens, eras, keptHash)
   local era = whole(redis.call('HINCRBY', eras, account, 1))
   if kept then
@@ -633,6 +660,22 @@ elseif what == 'token' then
   for _, hash in ipairs(redis.call('ZRANGEBYSCORE', expiries, '-inf', time, 'LIMIT', 0, 256)) do drop(hash) end
   redis.call('HSET', tokens, a, c .. '\\n' .. b .. '\\n' .. eraOf(eras, b))
   redis.call('ZADD', expiries, c, a)
+elseif what == 'bot' then
+  local all = botsOf(tokens, eras, bots, b)
+  if #all >= tonumber(ARGV[12]) then return 0 end
+  for _, bot in ipairs(all) do if bot[3] == c then return 0 end end
+  redis.call('HSET', tokens, a, ARGV[10] .. '\\n' .. b .. '\\n' .. eraOf(eras, b))
+  table.insert(all, { a, ARGV[11], c })
+  setBots(b, all)
+elseif what == 'endBot' then
+  local rest, hash = {}, nil
+  for _, bot in ipairs(botsOf(tokens, eras, bots, a)) do
+    if bot[3] == b then hash = bot[1] else table.insert(rest, bot) end
+  end
+  if not hash then return 0 end
+  drop(hash)
+  setBots(a, rest)
+  tell(cjson.encode({ type = 'token_ended', hash = hash }))
 elseif what == 'end' then
   drop(a)
   tell(b)
@@ -725,8 +768,9 @@ return 1
 export const SCRIPTS = {
   turn: ROOM + BASE + INBOXES + TURN,
   rewrite: ROOM + REWRITE,
-  people: ROOM + ERAS + PEOPLE,
+  people: ROOM + ERAS + BOTS + PEOPLE,
   token: ERAS + TOKEN,
+  botTokens: ERAS + BOTS + BOT_TOKENS,
   rewritePrivates: REWRITE_PRIVATES,
   dropOld: COMMON + INBOXES + DROP_OLD,
   events: EVENTS,

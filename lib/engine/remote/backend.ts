@@ -10,7 +10,7 @@
  */
 
 import type { ChatError } from "../../errors.ts";
-import type { Account, Known, Token } from "../../people/accounts.ts";
+import type { Account, BotToken, Known, Token } from "../../people/accounts.ts";
 import type { ChatEvent, LogEvent } from "../../protocol/events.ts";
 import type {
   Author,
@@ -110,6 +110,9 @@ export interface Link {
   account(key: string): Promise<Account | undefined>;
   addToken(token: Token, deadline: number): Promise<void>;
   token(hash: string): Promise<Token | undefined>;
+  addBotToken(token: BotToken, most: number, deadline: number): Promise<boolean>;
+  botTokens(account: string): Promise<BotToken[]>;
+  endBotToken(account: string, name: string, deadline: number): Promise<boolean>;
   endToken(hash: string, deadline: number): Promise<void>;
   endTokens(account: string, deadline: number): Promise<void>;
   setPassword(key: string, hash: string, kept: string, deadline: number): Promise<boolean>;

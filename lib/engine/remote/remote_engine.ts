@@ -252,6 +252,11 @@ export class RemoteEngine implements Engine {
       account: (key) => uplink.call((link) => link.account(key)),
       addToken: (token) => uplink.call((link) => link.addToken(token, uplink.deadline)),
       token: (hash) => uplink.call((link) => link.token(hash)),
+      addBotToken: (token, most) =>
+        uplink.call((link) => link.addBotToken(token, most, uplink.deadline)),
+      botTokens: (account) => uplink.call((link) => link.botTokens(account)),
+      endBotToken: (account, name) =>
+        uplink.call((link) => link.endBotToken(account, name, uplink.deadline)),
       endToken: (hash) => uplink.call((link) => link.endToken(hash, uplink.deadline)),
       endTokens: (account) => uplink.call((link) => link.endTokens(account, uplink.deadline)),
       setPassword: (key, hash, kept = "") =>

@@ -1,0 +1,300 @@
+/**
+ * A load for a server of yours: guests join rooms, talk, and count what comes.
+ *
+ *     deno task load ws://localhost:8080 --clients=100 --rate=50 --rooms=10 --seconds=20
+ *
+ * The comparison with other servers is `main.ts`, which measures with a load of its own.
+ *
+ * @module
+ */
+
+import { words } from "./dialects.ts";
+import { RoomLedger, Tally } from "./ledger.ts";
+import { drawLoad } from "./load_chart.ts";
+import { HELP, type LoadOptions, readLoadOptions, SETTINGS, UsageError } from "./load_options.ts";
+import { short } from "./report.ts";
+import { Schedule } from "./schedule.ts";
+import { type Surroundings, Visitor } from "./visitor.ts";
+
+/** How many guests join a second, at most. */
+const JOINS_PER_SECOND = 100;
+/** How many guests may be joining at a time. */
+const JOINING = 64;
+/** How long joining may take in all, and then what is under way at the end, in milliseconds. */
+const JOIN_MS = 60_000;
+const DRAIN_MS = 10_000;
+/** A server that sends nothing for this long at the end sends no more, in milliseconds. */
+const QUIET_MS = 2000;
+/** How long the server may take to close the connections, in milliseconds. */
+const LEAVE_MS = 1000;
+/** How often is looked what there is to send, and what has come, in milliseconds. */
+const LOOK_MS = 5;
+/** A load that sends later than this is itself what is slow, in milliseconds. */
+const LATE_MS = 50;
+
+/** What a load found, beyond what it counted. */
+interface Findings {
+  /** Deliveries of stored messages that should have come, and did not. */
+  readonly lost: number;
+  /** Messages that were neither stored nor refused, though their sender stayed. */
+  readonly unanswered: number;
+  /** How long messages were sent, in seconds. */
+  readonly seconds: number;
+}
+
+/** One load. */
+class Load {
+  readonly tally = new Tally();
+  readonly #options: LoadOptions;
+  readonly #rooms: readonly RoomLedger[];
+  readonly #visitors: readonly Visitor[];
+  readonly #stopped = Promise.withResolvers<void>();
+  #isStopped = false;
+  #beginMs = performance.now();
+
+  constructor(options: LoadOptions) {
+    this.#options = options;
+    const run = crypto.randomUUID().slice(0, 6);
+    const around: Surroundings = {
+      base: options.base,
+      tally: this.tally,
+      content: words(options.size),
+      clock: () => (performance.now() - this.#beginMs) * 1000,
+    };
+    this.#rooms = Array.from(
+      { length: options.rooms },
+      (_, i) => new RoomLedger(`load-${run}-room-${i}`),
+    );
+    this.#visitors = Array.from(
+      { length: options.clients },
+      (_, i) => new Visitor(i, `load-${run}-${i}`, this.#rooms[i % options.rooms]!, around),
+    );
+  }
+
+  /** How far it is, in a line. */
+  get progress(): string {
+    const { tally } = this;
+    const now = this.#visitors.filter(({ isIn }) => isIn).length;
+    const last = tally.seconds.at(-2) ?? tally.seconds.at(-1);
+    if (last === undefined) return `joining: ${now} of ${this.#options.clients}`;
+    return [
+      `${Math.round((performance.now() - this.#beginMs) / 1000)} of ${this.#options.seconds} s`,
+      `${now} connected`,
+      `a second: ${last.stored} stored, ${last.deliveries} delivered`,
+      `p99 ${milliseconds(last.latency.quantile(0.99))}`,
+    ].join("   ");
+  }
+
+  /** Ends the sending, or the joining, early. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#stopped.resolve();
+  }
+
+  async run(): Promise<Findings> {
+    await this.#within(JOIN_MS, this.#joinAll());
+    this.#beginMs = performance.now();
+    await this.#talk();
+    const seconds = (performance.now() - this.#beginMs) / 1000;
+    await this.#drain();
+    const findings = { lost: this.#lost(), unanswered: this.#unanswered(), seconds };
+    const leaving = this.#visitors.map((visitor) => visitor.leave());
+    await Promise.race([Promise.all(leaving), sleep(LEAVE_MS)]);
+    return findings;
+  }
+
+  /** Lets all join, some at a time, and not all at once. */
+  async #joinAll(): Promise<void> {
+    const waiting = this.#visitors.values();
+    const joinSome = async () => {
+      for (const visitor of waiting) {
+        if (this.#isStopped) return;
+        const begin = performance.now();
+        await visitor.join();
+        const pauseMs = 1000 * JOINING / JOINS_PER_SECOND - (performance.now() - begin);
+        await this.#within(Math.max(0, pauseMs), new Promise(() => {}));
+      }
+    };
+    const startMs = 1000 / JOINS_PER_SECOND;
+    await Promise.all(Array.from({ length: JOINING }, async (_, i) => {
+      await this.#within(i * startMs, new Promise(() => {}));
+      await joinSome();
+    }));
+  }
+
+  /** Sends what is due until the time is over. */
+  async #talk(): Promise<void> {
+    const senders = this.#visitors.filter(({ isIn }) => isIn);
+    if (senders.length === 0) return;
+    const clock = () => performance.now() * 1000;
+    const offset = this.#beginMs * 1000;
+    const schedule = new Schedule(clock, this.#options.rate);
+    const end = clock() + this.#options.seconds * 1e6;
+    while (clock() < end && !this.#isStopped) {
+      const turnEnd = Math.min(end, clock() + LOOK_MS * 1000);
+      const idleUs = schedule.sendDue(turnEnd, (due, lateUs) => {
+        const sender = senders[Math.floor(Math.random() * senders.length)]!;
+        if (!sender.isIn) return;
+        this.tally.late.add(Math.round(lateUs));
+        sender.send(due - offset);
+      });
+      await sleep(Math.min(LOOK_MS, idleUs / 1000));
+    }
+  }
+
+  /** Waits for what is under way, as long as something still comes. */
+  async #drain(): Promise<void> {
+    const end = performance.now() + DRAIN_MS;
+    let seen = -1;
+    let quietMs = 0;
+    while (performance.now() < end && quietMs < QUIET_MS && !this.#isComplete()) {
+      const now = this.tally.deliveries + this.tally.stored;
+      quietMs = now === seen ? quietMs + LOOK_MS : 0;
+      seen = now;
+      await sleep(LOOK_MS);
+    }
+    // What comes twice comes behind the first.
+    await sleep(10 * LOOK_MS);
+  }
+
+  #isComplete(): boolean {
+    return this.#rooms.every((room) => room.underWay === 0) &&
+      this.#visitors.every(({ isIn, receipts, room }) => !isIn || receipts.count >= room.stored);
+  }
+
+  #lost(): number {
+    let lost = 0;
+    for (const { isIn, receipts, room } of this.#visitors) {
+      if (!isIn) continue;
+      for (const number of room.storedNumbers()) if (!receipts.has(number)) lost++;
+    }
+    return lost;
+  }
+
+  #unanswered(): number {
+    const isThere = (sender: number) => this.#visitors[sender]!.isIn;
+    return this.#rooms.reduce((sum, room) => sum + room.unanswered(isThere), 0);
+  }
+
+  /** Waits, but no longer than this, nor for a load that is stopped. */
+  async #within(ms: number, task: Promise<unknown>): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, ms);
+    await Promise.race([task, promise, this.#stopped.promise]);
+    clearTimeout(timer);
+  }
+}
+
+/** The closing table. */
+function toTable(tally: Tally, { lost, unanswered, seconds }: Findings, clients: number): string {
+  const perSecond = (count: number) => short(count / Math.max(seconds, 0.001));
+  const latency = [[0.5, "p50"], [0.9, "p90"], [0.99, "p99"], [1, "max"]] as const;
+  const rows: [string, string | number][] = [
+    ["connected", `${tally.connected} of ${clients}`],
+    ["turned away", String(tally.turnedAway)],
+    ["cut off", String(tally.cutOff)],
+    ["messages sent", tally.sent],
+    ["acknowledged", tally.stored],
+    ["refused", String(tally.refused)],
+    ["held back", tally.held],
+    [
+      "throughput",
+      `${perSecond(tally.stored)} stored, ` +
+      `${perSecond(tally.deliveries)} delivered a second`,
+    ],
+    [
+      "latency",
+      latency.map(([share, name]) => `${name} ${milliseconds(tally.latency.quantile(share))}`).join(
+        ", ",
+      ),
+    ],
+    ["lost", lost + unanswered === 0 ? 0 : `${lost} deliveries, ${unanswered} without an answer`],
+    ["doubled", tally.doubled],
+    ["out of order", tally.outOfOrder],
+  ];
+  return rows.map(([name, value]) => `${name.padEnd(14)}${value}`).join("\n");
+}
+
+/** What the figures need to be read with, as sentences. */
+function remarks(tally: Tally): string[] {
+  const isLimited = ["429", "503"].some((status) => tally.turnedAway.has(status)) ||
+    tally.refused.has("rate_limited") || tally.cutOff.has("4029");
+  const lateMs = tally.late.quantile(0.99) / 1000;
+  return [
+    ...(isLimited
+      ? [`The server limits what one address may do. Start it for a load with ${SETTINGS}.`]
+      : []),
+    ...(tally.cutOff.has("4008")
+      ? ["The server cut off guests who read too slowly: this machine is too slow for this load."]
+      : []),
+    ...(lateMs > LATE_MS
+      ? [`This machine sent up to ${Math.round(lateMs)} ms late, which the latency contains.`]
+      : []),
+  ];
+}
+
+function milliseconds(us: number): string {
+  return us === 0 ? "-" : `${Number((us / 1000).toPrecision(3))} ms`;
+}
+
+/** Shows a line that changes on a terminal, and a line a second elsewhere. */
+function showProgress(load: Load): () => void {
+  const isTerminal = Deno.stderr.isTerminal();
+  const write = (text: string) => Deno.stderr.writeSync(new TextEncoder().encode(text));
+  const show = () => write(isTerminal ? `\r\x1b[K${load.progress}` : `${load.progress}\n`);
+  const timer = setInterval(show, 1000);
+  return () => {
+    clearInterval(timer);
+    if (isTerminal) write("\r\x1b[K");
+  };
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Prints a line for people. */
+// deno-lint-ignore no-console
+const print = (text: string) => console.log(text);
+
+async function save(path: string, content: string): Promise<void> {
+  try {
+    await Deno.writeTextFile(path, content);
+  } catch (error) {
+    throw new UsageError(`The chart cannot be written: ${(error as Error).message}`);
+  }
+}
+
+async function run(options: LoadOptions): Promise<number> {
+  const { clients, rate, rooms, size, chart, base } = options;
+  const load = new Load(options);
+  let interrupts = 0;
+  const interrupt = () => ++interrupts === 1 ? load.stop() : Deno.exit(130);
+  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, interrupt);
+  const hide = showProgress(load);
+  const findings = await load.run();
+  hide();
+  const { tally } = load;
+  print(toTable(tally, findings, clients));
+  for (const remark of remarks(tally)) print(`\n${remark}`);
+  if (chart !== undefined) {
+    const note = `${base.host}: ${clients} guests in ${rooms} rooms, ` +
+      `${rate} messages of ${size} bytes a second.`;
+    await save(chart, drawLoad(note, tally.seconds));
+  }
+  if (findings.lost + findings.unanswered + tally.doubled > 0) return 2;
+  return tally.stored > 0 ? 0 : 1;
+}
+
+if (import.meta.main) {
+  try {
+    const options = await readLoadOptions(Deno.args);
+    if (options === undefined) print(HELP);
+    else Deno.exit(await run(options));
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    // deno-lint-ignore no-console
+    console.error(error.message);
+    Deno.exit(1);
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * Rooms as streams of Server-Sent Events, for those whose network lets no WebSocket through, and for
+ * programs that only read.
+ *
+ * A reader with a name, or with an account, is a member like any other. A reader without one is not
+ * present in the room.
+ *
+ * @module
+ */
+
+import type { Context } from "hono";
+import type { RateLimiter } from "../rate_limit.ts";
+import type { After } from "../time.ts";
+import { addressKey, addressOf, limitAddress } from "./addresses.ts";
+import type { Connections, Holder } from "./connections.ts";
+import { EventStream } from "./event_stream.ts";
+import { readStreamJoin } from "./joins.ts";
+import { Membership, type MembershipOptions } from "./membership.ts";
+import type { TrustSettings } from "./origins.ts";
+import type { JoinRequest } from "./rooms.ts";
+
+/** How long from one heartbeat to the next, in milliseconds. Proxies end a stream that is silent for 30 s or more. */
+const HEARTBEAT_MS = 15_000;
+
+/** A message of a stream that a reader ignores. */
+const HEARTBEAT = ":\n\n";
+
+/** The least and the most that a reader is to wait before it comes back, in milliseconds. */
+const MIN_RETRY_MS = 1000;
+const MAX_RETRY_MS = 5000;
+
+const HEADERS = {
+  "content-type": "text/event-stream",
+  "cache-control": "no-store, no-transform",
+  // nginx would keep the events until it has a few thousand bytes.
+  "x-accel-buffering": "no",
+} as const;
+
+/** What {@linkcode Streams} needs. */
+export interface StreamsOptions extends MembershipOptions {
+  readonly connections: Connections;
+  readonly settings: TrustSettings;
+  /** Attempts to join, by address. */
+  readonly joinLimiter: RateLimiter;
+  readonly after: After;
+}
+
+/** Answers the requests for event streams. */
+export class Streams {
+  readonly #options: StreamsOptions;
+  readonly #open = new Set<EventStream>();
+  #isBeating = false;
+
+  constructor(options: StreamsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Answers with the events of a room.
+   *
+   * @throws {ChatError} if the room does not admit the reader
+   */
+  async open(c: Context, room: string): Promise<Response> {
+    const { accounts, connections, hub, joinLimiter, settings } = this.#options;
+    const address = addressOf(c, settings);
+    limitAddress(joinLimiter, address, "connections at once");
+    const wanted = await readStreamJoin(c, room, accounts, settings);
+    const request = { ...wanted, address: addressKey(address) };
+    const holder = { address, account: request.identity.account?.key };
+    connections.check(holder);
+    if (c.req.method === "HEAD") {
+      await hub.check(request);
+      return c.body(null, 200, HEADERS);
+    }
+    await hub.admit(request);
+    return c.body(this.#join(request, holder), 200, HEADERS);
+  }
+
+  /** Sends every stream a heartbeat from time to time, while there are any. */
+  #beat(): void {
+    if (this.#isBeating || this.#open.size === 0) return;
+    this.#isBeating = true;
+    this.#options.after(HEARTBEAT_MS, () => {
+      this.#isBeating = false;
+      for (const stream of this.#open) if (stream.bufferedAmount === 0) stream.send(HEARTBEAT);
+      this.#beat();
+    });
+  }
+
+  /** Makes a new stream a member of a room. */
+  #join(request: JoinRequest, holder: Holder): EventStream["body"] {
+    const { connections } = this.#options;
+    const stream = new EventStream(() => {
+      connections.delete(stream);
+      this.#open.delete(stream);
+      membership?.close();
+    });
+    connections.add(stream, holder);
+    let membership: Membership | undefined;
+    try {
+      membership = Membership.join(stream, request, holder.address, this.#options);
+    } catch (error) {
+      connections.delete(stream);
+      throw error;
+    }
+    this.#open.add(stream);
+    this.#beat();
+    stream.send(`retry: ${retryMs()}\n\n`);
+    return stream.body;
+  }
+}
+
+/** A random time, so that not all readers of a server that restarts come back at once. */
+function retryMs(): number {
+  return Math.round(MIN_RETRY_MS + Math.random() * (MAX_RETRY_MS - MIN_RETRY_MS));
+}

@@ -1,0 +1,96 @@
+/**
+ * An engine whose calls are measured.
+ *
+ * @module
+ */
+
+import type { Engine, Receipt } from "../engine/engine.ts";
+import { ChatError } from "../errors.ts";
+
+/** What became of a call: `refused` is a refusal of what was asked, `failed` the engine's failure. */
+export type CallOutcome = "ok" | "refused" | "failed";
+
+/** Where measurements go. */
+export interface EngineMeter {
+  /** Where the seconds of these calls go. @param operation such as `log.append` */
+  calls(operation: string, outcome: CallOutcome): { record(seconds: number): void };
+  /** A message is stored for the first time. */
+  stored(kind: "room" | "private"): void;
+}
+
+/** Measures every call of an engine that answers with a promise. The answers stay as they are. */
+export function timeEngine(engine: Engine, meter: EngineMeter, clock: () => number): Engine {
+  const timed = <T extends object>(prefix: string, target: T) => time(prefix, target, meter, clock);
+  const { open, check } = timed("", engine);
+  return {
+    log: timed("log.", engine.log),
+    bus: timed("bus.", engine.bus),
+    accounts: timed("accounts.", engine.accounts),
+    roomSettings: timed("settings.", engine.roomSettings),
+    open,
+    check,
+    close: () => engine.close(),
+  };
+}
+
+/** The calls that store a message. */
+const STORED: Readonly<Record<string, "room" | "private">> = {
+  "log.append": "room",
+  "log.whisper": "private",
+};
+
+type Method = (...args: unknown[]) => unknown;
+
+/** An object with the same methods, each measured. */
+function time<T extends object>(
+  prefix: string,
+  target: T,
+  meter: EngineMeter,
+  clock: () => number,
+): T {
+  // A plain object: a proxy would cost more than the measurement.
+  const timed: Record<string, Method> = {};
+  for (const name of methodsOf(target)) {
+    const method = Reflect.get(target, name) as Method;
+    timed[name] = timeMethod(`${prefix}${name}`, method.bind(target), meter, clock);
+  }
+  return timed as T;
+}
+
+/** The names of an object's own methods, and of those that it inherits. */
+function methodsOf(target: object): Set<string> {
+  const names = new Set<string>();
+  for (let at = target; at !== Object.prototype; at = Object.getPrototypeOf(at)) {
+    for (const name of Object.getOwnPropertyNames(at)) {
+      if (typeof Reflect.get(target, name) === "function") names.add(name);
+    }
+  }
+  return names;
+}
+
+function timeMethod(
+  operation: string,
+  method: Method,
+  meter: EngineMeter,
+  clock: () => number,
+): Method {
+  const stored = STORED[operation];
+  const onAnswer = (start: number, answer: unknown) => {
+    meter.calls(operation, "ok").record((clock() - start) / 1000);
+    if (stored !== undefined && !(answer as Receipt<unknown>).isDuplicate) meter.stored(stored);
+  };
+  const onError = (start: number, error: unknown) =>
+    meter.calls(operation, outcomeOf(error)).record((clock() - start) / 1000);
+  return (...args) => {
+    const start = clock();
+    const answer = method(...args);
+    if (answer instanceof Promise) {
+      answer.then((value) => onAnswer(start, value), (error) => onError(start, error));
+    }
+    return answer;
+  };
+}
+
+function outcomeOf(error: unknown): CallOutcome {
+  return error instanceof ChatError && error.code !== "unavailable" ? "refused" : "failed";
+}

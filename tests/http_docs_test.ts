@@ -1,0 +1,71 @@
+/** The examples of docs/http.md, run one after the other against one server. */
+
+import { assert, assertEquals } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { startServer } from "./support/server.ts";
+
+const text = await Deno.readTextFile(new URL("../docs/http.md", import.meta.url));
+
+interface Example {
+  command: string;
+  /** The lines that it prints, with `…` for what differs each time. */
+  output: string[];
+}
+
+/** The commands in the blocks marked `console`. */
+function readExamples(): Example[] {
+  const examples: Example[] = [];
+  for (const [, block] of text.matchAll(/^```console\n(.*?)^```$/gms)) {
+    for (const line of block!.split("\n").slice(0, -1)) {
+      if (line.startsWith("$ ")) examples.push({ command: line.slice(2), output: [] });
+      else examples.at(-1)!.output.push(line);
+    }
+  }
+  return examples;
+}
+
+/** What an example prints, as a pattern. */
+function toPattern(output: readonly string[]): RegExp {
+  const escaped = output.join("\n").split("…").map((part) => part.replace(/[^\w\s]/g, "\\$&"));
+  return new RegExp(`^${escaped.join('[^"\\n]+')}$`);
+}
+
+async function run(command: string): Promise<string> {
+  const { stdout } = await new Deno.Command("bash", { args: ["-c", command] }).output();
+  return new TextDecoder().decode(stdout).replace(/\n$/, "");
+}
+
+async function hasCurl(): Promise<boolean> {
+  try {
+    return (await new Deno.Command("curl", { args: ["--version"], stdout: "null" }).output())
+      .success;
+  } catch {
+    return false;
+  }
+}
+
+const NO_CURL = "docs/http.md needs curl. Install it: apt-get install curl";
+
+const itWithCurl = await hasCurl() ? it : it.skip;
+if (itWithCurl === it.skip) {
+  // deno-lint-ignore no-console
+  console.log(NO_CURL);
+  if (Deno.env.get("REQUIRE_ALL") === "1") {
+    it("the examples of docs/http.md have curl", () => {
+      throw new Error(NO_CURL);
+    });
+  }
+}
+
+describe("docs/http.md", () => {
+  itWithCurl("is right in every example", async () => {
+    await using server = await startServer();
+    const examples = readExamples();
+    assert(examples.length >= 9);
+    for (const { command, output } of examples) {
+      const printed = await run(command.replaceAll("http://localhost:8080", server.url));
+      const isRight = toPattern(output).test(printed);
+      assertEquals(isRight ? command : printed, isRight ? command : output.join("\n"), command);
+    }
+  });
+});

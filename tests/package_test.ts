@@ -1,0 +1,108 @@
+/** What is published, and what a program in TypeScript gets of it. */
+
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { makeFolder } from "./support/folder.ts";
+
+const ROOT = new URL("../", import.meta.url);
+
+const settings = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
+
+async function run(...args: string[]): Promise<{ code: number; output: string }> {
+  const command = new Deno.Command(Deno.execPath(), { args, cwd: ROOT, env: { NO_COLOR: "1" } });
+  const { code, stdout, stderr } = await command.output();
+  const decoder = new TextDecoder();
+  return { code, output: decoder.decode(stdout) + decoder.decode(stderr) };
+}
+
+/** Checks a program that imports the package. */
+async function check(name: string, lines: readonly string[]): Promise<string> {
+  await using folder = await makeFolder();
+  const path = `${folder.path}/program.ts`;
+  const module = new URL(settings.exports[name], ROOT).href;
+  await Deno.writeTextFile(path, [`import * as hubbub from "${module}";`, ...lines].join("\n"));
+  const config = new URL("deno.json", ROOT).pathname;
+  const { output } = await run("check", "--no-lock", `--config=${config}`, path);
+  return output;
+}
+
+describe("The package", () => {
+  it("can be published: whole types, and only the files that people need", async () => {
+    const { code, output } = await run("publish", "--dry-run", "--allow-dirty");
+    assertEquals(code, 0, output);
+    const warnings = [...output.matchAll(/(?:warning|error)\[([\w-]+)\][^\n]*\n\s*--> (\S+?):/g)];
+    // What main.ts loads only where it is wanted: addresses beside it, which need no import map.
+    const known = "unanalyzable-dynamic-import main.ts";
+    const others = warnings
+      .map(([, kind, path]) => `${kind} ${path!.slice(path!.lastIndexOf("/") + 1)}`)
+      .filter((warning) => warning !== known);
+    assertEquals(others, [], output);
+    const files = [...output.matchAll(/^ +(file:\S+) \(/gm)]
+      .map(([, href]) => href!.slice(ROOT.href.length));
+    for (const file of ["main.ts", "public/index.html", "public/page/app.js", "LICENSE"]) {
+      assert(files.includes(file), `${file} is left out.`);
+    }
+    assertEquals(files.filter((file) => /^(tests|bench|\.|Dockerfile)/.test(file)), []);
+  });
+
+  it("has the version that the changelog begins with", async () => {
+    const changelog = await Deno.readTextFile(new URL("CHANGELOG.md", ROOT));
+    const [, version] = /^## (\d+\.\d+\.\d+) \(\d{4}-\d\d-\d\d, tag `v\1`\)$/m.exec(changelog) ??
+      [];
+    assertEquals(version, settings.version);
+  });
+
+  it("starts a server in a program", async () => {
+    const output = await check(".", [
+      'const config = hubbub.readConfig({ PORT: "0" });',
+      'const server = await hubbub.start(config, hubbub.createLogger({ level: "warn" }));',
+      "const port: number = server.port;",
+      "await server.stop();",
+      "export { port };",
+    ]);
+    assertEquals(output.split("\n").filter((line) => /ERROR|error/.test(line)), []);
+  });
+
+  it("has a client whose types are real", async () => {
+    const program = [
+      'const options = { base: "http://localhost:8080", room: "tea", username: "Ada" };',
+      "const connection = new hubbub.Connection(options);",
+      'connection.on("events", (events) => {',
+      '  for (const event of events) if (event.type === "chat") console.log(event.seq + 1);',
+      "});",
+      'connection.on("state", (what) => what.state === "refused" && console.log(what.reason));',
+      "connection.open();",
+      'const sent: hubbub.Outgoing = connection.send("Good morning", { replyTo: "1" });',
+      "export { sent };",
+    ];
+    const output = await check("./client", program);
+    assertEquals(output.split("\n").filter((line) => /ERROR|error/.test(line)), []);
+    const wrong = await check("./client", [...program, "connection.send(1);"]);
+    assertStringIncludes(wrong, "'number' is not assignable to parameter of type 'string'");
+    const unknown = await check("./client", [...program, "connection.nothing();"]);
+    assertStringIncludes(unknown, "Property 'nothing' does not exist on type 'Connection'");
+  });
+
+  it("describes the client as it is", async () => {
+    const real = new URL("public/connection.js", ROOT).href;
+    const output = await check("./client", [
+      `import * as real from "${real}";`,
+      // What is described is there, with such a type.
+      "const connection: typeof hubbub.Connection = real.Connection;",
+      "const refused: typeof hubbub.RefusedError = real.RefusedError;",
+      "const state: real.ConnectionState = {} as hubbub.ConnectionState;",
+      "const emits: real.Emits = {} as Omit<real.Emits, keyof hubbub.Emits> &",
+      '  Omit<hubbub.Emits, "people"> & Pick<real.Emits, "people">;',
+      // What is there is described.
+      "type Missing<A, B> = Exclude<keyof A, keyof B>;",
+      "const nothing: never[] = [] as (",
+      "  | Missing<real.Connection, hubbub.Connection>",
+      "  | Missing<real.Emits, hubbub.Emits>",
+      '  | Exclude<Missing<real.ConnectionOptions, hubbub.ConnectionOptions>, "outbox">',
+      "  | Missing<typeof real, typeof hubbub>",
+      ")[];",
+      "export { connection, emits, nothing, refused, state };",
+    ]);
+    assertEquals(output.split("\n").filter((line) => /ERROR|error/.test(line)), [], output);
+  });
+});
