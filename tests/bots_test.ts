@@ -1,11 +1,12 @@
 /** The bots of docs/bots.md, as they stand there, in a room with people who mean well or not. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { describe, it } from "@std/testing/bdd";
+import { describe } from "@std/testing/bdd";
 import { makeFolder } from "./support/folder.ts";
 import { Line } from "./support/line.ts";
 import { call, login } from "./support/people.ts";
 import { startServer, type TestServer } from "./support/server.ts";
+import { itWith } from "./support/tools.ts";
 import { V1Client } from "./support/v1_client.ts";
 
 /** How long something that must happen may take before the test fails, in milliseconds. */
@@ -39,27 +40,7 @@ const HOSTILE = [
   ",{}[]".repeat(800),
 ];
 
-async function has(program: string): Promise<boolean> {
-  try {
-    const command = new Deno.Command(program, { args: ["--version"], stdout: "null" });
-    return (await command.output()).success;
-  } catch {
-    return false;
-  }
-}
-
-const NO_TOOLS = "docs/bots.md needs bash and curl. Install them: apt-get install bash curl";
-
-const itWithTools = await has("curl") && await has("bash") ? it : it.skip;
-if (itWithTools === it.skip) {
-  // deno-lint-ignore no-console
-  console.log(NO_TOOLS);
-  if (Deno.env.get("REQUIRE_ALL") === "1") {
-    it("the bots of docs/bots.md have bash and curl", () => {
-      throw new Error(NO_TOOLS);
-    });
-  }
-}
+const itWithTools = await itWith("docs/bots.md", "bash", "curl");
 
 /** Makes the account and the token as the page says. */
 async function makeToken(server: TestServer, cwd: string): Promise<string> {

@@ -1,8 +1,9 @@
 /** The examples of docs/http.md, run one after the other against one server. */
 
 import { assert, assertEquals } from "@std/assert";
-import { describe, it } from "@std/testing/bdd";
+import { describe } from "@std/testing/bdd";
 import { startServer } from "./support/server.ts";
+import { itWith } from "./support/tools.ts";
 
 const text = await Deno.readTextFile(new URL("../docs/http.md", import.meta.url));
 
@@ -35,27 +36,7 @@ async function run(command: string): Promise<string> {
   return new TextDecoder().decode(stdout).replace(/\n$/, "");
 }
 
-async function hasCurl(): Promise<boolean> {
-  try {
-    return (await new Deno.Command("curl", { args: ["--version"], stdout: "null" }).output())
-      .success;
-  } catch {
-    return false;
-  }
-}
-
-const NO_CURL = "docs/http.md needs curl. Install it: apt-get install curl";
-
-const itWithCurl = await hasCurl() ? it : it.skip;
-if (itWithCurl === it.skip) {
-  // deno-lint-ignore no-console
-  console.log(NO_CURL);
-  if (Deno.env.get("REQUIRE_ALL") === "1") {
-    it("the examples of docs/http.md have curl", () => {
-      throw new Error(NO_CURL);
-    });
-  }
-}
+const itWithCurl = await itWith("docs/http.md", "bash", "curl");
 
 describe("docs/http.md", () => {
   itWithCurl("is right in every example", async () => {

@@ -1,0 +1,34 @@
+/** Programs that some tests run, and that a machine may lack. */
+
+import { it } from "@std/testing/bdd";
+
+async function isInstalled(program: string): Promise<boolean> {
+  try {
+    const command = new Deno.Command(program, { args: ["--version"], stdout: "null" });
+    return (await command.output()).success;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Declares tests that need programs, by the names of their packages. Where one is missing they are
+ * skipped, and visibly so, or fail where every test must run.
+ *
+ * @param subject what the tests are about
+ */
+export async function itWith(subject: string, ...programs: string[]): Promise<typeof it> {
+  const found = await Promise.all(programs.map(isInstalled));
+  if (found.every((isThere) => isThere)) return it;
+  const names = programs.join(" ");
+  const sentence =
+    `Skipped: ${subject} needs ${names}. Install them with: apt-get install ${names}`;
+  // deno-lint-ignore no-console
+  console.log(sentence);
+  if (Deno.env.get("REQUIRE_ALL") === "1") {
+    it(`${subject} has ${names}`, () => {
+      throw new Error(sentence);
+    });
+  }
+  return it.skip as typeof it;
+}
