@@ -120,7 +120,7 @@ export interface PublicUrl {
   readonly host: string;
   /** How people reach it. */
   readonly scheme: "http" | "https";
-  /** Where it begins on its host, with a slash at both ends. */
+  /** Path of the page, with a slash at both ends. */
   readonly path: string;
 }
 
@@ -464,7 +464,7 @@ function readPublicUrl(env: Environment): PublicUrl | undefined {
 }
 
 /** The first segments of the server's own paths. */
-const OWN_SEGMENTS = /^\/(api|echo|health|page|r|ws)(\/|$)/;
+const OWN_SEGMENTS = /^\/(api|echo|health|metrics|page|r|ws)(\/|$)/;
 
 /**
  * The path of the site, with a slash at both ends. A proxy may take it away, so below it and without

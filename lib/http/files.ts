@@ -61,7 +61,7 @@ export class Files {
   readonly #logger: Logger;
   readonly #clock: () => number;
   readonly #compressor: Compressor;
-  /** By real path or address, and base: a file is here once, however its path is spelled. */
+  /** By root, and real path or address: a file is here once, however its path is spelled. */
   readonly #files = new Map<string, StoredFile>();
   readonly #fetches: TokenBucket;
 
@@ -78,11 +78,11 @@ export class Files {
    * depend on the encoding.
    *
    * @param path decoded, from the folder on
-   * @param base the relative address of the site's root, for HTML that stands further down
+   * @param root the relative address of the site's root, for HTML that stands further down
    * @throws {ChatError} if the address that has the file does not answer, or is asked too often
    */
-  async answer(c: Context, path: string, base = "./"): Promise<Bytes | null> {
-    const file = await this.#find(path, base);
+  async answer(c: Context, path: string, root = "./"): Promise<Bytes | null> {
+    const file = await this.#find(path, root);
     if (file === undefined) return null;
     const { bytes, hash } = await file.content;
     const type = getMimeType(path) ?? "";
@@ -105,25 +105,24 @@ export class Files {
     return compressed;
   }
 
-  async #find(path: string, base: string): Promise<StoredFile | undefined> {
+  async #find(path: string, root: string): Promise<StoredFile | undefined> {
     const url = new URL(`./${path.replace(/^\/+/, "")}`, this.#root);
     if (!url.href.startsWith(this.#root.href) || url.pathname.endsWith("/")) return undefined;
-    return await (url.protocol === "file:"
-      ? this.#findOnDisk(url, base)
-      : this.#findAtAddress(url, base));
+    const isOnDisk = url.protocol === "file:";
+    return await (isOnDisk ? this.#findOnDisk(url, root) : this.#findAtAddress(url, root));
   }
 
-  async #findOnDisk(url: URL, base: string): Promise<StoredFile | undefined> {
+  async #findOnDisk(url: URL, root: string): Promise<StoredFile | undefined> {
     try {
       const real = await Deno.realPath(url);
       const { mtime, size, isFile } = await Deno.stat(real);
       if (!isFile) return undefined;
       const version = `${mtime?.getTime()} ${size}`;
-      const key = `${base} ${real}`;
+      const key = `${root} ${real}`;
       const stored = this.#files.get(key);
       const file = stored?.version === version
         ? stored
-        : this.#keep(key, version, Deno.readFile(real), base);
+        : this.#keep(key, version, Deno.readFile(real).then((bytes) => setRoot(bytes, root)));
       await file.content;
       return file;
     } catch {
@@ -131,9 +130,10 @@ export class Files {
     }
   }
 
-  async #findAtAddress({ href }: URL, base: string): Promise<StoredFile | undefined> {
-    const key = `${base} ${href}`;
-    const file = this.#files.get(key) ?? this.#keep(key, "", this.#fetch(href), base);
+  async #findAtAddress({ href }: URL, root: string): Promise<StoredFile | undefined> {
+    const key = `${root} ${href}`;
+    const file = this.#files.get(key) ??
+      this.#keep(key, "", this.#fetch(href).then((bytes) => setRoot(bytes, root)));
     try {
       await file.content;
       return file;
@@ -158,8 +158,8 @@ export class Files {
   }
 
   /** Stores a file that is being read, until that fails. */
-  #keep(key: string, version: string, reading: Promise<Bytes>, base: string): StoredFile {
-    const content = read(reading, base).catch((error) => {
+  #keep(key: string, version: string, reading: Promise<Bytes>): StoredFile {
+    const content = addHash(reading).catch((error) => {
       this.#files.delete(key);
       throw error;
     });
@@ -184,11 +184,15 @@ export class Files {
   }
 }
 
-async function read(reading: Promise<Bytes>, base: string) {
-  const original = await reading;
-  const bytes = base === "./" ? original : new TextEncoder().encode(
-    new TextDecoder().decode(original).replace(RELATIVE_ADDRESS, base),
-  );
+/** Has the relative addresses in HTML begin at another root. */
+function setRoot(bytes: Bytes, root: string): Bytes {
+  if (root === "./") return bytes;
+  const html = new TextDecoder().decode(bytes);
+  return new TextEncoder().encode(html.replace(RELATIVE_ADDRESS, root));
+}
+
+async function addHash(reading: Promise<Bytes>) {
+  const bytes = await reading;
   const digest = await crypto.subtle.digest("SHA-256", bytes);
   return { bytes, hash: Buffer.from(digest, 0, 16).toString("base64url") };
 }
