@@ -199,7 +199,8 @@ async function startBelow(
 ) {
   const port = freePort();
   const origin = `http://127.0.0.1:${port}`;
-  const server = await startServer({ TRUST_PROXY: "1", PUBLIC_URL: `${origin}${path}` });
+  const env = { TRUST_PROXY: "1", PUBLIC_URL: `${origin}${path}`, METRICS: "on" };
+  const server = await startServer(env);
   const stop = await start(port, server);
   return {
     port,
@@ -217,6 +218,7 @@ async function startBelow(
 async function visitSite(site: { url: string; ws: string; origin: string; port: number }) {
   const page = await call(site, "GET", "/", { headers: { accept: "text/html" } });
   assertStringIncludes(page.body, 'href="./style.css"');
+  assertEquals((await askRaw(site.port, new URL(`${site.url}/metrics`).pathname)).status, 404);
   const room = await call(site, "GET", "/r/tea", { headers: { accept: "text/html" } });
   assertStringIncludes(room.body, 'href="../style.css"');
   const cookies = room.headers.getSetCookie();
@@ -248,6 +250,7 @@ describe("docs/deploy.md: below a path of a site", () => {
       ["listen 80;", `listen 127.0.0.1:${port};`],
       ["listen [::]:80;", ""],
       ["location / {", "location /chat/ {"],
+      ["location = /metrics {", "location = /chat/metrics {"],
       ["http://127.0.0.1:8080;", `http://127.0.0.1:${server.port}${end};`],
       ["/var/log/nginx", folder],
     ]).then((settings) => startNginx(folder, settings, port));
