@@ -102,6 +102,8 @@ export interface PeopleSettings {
 export interface HttpSettings {
   /** Origins, besides the server's own, whose pages may use the server; `*` for all. */
   readonly allowedOrigins: readonly string[];
+  /** Origins whose pages may show the server's page in a frame; `*` for all. */
+  readonly embedOrigins: readonly string[];
   /** Whether the server believes what a proxy says about the client. */
   readonly trustProxy: boolean;
   /** The only site that the server is; absent for any. */
@@ -118,6 +120,8 @@ export interface PublicUrl {
   readonly host: string;
   /** How people reach it. */
   readonly scheme: "http" | "https";
+  /** Where it begins on its host, with a slash at both ends. */
+  readonly path: string;
 }
 
 /** How much the engine keeps. */
@@ -255,6 +259,7 @@ function readPeople(env: Environment): PeopleSettings {
 function readHttp(env: Environment): HttpSettings {
   return Object.freeze({
     allowedOrigins: readOrigins(env),
+    embedOrigins: readEmbedOrigins(env),
     trustProxy: isOn(env, "TRUST_PROXY", "off"),
     publicUrl: readPublicUrl(env),
     pongWaitSeconds: whole(env, "PONG_WAIT_SECONDS", 60, 0, 86400),
@@ -410,6 +415,22 @@ function readOrigins(env: Environment): readonly string[] {
   );
 }
 
+/** An origin as a Content-Security-Policy can name it (CSP 3, section 2.3.1). */
+const NAMEABLE_ORIGIN = /^[a-z][a-z\d+.-]*:\/\/[\w.-]+(:\d+)?$/;
+
+function readEmbedOrigins(env: Environment): readonly string[] {
+  return Object.freeze(
+    list(env, "EMBED_ORIGINS").map((text) => {
+      const origin = text === "*" ? text : toOrigin(text) ?? "";
+      if (origin === "*" || NAMEABLE_ORIGIN.test(origin)) return origin;
+      throw new ConfigError(
+        "EMBED_ORIGINS must be origins such as https://site.example, whole and without a path, or " +
+          `*, not "${text}".`,
+      );
+    }),
+  );
+}
+
 /** An origin as browsers write it; `undefined` for a text that no browser's origin can equal. */
 function toOrigin(text: string): string | undefined {
   const [, scheme = "", host = ""] = /^([a-z][a-z\d+.-]*):\/\/([^\s/?#@*\\]*)\/?$/i.exec(text) ??
@@ -439,7 +460,30 @@ function readPublicUrl(env: Environment): PublicUrl | undefined {
   }
   const { origin, host, protocol } = url;
   const scheme = protocol === "https:" ? "https" : "http";
-  return Object.freeze({ origin, host, scheme });
+  return Object.freeze({ origin, host, scheme, path: readSitePath(url) });
+}
+
+/** The first segments of the server's own paths. */
+const OWN_SEGMENTS = /^\/(api|echo|health|page|r|ws)(\/|$)/;
+
+/**
+ * The path of the site, with a slash at both ends. A proxy may take it away, so below it and without
+ * it a path must mean one thing.
+ */
+function readSitePath({ pathname }: URL): string {
+  if (!/^(\/[\w.~-]+)*\/?$/.test(pathname)) {
+    throw new ConfigError(
+      "PUBLIC_URL must have nothing in its path but letters, digits, and - . _ ~ between single " +
+        `slashes, as in https://site.example/chat/, not "${pathname}".`,
+    );
+  }
+  if (OWN_SEGMENTS.test(pathname)) {
+    throw new ConfigError(
+      "PUBLIC_URL must have another path, such as /chat/: paths that begin with " +
+        `"${pathname.split("/", 2).join("/")}" are the server's own.`,
+    );
+  }
+  return pathname.endsWith("/") ? pathname : `${pathname}/`;
 }
 
 function whole(env: Environment, name: string, byDefault: number, min: number, max: number) {

@@ -51,17 +51,23 @@ export function readCall([place = "", ...rest], self, token) {
   const [username = "", server, ...more] = token ? ["", ...rest] : rest;
   if (place === "" || (username === "" && !token) || more.length > 0) return undefined;
   const who = { username, ...(token && { token }) };
-  const origin = /^https?:/.test(self) ? self : DEFAULT_SERVER;
+  const home = /^https?:/.test(self) ? new URL("./", self).href : DEFAULT_SERVER;
   if (/^https?:\/\//.test(place)) {
     if (!URL.canParse(place) || server !== undefined) return undefined;
-    const { href, pathname, searchParams, hash } = new URL(place);
-    const inPath = /^\/r\/([^/]+)\/?$/.exec(pathname)?.[1];
+    const { pathname, searchParams, hash } = new URL(place);
+    const inPath = /\/r\/([^/]+)\/?$/.exec(pathname)?.[1];
     const room = inPath === undefined ? searchParams.get("room") : decodeURIComponent(inPath);
     const key = new URLSearchParams(hash.slice(1)).get("key") ?? "";
-    return room ? { base: new URL("/", href).href, room, key, ...who } : undefined;
+    return room ? { base: serverOf(place), room, key, ...who } : undefined;
   }
-  if (!URL.canParse(server ?? origin)) return undefined;
-  return { base: new URL("/", server ?? origin).href, room: place, key: "", ...who };
+  if (!URL.canParse(server ?? home)) return undefined;
+  return { base: serverOf(server ?? home), room: place, key: "", ...who };
+}
+
+/** The server's own address, which may have a path, of an address at it. @param {string} address */
+function serverOf(address) {
+  const { origin, pathname } = new URL(address);
+  return origin + pathname.replace(/(\/r\/[^/]+)?\/?$/, "/");
 }
 
 /**

@@ -328,7 +328,7 @@ describe("The page's files", () => {
 
   it("that the page's modules need are named in its head, so that they load at once", async () => {
     const html = await Deno.readTextFile(new URL("index.html", PUBLIC));
-    const named = [...html.matchAll(/<link rel="modulepreload" href="([^"]+)">/g)];
+    const named = [...html.matchAll(/<link rel="modulepreload" href="\.([^"]+)">/g)];
     const needed = new Set<string>();
     const visit = async (path: string) => {
       const text = await Deno.readTextFile(new URL(`.${path}`, PUBLIC));
@@ -344,7 +344,9 @@ describe("The page's files", () => {
       named.map(([, path]) => path),
       [...needed].sort(),
       `The head of index.html should have these lines:\n${
-        [...needed].sort().map((path) => `    <link rel="modulepreload" href="${path}">`).join("\n")
+        [...needed].sort().map((path) => `    <link rel="modulepreload" href=".${path}">`).join(
+          "\n",
+        )
       }`,
     );
   });

@@ -30,7 +30,13 @@ describe("readConfig", () => {
         },
       },
       people: { guests: true, admins: [], adminCode: undefined },
-      http: { allowedOrigins: [], trustProxy: false, publicUrl: undefined, pongWaitSeconds: 60 },
+      http: {
+        allowedOrigins: [],
+        embedOrigins: [],
+        trustProxy: false,
+        publicUrl: undefined,
+        pongWaitSeconds: 60,
+      },
       engine: { historyKeep: 10000, maxStoredBytes: 2147483648 },
       database: { kind: "sqlite", path: "chat.db" },
       hasSiblings: false,
@@ -157,6 +163,32 @@ describe("readConfig", () => {
     }
     for (const text of ["off", "0", "false"]) {
       assertEquals(readConfig({ GUESTS: text }).people.guests, false, text);
+    }
+  });
+
+  it("reads the origins that may frame the page, as a policy can name them", () => {
+    const { http } = readConfig({ EMBED_ORIGINS: "HTTPS://Site.example:443/, http://a_b:3000,*" });
+    assertEquals(http.embedOrigins, ["https://site.example", "http://a_b:3000", "*"]);
+    const bad = ["site.example", "https://site.example/x", "null", "file://", "http://[::1]"];
+    for (const text of [...bad, "https://*.example", "'self'", "https://a;x", "https://a b"]) {
+      assertThrows(() => readConfig({ EMBED_ORIGINS: text }), ConfigError, "EMBED_ORIGINS must be");
+    }
+  });
+
+  it("reads the path of the site, with a slash at both ends", () => {
+    const pathOf = (url: string) => readConfig({ PUBLIC_URL: url }).http.publicUrl!.path;
+    assertEquals(pathOf("https://site.example"), "/");
+    assertEquals(pathOf("https://site.example/"), "/");
+    assertEquals(pathOf("https://site.example/chat"), "/chat/");
+    assertEquals(pathOf("https://site.example/a.b/~c_d-e/"), "/a.b/~c_d-e/");
+    assertEquals(pathOf("https://site.example/rooms/"), "/rooms/");
+    for (const path of ["/a//b", "//", "/a b", "/caf%C3%A9", "/a!b", "/a;b", "/a/*"]) {
+      const url = `https://site.example${path}`;
+      assertThrows(() => readConfig({ PUBLIC_URL: url }), ConfigError, "PUBLIC_URL must");
+    }
+    for (const path of ["/r", "/r/", "/api/x", "/ws", "/page/", "/health", "/echo"]) {
+      const url = `https://site.example${path}`;
+      assertThrows(() => readConfig({ PUBLIC_URL: url }), ConfigError, "the server's own");
     }
   });
 

@@ -1,105 +1,28 @@
-/** The nginx settings of docs/security.md and docs/deploy.md, in a real nginx before real servers. */
+/** The settings of proxies in docs/security.md and docs/deploy.md, in real ones before real servers. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
 import { Client } from "./support/client.ts";
 import { makeFolder } from "./support/folder.ts";
 import { call, knock, login, register, Visitor } from "./support/people.ts";
-import { frame, handshake, OPCODE, RawClient } from "./support/raw.ts";
+import {
+  change,
+  describeCaddy,
+  describeNginx,
+  freePort,
+  nginxSettings,
+  readBlocks,
+  startCaddy,
+  startNginx,
+} from "./support/proxies.ts";
+import { askRaw, frame, handshake, OPCODE, RawClient } from "./support/raw.ts";
 import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
-
-/** What a person should read when there is no nginx. */
-const NO_NGINX = "Skipped: nginx is not installed. Install it with: apt-get install -y nginx-light";
-const PLACES = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx"];
 
 /** From where the server sees the proxy come. */
 const PROXY_ADDRESS = "127.0.0.7";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
-const PATIENCE_MS = 20_000;
-
-const nginx = PLACES.find((path) => {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch {
-    return false;
-  }
-});
-const describeProxy = nginx ? describe : describe.skip;
-if (!nginx) {
-  // deno-lint-ignore no-console
-  console.log(NO_NGINX);
-  if (Deno.env.get("REQUIRE_ALL") === "1") {
-    it("proxy tests have an nginx", () => {
-      throw new Error(NO_NGINX);
-    });
-  }
-}
-
-/** A port that was free a moment ago. */
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
-
-/** The nginx settings in a page of the documentation, block by block. */
-async function readBlocks(page: string): Promise<string[]> {
-  const doc = await Deno.readTextFile(new URL(`../docs/${page}`, import.meta.url));
-  return [...doc.matchAll(/```nginx\n([^]*?)```/g)].map(([, block]) => block!);
-}
-
-/** The settings in the documentation, with these places and times in the place of those there. */
-async function readSettings(changes: readonly [there: string, here: string][]): Promise<string> {
-  let [settings] = await readBlocks("security.md") as [string];
-  for (const [there, here] of changes) {
-    assert(settings.includes(there), `docs/security.md has no "${there}".`);
-    settings = settings.replaceAll(there, here);
-  }
-  return settings;
-}
-
-/** Starts nginx in the foreground, and waits until it answers. */
-async function startNginx(folder: string, settings: string, port: number) {
-  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-    .map((kind) => `${kind}_temp_path ${folder}/${kind};`);
-  await Deno.writeTextFile(
-    `${folder}/nginx.conf`,
-    `daemon off;
-    worker_processes 1;
-    pid ${folder}/nginx.pid;
-    error_log stderr;
-    events { worker_connections 256; }
-    http { proxy_bind ${PROXY_ADDRESS}; ${temporary.join(" ")} ${settings} }`,
-  );
-  const child = new Deno.Command(nginx!, {
-    args: ["-p", folder, "-c", `${folder}/nginx.conf`, "-e", "stderr"],
-    stdin: "null",
-    stdout: "null",
-    stderr: "piped",
-  }).spawn();
-  const stderr = new Response(child.stderr).text();
-  const end = performance.now() + PATIENCE_MS;
-  let status: Deno.CommandStatus | undefined;
-  child.status.then((ended) => status = ended);
-  while (true) {
-    try {
-      using _conn = await Deno.connect({ hostname: "127.0.0.1", port });
-      break;
-    } catch (error) {
-      if (status !== undefined) throw new Error(await stderr);
-      if (performance.now() > end) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-  }
-  return async () => {
-    child.kill("SIGTERM");
-    await child.status;
-    await stderr;
-  };
-}
-
-describeProxy("docs/security.md: nginx before the server", () => {
+describeNginx("docs/security.md: nginx before the server", () => {
   let folder: string;
   let server: TestServer;
   let stop: () => Promise<void>;
@@ -107,10 +30,10 @@ describeProxy("docs/security.md: nginx before the server", () => {
 
   beforeAll(async () => {
     folder = await Deno.makeTempDir();
-    server = await startServer({ TRUST_PROXY: "1", ADMINS: "root" });
+    server = await startServer({ TRUST_PROXY: "1", ADMINS: "root", METRICS: "on" });
     const port = freePort();
     proxy = { port, url: `http://127.0.0.1:${port}`, ws: `ws://127.0.0.1:${port}` };
-    const settings = await readSettings([
+    const settings = await nginxSettings([
       // On the loopback address alone.
       ["listen 80;", `listen 127.0.0.1:${port};`],
       ["listen [::]:80;", ""],
@@ -121,13 +44,21 @@ describeProxy("docs/security.md: nginx before the server", () => {
       ["client_body_timeout 10s", "client_body_timeout 1s"],
       ["proxy_read_timeout 75s", "proxy_read_timeout 3s"],
     ]);
-    stop = await startNginx(folder, settings, port);
+    stop = await startNginx(folder, settings, port, PROXY_ADDRESS);
   });
   afterAll(async () => {
     await stop();
     await server.stop();
     await Deno.remove(folder, { recursive: true });
     assertEquals(server.log.filter(({ level }) => level === "error"), []);
+  });
+
+  it("keeps the metrics inside, however their address is written", async () => {
+    for (const path of ["/metrics", "/%6detrics", "//metrics", "/./metrics", "/metrics?x"]) {
+      const answer = await askRaw(proxy.port, path);
+      assertEquals(answer.status, 404, path);
+    }
+    assertEquals((await fetch(`${server.url}/metrics`)).status, 200);
   });
 
   it("serves the page, and the chat for plain clients and for chat.v1", async () => {
@@ -227,14 +158,14 @@ describeProxy("docs/security.md: nginx before the server", () => {
   });
 });
 
-describeProxy("docs/deploy.md: nginx before two servers", () => {
+describeNginx("docs/deploy.md: nginx before two servers", () => {
   it("shares members out, and gives all to the one that stays", async () => {
     await using folder = await makeFolder();
     await using a = await startServer({ TRUST_PROXY: "1" });
     await using b = await startServer({ TRUST_PROXY: "1" });
     const port = freePort();
-    const [upstream, pass] = await readBlocks("deploy.md") as [string, string];
-    const settings = await readSettings([
+    const [upstream, pass] = await readBlocks("deploy.md", "nginx") as [string, string];
+    const settings = await nginxSettings([
       ["listen 80;", `listen 127.0.0.1:${port};`],
       ["listen [::]:80;", ""],
       ["        proxy_pass http://127.0.0.1:8080;\n", pass],
@@ -258,5 +189,127 @@ describeProxy("docs/deploy.md: nginx before two servers", () => {
     } finally {
       await stop();
     }
+  });
+});
+
+/** A server below a path, behind a proxy that leaves the path as it is or takes it away. */
+async function startBelow(
+  start: (port: number, server: TestServer) => Promise<() => Promise<void>>,
+  path = "/chat/",
+) {
+  const port = freePort();
+  const origin = `http://127.0.0.1:${port}`;
+  const server = await startServer({ TRUST_PROXY: "1", PUBLIC_URL: `${origin}${path}` });
+  const stop = await start(port, server);
+  return {
+    port,
+    origin,
+    url: `${origin}${path.slice(0, -1)}`,
+    ws: `ws://127.0.0.1:${port}${path.slice(0, -1)}`,
+    async [Symbol.asyncDispose]() {
+      await stop();
+      await server.stop();
+    },
+  };
+}
+
+/** Visits everything that a site has below its path. */
+async function visitSite(site: { url: string; ws: string; origin: string; port: number }) {
+  const page = await call(site, "GET", "/", { headers: { accept: "text/html" } });
+  assertStringIncludes(page.body, 'href="./style.css"');
+  const room = await call(site, "GET", "/r/tea", { headers: { accept: "text/html" } });
+  assertStringIncludes(room.body, 'href="../style.css"');
+  const cookies = room.headers.getSetCookie();
+  assertEquals(cookies.length, 1);
+  assertStringIncludes(cookies[0]!, `hubbub_guest_${site.port}!chat=`);
+  assertStringIncludes(cookies[0]!, "; Path=/;");
+  for (const path of ["/style.css", "/page/app.js", "/connection.js", "/favicon.svg", "/health"]) {
+    assertEquals((await call(site, "GET", path)).status, 200, path);
+  }
+  const { status, redirected, url } = await fetch(site.url, {
+    headers: { accept: "text/html" },
+  }).then(async (response) => (await response.body?.cancel(), response));
+  assertEquals([status, redirected, url], [200, true, `${site.url}/`]);
+  await register(site, "ann");
+  const { status: signedIn, headers } = await login(site, "ann");
+  assertEquals(signedIn, 200);
+  assertStringIncludes(headers.get("set-cookie")!, `hubbub_session_${site.port}!chat=`);
+  await using bob = await V1Client.join(site.ws, "tea", "bob");
+  await using carl = await Client.join(site.ws, "tea", "carl");
+  bob.send({ type: "chat", content: "below a path" });
+  await carl.nextFrame(({ content }) => content === "below a path");
+  await carl.close(1000);
+  await bob.close();
+}
+
+describe("docs/deploy.md: below a path of a site", () => {
+  const nginxSite = (port: number, server: TestServer, folder: string, end: string) =>
+    nginxSettings([
+      ["listen 80;", `listen 127.0.0.1:${port};`],
+      ["listen [::]:80;", ""],
+      ["location / {", "location /chat/ {"],
+      ["http://127.0.0.1:8080;", `http://127.0.0.1:${server.port}${end};`],
+      ["/var/log/nginx", folder],
+    ]).then((settings) => startNginx(folder, settings, port));
+
+  describeNginx("behind nginx", () => {
+    for (const [what, end] of [["leaves", ""], ["takes away", "/"]] as const) {
+      it(`works where the proxy ${what} the path`, async () => {
+        await using folder = await makeFolder();
+        await using site = await startBelow((port, server) =>
+          nginxSite(port, server, folder.path, end)
+        );
+        await visitSite(site);
+      });
+    }
+  });
+
+  describeCaddy("behind Caddy", () => {
+    for (
+      const [what, directive] of [["leaves", "handle"], ["takes away", "handle_path"]] as const
+    ) {
+      it(`works where the proxy ${what} the path`, async () => {
+        const [block] = (await readBlocks("deploy.md", "caddy")).filter((block) =>
+          block.includes("/chat/")
+        );
+        await using folder = await makeFolder();
+        await using site = await startBelow((port, server) => {
+          const settings = change(block!, [
+            ["site.example", `http://127.0.0.1:${port}`],
+            ["handle_path", directive],
+            ["127.0.0.1:8080", `127.0.0.1:${server.port}`],
+          ]);
+          return startCaddy(folder.path, `{\n\tadmin off\n}\n${settings}`, port);
+        });
+        await visitSite(site);
+      });
+    }
+  });
+
+  it("redirects to the page, and links to it from a damaged address", async () => {
+    await using server = await startServer({ PUBLIC_URL: "http://127.0.0.1/chat" });
+    const headers = { Host: "127.0.0.1", Accept: "text/html" };
+    const ask = (path: string) => askRaw(server.port, path, headers);
+    const redirect = await ask("/chat?theme=dark");
+    assertEquals(redirect.status, 308);
+    assertEquals(redirect.headers.get("location"), "/chat/?theme=dark");
+    for (const [path, root] of [["/chat/r/%zz", "../"], ["/r/%zz", "../"], ["/chat/%zz", "./"]]) {
+      assertStringIncludes((await ask(path!)).body, `<a href="${root}">`);
+    }
+    const elsewhere = await ask("/chatter");
+    assertEquals(elsewhere.status, 404);
+  });
+});
+
+describe("Two servers below two paths of a host", () => {
+  it("do not sign each other's people in or out", async () => {
+    await using one = await startServer({ PUBLIC_URL: "https://127.0.0.1/one" });
+    await using other = await startServer({ PUBLIC_URL: "https://127.0.0.1/other/" });
+    const names = [];
+    for (const { port } of [one, other]) {
+      const { headers } = await askRaw(port, "/", { Host: "127.0.0.1", Accept: "text/html" });
+      names.push(headers.get("set-cookie")!.split("=")[0]);
+    }
+    assertEquals(names, ["__Host-hubbub_guest!one", "__Host-hubbub_guest!other"]);
   });
 });

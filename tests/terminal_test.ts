@@ -34,6 +34,13 @@ describe("terminal client, in parts", () => {
     const linked = { base: far, room: "tea room", key, username: "Ada" };
     assertEquals(readCall([link, "Ada"], local), linked);
     assertEquals(readCall([`${far}?room=tea`, "Ada"], local), { ...call, base: far });
+    // Below a path of a site.
+    const below = { ...call, base: `${far}chat/` };
+    assertEquals(readCall(["tea", "Ada"], `${far}chat/chat.js`), below);
+    assertEquals(readCall(["tea", "Ada", `${far}chat`], local), below);
+    for (const end of ["r/tea", "r/tea/", "?room=tea"]) {
+      assertEquals(readCall([`${far}chat/${end}`, "Ada"], local), below);
+    }
     for (const args of [[], ["tea"], ["tea", "Ada", "?"], ["tea", "Ada", far, "x"], [far, "Ada"]]) {
       assertEquals(readCall(args, local), undefined);
     }

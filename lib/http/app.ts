@@ -13,12 +13,13 @@ import { errorFields, type Logger } from "../logger.ts";
 import { LOBBY } from "../names.ts";
 import { addressOf } from "./addresses.ts";
 import { type ApiOptions, createApi } from "./api.ts";
+import { shareAnswers } from "./cors.ts";
 import { setGuestCookie } from "./credentials.ts";
 import { Files } from "./files.ts";
 import type { Health } from "./health.ts";
 import { HttpError } from "./http_error.ts";
 import { checkHost, checkOrigin } from "./origins.ts";
-import { isCutPath, queryOf } from "./queries.ts";
+import { isCutPath, queryOf, readPath, rootFrom } from "./queries.ts";
 import type { Rooms } from "./rooms.ts";
 import { Streams, type StreamsOptions } from "./streams.ts";
 import { type SocketLimits, Sockets, type SocketSettings, type SocketsOptions } from "./sockets.ts";
@@ -84,22 +85,30 @@ const STATUS_CODES = {
 
 /** Makes the HTTP application. */
 export function createApp(options: AppOptions): App {
-  const app: App = new Hono<AppEnv>();
+  const { settings } = options;
+  const sitePath = settings.publicUrl?.path ?? "/";
+  const app: App = new Hono<AppEnv>({ getPath: (request) => readPath(request, sitePath) });
+  // It leaves the answers of the WebSocket routes as they are, and adds to their refusals.
+  app.use(shareAnswers(settings));
   app.use(boundAddress);
   app.use(answerHead);
   app.use((c, next) => {
     // Whoever watches the server asks at any of its addresses.
-    if (!WATCHED.has(c.req.path)) checkHost(c, options.settings);
+    if (!WATCHED.has(c.req.path)) checkHost(c, settings);
     return next();
   });
   // The WebSocket routes come before every middleware that adds a header: none may alter their
   // answer.
   routeSockets(app, new Sockets(options));
-  app.use(pageHeaders());
+  app.use(pageHeaders(settings));
   routeApi(app, options);
   app.get("/health", (c) => answerHealth(c, options.health));
   const { metrics } = options;
   if (metrics !== undefined) app.get("/metrics", (c) => answerMetrics(c, metrics));
+  if (sitePath !== "/") {
+    const query = (c: Context) => /\?.*/s.exec(c.req.url)?.[0] ?? "";
+    app.get(sitePath.slice(0, -1), (c) => c.redirect(`${sitePath}${query(c)}`, 308));
+  }
   routePage(app, options);
   app.notFound((c) => c.json({ error: "There is nothing at this address." }, 404));
   app.onError((error, c) => answerError(c, error, options));
@@ -133,7 +142,8 @@ async function answerHead(c: Context, next: Next): Promise<void> {
 }
 
 /** The headers that keep the page's trust narrow. What only governs documents, code goes without. */
-function pageHeaders(): MiddlewareHandler {
+function pageHeaders({ embedOrigins }: SocketSettings): MiddlewareHandler {
+  const isFramed = embedOrigins.length > 0;
   const forCode = secureHeaders({
     crossOriginOpenerPolicy: false,
     originAgentCluster: false,
@@ -156,8 +166,10 @@ function pageHeaders(): MiddlewareHandler {
       imgSrc: ["'self'", "data:"],
       baseUri: ["'none'"],
       formAction: ["'self'"],
-      frameAncestors: ["'none'"],
+      frameAncestors: isFramed ? [...embedOrigins] : ["'none'"],
     },
+    // It cannot name origins.
+    xFrameOptions: isFramed ? false : "DENY",
   });
   return (c, next) => (/\.(js|css)$/.test(c.req.path) ? forCode : forDocuments)(c, next);
 }
@@ -176,7 +188,11 @@ function routePage(app: App, options: AppOptions): void {
   const files = new Files({ root: publicDir, logger: failures, clock });
   const root = "";
   const getContent = (path: string, c: Context) => files.answer(c, path);
-  const page = serveStatic({ root, path: "index.html", getContent });
+  const page = serveStatic({
+    root,
+    path: "index.html",
+    getContent: (path, c) => files.answer(c, path, rootFrom(c.req.path)),
+  });
   app.get("*", async (c, next) => {
     if (isCutPath(c.req.url)) return answerCutAddress(c);
     await next();
@@ -209,7 +225,8 @@ function answerCutAddress(c: Context): Response {
   c.header("cache-control", "no-store");
   if (!acceptsHtml(c)) return c.json({ error: CUT_ADDRESS }, 404);
   const head = `<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Not found</title>`;
-  return c.html(`${head}<h1>Not found</h1><p>${CUT_ADDRESS}</p><a href="/">Hubbub</a>`, 404);
+  const link = `<a href="${rootFrom(c.req.path)}">Hubbub</a>`;
+  return c.html(`${head}<h1>Not found</h1><p>${CUT_ADDRESS}</p>${link}`, 404);
 }
 
 function answerHealth(c: Context, { isDegraded }: AppOptions["health"]): Response {

@@ -4,7 +4,12 @@
  * A cookie's name holds the port, as browsers send a host's cookies to all its ports, and begins
  * with `__Host-` on https, where browsers then let no other host and no page on http set it (RFC
  * 6265bis, section 4.1.3). Elsewhere another site may plant a cookie of the same name. The server
- * cannot know which of two is its own, so a second one never decides who the browser is.
+ * cannot know which of two is its own, so a second one never decides who the browser is. Behind the
+ * name stands the site's path: a host's paths share its cookies.
+ *
+ * In a frame on another site, browsers send no `SameSite=Lax` cookie. Over https the page in a frame
+ * has cookies of its own, which browsers keep apart for each site around the frame (CHIPS,
+ * `Partitioned`); they count where there is no ordinary one.
  *
  * @module
  */
@@ -18,7 +23,10 @@ import { isSecure, publicPort, type TrustSettings } from "./origins.ts";
 import { queryOf } from "./queries.ts";
 
 /** What a cookie holds: an account's token or a guest's secret. */
-type CookieKind = "session" | "guest";
+type Credential = "session" | "guest";
+
+/** The same, in the frames of other sites, or anywhere else. */
+type CookieKind = Credential | `${Credential}_embedded`;
 
 /** How long a browser keeps a guest's secret, in seconds. */
 const GUEST_SECONDS = 365 * 24 * 60 * 60;
@@ -87,18 +95,19 @@ export function setTokenCookie(
   seconds: number,
   settings: TrustSettings,
 ): void {
-  sendCookie(c, "session", token, seconds, settings);
+  sendCookie(c, kindFor(c, "session", settings), token, seconds, settings);
 }
 
 /** Makes a browser forget its token. */
 export function clearTokenCookie(c: Context, settings: TrustSettings): void {
   sendCookie(c, "session", "", 0, settings);
+  if (mayEmbed(c, settings)) sendCookie(c, "session_embedded", "", 0, settings);
 }
 
 /** Gives a browser a guest's secret, unless it has one, so that all its tabs are one person. */
 export function setGuestCookie(c: Context, settings: TrustSettings): void {
   if (guestCookie(c, settings) !== undefined) return;
-  sendCookie(c, "guest", createSecret(), GUEST_SECONDS, settings);
+  sendCookie(c, kindFor(c, "guest", settings), createSecret(), GUEST_SECONDS, settings);
 }
 
 function guestCookie(c: Context, settings: TrustSettings): string | undefined {
@@ -106,11 +115,21 @@ function guestCookie(c: Context, settings: TrustSettings): string | undefined {
   return secrets.length === 1 && isSecret(secrets[0]!) ? secrets[0] : undefined;
 }
 
+/** The values of the ordinary cookies; where there are none, those of the embedded page. */
+function readCookies(
+  c: Context,
+  credential: Credential,
+  settings: TrustSettings,
+): readonly string[] {
+  const values = valuesOf(c, cookieName(c, credential, settings));
+  if (values.length > 0 || !mayEmbed(c, settings)) return values;
+  return valuesOf(c, cookieName(c, `${credential}_embedded`, settings));
+}
+
 /**
  * The different values of every cookie of a name, without those that can be no secret if any can.
  */
-function readCookies(c: Context, kind: CookieKind, settings: TrustSettings): readonly string[] {
-  const name = cookieName(c, kind, settings);
+function valuesOf(c: Context, name: string): readonly string[] {
   const values = new Set<string>();
   for (const pair of (c.req.header("cookie") ?? "").split(";")) {
     const at = pair.indexOf("=");
@@ -121,6 +140,17 @@ function readCookies(c: Context, kind: CookieKind, settings: TrustSettings): rea
   return secrets.length > 0 ? secrets.slice(0, MAX_COOKIES) : [...values].slice(0, 1);
 }
 
+/** Whether pages in frames can have cookies: browsers accept them on https alone. */
+function mayEmbed(c: Context, settings: TrustSettings): boolean {
+  return settings.embedOrigins.length > 0 && isSecure(c, settings);
+}
+
+/** The cookie for a request: the page in a frame says in each that it is there. */
+function kindFor(c: Context, credential: Credential, settings: TrustSettings): CookieKind {
+  const isEmbedded = queryOf(c, "embed") === "1" && mayEmbed(c, settings);
+  return isEmbedded ? `${credential}_embedded` : credential;
+}
+
 function sendCookie(
   c: Context,
   kind: CookieKind,
@@ -128,13 +158,17 @@ function sendCookie(
   maxAge: number,
   settings: TrustSettings,
 ): void {
-  const secure = isSecure(c, settings);
-  const options = { httpOnly: true, sameSite: "Lax", path: "/", maxAge, secure } as const;
-  setCookie(c, cookieName(c, kind, settings), value, options);
+  const options = { httpOnly: true, path: "/", maxAge, secure: isSecure(c, settings) };
+  const scope = kind.endsWith("_embedded")
+    ? { sameSite: "None", partitioned: true } as const
+    : { sameSite: "Lax" } as const;
+  setCookie(c, cookieName(c, kind, settings), value, { ...options, ...scope });
 }
 
 function cookieName(c: Context, kind: CookieKind, settings: TrustSettings): string {
   const prefix = isSecure(c, settings) ? "__Host-" : "";
   const port = publicPort(c, settings);
-  return `${prefix}hubbub_${kind}${port === undefined ? "" : `_${port}`}`;
+  // A slash cannot be in a cookie's name (RFC 6265, section 4.1.1), nor a `!` in a site's path.
+  const path = (settings.publicUrl?.path ?? "/").slice(0, -1).replaceAll("/", "!");
+  return `${prefix}hubbub_${kind}${port === undefined ? "" : `_${port}`}${path}`;
 }

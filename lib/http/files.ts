@@ -24,6 +24,9 @@ type Bytes = Uint8Array<ArrayBuffer>;
 /** A shorter file fits into one packet with its headers. */
 const MIN_COMPRESSED_BYTES = 1024;
 
+/** How an address that is relative to the site's root begins in HTML. */
+const RELATIVE_ADDRESS = /(?<= (?:href|src)=")\.\//g;
+
 /** The types of scripts and style sheets. */
 const CODE_TYPE = /^text\/(javascript|css)\b/;
 
@@ -58,7 +61,7 @@ export class Files {
   readonly #logger: Logger;
   readonly #clock: () => number;
   readonly #compressor: Compressor;
-  /** By real path or address: a file is here once, however its path is spelled. */
+  /** By real path or address, and base: a file is here once, however its path is spelled. */
   readonly #files = new Map<string, StoredFile>();
   readonly #fetches: TokenBucket;
 
@@ -75,10 +78,11 @@ export class Files {
    * depend on the encoding.
    *
    * @param path decoded, from the folder on
+   * @param base the relative address of the site's root, for HTML that stands further down
    * @throws {ChatError} if the address that has the file does not answer, or is asked too often
    */
-  async answer(c: Context, path: string): Promise<Bytes | null> {
-    const file = await this.#find(path);
+  async answer(c: Context, path: string, base = "./"): Promise<Bytes | null> {
+    const file = await this.#find(path, base);
     if (file === undefined) return null;
     const { bytes, hash } = await file.content;
     const type = getMimeType(path) ?? "";
@@ -101,22 +105,25 @@ export class Files {
     return compressed;
   }
 
-  async #find(path: string): Promise<StoredFile | undefined> {
+  async #find(path: string, base: string): Promise<StoredFile | undefined> {
     const url = new URL(`./${path.replace(/^\/+/, "")}`, this.#root);
     if (!url.href.startsWith(this.#root.href) || url.pathname.endsWith("/")) return undefined;
-    return await (url.protocol === "file:" ? this.#findOnDisk(url) : this.#findAtAddress(url));
+    return await (url.protocol === "file:"
+      ? this.#findOnDisk(url, base)
+      : this.#findAtAddress(url, base));
   }
 
-  async #findOnDisk(url: URL): Promise<StoredFile | undefined> {
+  async #findOnDisk(url: URL, base: string): Promise<StoredFile | undefined> {
     try {
       const real = await Deno.realPath(url);
       const { mtime, size, isFile } = await Deno.stat(real);
       if (!isFile) return undefined;
       const version = `${mtime?.getTime()} ${size}`;
-      const stored = this.#files.get(real);
+      const key = `${base} ${real}`;
+      const stored = this.#files.get(key);
       const file = stored?.version === version
         ? stored
-        : this.#keep(real, version, Deno.readFile(real));
+        : this.#keep(key, version, Deno.readFile(real), base);
       await file.content;
       return file;
     } catch {
@@ -124,8 +131,9 @@ export class Files {
     }
   }
 
-  async #findAtAddress({ href }: URL): Promise<StoredFile | undefined> {
-    const file = this.#files.get(href) ?? this.#keep(href, "", this.#fetch(href));
+  async #findAtAddress({ href }: URL, base: string): Promise<StoredFile | undefined> {
+    const key = `${base} ${href}`;
+    const file = this.#files.get(key) ?? this.#keep(key, "", this.#fetch(href), base);
     try {
       await file.content;
       return file;
@@ -150,8 +158,8 @@ export class Files {
   }
 
   /** Stores a file that is being read, until that fails. */
-  #keep(key: string, version: string, reading: Promise<Bytes>): StoredFile {
-    const content = addHash(reading).catch((error) => {
+  #keep(key: string, version: string, reading: Promise<Bytes>, base: string): StoredFile {
+    const content = read(reading, base).catch((error) => {
       this.#files.delete(key);
       throw error;
     });
@@ -176,8 +184,11 @@ export class Files {
   }
 }
 
-async function addHash(reading: Promise<Bytes>) {
-  const bytes = await reading;
+async function read(reading: Promise<Bytes>, base: string) {
+  const original = await reading;
+  const bytes = base === "./" ? original : new TextEncoder().encode(
+    new TextDecoder().decode(original).replace(RELATIVE_ADDRESS, base),
+  );
   const digest = await crypto.subtle.digest("SHA-256", bytes);
   return { bytes, hash: Buffer.from(digest, 0, 16).toString("base64url") };
 }

@@ -16,12 +16,16 @@ export interface PublicUrl {
   /** Host, with the port unless it is the scheme's default. */
   readonly host: string;
   readonly scheme: "http" | "https";
+  /** Path of the page, with a slash at both ends. */
+  readonly path: string;
 }
 
 /** Which sites and headers the server trusts. */
 export interface TrustSettings {
   /** Origins, besides the server's own, whose pages may use the server; `*` for all. */
   readonly allowedOrigins: readonly string[];
+  /** Origins whose pages may show the server's page in a frame; `*` for all. */
+  readonly embedOrigins: readonly string[];
   /** Whether the server believes what a proxy says about the client. */
   readonly trustProxy: boolean;
   /** The only site that the server is; absent for any. */
@@ -55,13 +59,15 @@ export function checkHost(c: Context, { trustProxy, publicUrl }: TrustSettings):
   const { headers } = c.req.raw;
   const scheme = trustProxy ? forwardedScheme(headers) ?? publicUrl.scheme : publicUrl.scheme;
   if (hostOf(headers) === withoutDefaultPort(publicUrl.host) && scheme === publicUrl.scheme) return;
-  throw new HttpError(421, `This server answers at ${publicUrl.origin} alone. Use that address.`);
+  const address = `${publicUrl.origin}${publicUrl.path}`.replace(/\/$/, "");
+  throw new HttpError(421, `This server answers at ${address} alone. Use that address.`);
 }
 
 /**
  * Whether the page behind a request may use this server. A browser names the page's origin in every
- * request that could do harm (RFC 6454; RFC 6455, section 10.2); a client that sends none is not a
- * browser.
+ * request whose answer the page can read, and in all but GET and HEAD (Fetch, "append a request
+ * Origin header"; RFC 6455, section 10.2). A client that sends none is no browser, or a browser that
+ * loads an image or the like, and says so.
  *
  * @param headers the request's
  * @param allowed origins besides the server's own; `*` for all
@@ -73,12 +79,20 @@ export function isAllowedOrigin(
   own?: string,
 ): boolean {
   const origin = headers.get("origin");
-  if (origin === null || allowed.includes("*") || allowed.includes(origin)) return true;
+  if (origin === null) return !isForeignPart(headers);
+  if (allowed.includes("*") || allowed.includes(origin)) return true;
   if (own !== undefined) return origin === own;
   if (origin.length > MAX_HOST_LENGTH) return false;
   const host = hostOf(headers);
   const { host: originHost } = URL.parse(origin) ?? {};
   return Boolean(host) && originHost !== undefined && withoutDefaultPort(originHost) === host;
+}
+
+/** Whether a page of another origin loads an answer as its image or script (Fetch Metadata). */
+function isForeignPart(headers: Headers): boolean {
+  const site = headers.get("sec-fetch-site");
+  return headers.get("sec-fetch-mode") === "no-cors" &&
+    (site === "cross-site" || site === "same-site");
 }
 
 /**

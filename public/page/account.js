@@ -7,6 +7,9 @@
  * @module
  */
 
+import { ROOT } from "./address.js";
+import { isEmbedded } from "./embedding.js";
+
 /**
  * @typedef {object} Session
  * @property {string | null} username The account's name, if one is signed in.
@@ -90,7 +93,7 @@ async function call(method, path, body) {
   let response;
   let answer;
   try {
-    response = await fetch(`/api/${path}`, {
+    response = await fetch(new URL(`api/${path}${isEmbedded ? "?embed=1" : ""}`, ROOT), {
       method,
       signal: AbortSignal.timeout(PATIENCE_MS),
       ...(body && {

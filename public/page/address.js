@@ -15,6 +15,9 @@ import { canSeal, createKey, isKey } from "../cipher.js";
  * @typedef {{ room: string, key: string }} Place
  */
 
+/** The root of the site: the server may be below a path of it. */
+export const ROOT = new URL("../", import.meta.url);
+
 /** What the name of an encrypted room looks like. */
 const SEALED_ROOM = /^private-([a-z2-7]{16})$/;
 const LETTERS = "abcdefghijklmnopqrstuvwxyz234567";
@@ -35,7 +38,7 @@ export const DEFAULT_ROOM = "lobby";
  */
 export function readAddress(href) {
   const url = new URL(href);
-  const [, inPath = ""] = /^\/r\/([^/]+)\/?$/.exec(url.pathname) ?? [];
+  const [, inPath = ""] = /\/r\/([^/]+)\/?$/.exec(url.pathname) ?? [];
   const room = toRoom(decode(inPath) || (url.searchParams.get("room") ?? ""));
   const at = Number(url.searchParams.get("at"));
   return {
@@ -52,7 +55,7 @@ export function readAddress(href) {
  */
 export function addressOf({ room, key }, at) {
   const query = at === undefined ? "" : `?at=${at}`;
-  return `/r/${encodeURIComponent(room)}${query}${key ? `#key=${key}` : ""}`;
+  return `${ROOT.pathname}r/${encodeURIComponent(room)}${query}${key ? `#key=${key}` : ""}`;
 }
 
 /** A room as it is named on the server, as far as a person may type it in another way. @param {string} text */

@@ -16,12 +16,14 @@ import {
   isSamePlace,
   newEncryptedPlace,
   readAddress,
+  ROOT,
   titleOf,
   whyNoEncryption,
 } from "./address.js";
 import { Attention } from "./attention.js";
 import { Composer } from "./composer.js";
 import { element, get, listOf } from "./dom.js";
+import { greet, isEmbedded, isOutOfSight, keepName, keptName, tellUnread } from "./embedding.js";
 import { Header } from "./header.js";
 import { Joining } from "./joining.js";
 import { Log } from "./log.js";
@@ -59,7 +61,7 @@ const page = {
 };
 
 /** @type {Visits} */
-const visits = new Visits(new URL("/", location.href), {
+const visits = new Visits(ROOT, {
   onShow: show,
   onState: showState,
   onWay(visit, state, username) {
@@ -214,7 +216,11 @@ const menu = new Menu({
   onSettings: openSettings,
   onSwitch() {
     const { place, isEncrypted } = visits.shown ?? { place: LOBBY, isEncrypted: false };
-    const title = joining.me.username === null ? "Change name or room" : "Change room";
+    const title = isEmbedded
+      ? "Change name"
+      : joining.me.username === null
+      ? "Change name or room"
+      : "Change room";
     joining.ask(place, { title, elsewhere: isEncrypted ? DEFAULT_ROOM : place.room });
   },
   onSignIn: () => joining.askToSignIn(),
@@ -312,7 +318,10 @@ function showState(visit) {
   composer.maxBytes = visit.maxBytes;
   showRooms();
   navigation.show(visit);
-  if (joining.me.username === null) browser.name = joining.name = username;
+  if (joining.me.username === null) {
+    browser.name = joining.name = username;
+    keepName(username);
+  }
   if (joining.isOpen) joining.close();
   if (state.via === "stream" && !hasSaidWay) {
     hasSaidWay = true;
@@ -354,12 +363,13 @@ function paintRooms() {
   });
   rooms.show(entries, visits.shown?.place);
   attention.title(visits.shown?.place.room ?? "", visits.unread);
+  tellUnread(visits.unread);
 }
 
 /** The button to the latest message is there while the reader is elsewhere; at the end all is seen. */
 function showNewer() {
   const { shown } = visits;
-  if (shown && log.following && !document.hidden) shown.see(shown.timeline.newestSeq);
+  if (shown && log.following && !isOutOfSight()) shown.see(shown.timeline.newestSeq);
   page.newer.hidden = log.following;
   const count = visits.shown?.unread ?? 0;
   page.newerWords.textContent = count === 0
@@ -492,17 +502,22 @@ addEventListener("pageshow", ({ persisted }) => persisted && visits.resume());
 addEventListener("beforeunload", (event) => {
   if (visits.all.some(({ outbox }) => outbox.items.length > 0)) event.preventDefault();
 });
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return visits.shown?.markNew();
+document.addEventListener("visibilitychange", showSight);
+greet(showSight);
+function showSight() {
+  if (isOutOfSight()) return visits.shown?.markNew();
   visits.check();
   showNewer();
-});
+}
 // A popover that is open while the window grows into a wider layout would float over its column.
 for (
   const [width, popover] of /** @type {const} */ ([["52rem", page.people], ["72rem", page.rooms]])
 ) {
   matchMedia(`(width >= ${width})`).addEventListener("change", () => hide(popover));
 }
+
+// It is relative to an address that changes.
+document.querySelector("link[rel=icon]")?.setAttribute("href", new URL("favicon.svg", ROOT).href);
 
 /** Comes back to where this tab was, or to a room one is in; asks about any other. */
 async function start() {
@@ -519,8 +534,12 @@ async function start() {
     : other
     ? undefined
     : recent.find((room) => isSamePlace(room, place));
-  if (known) visits.go(place, joining.me.username ?? known.username);
+  // In a frame nobody has to say again who is there.
+  const kept = isEmbedded && !other ? joining.me.username ?? keptName() : "";
+  const username = known?.username || kept;
+  if (username) visits.go(place, joining.me.username ?? username);
   else joining.ask(place, { other: other ?? "" });
+  if (isEmbedded) return;
   for (const { username, ...room } of recent) {
     const there = { room: room.room, key: room.key };
     if (isSamePlace(there, place) || tab.unsent(room.room).size === 0) continue;

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { titleOf } from "./address.js";
+import { ROOT, titleOf } from "./address.js";
 import { element } from "./dom.js";
 import { browser } from "./memory.js";
 
@@ -100,7 +100,7 @@ export class Attention {
   #notify(title, body, visit) {
     if (!browser.notifies || globalThis.Notification?.permission !== "granted") return;
     try {
-      const note = new Notification(title, { body, icon: "/favicon.svg" });
+      const note = new Notification(title, { body, icon: new URL("favicon.svg", ROOT).href });
       note.addEventListener("click", () => {
         globalThis.focus();
         note.close();

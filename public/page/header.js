@@ -9,9 +9,13 @@
 
 import { addressOf, titleOf } from "./address.js";
 import { get } from "./dom.js";
+import { isEmbedded } from "./embedding.js";
 
 /** @import { Visit } from "./visit.js" */
 
+const SAY_HELLO = isEmbedded
+  ? "Say hello."
+  : "Say hello, or send the link to someone you would like to talk to.";
 const MEMBERS_ONLY = "Only members may come in. The server can read what is said.";
 
 /**
@@ -65,12 +69,12 @@ export class Header {
     membersOnly.hidden = !visit.connection?.isPrivate;
     emptyAbout.hidden = !isEncrypted || keyTrouble !== "";
     // A link without its key helps nobody.
-    copy.hidden = invite.hidden = keyTrouble !== "";
+    copy.hidden = invite.hidden = keyTrouble !== "" || isEmbedded;
     emptyTitle.textContent = isEncrypted ? "This room is encrypted" : "Nothing said here yet";
     emptyWords.textContent = keyTrouble ||
       (isEncrypted
         ? "Only people with the link can read what is written here. Send it to those you want to talk to."
-        : "Say hello, or send the link to someone you would like to talk to.");
+        : SAY_HELLO);
     this.#parts.empty.hidden = !visit.isLive || !visit.timeline.isEmpty;
   }
 

@@ -18,6 +18,7 @@ import {
   whyNoEncryption,
 } from "./address.js";
 import { element, get } from "./dom.js";
+import { isEmbedded } from "./embedding.js";
 import { browser } from "./memory.js";
 
 /** @import { Session } from "./account.js" */
@@ -39,9 +40,12 @@ import { browser } from "./memory.js";
  */
 
 const WELCOME = "Join the conversation";
-const PICK = "Pick a name and a room. No account needed.";
-const PICK_ROOM = "Pick a room.";
-const ELSEWHERE = "You can join another room.";
+/** In a frame there is no other room. */
+const PICK = isEmbedded
+  ? "Pick a name. No account needed."
+  : "Pick a name and a room. No account needed.";
+const PICK_ROOM = isEmbedded ? "" : "Pick a room.";
+const ELSEWHERE = isEmbedded ? "" : "You can join another room.";
 const ACCOUNTS_ONLY = "This server is for people with an account.";
 const INVITED =
   "You have the link to an encrypted room. Only people with the link can read what is said there.";
@@ -161,8 +165,8 @@ export class Joining {
     parts.intro.textContent = intro ||
       (isInvited ? keyTroubleOf(place) || INVITED : isGuest ? PICK : PICK_ROOM);
     parts.room.value = elsewhere ?? place.room;
-    parts.roomField.hidden = isInvited;
-    parts.encrypted.hidden = isInvited || whyNoEncryption() !== "";
+    parts.roomField.hidden = isInvited || isEmbedded;
+    parts.encrypted.hidden = parts.roomField.hidden || whyNoEncryption() !== "";
     const other = this.#wishes.whereElse();
     parts.cancel.hidden = !this.#isBehindLive && !other;
     parts.cancel.textContent = this.#isBehindLive || !other
@@ -182,8 +186,9 @@ export class Joining {
     parts.form.hidden = false;
     this.#open();
     this.showState({ state: "closed" });
-    if (elsewhere !== undefined) (isGuest && elsewhere ? parts.name : parts.room).focus();
-    else (parts.name.value || !isGuest ? parts.submit : parts.name).focus();
+    if (elsewhere !== undefined && !isEmbedded) {
+      (isGuest && elsewhere ? parts.name : parts.room).focus();
+    } else (parts.name.value || !isGuest ? parts.submit : parts.name).focus();
   }
 
   /**

@@ -8,11 +8,13 @@
  * @module
  */
 
-import { isSamePlace } from "./address.js";
+import { isSamePlace, ROOT } from "./address.js";
 
 /** @import { Unsent } from "../outbox.js" */
 /** @import { Place } from "./address.js" */
 
+/** Servers below different paths of one site have one storage. */
+const PREFIX = `hubbub${ROOT.pathname.slice(0, -1)}.`;
 /** Rooms of which the session is kept. */
 const MAX_SESSIONS = 50;
 /** Rooms in the list of one's rooms; beyond it, the one that was visited longest ago goes. */
@@ -27,35 +29,35 @@ const MAX_ROOMS = 100;
 /** Kept for all tabs, and over the end of the browser. */
 export const browser = {
   get name() {
-    return read("localStorage", "hubbub.name");
+    return read("localStorage", "name");
   },
   set name(name) {
-    write("localStorage", "hubbub.name", name);
+    write("localStorage", "name", name);
   },
 
   /** Whether the person wants to be told of mentions. */
   get notifies() {
-    return read("localStorage", "hubbub.notify") === "yes";
+    return read("localStorage", "notify") === "yes";
   },
   set notifies(isSo) {
-    write("localStorage", "hubbub.notify", isSo ? "yes" : "");
+    write("localStorage", "notify", isSo ? "yes" : "");
   },
 
   /** Whether the person has sent a message, and so knows how. */
   get hasSent() {
-    return read("localStorage", "hubbub.sent") === "yes";
+    return read("localStorage", "sent") === "yes";
   },
   set hasSent(isSo) {
-    write("localStorage", "hubbub.sent", isSo ? "yes" : "");
+    write("localStorage", "sent", isSo ? "yes" : "");
   },
 
   /** `light` or `dark`, or nothing for what the system says. */
   get theme() {
-    const theme = read("localStorage", "hubbub.theme");
+    const theme = read("localStorage", "theme");
     return theme === "light" || theme === "dark" ? theme : "";
   },
   set theme(theme) {
-    write("localStorage", "hubbub.theme", theme);
+    write("localStorage", "theme", theme);
   },
 
   /**
@@ -73,12 +75,12 @@ export const browser = {
   keepSession(room, username, session) {
     const others = sessions().filter((kept) => kept.room !== room || kept.username !== username);
     const kept = [{ room, username, session }, ...others].slice(0, MAX_SESSIONS);
-    write("localStorage", "hubbub.sessions", JSON.stringify(kept));
+    write("localStorage", "sessions", JSON.stringify(kept));
   },
 
   /** The rooms one is in, in the order of joining. @returns {KnownRoom[]} */
   get rooms() {
-    const kept = parse(read("localStorage", "hubbub.rooms"));
+    const kept = parse(read("localStorage", "rooms"));
     return Array.isArray(kept) ? kept.filter(isKnownRoom) : [];
   },
 
@@ -95,7 +97,7 @@ export const browser = {
       const oldest = rooms.reduce((a, b) => b.visitedAt < a.visitedAt ? b : a);
       rooms.splice(rooms.indexOf(oldest), 1);
     }
-    write("localStorage", "hubbub.rooms", JSON.stringify(rooms));
+    write("localStorage", "rooms", JSON.stringify(rooms));
   },
 
   /**
@@ -109,24 +111,24 @@ export const browser = {
       if (!isSamePlace(room, place)) return room;
       return { ...room, epoch, seq: room.epoch === epoch ? Math.max(room.seq, seq) : seq };
     });
-    write("localStorage", "hubbub.rooms", JSON.stringify(rooms));
+    write("localStorage", "rooms", JSON.stringify(rooms));
   },
 
   /** Takes the rooms off the list in which one is under a name. @param {string} username */
   forgetRoomsOf(username) {
     const rooms = browser.rooms.filter((room) => room.username !== username);
-    write("localStorage", "hubbub.rooms", JSON.stringify(rooms));
+    write("localStorage", "rooms", JSON.stringify(rooms));
   },
 
   /** Takes a room off the list. @param {Place} place */
   forgetRoom(place) {
     const rooms = browser.rooms.filter((room) => !isSamePlace(room, place));
-    write("localStorage", "hubbub.rooms", JSON.stringify(rooms));
+    write("localStorage", "rooms", JSON.stringify(rooms));
   },
 
   /** Calls back when another tab has changed the list of rooms. @param {() => void} listener */
   onRooms(listener) {
-    addEventListener("storage", ({ key }) => key === "hubbub.rooms" && listener());
+    addEventListener("storage", ({ key }) => key === `${PREFIX}rooms` && listener());
   },
 };
 
@@ -134,11 +136,11 @@ export const browser = {
 export const tab = {
   /** Where this tab is, and as who: what a reload comes back to. @returns {(Place & { username: string }) | undefined} */
   get place() {
-    const place = parse(read("sessionStorage", "hubbub.place"));
+    const place = parse(read("sessionStorage", "place"));
     return isPlace(place) && isText(place.username) ? place : undefined;
   },
   set place(place) {
-    write("sessionStorage", "hubbub.place", place ? JSON.stringify(place) : "");
+    write("sessionStorage", "place", place ? JSON.stringify(place) : "");
   },
 
   /**
@@ -149,14 +151,14 @@ export const tab = {
    * @returns {Map<string, Unsent[]>}
    */
   unsent(room) {
-    const kept = Object.entries(Object(parse(read("sessionStorage", "hubbub.unsent"))));
+    const kept = Object.entries(Object(parse(read("sessionStorage", "unsent"))));
     const ours = kept.filter(([id, items]) => roomOf(id) === room && Array.isArray(items));
     return new Map(ours.map(([id, items]) => [id, items.filter(isUnsent)]));
   },
 
   /** @param {string} id @param {readonly Unsent[]} unsent */
   keepUnsent(id, unsent) {
-    keepIn("hubbub.unsent", id, unsent.length > 0 ? unsent : undefined);
+    keepIn("unsent", id, unsent.length > 0 ? unsent : undefined);
   },
 
   /**
@@ -166,7 +168,7 @@ export const tab = {
    * @param {ReadonlyMap<string, readonly Unsent[]>} unsent by the id of the visit
    */
   setAside(username, unsent) {
-    keepIn("hubbub.aside", username, unsent.size > 0 ? Object.fromEntries(unsent) : undefined);
+    keepIn("aside", username, unsent.size > 0 ? Object.fromEntries(unsent) : undefined);
   },
 
   /**
@@ -176,7 +178,7 @@ export const tab = {
    * @returns {[id: string, items: Unsent[]][]}
    */
   takeUp(username) {
-    const kept = Object(Object(parse(read("sessionStorage", "hubbub.aside")))[username]);
+    const kept = Object(Object(parse(read("sessionStorage", "aside")))[username]);
     tab.setAside(username, new Map());
     return Object.entries(kept).filter(([, items]) => Array.isArray(items))
       .map(([id, items]) => [id, items.filter(isUnsent)]);
@@ -189,13 +191,13 @@ export const tab = {
    * @returns {Record<string, string>}
    */
   drafts(id) {
-    const kept = Object(Object(parse(read("sessionStorage", "hubbub.drafts")))[id]);
+    const kept = Object(Object(parse(read("sessionStorage", "drafts")))[id]);
     return Object.fromEntries(Object.entries(kept).filter(([, text]) => isText(text)));
   },
 
   /** @param {string} id @param {Record<string, string>} drafts */
   keepDrafts(id, drafts) {
-    keepIn("hubbub.drafts", id, Object.keys(drafts).length > 0 ? drafts : undefined);
+    keepIn("drafts", id, Object.keys(drafts).length > 0 ? drafts : undefined);
   },
 };
 
@@ -216,7 +218,7 @@ function roomOf(id) {
 
 /** @returns {{ room: string, username: string, session: string }[]} */
 function sessions() {
-  const kept = parse(read("localStorage", "hubbub.sessions"));
+  const kept = parse(read("localStorage", "sessions"));
   if (!Array.isArray(kept)) return [];
   return kept.filter((entry) => isText(entry?.session));
 }
@@ -263,14 +265,14 @@ function parse(text) {
 /** @param {"localStorage" | "sessionStorage"} place @param {string} key @param {string} value */
 function write(place, key, value) {
   try {
-    globalThis[place].setItem(key, value);
+    globalThis[place].setItem(PREFIX + key, value);
   } catch { /* Storage is off. */ }
 }
 
 /** @param {"localStorage" | "sessionStorage"} place @param {string} key */
 function read(place, key) {
   try {
-    return globalThis[place].getItem(key) ?? "";
+    return globalThis[place].getItem(PREFIX + key) ?? "";
   } catch {
     return "";
   }

@@ -8,6 +8,7 @@
  */
 
 import { get } from "./dom.js";
+import { askedTheme, isEmbedded } from "./embedding.js";
 import { browser } from "./memory.js";
 
 /** @import { Session } from "./account.js" */
@@ -30,23 +31,27 @@ export class Menu {
     theme: get("theme", HTMLFieldSetElement),
     settings: get("settings", HTMLButtonElement),
     settingsWords: get("settings-words", HTMLElement),
+    switchButton: get("switch", HTMLButtonElement),
     switchWords: get("switch-words", HTMLElement),
     signIn: get("sign-in", HTMLButtonElement),
     me: get("me", HTMLElement),
     meName: get("me-name", HTMLElement),
   };
+  /** The address counts until the person chooses. */
+  #shownTheme = askedTheme || browser.theme;
 
   /** @param {Wishes} wishes */
   constructor(wishes) {
-    const { theme, settings, signIn } = this.#parts;
+    const { theme, settings, signIn, switchButton } = this.#parts;
     this.#on(get("private", HTMLButtonElement), wishes.onEncrypted);
     this.#on(settings, wishes.onSettings);
-    this.#on(get("switch", HTMLButtonElement), wishes.onSwitch);
+    this.#on(switchButton, wishes.onSwitch);
     this.#on(signIn, wishes.onSignIn);
     this.#on(get("sign-out", HTMLButtonElement), wishes.onSignOut);
     this.#on(get("leave", HTMLButtonElement), wishes.onLeave);
     theme.addEventListener("change", ({ target }) => {
-      if (target instanceof HTMLInputElement) browser.theme = asTheme(target.value);
+      if (!(target instanceof HTMLInputElement)) return;
+      browser.theme = this.#shownTheme = asTheme(target.value);
       this.#showTheme();
     });
     this.#showTheme();
@@ -63,11 +68,17 @@ export class Menu {
 
   /** @param {Session} me */
   showMe({ username }) {
-    const { me, meName, signIn, switchWords } = this.#parts;
+    const { me, meName, signIn, switchButton, switchWords } = this.#parts;
     me.hidden = username === null;
     meName.textContent = username ?? "";
     signIn.hidden = username !== null;
-    switchWords.textContent = username === null ? "Change name or room" : "Change room";
+    switchWords.textContent = isEmbedded
+      ? "Change name"
+      : username === null
+      ? "Change name or room"
+      : "Change room";
+    // A room in a frame is the only one, and the name of an account stays.
+    switchButton.hidden = isEmbedded && username !== null;
   }
 
   /** What one may do in the room that is shown; nothing where none is. @param {Role | undefined} role */
@@ -79,9 +90,9 @@ export class Menu {
   }
 
   #showTheme() {
-    document.documentElement.style.colorScheme = browser.theme || "light dark";
+    document.documentElement.style.colorScheme = this.#shownTheme || "light dark";
     for (const radio of this.#parts.theme.querySelectorAll("input")) {
-      radio.checked = radio.value === browser.theme;
+      radio.checked = radio.value === this.#shownTheme;
     }
   }
 }

@@ -6,7 +6,8 @@
  * @module
  */
 
-import { addressOf, isSamePlace, readAddress } from "./address.js";
+import { addressOf, isSamePlace, readAddress, ROOT } from "./address.js";
+import { isEmbedded, withLook } from "./embedding.js";
 
 /** @import { Place } from "./address.js" */
 /** @import { Log } from "./log.js" */
@@ -52,9 +53,9 @@ export class Navigation {
   show(visit, { isBack = false } = {}) {
     this.#visit = visit;
     const { place } = readAddress(location.href);
-    const isRoom = location.pathname.startsWith("/r/");
+    const isRoom = location.pathname !== ROOT.pathname;
     const isThere = isRoom && place && isSamePlace(place, visit.place);
-    const address = addressOf(visit.place);
+    const address = withLook(addressOf(visit.place));
     if (!isThere && isRoom && !isBack) history.pushState(null, "", address);
     else if (!isThere) history.replaceState(null, "", address);
     this.showWanted();
@@ -77,7 +78,10 @@ export class Navigation {
     const visit = this.#visit;
     const seq = visit?.timeline.find(id)?.seq ?? seqIn(id);
     if (!visit || seq === undefined) return;
-    history.pushState(null, "", addressOf(visit.place, seq));
+    const address = withLook(addressOf(visit.place, seq));
+    // The way back is that of the site around the frame.
+    if (isEmbedded) history.replaceState(null, "", address);
+    else history.pushState(null, "", address);
     this.#wanted = { place: visit.place, at: seq };
     await this.showWanted();
   }

@@ -6,6 +6,8 @@
  * @module
  */
 
+import { ROOT } from "./address.js";
+
 /** How long another window has to answer, in milliseconds. */
 const PATIENCE_MS = 150;
 
@@ -21,7 +23,7 @@ export class Windows {
    */
   constructor(whoIn) {
     if (!globalThis.BroadcastChannel) return;
-    const channel = this.#channel = new BroadcastChannel("hubbub.windows");
+    const channel = this.#channel = new BroadcastChannel(`hubbub.windows ${ROOT.pathname}`);
     channel.onmessage = ({ data: { room, username } }) => {
       if (username !== undefined) return room === this.#asked && this.#onHere(username);
       const who = whoIn(room);

@@ -1,0 +1,66 @@
+/**
+ * What pages of the origins in `ALLOWED_ORIGINS` may read (Fetch, section "CORS protocol"): the API,
+ * the reasons why a WebSocket is refused, and the client modules. Pages of other origins read nothing.
+ *
+ * @module
+ */
+
+import type { Context, MiddlewareHandler } from "hono";
+import type { TrustSettings } from "./origins.ts";
+
+/** Paths whose answers pages of other origins may read. */
+const SHARED = /^\/(api\/|ws(\/|$)|echo$)|\.js$/;
+
+/** The script that puts a button on any site. It loads everywhere. */
+const EMBED_SCRIPT = "/embed.js";
+
+/** Headers of the answer to a preflight. */
+const PREFLIGHT = {
+  "access-control-allow-methods": "GET, POST, PUT, DELETE",
+  "access-control-allow-headers": "authorization, content-type, idempotency-key, last-event-id",
+  "access-control-max-age": "600",
+} as const;
+
+/**
+ * Lets pages of the allowed origins read answers, refusals included, and answers their preflights.
+ * The answer to an upgrade stays untouched: after it a request can no longer be refused.
+ */
+export function shareAnswers({ allowedOrigins }: TrustSettings): MiddlewareHandler {
+  return async (c, next) => {
+    const { path } = c.req;
+    const isShared = allowedOrigins.length > 0 && SHARED.test(path);
+    const origin = isShared ? readableBy(c, allowedOrigins) : undefined;
+    const isPreflight = origin !== undefined && asksBefore(c);
+    if (isPreflight) c.res = c.body(null, 204, PREFLIGHT);
+    else await next();
+    const { headers, status } = c.res;
+    if (status === 101) return;
+    // A classic script is asked for without an Origin.
+    if (path === EMBED_SCRIPT || origin !== undefined || (isShared && path.endsWith(".js"))) {
+      headers.set("cross-origin-resource-policy", "cross-origin");
+    }
+    if (isShared) headers.append("vary", "origin");
+    if (origin !== undefined) allow(headers, origin);
+  };
+}
+
+/** Whether a browser asks if its page may send a request (Fetch, "CORS-preflight request"). */
+function asksBefore({ req }: Context): boolean {
+  return req.method === "OPTIONS" && req.header("access-control-request-method") !== undefined;
+}
+
+/** The origin that may read the answer, as the header names it; `undefined` for none. */
+function readableBy({ req }: Context, allowed: readonly string[]): string | undefined {
+  const origin = req.header("origin");
+  if (origin === undefined) return undefined;
+  if (allowed.includes(origin)) return origin;
+  return allowed.includes("*") ? "*" : undefined;
+}
+
+function allow(headers: Headers, origin: string): void {
+  headers.set("access-control-allow-origin", origin);
+  headers.set("access-control-expose-headers", "retry-after");
+  // Any page in a sandbox is `null`, so neither stands for somebody whom the operator knows.
+  if (origin === "*" || origin === "null") return;
+  headers.set("access-control-allow-credentials", "true");
+}
