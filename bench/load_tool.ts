@@ -8,6 +8,7 @@
  * @module
  */
 
+import { cpuUsage } from "node:process";
 import { words } from "./dialects.ts";
 import { RoomLedger, Tally } from "./ledger.ts";
 import { drawLoad } from "./load_chart.ts";
@@ -29,8 +30,9 @@ const QUIET_MS = 2000;
 const LEAVE_MS = 1000;
 /** How often is looked what there is to send, and what has come, in milliseconds. */
 const LOOK_MS = 5;
-/** A load that sends later than this is itself what is slow, in milliseconds. */
+/** A load that sends later than this, or is busier, may itself be what is slow. */
 const LATE_MS = 50;
+const BUSY = 0.8;
 
 /** What a load found, beyond what it counted. */
 interface Findings {
@@ -40,6 +42,8 @@ interface Findings {
   readonly unanswered: number;
   /** How long messages were sent, in seconds. */
   readonly seconds: number;
+  /** Share of a core that this process used meanwhile. */
+  readonly busy: number;
 }
 
 /** One load. */
@@ -94,10 +98,13 @@ class Load {
   async run(): Promise<Findings> {
     await this.#within(JOIN_MS, this.#joinAll());
     this.#beginMs = performance.now();
+    const before = cpuUsage();
     await this.#talk();
     const seconds = (performance.now() - this.#beginMs) / 1000;
+    const { user, system } = cpuUsage(before);
+    const busy = (user + system) / 1e6 / seconds;
     await this.#drain();
-    const findings = { lost: this.#lost(), unanswered: this.#unanswered(), seconds };
+    const findings = { lost: this.#lost(), unanswered: this.#unanswered(), seconds, busy };
     const leaving = this.#visitors.map((visitor) => visitor.leave());
     await Promise.race([Promise.all(leaving), sleep(LEAVE_MS)]);
     return findings;
@@ -216,7 +223,7 @@ function toTable(tally: Tally, { lost, unanswered, seconds }: Findings, clients:
 }
 
 /** What the figures need to be read with, as sentences. */
-function remarks(tally: Tally): string[] {
+function remarks(tally: Tally, { busy }: Findings): string[] {
   const isLimited = ["429", "503"].some((status) => tally.turnedAway.has(status)) ||
     tally.refused.has("rate_limited") || tally.cutOff.has("4029");
   const lateMs = tally.late.quantile(0.99) / 1000;
@@ -226,6 +233,9 @@ function remarks(tally: Tally): string[] {
       : []),
     ...(tally.cutOff.has("4008")
       ? ["The server cut off guests who read too slowly: this machine is too slow for this load."]
+      : []),
+    ...(busy > BUSY
+      ? [`The load used ${Math.round(100 * busy)} % of a core: it may be slower than the server.`]
       : []),
     ...(lateMs > LATE_MS
       ? [`This machine sent up to ${Math.round(lateMs)} ms late, which the latency contains.`]
@@ -276,7 +286,7 @@ async function run(options: LoadOptions): Promise<number> {
   hide();
   const { tally } = load;
   print(toTable(tally, findings, clients));
-  for (const remark of remarks(tally)) print(`\n${remark}`);
+  for (const remark of remarks(tally, findings)) print(`\n${remark}`);
   if (chart !== undefined) {
     const note = `${base.host}: ${clients} guests in ${rooms} rooms, ` +
       `${rate} messages of ${size} bytes a second.`;

@@ -107,6 +107,7 @@ describe("Random HTTP requests", () => {
     ...["/", "/health", "/r/x", "/index.html", "/connection.js", "/nothing", "/ws", "/echo"],
     ...["/api/register", "/api/login", "/api/logout", "/api/session", "/api/rooms/r", "/api"],
     ...["/api/rooms/lobby", "/api/rooms/r/messages", "/api/rooms/r/presence", "/ws/r", "/ws/r/x"],
+    ...["/api/tokens", "/api/tokens", "/api/tokens/x"],
   ];
   const TYPES = ["application/json", "application/json; charset=utf-8", "text/plain", "", "x/y"];
 
@@ -117,6 +118,7 @@ describe("Random HTTP requests", () => {
     let path = dice.pick(PATHS);
     if (dice.chance(0.2)) path = `/api/rooms/${segment()}`;
     if (dice.chance(0.1)) path = `/ws/${segment()}`;
+    if (dice.chance(0.05)) path = `/api/tokens/${segment()}`;
     if (dice.chance(0.1)) path += dice.pick(["/", "//", "/%zz", "/%ff", "/..", "?", "?%"]);
     const names = ["username", "token", "session", "epoch", "after", "inbox", "format", "echo"];
     const query = names.filter(() => dice.chance(0.15)).map((name) => `${name}=${segment()}`);
@@ -141,6 +143,7 @@ describe("Random HTTP requests", () => {
       () => dice.text(),
       () => "[".repeat(dice.below(5000)),
       () => JSON.stringify({ private: dice.chance(0.5), members: [dice.text(), "owner"] }),
+      () => JSON.stringify({ name: dice.text() }),
       // Now and then one that costs a hash, so that the queue for it is in the game.
       () => JSON.stringify({ username: dice.pick(["owner", "x"]), password: "x".repeat(9) }),
     ])();

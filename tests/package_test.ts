@@ -3,13 +3,22 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { makeFolder } from "./support/folder.ts";
+import { makeMachine } from "./support/machine.ts";
+import { ServerProcess } from "./support/process.ts";
+import { Registry } from "./support/registry.ts";
+import { V1Client } from "./support/v1_client.ts";
 
 const ROOT = new URL("../", import.meta.url);
 
 const settings = JSON.parse(await Deno.readTextFile(new URL("deno.json", ROOT)));
 
 async function run(...args: string[]): Promise<{ code: number; output: string }> {
-  const command = new Deno.Command(Deno.execPath(), { args, cwd: ROOT, env: { NO_COLOR: "1" } });
+  return await runWith({}, ...args);
+}
+
+async function runWith(env: Record<string, string>, ...args: string[]) {
+  const options = { args, cwd: ROOT, env: { NO_COLOR: "1", ...env } };
+  const command = new Deno.Command(Deno.execPath(), options);
   const { code, stdout, stderr } = await command.output();
   const decoder = new TextDecoder();
   return { code, output: decoder.decode(stdout) + decoder.decode(stderr) };
@@ -104,5 +113,40 @@ describe("The package", () => {
       "export { connection, emits, nothing, refused, state };",
     ]);
     assertEquals(output.split("\n").filter((line) => /ERROR|error/.test(line)), [], output);
+  });
+
+  it("runs from a registry, and gives its types to a program there", async () => {
+    await using registry = new Registry(settings);
+    const env = { JSR_URL: registry.url };
+    const published = await runWith(
+      env,
+      ...["publish", "--allow-dirty", "--no-check", "--no-provenance", "--token=none"],
+    );
+    assertEquals(published.code, 0, published.output);
+    await using machine = await makeMachine();
+    await using server = await ServerProcess.start({
+      main: `jsr:${settings.name}`,
+      lock: `${machine.path}/deno.lock`,
+      cwd: machine.path,
+      env: { ...env, DENO_DIR: machine.cache, DATABASE_URL: "sqlite:chat.db", METRICS: "on" },
+    });
+    const page = await fetch(server.url, { headers: { accept: "text/html" } });
+    assertStringIncludes(await page.text(), "/connection.js");
+    await using alice = await V1Client.join(server.ws, "tea", "alice");
+    assertEquals((await alice.ask({ type: "chat", content: "hello" })).type, "ack");
+    await alice.close();
+    assertEquals((await server.stop()).code, 0);
+    assertEquals(server.log.filter(({ level }) => level !== "info"), []);
+
+    const program = `${machine.path}/program.ts`;
+    await Deno.writeTextFile(
+      program,
+      `import { Connection } from "jsr:${settings.name}/client";\n` +
+        'export const text: string = new Connection({ base: "a:b", room: "r" }).send("a").content;\n' +
+        "export const wrong: string = new Connection(1);",
+    );
+    const checking = ["check", "--no-config", "--no-lock", program];
+    const { output } = await runWith({ ...env, DENO_DIR: machine.cache }, ...checking);
+    assertEquals(output.match(/TS\d+/g), ["TS2322", "TS2345"], output);
   });
 });

@@ -30,7 +30,7 @@ describeNginx("docs/security.md: nginx before the server", () => {
 
   beforeAll(async () => {
     folder = await Deno.makeTempDir();
-    server = await startServer({ TRUST_PROXY: "1", ADMINS: "root" });
+    server = await startServer({ TRUST_PROXY: "1", ADMINS: "root", METRICS: "on" });
     const port = freePort();
     proxy = { port, url: `http://127.0.0.1:${port}`, ws: `ws://127.0.0.1:${port}` };
     const settings = await nginxSettings([
@@ -51,6 +51,14 @@ describeNginx("docs/security.md: nginx before the server", () => {
     await server.stop();
     await Deno.remove(folder, { recursive: true });
     assertEquals(server.log.filter(({ level }) => level === "error"), []);
+  });
+
+  it("keeps the metrics inside, however their address is written", async () => {
+    for (const path of ["/metrics", "/%6detrics", "//metrics", "/./metrics", "/metrics?x"]) {
+      const answer = await askRaw(proxy.port, path);
+      assertEquals(answer.status, 404, path);
+    }
+    assertEquals((await fetch(`${server.url}/metrics`)).status, 200);
   });
 
   it("serves the page, and the chat for plain clients and for chat.v1", async () => {

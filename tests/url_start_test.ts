@@ -3,7 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { gunzipSync } from "node:zlib";
-import { makeFolder } from "./support/folder.ts";
+import { type Machine, makeMachine } from "./support/machine.ts";
 import { ServerProcess } from "./support/process.ts";
 import { V1Client } from "./support/v1_client.ts";
 
@@ -41,20 +41,9 @@ class FileHost implements AsyncDisposable {
   }
 }
 
-/** A folder in which nothing of the server is, and a cache that has the packages from npm alone. */
-async function makeMachine(): Promise<AsyncDisposable & { path: string; cache: string }> {
-  const folder = await makeFolder();
-  const info = new Deno.Command(Deno.execPath(), { args: ["info", "--json"], cwd: folder.path });
-  const { npmCache } = JSON.parse(new TextDecoder().decode((await info.output()).stdout));
-  const cache = `${folder.path}/cache`;
-  await Deno.mkdir(cache);
-  await Deno.symlink(npmCache, `${cache}/npm`);
-  return { ...folder, cache };
-}
-
 function startFrom(
   host: FileHost,
-  { path, cache }: { path: string; cache: string },
+  { path, cache }: Machine,
   env: Record<string, string>,
 ): Promise<ServerProcess> {
   return ServerProcess.start({

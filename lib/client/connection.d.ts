@@ -104,6 +104,19 @@ export interface Outgoing {
   ack?: Pick<AckEvent, "id" | "seq" | "inbox_seq" | "timestamp" | "duplicate">;
 }
 
+/**
+ * A text as it is kept over the end of a program, which need not look into it: with a cipher it is
+ * sealed.
+ */
+export interface Unsent {
+  /** Names it for the server, which takes the same `ref` only once. */
+  ref: string;
+  /** The text, which may be sealed. */
+  content: string;
+  /** Its author. */
+  by: string;
+}
+
 /** The texts of one person in one room that the server has not stored yet. */
 export interface Outbox {
   /** All of them, oldest first. */
@@ -114,6 +127,10 @@ export interface Outbox {
   sendAgain(ref: string): void;
   /** Forgets an item that has failed. */
   discard(ref: string): void;
+  /** Everything that is not stored, in a form that can be kept as JSON. */
+  save(): Unsent[];
+  /** Takes over what {@linkcode Outbox.save} gave in another life of the program. */
+  load(unsent: readonly Unsent[]): Promise<void>;
 }
 
 /** Who is in the room: everyone in a small room; in a crowd the known names and the count of all. */
@@ -172,7 +189,7 @@ export interface ConnectionOptions {
 /** The server refuses what was asked for. The message is its sentence. */
 export class RefusedError extends Error {
   /** One of the error codes of `chat.v1`. */
-  code: string;
+  readonly code: string;
   /** Makes the error of a sentence and a code. */
   constructor(sentence: string, code: string);
 }

@@ -40,8 +40,8 @@ export class Metrics implements Meter, EngineMeter {
   readonly #otel: OpenTelemetry | undefined;
   readonly #clock: () => number;
   readonly #sent: ReadonlyMap<string, Sent>;
-  readonly #framesReceived: Counter;
-  readonly #messagesStored: Counter;
+  readonly #framesReceived: ReadonlyMap<string, Count>;
+  readonly #stored: Readonly<Record<"room" | "private", Count>>;
   readonly #deliverySize: Distribution;
   readonly #deliveryDuration: Distribution;
   readonly #engineDuration: Histogram;
@@ -59,8 +59,10 @@ export class Metrics implements Meter, EngineMeter {
   constructor(otel: OpenTelemetry | undefined, clock: () => number) {
     this.#otel = otel;
     this.#clock = clock;
-    this.#framesReceived = this.#counter(METRICS.framesReceived);
-    this.#messagesStored = this.#counter(METRICS.messagesStored);
+    const framesReceived = this.#counter(METRICS.framesReceived);
+    this.#framesReceived = new Map(FORMATS.map((format) => [format, framesReceived.at(format)]));
+    const stored = this.#counter(METRICS.messagesStored);
+    this.#stored = { room: stored.at("room"), private: stored.at("private") };
     const deliveries = this.#counter(METRICS.deliveries);
     const frames = this.#counter(METRICS.framesSent);
     const bytes = this.#counter(METRICS.bytesSent);
@@ -116,7 +118,7 @@ export class Metrics implements Meter, EngineMeter {
   }
 
   received(format: string): void {
-    this.#framesReceived.at(format).add();
+    this.#framesReceived.get(format)!.add();
   }
 
   gathered(events: number): void {
@@ -144,7 +146,7 @@ export class Metrics implements Meter, EngineMeter {
   }
 
   stored(kind: "room" | "private"): void {
-    this.#messagesStored.at(kind).add();
+    this.#stored[kind].add();
   }
 
   #counter(definition: Definition): Counter {

@@ -6,6 +6,7 @@
 
 import type { Engine, Receipt } from "../engine/engine.ts";
 import { ChatError } from "../errors.ts";
+import type { Recorder } from "./instruments.ts";
 
 /** What became of a call: `refused` is a refusal of what was asked, `failed` the engine's failure. */
 export type CallOutcome = "ok" | "refused" | "failed";
@@ -13,7 +14,7 @@ export type CallOutcome = "ok" | "refused" | "failed";
 /** Where measurements go. */
 export interface EngineMeter {
   /** Where the seconds of these calls go. @param operation such as `log.append` */
-  calls(operation: string, outcome: CallOutcome): { record(seconds: number): void };
+  calls(operation: string, outcome: CallOutcome): Recorder;
   /** A message is stored for the first time. */
   stored(kind: "room" | "private"): void;
 }
@@ -52,7 +53,7 @@ function time<T extends object>(
   const timed: Record<string, Method> = {};
   for (const name of methodsOf(target)) {
     const method = Reflect.get(target, name) as Method;
-    timed[name] = timeMethod(`${prefix}${name}`, method.bind(target), meter, clock);
+    timed[name] = timeMethod(`${prefix}${name}`, target, method, meter, clock);
   }
   return timed as T;
 }
@@ -70,20 +71,23 @@ function methodsOf(target: object): Set<string> {
 
 function timeMethod(
   operation: string,
+  target: object,
   method: Method,
   meter: EngineMeter,
   clock: () => number,
 ): Method {
   const stored = STORED[operation];
+  let answered: Recorder | undefined;
   const onAnswer = (start: number, answer: unknown) => {
-    meter.calls(operation, "ok").record((clock() - start) / 1000);
+    answered ??= meter.calls(operation, "ok");
+    answered.record((clock() - start) / 1000);
     if (stored !== undefined && !(answer as Receipt<unknown>).isDuplicate) meter.stored(stored);
   };
   const onError = (start: number, error: unknown) =>
     meter.calls(operation, outcomeOf(error)).record((clock() - start) / 1000);
   return (...args) => {
     const start = clock();
-    const answer = method(...args);
+    const answer = method.apply(target, args);
     if (answer instanceof Promise) {
       answer.then((value) => onAnswer(start, value), (error) => onError(start, error));
     }
