@@ -176,17 +176,18 @@ describe("a message that is posted", () => {
 
   it("in chunks is counted too, and read no further than it may be", async () => {
     const room = newRoom();
-    const send = async (...chunks: string[]) => {
+    const send = async (more: string, ...chunks: string[]) => {
       using client = await RawClient.connect(server.port);
-      await client.write(`${head(room)}Transfer-Encoding: chunked\r\n\r\n`);
+      await client.write(`${head(room)}${more}Transfer-Encoding: chunked\r\n\r\n`);
       for (const chunk of chunks) {
         await client.write(`${chunk.length.toString(16)}\r\n${chunk}\r\n`);
       }
       return await client.readAnswer();
     };
-    assertEquals((await send("the build ", "is green", "")).status, 201);
+    assertEquals((await send("", "the build ", "is green", "")).status, 201);
     const page = "x".repeat(32 * 1024);
-    assertEquals((await send(page, page, "x")).status, 413);
+    assertEquals((await send("", page, page, "x")).status, 413);
+    assertEquals((await send("Content-Length: 5\r\n", page, page, "x")).status, 400);
     assertEquals(contents(await read(room)), ["the build is green"]);
   });
 

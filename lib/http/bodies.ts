@@ -23,10 +23,11 @@ export function isJson(c: Context): boolean {
  * @throws {ChatError} `too_big` beyond 64 KiB, `bad_request` if it is not UTF-8 or not whole
  */
 export async function readText({ req: { raw } }: Context): Promise<string> {
-  // A client that says how much it will send need not send it.
-  if (Number(raw.headers.get("content-length")) > MAX_BODY_BYTES) throw tooBig();
+  // The runtime sees to it that a body is as long as it says, and refuses a chunked one that does.
+  const length = raw.headers.get("content-length");
+  if (Number(length) > MAX_BODY_BYTES) throw tooBig();
   try {
-    const bytes = await readBytes(raw.body);
+    const bytes = length === null ? await readPart(raw.body) : await raw.arrayBuffer();
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (error) {
     if (error instanceof ChatError) throw error;
@@ -34,7 +35,8 @@ export async function readText({ req: { raw } }: Context): Promise<string> {
   }
 }
 
-async function readBytes(body: ReadableStream<Uint8Array> | null): Promise<Uint8Array> {
+/** Reads a body that does not say how long it is, as far as it may be. */
+async function readPart(body: ReadableStream<Uint8Array> | null): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let size = 0;
   for await (const part of body ?? []) {
