@@ -56,10 +56,9 @@ export function encode(event: Event, format: Format, epoch?: string): string | u
 /**
  * The place in the log up to which the reader of a stream has seen everything, once it has this
  * event: it comes back as `Last-Event-ID` (HTML, section 9.2). Empty for an event that says nothing
- * of it, such as the `welcome`, before the events that it announces.
+ * of it, such as a `welcome` before the events that it announces.
  */
 function idLine(event: Event, epoch: string | undefined): string {
-  if (event.type === "welcome") return event.seq === 0 ? `id: ${event.epoch}:0\n` : "";
   return epoch !== undefined && "seq" in event ? `id: ${epoch}:${event.seq}\n` : "";
 }
 
