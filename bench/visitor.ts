@@ -12,12 +12,12 @@ import { Receipts, type RoomLedger, type Tally } from "./ledger.ts";
 
 /** How long a server may take to let somebody in, or to say why not, in milliseconds. */
 const JOIN_MS = 10_000;
-/** With more under way, the network or the server takes nothing: messages are held back. */
+/** With more bytes on their way out, a visitor holds its messages back. */
 const MAX_BUFFERED = 1024 * 1024;
 
 const { path: pathOf, subprotocol, message } = DIALECTS.v1;
 
-/** What all visitors share. */
+/** What all visitors of a load share. */
 export interface Surroundings {
   /** The address of the server, which ends with a slash: `ws:` or `wss:`. */
   readonly base: URL;

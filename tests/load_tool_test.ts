@@ -100,14 +100,15 @@ function assertWellFormed(xml: string): void {
   assert(!/[<>]|&(?!amp;|lt;)/.test(rest), rest);
 }
 
-const FEW = ["--clients=12", "--rooms=3", "--rate=40", "--seconds=2"];
+/** Four guests in each of three rooms. */
+const FEW = ["--clients=12", "--rooms=3", "--rate=40", "--seconds=1"];
 
 describe("A load", () => {
   it("counts what an honest server stores and delivers, and draws it", async () => {
     await using server = await startServer();
     await using folder = await makeFolder();
     const chart = `${folder.path}/load.svg`;
-    await using load = new LoadRun(server.url, ...FEW, `--chart=${chart}`);
+    await using load = new LoadRun(server.url, ...FEW, "--seconds=2", `--chart=${chart}`);
     const { code, rows, stdout } = await load.result();
     assertEquals(code, 0, stdout + load.stderr);
     assertEquals(rows.connected, "12 of 12");

@@ -18,7 +18,7 @@ import { call, knock, login, PASSWORD, register, signIn, signUp, soon } from "./
 import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
-const BOT = "A bot's token does not do this. Sign in with the account's password.";
+const BOT = "A bot's token cannot do this. Sign in with the account's password.";
 
 let server: TestServer;
 let people = 0;
