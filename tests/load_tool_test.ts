@@ -2,13 +2,13 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { readLoadOptions, UsageError } from "../bench/load_options.ts";
+import { readLoadOptions, UsageError } from "../bench/load_tool/options.ts";
 import { CheatingServer } from "./support/cheat.ts";
 import { makeFolder } from "./support/folder.ts";
 import { ServerProcess } from "./support/process.ts";
 import { startServer } from "./support/server.ts";
 
-const MAIN = new URL("../bench/load_tool.ts", import.meta.url).pathname;
+const MAIN = new URL("../bench/load_tool/main.ts", import.meta.url).pathname;
 
 /** A run of the tool. */
 class LoadRun implements AsyncDisposable {

@@ -303,8 +303,8 @@ describe("The name of a bot's token", () => {
       [" ", "The token name must not begin or end with a space."],
       ["dice ", "The token name must not begin or end with a space."],
       ["di  ce", "The token name must not have two spaces in a row."],
-      ["di\u00a0ce", "The token name may only have plain spaces"],
-      ["\ue000", "The token name may only have plain spaces"],
+      ["di\u00a0ce", "The token name must not have other spaces"],
+      ["\ue000", "The token name must not have other spaces"],
       ["\u0301", "The token name must not begin with a combining mark"],
       ["..", "The token name must not be dots alone."],
     ];

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Histogram } from "./histogram.ts";
+import { Histogram } from "../histogram.ts";
 
 /** One message. */
 interface Entry {

@@ -2,12 +2,12 @@
  * One client of a load on a server that may be anywhere: a guest on `chat.v1`, over the runtime's own
  * WebSocket, who reads everything.
  *
- * The clients of the comparison (`client.ts`) are faster, and know nothing but the loopback address.
+ * The clients of the comparison (`bench/client.ts`) are faster, and know nothing but the loopback address.
  *
  * @module
  */
 
-import { DIALECTS } from "./dialects.ts";
+import { DIALECTS } from "../dialects.ts";
 import { Receipts, type RoomLedger, type Tally } from "./ledger.ts";
 
 /** How long a server may take to let somebody in, or to say why not, in milliseconds. */

@@ -3,18 +3,18 @@
  *
  *     deno task load ws://localhost:8080 --clients=100 --rate=50 --rooms=10 --seconds=20
  *
- * The comparison with other servers is `main.ts`, which measures with a load of its own.
+ * The comparison with other servers is `bench/main.ts`, which measures with a load of its own.
  *
  * @module
  */
 
 import { cpuUsage } from "node:process";
-import { words } from "./dialects.ts";
+import { words } from "../dialects.ts";
 import { RoomLedger, Tally } from "./ledger.ts";
-import { drawLoad } from "./load_chart.ts";
-import { HELP, type LoadOptions, readLoadOptions, SETTINGS, UsageError } from "./load_options.ts";
-import { short } from "./report.ts";
-import { Schedule } from "./schedule.ts";
+import { drawLoad } from "./chart.ts";
+import { HELP, type LoadOptions, readLoadOptions, SETTINGS, UsageError } from "./options.ts";
+import { short } from "../report.ts";
+import { Schedule } from "../schedule.ts";
 import { type Surroundings, Visitor } from "./visitor.ts";
 
 /** How many guests join a second, at most. */
