@@ -137,6 +137,9 @@ describe("a stream", () => {
       undefined,
       "text/event-stream",
     ]);
+    await using _ann = await V1Client.join(server.ws, room, "ann");
+    const refused = await call(server, "HEAD", `/api/rooms/${room}/events?username=ann`);
+    assertEquals(refused.status, 409);
   });
 });
 
