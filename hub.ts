@@ -5,7 +5,7 @@
  *
  *     receive -> decode -> perform -> engine.log -> the room's events -> fan-out -> outbox -> peer
  *
- * The way of a message of a person that posts over HTTP, without joining:
+ * The way of a message that is posted over HTTP, by a person who has not joined:
  *
  *     ask -> perform -> engine.log -> the same
  *
@@ -15,7 +15,8 @@
  *
  * Every command goes to the engine, which publishes the result to all instances, this one included.
  * Events collect until the end of the turn (`lib/delivery/`): a `chat.v1` member receives all of
- * them in one frame, a reader of Server-Sent Events in one chunk, a plain client one frame for each.
+ * them in one frame, a reader of Server-Sent Events in one chunk, a plain client one frame for
+ * each.
  *
  * The hub knows no sockets, storage or timers, and of HTTP only the interface that it implements.
  * It sends to peers, stores through the engine, and receives the clock and the turn from outside.
@@ -57,7 +58,7 @@ import { envelope, errorEvent, type Event, type LogEvent } from "./lib/protocol/
 import { type ActionContext, expireTyping, stopTyping } from "./lib/room/actions.ts";
 import { type Census, Directory, type DirectoryLimits } from "./lib/room/directory.ts";
 import { JoinNotices } from "./lib/room/notices.ts";
-import { closeInPauses } from "./lib/room/pauses.ts";
+import { closeInPauses, waitForQuiet } from "./lib/room/pauses.ts";
 import { Performer } from "./lib/room/performer.ts";
 import { Permissions } from "./lib/room/permissions.ts";
 import { tellPrivate } from "./lib/room/private.ts";
@@ -95,12 +96,6 @@ export interface HubOptions {
 
 /** How long an empty room stays open for members on their way in, in milliseconds. */
 export const EMPTY_ROOM_MS = 10_000;
-
-/** How long no frame may arrive before a drain stops listening, in milliseconds. */
-const QUIET_MS = 50;
-
-/** Maximum time a drain waits for such a pause, in milliseconds. */
-const MAX_QUIET_WAIT_MS = 500;
 
 /** Maximum time a drain waits for the engine's answers, in milliseconds. */
 const MAX_ANSWER_WAIT_MS = 1000;
@@ -194,7 +189,7 @@ export class Hub implements Rooms {
     const member = new Member({ ...this.#options, id: newId(), peer, room, request, now: clock() });
     room.add(member);
     if (member.username !== undefined) this.#enter(member, member.username);
-    // Without a name it needs no presence, and in the raw relay no welcome either.
+    // A member without a name has no presence, and in the raw relay no welcome either.
     else if (isWhole(member.format)) this.#onEntered(member);
     else member.goLive([]);
     return member;
@@ -264,7 +259,7 @@ export class Hub implements Rooms {
   }
 
   /**
-   * Performs a command of a person that is no member.
+   * Performs a command of a person who has not joined.
    *
    * @returns the event that a member would receive as the answer, if there is one
    * @throws {ChatError} as {@linkcode Hub.admit} does, or as the command is refused
@@ -483,9 +478,7 @@ export class Hub implements Rooms {
    */
   async drain(): Promise<void> {
     this.#isDraining = true;
-    const { clock } = this.#options;
-    const end = clock() + MAX_QUIET_WAIT_MS;
-    while (clock() < end && clock() - this.#receivedAt < QUIET_MS) await this.#sleep(QUIET_MS / 2);
+    await waitForQuiet(() => this.#receivedAt, this.#options);
     this.#isDeaf = true;
     await this.#performer.allAnswered(MAX_ANSWER_WAIT_MS, this.#options.after);
     const members = this.#allMembers();
@@ -495,9 +488,5 @@ export class Hub implements Rooms {
       this.#rooms.close(room);
     }
     await closeInPauses(members, (member) => this.dismiss(member, CLOSE.restart), this.#options);
-  }
-
-  #sleep(ms: number): Promise<void> {
-    return new Promise((resolve) => this.#options.after(ms, resolve));
   }
 }

@@ -41,7 +41,9 @@ const SHUTDOWN_WAIT_MS = 1000;
 /** How long this instance counts as alive after its last renewal, in milliseconds. */
 const LEASE_MS = 10_000;
 
-/** Modules that few servers need. The runtime would read them at every start if it knew their names. */
+/**
+ * Modules that few servers need. The runtime would read them at every start if it knew their names.
+ */
 const MODULES = {
   remote: "./lib/engine/remote/remote_engine.ts",
   postgres: "./lib/engine/postgres/postgres.ts",
@@ -52,10 +54,13 @@ const MODULES = {
 
 /** The server cannot start. The message says why, for the person who started it. */
 export class StartError extends Error {
-  /** Tells it from other errors. */
+  /** Distinguishes it from other errors. */
   override readonly name = "StartError";
 
-  /** Makes the error of what cannot be done, and of the error that says why. */
+  /**
+   * @param action what the server cannot do, for a sentence that begins with `Cannot`
+   * @param cause the error that says why
+   */
   constructor(action: string, cause: unknown) {
     super(`Cannot ${action}: ${(cause as Error).message}`);
   }
@@ -226,7 +231,7 @@ function warnOfMemory({ database, hasSiblings }: Config, logger: Logger): void {
   );
 }
 
-/** Warns of the secrets in what the runtime exports. */
+/** Warns that the runtime exports tokens. */
 function warnOfTraces({ metrics }: Config, logger: Logger): void {
   if (!metrics.tracesUnasked) return;
   logger.warn(
@@ -288,7 +293,7 @@ async function openEngine(config: Config, parts: EngineParts): Promise<Engine> {
   }
 }
 
-/** Opens the metrics if anybody wants them. What they need is loaded only then. */
+/** Opens the metrics that the configuration asks for, and loads only what these need. */
 async function openMetrics(
   { metrics: { hasPage, hasOtel } }: Config,
   clock: () => number,

@@ -12,7 +12,8 @@
  */
 
 import { parseArgs } from "node:util";
-import { freePort, RedisServer } from "../tests/support/redis_server.ts";
+import { freePort } from "../tests/support/free_port.ts";
+import { RedisServer } from "../tests/support/redis_server.ts";
 import { endAll, type Process, spawn, untilListening } from "./measure.ts";
 import type { LoadPlan, LoadResult } from "./plan.ts";
 import { dividePinning, type Pinning } from "./proc.ts";

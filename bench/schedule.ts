@@ -1,10 +1,10 @@
 /**
- * When messages are to be sent that wait for none: evenly spread, whatever the server does.
+ * When the messages of a load at a fixed rate are due: evenly spread, whatever the server does.
  *
  * @module
  */
 
-/** A message is due once a period. One that is held up is sent late, and that counts. */
+/** One message is due in each period. A load that is held up sends late, and that counts. */
 export class Schedule {
   readonly #clock: () => number;
   readonly #begin: number;

@@ -20,11 +20,11 @@ export interface Config {
   readonly limits: LimitSettings;
   /** How many WebSockets may be open. */
   readonly connections: ConnectionSettings;
-  /** How often one address may try something. */
+  /** How often one address may send, join, and sign in. */
   readonly rates: RateSettings;
   /** Who may chat. */
   readonly people: PeopleSettings;
-  /** Whom it trusts over HTTP. */
+  /** Which sites and headers it trusts, and how long a socket may be silent. */
   readonly http: HttpSettings;
   /** How much it keeps. */
   readonly engine: EngineSettings;
@@ -32,9 +32,9 @@ export interface Config {
   readonly database: Database;
   /** Whether other instances run beside this one: on Deno Deploy, or on the same port. */
   readonly hasSiblings: boolean;
-  /** How it tells what it does. */
+  /** How its metrics go out. */
   readonly metrics: MetricsSettings;
-  /** The least that is logged. */
+  /** Minimum level of log lines. */
   readonly logLevel: LogLevel;
 }
 
@@ -112,13 +112,12 @@ export interface HttpSettings {
   readonly pongWaitSeconds: number;
 }
 
-/** The site that the server is. */
+/** The one address at which people reach the server. */
 export interface PublicUrl {
-  /** As browsers write it: scheme, host and port. */
+  /** Scheme, host and port, as a browser writes them in `Origin`. */
   readonly origin: string;
-  /** Host and port. */
+  /** Host, with the port unless it is the scheme's default. */
   readonly host: string;
-  /** How people reach it. */
   readonly scheme: "http" | "https";
   /** Path of the page, with a slash at both ends. */
   readonly path: string;
@@ -132,13 +131,13 @@ export interface EngineSettings {
   readonly maxStoredBytes: number;
 }
 
-/** Which ways out the metrics have. */
+/** How the metrics go out. */
 export interface MetricsSettings {
   /** Whether `/metrics` answers. */
   readonly hasPage: boolean;
-  /** Whether the runtime exports metrics: its own variables say so. */
+  /** Whether the runtime exports metrics, as its own variables say. */
   readonly hasOtel: boolean;
-  /** Whether the runtime exports a trace of every request though nobody asked for just that. */
+  /** Whether the runtime traces every request only because `OTEL_DENO` turns on everything. */
   readonly tracesUnasked: boolean;
 }
 
@@ -154,7 +153,7 @@ export type Database =
 
 /** An environment variable has a value that the server cannot use. The message says which and why. */
 export class ConfigError extends Error {
-  /** Tells it from other errors. */
+  /** Distinguishes it from other errors. */
   override readonly name = "ConfigError";
 }
 

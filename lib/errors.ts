@@ -57,6 +57,11 @@ export function badRequest(sentence: string): ChatError {
   return new ChatError("bad_request", sentence);
 }
 
+/** The refusal of a request without a room or a name. */
+export function namesRequired(): ChatError {
+  return badRequest("room and username are required");
+}
+
 /**
  * The refusal of what a client does too often.
  *

@@ -1,9 +1,9 @@
 /**
- * What the parts of the server report to whoever watches it.
+ * The meter: what the parts of the server report for the metrics.
  *
  * A part has a {@linkcode Meter} only while metrics are on, so it reports with `meter?.`. No report
- * names a room, a person, an address or a token. `lib/metrics/` counts what is reported here; what
- * can be read off the server's parts at any time, such as the open rooms, nobody reports.
+ * names a room, a person, an address or a token. `lib/metrics/` counts the reports. Nothing reports
+ * what the metrics can read at any time, such as the number of open rooms.
  *
  * @module
  */
@@ -17,16 +17,16 @@ export type RefusedAt =
   /** Any other request. */
   | "http";
 
-/** What became of a new member's resume. */
+/** The outcome of a new member's resume. */
 export type ResumeOutcome =
   /** It did not ask to resume. */
   | "none"
   /** It receives everything that it missed. */
   | "recovered"
-  /** It asked, and must start anew. */
+  /** It asked to resume, and must start anew. */
   | "lost";
 
-/** Counts what is sent in one format. */
+/** Counts what the server sends in one format. */
 export interface SentMeter {
   /** One frame went out to a member. @param bytes its UTF-8 bytes */
   frame(bytes: number): void;
@@ -36,11 +36,11 @@ export interface SentMeter {
 
 /** Receives the reports of every part. Times are in milliseconds. */
 export interface Meter {
-  /** The meter of everything that is sent in a format. */
+  /** The meter of everything that the server sends in a format. */
   sent(format: string): SentMeter;
   /** A member sent a frame. */
   received(format: string): void;
-  /** The events of one delivery to an audience; 0 if each of its members had its own only. */
+  /** One delivery to an audience had this many events for all; 0 if it had direct events alone. */
   gathered(events: number): void;
   /** The deliveries of one turn, in all rooms, took this long. */
   delivered(ms: number): void;

@@ -86,10 +86,13 @@ const KIND_RULES: Readonly<Record<NameKind, readonly Rule[]>> = {
     [readsAsServer, "is reserved for the server. Choose another"],
   ],
   room: CHAT_RULES,
-  // Its owner alone reads it: any sign may be in it.
+  // Only its owner reads it, so every sign is allowed.
   "token name": [
     ...RULES,
-    [has(/(?! )\p{Z}|\p{Co}/u), "may only have plain spaces, and characters that everybody has"],
+    [
+      has(/(?! )\p{Z}|\p{Co}/u),
+      "must not have other spaces than the plain one, or private-use characters",
+    ],
   ],
 };
 

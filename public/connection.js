@@ -30,9 +30,9 @@ import { Stream } from "./stream.js";
 
 /**
  * What the connection is doing. It is live `via` a WebSocket or, where none gets through, a stream
- * of Server-Sent Events; what it does is the same. `retryAt` is in the terms of the injected `now()`: milliseconds.
- * `reason` is a sentence for a person, `""` when there is nothing worth saying. `code` is the HTTP
- * status or the close code that ended it.
+ * of Server-Sent Events; what it does is the same. `retryAt` is in milliseconds of the injected
+ * `now()`. `reason` is a sentence for a person, `""` when there is nothing worth saying. `code` is
+ * the HTTP status or the close code that ended it.
  *
  * @typedef {{ state: "connecting" }
  *   | { state: "live", via: "socket" | "stream" }
@@ -204,7 +204,7 @@ export class Connection {
   /** @type {WebSocket | Stream | undefined} */ #socket;
   /** @type {Fallback} */ #fallback;
   /** The outbox's way to the server, while there is one. @type {Way | undefined} */ #way;
-  /** Stops the question why. */ #asking = new AbortController();
+  /** Cancels the request that asks why an attempt failed. */ #asking = new AbortController();
   /**
    * For the attempt, the wait or the watch over a live connection: there is one of them at a time.
    *
@@ -254,7 +254,7 @@ export class Connection {
   }
 
   /**
-   * Calls back whenever something is told, from now on.
+   * Calls back at every later event of a type.
    *
    * @template {keyof Emits} T
    * @param {T} type
@@ -468,7 +468,7 @@ export class Connection {
     };
   }
 
-  /** A new socket, and the address that tells without an upgrade why it fails. */
+  /** A new socket, and the address that says to a plain request why the upgrade fails. */
   #openSocket() {
     const url = this.#url(`ws/${encodeURIComponent(this.room)}`);
     return { url, socket: this.#around.openSocket(url.replace(/^http/, "ws"), PROTOCOL) };
@@ -516,7 +516,7 @@ export class Connection {
   }
 
   /**
-   * A stream has its refusal. If that is not the server's, the next attempt is a socket.
+   * Reads the refusal of a stream. If it is not the server's own, the next attempt is a socket.
    *
    * @param {number} turn
    * @param {Response | undefined} refusal
@@ -530,7 +530,7 @@ export class Connection {
     else this.#lost(status, sentence, waitMs);
   }
 
-  /** Looks from time to time whether a WebSocket gets through, where nobody can see it. */
+  /** Tries from time to time, outside of any room, whether a WebSocket gets through. */
   #watch() {
     const url = this.#url("echo").replace(/^http/, "ws");
     this.#fallback.watch(url, () => this.#goBack());

@@ -17,14 +17,14 @@
 
 /** A connection that lasted this long was a good one. */
 export const STEADY_MS = 10_000;
-/** Sockets that are cut young, one after the other: one may be an accident. */
+/** After this many sockets in a row that are cut young, none gets through: one may be an accident. */
 const MAX_CUTS = 2;
 /**
  * How often a WebSocket is tried again. People move between networks a few times a day, and a stream
  * does all that a socket does: being back a few minutes later is soon enough.
  */
 export const PROBE_EVERY_MS = 5 * 60_000;
-/** How long that WebSocket must work: longer than one lives that is cut young. */
+/** How long that WebSocket must work: longer than a socket that is cut young. */
 export const PROBE_MS = 12_000;
 
 /** The status with which the server answers when it would let us in, but heard of no WebSocket. */
@@ -46,7 +46,7 @@ export class Fallback {
   via;
 
   /** @type {Surroundings} */ #around;
-  /** How many sockets in a row were cut young. */
+  /** How many sockets in a row have been cut young. */
   #cuts = 0;
   /** @type {unknown} */ #timer;
   /** @type {WebSocket | undefined} */ #probe;
@@ -83,7 +83,7 @@ export class Fallback {
     this.#timer = this.#around.setTimeout(() => this.#try(url, onThrough), PROBE_EVERY_MS);
   }
 
-  /** Looks no longer. */
+  /** Stops looking. */
   rest() {
     this.#around.clearTimeout(this.#timer);
     const probe = this.#probe;

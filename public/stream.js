@@ -1,10 +1,10 @@
 // @ts-check
 /**
  * A WebSocket's stand-in over plain HTTP, where WebSockets do not get through: Server-Sent Events
- * bring what the room says, and each command goes out as a POST.
+ * bring the events of the room, and each command goes out as a POST.
  *
- * Reads the stream with `fetch`, so it runs in a browser, in Deno and in Node 22 alike, and can tell
- * why the server refuses it.
+ * Reads the stream with `fetch`: so it runs in a browser, in Deno and in Node 22, and knows why the
+ * server refuses it.
  *
  * @module
  */
@@ -30,7 +30,7 @@ const CLOSED = 3;
 
 /** The close code of a connection that ended without a goodbye (RFC 6455, section 7.1.5). */
 const LOST = 1006;
-/** The server sends a comment every 15 s: after two that are missing, and some delay, it is gone. */
+/** The server sends a comment every 15 s. Without two of them, and some delay, it is gone. */
 const SILENCE_MS = 40_000;
 /** How long the server may take to answer a command. */
 const ANSWER_MS = 10_000;
@@ -50,13 +50,6 @@ const CODES = {
   413: "too_big",
   429: "rate_limited",
   503: "unavailable",
-};
-
-/** @type {Surroundings} */
-const REAL = {
-  fetch: (url, init) => fetch(url, init),
-  setTimeout: (task, delayMs) => setTimeout(task, delayMs),
-  clearTimeout: (timer) => clearTimeout(timer),
 };
 
 /**
@@ -113,8 +106,8 @@ export class EventParser {
  * `POST …/commands`.
  *
  * It counts every byte of the stream as a sign of life, and closes with 1006 after 40 s without one.
- * A command that is not answered within 10 s closes it, too: whoever sent it sends it again under
- * its `ref` on the next connection, and the server performs it once.
+ * A command without an answer within 10 s closes it, too: the sender repeats the command under its
+ * `ref` on the next connection, and the server performs it once.
  */
 export class Stream {
   /** @type {0 | 1 | 2 | 3} */ readyState = CONNECTING;
@@ -125,7 +118,7 @@ export class Stream {
    * @type {((event: { data: string }) => void) | null}
    */
   onmessage = null;
-  /** Comes before `onclose` if nobody said goodbye. @type {((event: Event) => void) | null} */
+  /** Called before `onclose` if the stream ends without a close event. @type {((event: Event) => void) | null} */
   onerror = null;
   /** @type {((event: { code: number, reason: string, wasClean: boolean }) => void) | null} */
   onclose = null;
@@ -150,10 +143,10 @@ export class Stream {
    * Connects at once.
    *
    * @param {string} url `…/api/rooms/ROOM/events?…`; `commands` is beside it
-   * @param {Partial<Surroundings>} [around]
+   * @param {Surroundings} around
    */
-  constructor(url, around = {}) {
-    this.#around = { ...REAL, ...around };
+  constructor(url, around) {
+    this.#around = around;
     this.#commands = new URL("commands", url);
     this.#commands.search = new URL(url).search;
     for (const name of ["epoch", "after", "inbox"]) this.#commands.searchParams.delete(name);
@@ -172,9 +165,9 @@ export class Stream {
   }
 
   /**
-   * Ends the stream, and what was sent and is not answered.
+   * Ends the stream, and drops the commands that have no answer yet.
    *
-   * @param {number} [code] what `onclose` tells
+   * @param {number} [code] the code for `onclose`
    * @param {string} [reason]
    */
   close(code = 1005, reason = "") {
@@ -224,13 +217,13 @@ export class Stream {
     return this.#around.fetch(String(url), { cache: "no-store", signal, ...init });
   }
 
-  /** The server is there. */
+  /** Notes a sign of life. */
   #hear() {
     this.#around.clearTimeout(this.#silence);
     this.#silence = this.#around.setTimeout(() => this.close(LOST), SILENCE_MS);
   }
 
-  /** Hands on what came at once as one frame. @param {ServerEvent[]} events */
+  /** Passes on the events that came together as one frame. @param {ServerEvent[]} events */
   #take(events) {
     const frames = events.filter(({ type }) => type === "message").map(({ data }) => data);
     if (this.#room === "") this.#greet(frames);
@@ -244,7 +237,11 @@ export class Stream {
     if (this.readyState === OPEN) this.onmessage?.({ data: frame });
   }
 
-  /** A guest without a cookie proves with the welcome's secret to be the same person. @param {string[]} frames */
+  /**
+   * Keeps the secret of the welcome, with which a guest without a cookie proves who it is.
+   *
+   * @param {string[]} frames
+   */
   #greet(frames) {
     const welcome = frames.map(parse).find((event) => event?.type === "welcome");
     if (!welcome) return;

@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { describe } from "@std/testing/bdd";
+import { blocksIn, readPage } from "./support/docs.ts";
 import { makeFolder } from "./support/folder.ts";
 import { Line } from "./support/line.ts";
 import { call, login } from "./support/people.ts";
@@ -12,13 +13,12 @@ import { V1Client } from "./support/v1_client.ts";
 /** How long something that must happen may take before the test fails, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
-const text = await Deno.readTextFile(new URL("../docs/bots.md", import.meta.url));
+const page = await readPage("bots.md");
 
 /** The blocks of a language, for a server at another address. */
 function readBlocks(language: string, url: string): string[] {
   const host = new URL(url).host;
-  const blocks = text.matchAll(new RegExp(`^\`\`\`${language}\n(.*?)^\`\`\`$`, "gms"));
-  return [...blocks].map(([, block]) => block!.replaceAll("localhost:8080", host));
+  return blocksIn(page, language).map((block) => block.replaceAll("localhost:8080", host));
 }
 
 /** Texts that a careless program would run, obey, or take for another event. */

@@ -7,6 +7,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { afterEach, beforeEach, describe, it } from "@std/testing/bdd";
 import { DatabaseSync } from "node:sqlite";
 import type { AckEvent, ErrorEvent, Event } from "../lib/protocol/events.ts";
+import { blocksIn } from "./support/docs.ts";
 import { PostgresServer, withPostgres } from "./support/postgres_server.ts";
 import { ServerProcess } from "./support/process.ts";
 import { hasDisks, mount, NO_TMPFS, unmount } from "./support/small_disk.ts";
@@ -100,8 +101,7 @@ async function talk(server: ServerProcess): Promise<void> {
 
 /** The fenced blocks of a part of docs/database.md in a language. */
 function readBlocks(language: string, part = sqliteDocs): string[] {
-  const blocks = part.matchAll(new RegExp(`^\`\`\`${language}\n([^]*?)^\`\`\``, "gm"));
-  return [...blocks].map(([, text]) => text!);
+  return blocksIn(part, language);
 }
 
 describe("docs/database.md, of SQLite", () => {

@@ -121,12 +121,17 @@ describe("a stream", () => {
     assertEquals(await bob.end(), { code: 4003, reason: "you may not be here" });
   });
 
-  it("leaves out its own messages with echo=0 only", async () => {
+  it("leaves out what its own person posts with echo=0 only", async () => {
     const room = newRoom();
-    const query = { username: "bob", echo: "0" };
-    await using bob = await StreamReader.join(server, room, { query });
+    const session = "b".repeat(43);
+    const who = { username: "bob", session };
+    await using quiet = await StreamReader.join(server, room, { query: { ...who, echo: "0" } });
+    await using loud = await StreamReader.join(server, room, { query: who });
+    const path = `/api/rooms/${room}/messages?username=bob&session=${session}`;
+    await call(server, "POST", path, { body: { content: "own" } });
     await say(room, "another's");
-    assertEquals((await bob.nextOf("chat")).content, "another's");
+    assertEquals((await quiet.nextOf("chat")).content, "another's");
+    assertEquals((await loud.nextOf("chat")).content, "own");
   });
 
   it("answers HEAD with its headers, and opens nothing", async () => {
@@ -137,6 +142,9 @@ describe("a stream", () => {
       undefined,
       "text/event-stream",
     ]);
+    await using _ann = await V1Client.join(server.ws, room, "ann");
+    const refused = await call(server, "HEAD", `/api/rooms/${room}/events?username=ann`);
+    assertEquals(refused.status, 409);
   });
 });
 

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { Cipher, createKey } from "../public/cipher.js";
 import { RefusedError } from "../public/connection.js";
-import { PROBE_EVERY_MS, PROBE_MS } from "../public/fallback.js";
+import { Fallback, PROBE_EVERY_MS, PROBE_MS } from "../public/fallback.js";
 import { EventParser, Stream } from "../public/stream.js";
 import { Caller, World } from "./support/caller.ts";
 import { makeFolder } from "./support/folder.ts";
@@ -67,6 +67,7 @@ describe("EventParser", () => {
 class Desk {
   readonly posts: { url: URL; body: string; answer: PromiseWithResolvers<Response> }[] = [];
   readonly frames: string[] = [];
+  errors = 0;
   readonly closed: Promise<{ code: number; reason: string; wasClean: boolean }>;
   readonly stream: Stream;
   readonly timers = new Map<number, { task: () => void; delayMs: number }>();
@@ -93,6 +94,7 @@ class Desk {
       clearTimeout: (timer) => this.timers.delete(timer),
     });
     this.stream.onmessage = ({ data }) => this.frames.push(data);
+    this.stream.onerror = () => this.errors++;
     this.closed = new Promise((resolve) => this.stream.onclose = resolve);
   }
 
@@ -148,23 +150,58 @@ describe("Stream", () => {
     ]);
     await desk.says(`event: close\ndata: {"code":4003,"reason":"forbidden"}\n\n`);
     assertEquals(await desk.closed, { code: 4003, reason: "forbidden", wasClean: true });
-    assertEquals([desk.stream.readyState, desk.timers.size], [3, 0]);
+    assertEquals([desk.stream.readyState, desk.timers.size, desk.errors], [3, 0, 0]);
+  });
+
+  it("keeps the answer of a server that refuses it, or of what is no such server", async () => {
+    for (
+      const [status, type] of [
+        [403, "application/json"],
+        [200, "text/html"],
+        [502, "text/event-stream"],
+      ] as const
+    ) {
+      const answer = new Response("No.", { status, headers: { "content-type": type } });
+      const stream = new Stream("http://chat.example/api/rooms/tea/events", {
+        fetch: () => Promise.resolve(answer),
+        setTimeout: () => 0,
+        clearTimeout: () => {},
+      });
+      let isOpened = false;
+      stream.onopen = () => isOpened = true;
+      const code = await new Promise((resolve) => stream.onclose = ({ code }) => resolve(code));
+      assertEquals([code, isOpened, stream.refusal?.status], [1006, false, status]);
+      assertEquals(await stream.refusal?.text(), "No.");
+    }
   });
 
   it("is lost when it ends without a goodbye, and ends as it is told to", async () => {
     const [lost, left] = [new Desk(), new Desk()];
     await Promise.all([lost.opened(), left.opened()]);
     lost.ends();
-    assertEquals((await lost.closed).code, 1006);
+    assertEquals([(await lost.closed).code, lost.errors], [1006, 1]);
     left.stream.close(1000);
-    assertEquals((await left.closed).code, 1000);
+    assertEquals([(await left.closed).code, left.errors], [1000, 0]);
+  });
+
+  it("sends nothing more once it has ended", async () => {
+    const desk = new Desk();
+    await desk.opened();
+    await desk.says(WELCOME);
+    for (const n of [1, 2]) desk.stream.send(`{"ref":"${n}"}`);
+    desk.ends();
+    await desk.closed;
+    await desk.answers(200, { type: "ack", ref: "1" });
+    assertEquals([desk.posts.length, desk.frames.length], [1, 1]);
   });
 
   it("takes any byte for a sign of life, and is lost after 40 seconds without one", async () => {
     const desk = new Desk();
+    assertEquals([...desk.timers.values()].map(({ delayMs }) => delayMs), [40_000]);
     await desk.opened();
     const [before] = desk.timers.keys();
     await desk.says(":\n\n");
+    assertEquals(desk.frames, []);
     assertEquals([...desk.timers.values()].map(({ delayMs }) => delayMs), [40_000]);
     assert(!desk.timers.has(before!));
     desk.ring(40_000);
@@ -227,6 +264,119 @@ describe("Stream", () => {
       assertEquals((await desk.closed).code, 1006);
       assertEquals([desk.posts.length, desk.frames.length, desk.timers.size], [1, 1, 0]);
     }
+  });
+});
+
+/** A fallback that looks for a way back, with time and sockets in hand. */
+class Lookout {
+  readonly timers = new Map<number, { task: () => void; delayMs: number }>();
+  sent: string[] = [];
+  /** How many sockets are open. */
+  open = 0;
+  /** How often a socket got through. */
+  through = 0;
+  socket = {} as WebSocket;
+  #lastTimer = 0;
+  readonly fallback = new Fallback("stream", {
+    openSocket: () => {
+      this.open++;
+      const send = (text: string) => this.sent.push(text);
+      return this.socket = { send, close: () => this.open-- } as unknown as WebSocket;
+    },
+    setTimeout: (task, delayMs) => {
+      this.timers.set(++this.#lastTimer, { task, delayMs });
+      return this.#lastTimer;
+    },
+    clearTimeout: (timer) => this.timers.delete(timer),
+  });
+
+  constructor() {
+    this.watch();
+  }
+
+  watch(): void {
+    this.fallback.watch("ws://chat.example/echo", () => this.through++);
+  }
+
+  /** What it waits for, in milliseconds. */
+  get waits(): number[] {
+    return [...this.timers.values()].map(({ delayMs }) => delayMs);
+  }
+
+  /** Runs its only timer. */
+  ring(): void {
+    const [[id, { task }]] = this.timers as unknown as [[number, { task: () => void }]];
+    this.timers.delete(id);
+    task();
+  }
+
+  opens(): void {
+    this.socket.onopen?.(new Event("open"));
+  }
+
+  echoes(): void {
+    this.socket.onmessage?.(new MessageEvent("message"));
+  }
+}
+
+describe("Fallback", () => {
+  it("takes a socket that sends back what it receives, at once and at the end", () => {
+    const lookout = new Lookout();
+    assertEquals([lookout.waits, lookout.open], [[PROBE_EVERY_MS], 0]);
+    lookout.ring();
+    lookout.opens();
+    assertEquals([lookout.waits, lookout.sent.length], [[PROBE_MS], 1]);
+    lookout.echoes();
+    assertEquals([lookout.waits, lookout.through], [[PROBE_MS], 0]);
+    lookout.ring();
+    assertEquals([lookout.waits, lookout.sent.length], [[PROBE_MS], 2]);
+    lookout.echoes();
+    assertEquals(lookout.through, 1);
+    lookout.fallback.rest();
+    assertEquals([lookout.waits, lookout.open], [[], 0]);
+  });
+
+  it("tries again later after a socket that fails, and hears no more of that one", () => {
+    let prevented = 0;
+    const failures: ((lookout: Lookout) => void)[] = [
+      // It never opens, never answers, or has died without being closed.
+      (lookout) => lookout.ring(),
+      (lookout) => {
+        lookout.opens();
+        lookout.ring();
+      },
+      (lookout) => {
+        lookout.opens();
+        lookout.echoes();
+        lookout.ring();
+        lookout.ring();
+      },
+      ({ socket }) => socket.onclose?.(new CloseEvent("close")),
+      ({ socket }) => {
+        socket.onerror?.({ preventDefault: () => prevented++ } as unknown as Event);
+        socket.onclose?.(new CloseEvent("close"));
+      },
+    ];
+    for (const fail of failures) {
+      const lookout = new Lookout();
+      lookout.ring();
+      fail(lookout);
+      assertEquals([lookout.waits, lookout.open], [[PROBE_EVERY_MS], 0], `${fail}`);
+      lookout.echoes();
+      lookout.echoes();
+      lookout.socket.onclose?.(new CloseEvent("close"));
+      assertEquals([lookout.waits, lookout.through], [[PROBE_EVERY_MS], 0], `${fail}`);
+    }
+    assertEquals(prevented, 1);
+  });
+
+  it("looks once, however often it is asked to", () => {
+    const lookout = new Lookout();
+    lookout.watch();
+    assertEquals(lookout.waits, [PROBE_EVERY_MS]);
+    lookout.ring();
+    lookout.watch();
+    assertEquals([lookout.waits, lookout.open], [[PROBE_EVERY_MS], 0]);
   });
 });
 

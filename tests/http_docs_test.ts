@@ -2,10 +2,11 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { describe } from "@std/testing/bdd";
+import { blocksIn, readPage } from "./support/docs.ts";
 import { startServer } from "./support/server.ts";
 import { itWith } from "./support/tools.ts";
 
-const text = await Deno.readTextFile(new URL("../docs/http.md", import.meta.url));
+const page = await readPage("http.md");
 
 interface Example {
   command: string;
@@ -16,8 +17,8 @@ interface Example {
 /** The commands in the blocks marked `console`. */
 function readExamples(): Example[] {
   const examples: Example[] = [];
-  for (const [, block] of text.matchAll(/^```console\n(.*?)^```$/gms)) {
-    for (const line of block!.split("\n").slice(0, -1)) {
+  for (const block of blocksIn(page, "console")) {
+    for (const line of block.split("\n").slice(0, -1)) {
       if (line.startsWith("$ ")) examples.push({ command: line.slice(2), output: [] });
       else examples.at(-1)!.output.push(line);
     }

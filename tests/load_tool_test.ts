@@ -2,14 +2,14 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { readLoadOptions, UsageError } from "../bench/load_options.ts";
-import { Load } from "../bench/load_tool.ts";
+import { Load } from "../bench/load_tool/main.ts";
+import { readLoadOptions, UsageError } from "../bench/load_tool/options.ts";
 import { CheatingServer } from "./support/cheat.ts";
 import { makeFolder } from "./support/folder.ts";
 import { ServerProcess } from "./support/process.ts";
 import { startServer } from "./support/server.ts";
 
-const MAIN = new URL("../bench/load_tool.ts", import.meta.url).pathname;
+const MAIN = new URL("../bench/load_tool/main.ts", import.meta.url).pathname;
 
 /** A run of the tool. */
 class LoadRun implements AsyncDisposable {
@@ -101,14 +101,15 @@ function assertWellFormed(xml: string): void {
   assert(!/[<>]|&(?!amp;|lt;)/.test(rest), rest);
 }
 
-const FEW = ["--clients=12", "--rooms=3", "--rate=40", "--seconds=2"];
+/** Four guests in each of three rooms. */
+const FEW = ["--clients=12", "--rooms=3", "--rate=40", "--seconds=1"];
 
 describe("A load", () => {
   it("counts what an honest server stores and delivers, and draws it", async () => {
     await using server = await startServer();
     await using folder = await makeFolder();
     const chart = `${folder.path}/load.svg`;
-    await using load = new LoadRun(server.url, ...FEW, `--chart=${chart}`);
+    await using load = new LoadRun(server.url, ...FEW, "--seconds=2", `--chart=${chart}`);
     const { code, rows, stdout } = await load.result();
     assertEquals(code, 0, stdout + load.stderr);
     assertEquals(rows.connected, "12 of 12");

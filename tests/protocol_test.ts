@@ -4,7 +4,7 @@ import { ChatError, type ErrorCode } from "../lib/errors.ts";
 import { ERROR_STATUS } from "../lib/http/app.ts";
 import { CLOSE, type CloseReason, ERROR_CLOSE } from "../lib/protocol/codes.ts";
 import { type Command, decode } from "../lib/protocol/commands.ts";
-import { encode, type Format } from "../lib/protocol/encode.ts";
+import { chunkMessages, encode, type Format } from "../lib/protocol/encode.ts";
 import type { Event } from "../lib/protocol/events.ts";
 
 const limits = { maxMessageBytes: 20, maxFrameBytes: 120 };
@@ -167,6 +167,50 @@ describe("encode", () => {
       assertEquals(encode(event, format), frame);
     });
   }
+});
+
+describe("encode, for a stream", () => {
+  const data = (event: Event) => `data: ${JSON.stringify(event)}\n\n`;
+  const welcome = (seq: number): Event => ({
+    ...notice,
+    type: "welcome",
+    session: "s",
+    epoch: "e-2",
+    seq,
+    inbox_seq: 0,
+    recovered: false,
+    users: [],
+    online: 0,
+    typing: [],
+    role: "member",
+    private: false,
+    limits: { max_message_bytes: 4096, max_frame_bytes: 32768 },
+  });
+
+  it("puts the place of an event of the log in front of it", () => {
+    assertEquals(encode(chat, "sse", "e-1"), `id: e-1:1\n${data(chat)}`);
+  });
+
+  it("gives no place to other events, nor to a welcome that others follow", () => {
+    const joined: Event = { ...notice, type: "user_joined" };
+    for (const event of [joined, online, error, welcome(3)]) {
+      assertEquals(encode(event, "sse", "e-1"), data(event));
+    }
+    assertEquals(encode(chat, "sse"), data(chat));
+    assertEquals(encode(welcome(0), "sse"), `id: e-2:0\n${data(welcome(0))}`);
+  });
+});
+
+describe("chunkMessages", () => {
+  it("joins messages up to 64 KiB, and cuts none", () => {
+    const half = "é".repeat(16 * 1024);
+    assertEquals(chunkMessages([]), []);
+    assertEquals(chunkMessages([half, half]), [half + half]);
+    assertEquals(chunkMessages([half, half, "x", "y"]), [half + half, "xy"]);
+    assertEquals(chunkMessages([half, `${half}x`]), [half, `${half}x`]);
+    const long = "x".repeat(100_000);
+    assertEquals(chunkMessages(["1", long, "2", "3"]), ["1", long, "23"]);
+  });
 });
 
 describe("CLOSE", () => {

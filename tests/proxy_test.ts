@@ -3,15 +3,15 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
 import { Client } from "./support/client.ts";
+import { blocksIn, readPage } from "./support/docs.ts";
 import { makeFolder } from "./support/folder.ts";
+import { freePort } from "./support/free_port.ts";
 import { call, knock, login, register, Visitor } from "./support/people.ts";
 import {
   change,
   describeCaddy,
   describeNginx,
-  freePort,
   nginxSettings,
-  readBlocks,
   startCaddy,
   startNginx,
 } from "./support/proxies.ts";
@@ -164,7 +164,7 @@ describeNginx("docs/deploy.md: nginx before two servers", () => {
     await using a = await startServer({ TRUST_PROXY: "1" });
     await using b = await startServer({ TRUST_PROXY: "1" });
     const port = freePort();
-    const [upstream, pass] = await readBlocks("deploy.md", "nginx") as [string, string];
+    const [upstream, pass] = blocksIn(await readPage("deploy.md"), "nginx") as [string, string];
     const settings = await nginxSettings([
       ["listen 80;", `listen 127.0.0.1:${port};`],
       ["listen [::]:80;", ""],
@@ -275,7 +275,7 @@ describe("docs/deploy.md: below a path of a site", () => {
       const [what, directive] of [["leaves", "handle"], ["takes away", "handle_path"]] as const
     ) {
       it(`works where the proxy ${what} the path`, async () => {
-        const [block] = (await readBlocks("deploy.md", "caddy")).filter((block) =>
+        const [block] = blocksIn(await readPage("deploy.md"), "caddy").filter((block) =>
           block.includes("/chat/")
         );
         await using folder = await makeFolder();

@@ -26,7 +26,8 @@ import {
   type Store,
 } from "./support/engine_lab.ts";
 import { testEngine } from "./support/engine_suite.ts";
-import { freePort, hasRedis, NO_REDIS, RedisServer } from "./support/redis_server.ts";
+import { freePort } from "./support/free_port.ts";
+import { hasRedis, NO_REDIS, RedisServer } from "./support/redis_server.ts";
 
 const SILENT = { error() {}, warn() {}, info() {} };
 

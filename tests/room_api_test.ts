@@ -366,6 +366,11 @@ describe("a limit", () => {
       200,
     ]);
     assertRefused(await ask(4), 429, /from your address/);
+    const body = { content: "x", username: "ann" };
+    for (const path of ["messages", "commands?username=ann"]) {
+      const answer = await call(strict, "POST", `/api/rooms/r/${path}`, { body });
+      assertRefused(answer, 429, /from your address/);
+    }
   });
 
   it("on guests shuts them out of everything", async () => {

@@ -18,7 +18,7 @@ import { call, knock, login, PASSWORD, register, signIn, signUp, soon } from "./
 import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
-const BOT = "A bot's token does not do this. Sign in with the account's password.";
+const BOT = "A bot's token cannot do this. Sign in with the account's password.";
 
 let server: TestServer;
 let people = 0;
@@ -303,8 +303,8 @@ describe("The name of a bot's token", () => {
       [" ", "The token name must not begin or end with a space."],
       ["dice ", "The token name must not begin or end with a space."],
       ["di  ce", "The token name must not have two spaces in a row."],
-      ["di\u00a0ce", "The token name may only have plain spaces"],
-      ["\ue000", "The token name may only have plain spaces"],
+      ["di\u00a0ce", "The token name must not have other spaces"],
+      ["\ue000", "The token name must not have other spaces"],
       ["\u0301", "The token name must not begin with a combining mark"],
       ["..", "The token name must not be dots alone."],
     ];

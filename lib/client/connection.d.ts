@@ -69,7 +69,7 @@ export interface Label {
   edits?: string | undefined;
 }
 
-/** Seals what is sent and opens what comes. */
+/** Seals the texts that go out, and opens those that come in. */
 export interface Sealer {
   /** Names the key. */
   fingerprint: string;
@@ -221,7 +221,7 @@ export class Connection {
   /** Nothing happens before {@linkcode Connection.open}. */
   constructor(options: ConnectionOptions);
 
-  /** Calls back whenever something is told, from now on. The returned function stops it. */
+  /** Calls back at every later event of a type. The returned function stops it. */
   on<T extends keyof Emits>(type: T, listener: (what: Emits[T]) => void): () => void;
 
   /** Joins. Does nothing when already joining or joined. */

@@ -16,10 +16,12 @@ import { Pace } from "./pace.ts";
 
 /** What a {@linkcode Subscriber} needs. */
 export interface SubscriberOptions {
-  /** The id of its connection. Events with this origin are its own. */
+  /** The id of its connection. */
   readonly id: string;
   readonly peer: Peer;
   readonly format: Format;
+  /** The origin of its own messages. */
+  readonly origin: string;
   /** Whether it receives its own messages. */
   readonly echo: boolean;
   readonly limits: OutboxLimits;
@@ -40,6 +42,7 @@ export class Subscriber {
   readonly id: string;
   readonly format: Format;
   readonly #peer: Peer;
+  readonly #origin: string;
   readonly #echo: boolean;
   readonly #outbox: Outbox;
   readonly #sent: SentMeter | undefined;
@@ -49,10 +52,11 @@ export class Subscriber {
   /** Events for it only, held until its next delivery or until it goes live. */
   #direct: Direct[] = [];
 
-  constructor({ id, peer, format, echo, limits, sent }: SubscriberOptions) {
+  constructor({ id, peer, format, origin, echo, limits, sent }: SubscriberOptions) {
     this.id = id;
     this.format = format;
     this.#peer = peer;
+    this.#origin = origin;
     this.#echo = echo;
     this.#outbox = new Outbox(peer, limits);
     this.#sent = sent;
@@ -144,7 +148,9 @@ export class Subscriber {
     for (let at = from; at <= events.length; at++) {
       while (next < direct.length && direct[next]!.at <= at) selected.push(direct[next++]!.event);
       const event = events[at];
-      if (event !== undefined && (this.#echo || event.origin !== this.id)) selected.push(event);
+      if (event !== undefined && (this.#echo || event.origin !== this.#origin)) {
+        selected.push(event);
+      }
     }
     return selected;
   }

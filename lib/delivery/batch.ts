@@ -20,7 +20,7 @@ export interface EncodedEventOptions {
   readonly json?: string | undefined;
   /** The id of the connection that the event came from. */
   readonly origin?: string;
-  /** Identifies the numbering of its room, for an event of the log. */
+  /** The epoch of its room, for an event of the log. */
   readonly epoch?: string;
   /** Whether only plain clients receive it. @default false */
   readonly isForPlainOnly?: boolean;

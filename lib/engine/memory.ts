@@ -43,7 +43,7 @@ const ERASE_MS = 3;
 const MAX_TOKENS = 100_000;
 
 /** Maximum tokens of bots. */
-const MAX_BOT_TOKENS = 100_000;
+const MAX_ALL_BOT_TOKENS = 100_000;
 
 /** Everything that the instances of one chat share, in memory. */
 export class MemoryStore {
@@ -144,7 +144,7 @@ export class MemoryStore {
   addBotToken(token: BotToken, most: number): boolean {
     const own = this.botTokens(token.account);
     if (own.length >= most || own.some(({ name }) => name === token.name)) return false;
-    if (this.#botTokens.size >= MAX_BOT_TOKENS) {
+    if (this.#botTokens.size >= MAX_ALL_BOT_TOKENS) {
       throw new ChatError("full", "The server cannot store another token.");
     }
     this.#botTokens.set(token.hash, token);

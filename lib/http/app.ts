@@ -42,7 +42,7 @@ export interface AppOptions extends Omit<ApiOptions, "streams">, SocketsOptions,
   readonly failures: Logger;
   /** The folder with the page: an address that ends with a slash. */
   readonly publicDir: URL;
-  /** What `/metrics` answers; absent for nothing. */
+  /** The page at `/metrics`; absent if there is none. */
   readonly metrics?: MetricsPage | undefined;
 }
 
@@ -51,8 +51,8 @@ export type AppEnv = { Bindings: Partial<Deno.ServeHandlerInfo> };
 
 type App = Hono<AppEnv>;
 
-/** What is answered whatever the host is that a request names. */
-const WATCHED: ReadonlySet<string> = new Set(["/health", "/metrics"]);
+/** Paths that answer under every host name: monitors ask for them at any of the server's addresses. */
+const MONITORED: ReadonlySet<string> = new Set(["/health", "/metrics"]);
 
 const GREETING = "WebSocket Chat Server - Connect to /ws";
 
@@ -93,8 +93,7 @@ export function createApp(options: AppOptions): App {
   app.use(boundAddress);
   app.use(answerHead);
   app.use((c, next) => {
-    // Whoever watches the server asks at any of its addresses.
-    if (!WATCHED.has(c.req.path)) checkHost(c, settings);
+    if (!MONITORED.has(c.req.path)) checkHost(c, settings);
     return next();
   });
   // The WebSocket routes come before every middleware that adds a header: none may alter their
@@ -105,10 +104,7 @@ export function createApp(options: AppOptions): App {
   app.get("/health", (c) => answerHealth(c, options.health));
   const { metrics } = options;
   if (metrics !== undefined) app.get("/metrics", (c) => answerMetrics(c, metrics));
-  if (sitePath !== "/") {
-    const query = (c: Context) => /\?.*/s.exec(c.req.url)?.[0] ?? "";
-    app.get(sitePath.slice(0, -1), (c) => c.redirect(`${sitePath}${query(c)}`, 308));
-  }
+  if (sitePath !== "/") routeSitePath(app, sitePath);
   routePage(app, options);
   app.notFound((c) => c.json({ error: "There is nothing at this address." }, 404));
   app.onError((error, c) => answerError(c, error, options));
@@ -141,7 +137,7 @@ async function answerHead(c: Context, next: Next): Promise<void> {
   c.res.headers.set("content-length", String(body.byteLength));
 }
 
-/** The headers that keep the page's trust narrow. What only governs documents, code goes without. */
+/** The security headers. Scripts and style sheets go without those that govern documents alone. */
 function pageHeaders({ embedOrigins }: SocketSettings): MiddlewareHandler {
   const isFramed = embedOrigins.length > 0;
   const forCode = secureHeaders({
@@ -180,6 +176,14 @@ function routeApi(app: App, options: AppOptions): void {
     return next();
   });
   app.route("/api", createApi({ ...options, streams: new Streams(options) }));
+}
+
+/** Leads from the site's path without its last slash to the page, whose addresses are relative. */
+function routeSitePath(app: App, sitePath: string): void {
+  app.get(sitePath.slice(0, -1), (c) => {
+    const query = /\?.*/s.exec(c.req.url)?.[0] ?? "";
+    return c.redirect(`${sitePath}${query}`, 308);
+  });
 }
 
 /** The page at `/` and `/r/:room`, and the files it loads. */

@@ -11,7 +11,7 @@ import type { TrustSettings } from "./origins.ts";
 /** Paths whose answers pages of other origins may read. */
 const SHARED = /^\/(api\/|ws(\/|$)|echo$)|\.js$/;
 
-/** The script that puts a button on any site. It loads everywhere. */
+/** The script that puts a button on a site. Pages of every origin may load it. */
 const EMBED_SCRIPT = "/embed.js";
 
 /** Headers of the answer to a preflight. */
@@ -30,12 +30,11 @@ export function shareAnswers({ allowedOrigins }: TrustSettings): MiddlewareHandl
     const { path } = c.req;
     const isShared = allowedOrigins.length > 0 && SHARED.test(path);
     const origin = isShared ? readableBy(c, allowedOrigins) : undefined;
-    const isPreflight = origin !== undefined && asksBefore(c);
-    if (isPreflight) c.res = c.body(null, 204, PREFLIGHT);
+    if (origin !== undefined && isPreflight(c)) c.res = c.body(null, 204, PREFLIGHT);
     else await next();
     const { headers, status } = c.res;
     if (status === 101) return;
-    // A classic script is asked for without an Origin.
+    // Browsers load a classic script without an Origin.
     if (path === EMBED_SCRIPT || origin !== undefined || (isShared && path.endsWith(".js"))) {
       headers.set("cross-origin-resource-policy", "cross-origin");
     }
@@ -45,7 +44,7 @@ export function shareAnswers({ allowedOrigins }: TrustSettings): MiddlewareHandl
 }
 
 /** Whether a browser asks if its page may send a request (Fetch, "CORS-preflight request"). */
-function asksBefore({ req }: Context): boolean {
+function isPreflight({ req }: Context): boolean {
   return req.method === "OPTIONS" && req.header("access-control-request-method") !== undefined;
 }
 
@@ -60,7 +59,7 @@ function readableBy({ req }: Context, allowed: readonly string[]): string | unde
 function allow(headers: Headers, origin: string): void {
   headers.set("access-control-allow-origin", origin);
   headers.set("access-control-expose-headers", "retry-after");
-  // Any page in a sandbox is `null`, so neither stands for somebody whom the operator knows.
+  // `null` is the origin of every page in a sandbox. Neither it nor `*` names one site.
   if (origin === "*" || origin === "null") return;
   headers.set("access-control-allow-credentials", "true");
 }

@@ -1,8 +1,8 @@
 /**
  * One stream of Server-Sent Events (HTML, section 9.2), as a peer that the hub can send to.
  *
- * The runtime takes what waits here whenever the network has taken what it took before. So a reader
- * that does not read shows in `bufferedAmount`, as that of a WebSocket does.
+ * The runtime pulls the next bytes once the network has accepted the last ones. A reader that does
+ * not read therefore shows in `bufferedAmount`, as with a WebSocket.
  *
  * @module
  */
@@ -26,16 +26,16 @@ export class EventStream implements Peer {
   readonly body: ReadableStream<Uint8Array<ArrayBuffer>>;
   readonly #onEnd: () => void;
   #controller!: ReadableStreamDefaultController<Uint8Array<ArrayBuffer>>;
-  /** What waits for the reader. */
+  /** The bytes that the runtime has not pulled yet. */
   #waiting: Uint8Array<ArrayBuffer>[] = [];
   #bytes = 0;
-  /** Whether the runtime waits for the next bytes. */
-  #isHungry = false;
+  /** Whether the runtime has pulled, and still waits for bytes. */
+  #isPulling = false;
   #state: "open" | "closing" | "ended" = "open";
 
   /**
-   * @param onEnd hears once when the stream has ended: after {@linkcode EventStream.close} and all
-   *   that waited, or because the reader went away
+   * @param onEnd called once, at the end of the stream: when the runtime has pulled everything after
+   *   {@linkcode EventStream.close}, or when the reader goes away
    */
   constructor(onEnd: () => void) {
     this.#onEnd = onEnd;
@@ -46,7 +46,7 @@ export class EventStream implements Peer {
     }, { highWaterMark: 0 });
   }
 
-  /** The bytes that wait for the reader. */
+  /** How many bytes the runtime has not pulled yet. */
   get bufferedAmount(): number {
     return this.#bytes;
   }
@@ -57,8 +57,8 @@ export class EventStream implements Peer {
   }
 
   /**
-   * Tells the reader why the stream ends, and ends it. What a slow reader has not taken is dropped:
-   * it can resume.
+   * Sends the reason as an event `close`, and ends the stream. If the reader is too slow, drops what
+   * it has not received: it can resume.
    */
   close(code: number, reason: string): void {
     if (this.#state !== "open") return;
@@ -69,8 +69,8 @@ export class EventStream implements Peer {
 
   #add(text: string): void {
     const bytes = encode(text);
-    if (this.#isHungry) {
-      this.#isHungry = false;
+    if (this.#isPulling) {
+      this.#isPulling = false;
       return this.#controller.enqueue(bytes);
     }
     this.#waiting.push(bytes);
@@ -86,7 +86,7 @@ export class EventStream implements Peer {
     } else if (this.#state === "closing") {
       this.#controller.close();
       this.#end();
-    } else this.#isHungry = true;
+    } else this.#isPulling = true;
   }
 
   #drop(): void {

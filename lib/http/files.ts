@@ -1,6 +1,6 @@
 /**
- * The files of the page: read and compressed once, until they change on the disk. A server that runs
- * from an address reads them from beside its modules, where they never change.
+ * The files of the page: read and compressed once, until they change on the disk. A server whose
+ * modules came over HTTP fetches the files from beside them, where they never change.
  *
  * Each encoding of a file has a tag of its own, so that a browser asks for the file again only when
  * the file has changed, and a cache never takes one encoding for another.
@@ -30,10 +30,10 @@ const RELATIVE_ADDRESS = /(?<= (?:href|src)=")\.\//g;
 /** The types of scripts and style sheets. */
 const CODE_TYPE = /^text\/(javascript|css)\b/;
 
-/** How often an address is asked for a file, which may not be there. The page has some 50. */
+/** Maximum rate of fetches. The page has about 50 files; anything else that is asked for is missing. */
 const FETCH_RATE = { perSecond: 10, burst: 200 };
 
-/** How long a file may take to come from an address, in milliseconds. */
+/** Maximum time of a fetch, in milliseconds. */
 const FETCH_MS = 10_000;
 
 /** One version of a file. */
@@ -49,7 +49,7 @@ interface StoredFile {
 export interface FilesOptions {
   /** The folder: a `file:`, `http:` or `https:` address that ends with a slash. */
   readonly root: URL;
-  /** Hears if files cannot be read or compressed: a throttled logger. */
+  /** Writes which files cannot be read or compressed: a throttled logger. */
   readonly logger: Logger;
   /** The time in milliseconds. */
   readonly clock: () => number;
@@ -79,7 +79,7 @@ export class Files {
    *
    * @param path decoded, from the folder on
    * @param root the relative address of the site's root, for HTML that stands further down
-   * @throws {ChatError} if the address that has the file does not answer, or is asked too often
+   * @throws {ChatError} if the file must be fetched, and the fetch fails or exceeds the rate
    */
   async answer(c: Context, path: string, root = "./"): Promise<Bytes | null> {
     const file = await this.#find(path, root);
@@ -109,7 +109,7 @@ export class Files {
     const url = new URL(`./${path.replace(/^\/+/, "")}`, this.#root);
     if (!url.href.startsWith(this.#root.href) || url.pathname.endsWith("/")) return undefined;
     const isOnDisk = url.protocol === "file:";
-    return await (isOnDisk ? this.#findOnDisk(url, root) : this.#findAtAddress(url, root));
+    return await (isOnDisk ? this.#findOnDisk(url, root) : this.#findOverHttp(url, root));
   }
 
   async #findOnDisk(url: URL, root: string): Promise<StoredFile | undefined> {
@@ -130,7 +130,7 @@ export class Files {
     }
   }
 
-  async #findAtAddress({ href }: URL, root: string): Promise<StoredFile | undefined> {
+  async #findOverHttp({ href }: URL, root: string): Promise<StoredFile | undefined> {
     const key = `${root} ${href}`;
     const file = this.#files.get(key) ??
       this.#keep(key, "", this.#fetch(href).then((bytes) => setRoot(bytes, root)));
@@ -149,12 +149,12 @@ export class Files {
     const seconds = this.#fetches.take(this.#clock());
     if (seconds > 0) throw rateLimited("new addresses", seconds);
     const signal = AbortSignal.timeout(FETCH_MS);
-    // Where a file is missing, or is a folder, some servers lead to another address.
+    // Some hosts redirect where a file is missing or is a folder.
     const response = await fetch(href, { redirect: "manual", signal });
     if (response.status === 200) return await response.bytes();
     await response.body?.cancel();
     if (response.status < 500) throw new Deno.errors.NotFound();
-    throw new Error(`It is answered with ${response.status}.`);
+    throw new Error(`The host of the file answers with status ${response.status}.`);
   }
 
   /** Stores a file that is being read, until that fails. */
@@ -184,7 +184,7 @@ export class Files {
   }
 }
 
-/** Has the relative addresses in HTML begin at another root. */
+/** Lets the relative addresses in HTML begin at another root. */
 function setRoot(bytes: Bytes, root: string): Bytes {
   if (root === "./") return bytes;
   const html = new TextDecoder().decode(bytes);

@@ -1,11 +1,11 @@
 /**
- * Reads from a request who wants to join which room, and how.
+ * Reads the room, the person and the options of a join from a request.
  *
  * @module
  */
 
 import type { Context } from "hono";
-import { badRequest } from "../errors.ts";
+import { badRequest, namesRequired } from "../errors.ts";
 import { parseName } from "../names.ts";
 import type { Accounts, Identity } from "../people/accounts.ts";
 import { SUBPROTOCOL } from "../protocol/encode.ts";
@@ -32,7 +32,7 @@ export async function readSocketJoin(
   const username = queryOf(c, "username");
   // A request with a token need not name its user: the account has a name.
   const isNamed = username !== undefined || readTokens(c, settings).length > 0;
-  if (!isNamed) throw incomplete();
+  if (!isNamed) throw namesRequired();
   const names = readNames(room, username);
   const isV1 = offeredProtocols(c.req.raw).includes(SUBPROTOCOL);
   const options = {
@@ -42,12 +42,12 @@ export async function readSocketJoin(
   };
   const identity = await identify(c, accounts, settings);
   const person = await readPerson(names.username, identity, accounts);
-  if (person.username === undefined) throw incomplete();
+  if (person.username === undefined) throw namesRequired();
   return { ...names, ...options, ...person };
 }
 
 /**
- * Reads a join of an event stream. Without a name and an account it reads only.
+ * Reads a join of an event stream. A reader without a name and an account is not present in the room.
  *
  * @throws {ChatError} `bad_request`, `unauthenticated`, `forbidden` or `unavailable`
  */
@@ -73,7 +73,7 @@ export async function readStreamJoin(
  * @throws {ChatError} `bad_request`
  */
 export function readNames(room: string, username: string | undefined): Names {
-  if (room.trim() === "" || username?.trim() === "") throw incomplete();
+  if (room.trim() === "" || username?.trim() === "") throw namesRequired();
   return {
     room: parseName("room", room),
     ...(username !== undefined && { username: parseName("username", username) }),
@@ -81,9 +81,9 @@ export function readNames(room: string, username: string | undefined): Names {
 }
 
 /**
- * The person behind a request, and its name: an account has one without asking.
+ * The person behind a request, and its name: the one in the request, else the account's.
  *
- * @throws {ChatError} `forbidden` or `unauthenticated` if the name is another's
+ * @throws {ChatError} `forbidden` or `unauthenticated` if the name belongs to an account of another person
  */
 export async function readPerson(
   asked: string | undefined,
@@ -94,11 +94,6 @@ export async function readPerson(
   if (username === undefined) return { identity };
   await accounts.checkName(identity, username);
   return { username, identity };
-}
-
-/** The refusal of a request without a room or a name. */
-export function incomplete() {
-  return badRequest("room and username are required");
 }
 
 function readFormat(format = "json"): "json" | "text" {
@@ -117,8 +112,8 @@ function readResume(c: Context): Resume | undefined {
 }
 
 /**
- * Reads the id of the last event of an earlier stream. It is newer than the place in the query, which
- * a browser repeats as it was.
+ * Reads the id of the last event of an earlier stream. It is newer than the place in the query: a
+ * browser that reconnects repeats its first query.
  */
 function readLastEventId(c: Context): Resume | undefined {
   const id = c.req.header("last-event-id");

@@ -1,5 +1,5 @@
 /**
- * A connection's place in a room, whatever carries the connection: from the join to the leave.
+ * The membership of one connection in one room, from join to leave, over a WebSocket or a stream.
  *
  * @module
  */
@@ -38,11 +38,11 @@ export class Membership {
   }
 
   /**
-   * Makes a peer a member of a room. If its session has ended, or its name has become an account's
-   * meanwhile, it is told so and removed.
+   * Makes a peer a member of a room. If its session has ended meanwhile, or somebody has registered
+   * its name, the peer receives the error and is removed.
    *
-   * @param address the client's, for the log
-   * @throws {ChatError} if the room does not admit it any more
+   * @param address the client's, for the logger
+   * @throws {ChatError} if the room no longer admits it
    */
   static join(
     peer: Peer,
@@ -75,7 +75,7 @@ export class Membership {
     hub.dismiss(this.#member, CLOSE.binary);
   }
 
-  /** Removes the member, whose connection has ended. The log says how. */
+  /** Removes the member after its connection has ended. The logger writes how it ended. */
   close({ code, wasClean }: { readonly code?: number; readonly wasClean?: boolean } = {}): void {
     if (this.#member.isGone) return;
     this.#options.logger.info("left", { ...this.#fields, code, wasClean });

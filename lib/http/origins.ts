@@ -5,20 +5,10 @@
  */
 
 import type { Context } from "hono";
+import type { PublicUrl } from "../config.ts";
 import { ChatError } from "../errors.ts";
 import { HttpError } from "./http_error.ts";
 import { forwardedScheme } from "./proxy.ts";
-
-/** The one address at which people reach the server. */
-export interface PublicUrl {
-  /** Scheme, host and port, as a browser writes them in `Origin`. */
-  readonly origin: string;
-  /** Host, with the port unless it is the scheme's default. */
-  readonly host: string;
-  readonly scheme: "http" | "https";
-  /** Path of the page, with a slash at both ends. */
-  readonly path: string;
-}
 
 /** Which sites and headers the server trusts. */
 export interface TrustSettings {

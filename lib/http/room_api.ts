@@ -1,15 +1,15 @@
 /**
  * Rooms over HTTP, for programs that hold no connection: post, read, and ask who is there.
  *
- * Each request is a command that the hub performs for a person who is no member, by the same rules
- * as for a member.
+ * The hub performs the command in each request for a person who has not joined, by the same rules as
+ * for a member.
  *
  * @module
  */
 
 import { Buffer } from "node:buffer";
 import { type Context, Hono } from "hono";
-import { badRequest, rateLimited } from "../errors.ts";
+import { badRequest, namesRequired, rateLimited } from "../errors.ts";
 import type { Accounts } from "../people/accounts.ts";
 import {
   type Command,
@@ -23,7 +23,7 @@ import type { RateLimiter, TrafficLimiter } from "../rate_limit.ts";
 import { addressKey, addressOf } from "./addresses.ts";
 import { isJson, parseObject, readText } from "./bodies.ts";
 import { identify } from "./credentials.ts";
-import { incomplete, readNames, readPerson, readWhole } from "./joins.ts";
+import { readNames, readPerson, readWhole } from "./joins.ts";
 import type { TrustSettings } from "./origins.ts";
 import { queryOf } from "./queries.ts";
 import type { JoinRequest, Rooms } from "./rooms.ts";
@@ -36,7 +36,7 @@ export interface RoomApiOptions {
   readonly settings: TrustSettings;
   readonly limits: SizeLimits;
   readonly streams: Pick<Streams, "open">;
-  /** What each person may ask without a connection. */
+  /** Requests, by person. */
   readonly askLimiter: RateLimiter;
   /** What each address may send. */
   readonly traffic: TrafficLimiter;
@@ -54,8 +54,8 @@ export function createRoomApi(options: RoomApiOptions): Hono {
 }
 
 /**
- * Posts a message: the `content` of a JSON object, or a text as it is, of whatever type curl says it
- * is of.
+ * Posts a message: the `content` of a JSON object, or the whole body if its type is any other. The
+ * type that curl names is a form's.
  */
 async function post(c: Context, room: string, options: RoomApiOptions): Promise<Response> {
   const text = await takeText(c, options);
@@ -65,7 +65,7 @@ async function post(c: Context, room: string, options: RoomApiOptions): Promise<
   const username = queryOf(c, "username") ?? readName(fields.username);
   const message = readChat({ content, reply_to, ref }, options.limits);
   const request = await readRequest(c, room, username, message, options);
-  if (request.username === undefined) throw incomplete();
+  if (request.username === undefined) throw namesRequired();
   const { id, seq, timestamp, duplicate } = await options.hub.ask(request, message) as AckEvent;
   const answer = { id, seq, timestamp, room: request.room, username: request.username };
   const more = { ...(message.ref && { ref: message.ref }), ...(duplicate && { duplicate }) };
@@ -88,7 +88,7 @@ async function command(c: Context, room: string, options: RoomApiOptions): Promi
   if (!isJson(c)) throw badRequest("The content-type must be application/json.");
   const command: Command = decode(text, "v1", options.limits);
   const request = await readRequest(c, room, queryOf(c, "username"), command, options);
-  if (request.username === undefined) throw incomplete();
+  if (request.username === undefined) throw namesRequired();
   const answer = await options.hub.ask(request, command);
   return answer === undefined ? c.body(null, 204) : c.json(answer);
 }
@@ -102,9 +102,9 @@ async function showPresence(c: Context, room: string, options: RoomApiOptions): 
 }
 
 /**
- * Reads who asks for what room, and counts the request. A guest without a secret that posts is the
- * same person for the same address and name, so that it can repeat a message; for all else it is a
- * new one, or anyone at its address could change what it wrote.
+ * Reads the room and the person of a request, and counts the request for that person. A guest without
+ * a secret who posts is the same person for the same address and name, and so can repeat a message.
+ * With any other command it is a new person: else anyone at its address could change its messages.
  */
 async function readRequest(
   c: Context,
@@ -130,15 +130,15 @@ async function takeText(c: Context, options: RoomApiOptions): Promise<string> {
   return text;
 }
 
-/** Counts a request for its address, ahead of everything that costs more. */
+/** Counts a request for its address, before any check that costs more. */
 function takeTraffic(c: Context, bytes: number, { settings, traffic }: RoomApiOptions): void {
   const seconds = traffic.take(addressKey(addressOf(c, settings)), bytes);
   if (seconds > 0) throw rateLimited("requests from your address", seconds);
 }
 
 /**
- * The `Idempotency-Key` of a request: a string in quotation marks (RFC 8941, section 3.3.3), or as
- * it is.
+ * The `Idempotency-Key` of a request. Quotation marks around it do not count (RFC 8941, section
+ * 3.3.3).
  */
 function readKey(c: Context): string | undefined {
   const key = c.req.header("idempotency-key");
@@ -150,7 +150,7 @@ function readName(name: unknown): string | undefined {
   throw badRequest("username must be a name.");
 }
 
-/** Tools that read lines leave the last line's break in the text. */
+/** The text without the line break that a program which writes lines puts at its end. */
 function withoutLastBreak(text: string): string {
   return text.replace(/\r?\n$/, "");
 }

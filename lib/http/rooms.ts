@@ -16,8 +16,8 @@ export interface JoinRequest {
   /** A name that has passed `parseName`. */
   readonly room: string;
   /**
-   * A name that has passed `parseName`; absent for those without one: members of the raw relay, and
-   * people who only read.
+   * A name that has passed `parseName`; absent for members of the raw relay, and for people who only
+   * read.
    */
   readonly username?: string;
   /** @default "json" */
@@ -28,7 +28,7 @@ export interface JoinRequest {
   readonly identity: Identity;
   /** The key of the client's address, by `addressKey`. @default "" */
   readonly address?: string;
-  /** What a `chat.v1` client has seen already. */
+  /** What a client of the whole protocol has seen already. */
   readonly resume?: Resume | undefined;
 }
 
@@ -93,13 +93,13 @@ export interface Rooms {
    */
   join(peer: Peer, request: JoinRequest): JoinedMember;
   /**
-   * Performs a command of a person that is no member.
+   * Performs a command of a person who has not joined.
    *
    * @returns the answer, if there is one
    * @throws {ChatError} if the hub would refuse the join now, or refuses the command
    */
   ask(request: JoinRequest, command: Command): Promise<Event | undefined>;
-  /** @throws {ChatError} if the hub would refuse the join now */
+  /** Reads who is in a room. @throws {ChatError} if the hub would refuse the join now */
   readPresence(request: JoinRequest): Promise<Attendance>;
   /** Handles one text frame of a member. */
   receive(member: JoinedMember, text: string): void;

@@ -1,5 +1,5 @@
 /**
- * Rooms as streams of Server-Sent Events, for those whose network lets no WebSocket through, and for
+ * Rooms as streams of Server-Sent Events, for clients whose network blocks WebSockets, and for
  * programs that only read.
  *
  * A reader with a name, or with an account, is a member like any other. A reader without one is not
@@ -19,13 +19,16 @@ import { Membership, type MembershipOptions } from "./membership.ts";
 import type { TrustSettings } from "./origins.ts";
 import type { JoinRequest } from "./rooms.ts";
 
-/** How long from one heartbeat to the next, in milliseconds. Proxies end a stream that is silent for 30 s or more. */
+/**
+ * How long from one heartbeat to the next, in milliseconds. Some proxies end a stream that is silent
+ * for 30 s.
+ */
 const HEARTBEAT_MS = 15_000;
 
-/** A message of a stream that a reader ignores. */
+/** A comment, which readers ignore. */
 const HEARTBEAT = ":\n\n";
 
-/** The least and the most that a reader is to wait before it comes back, in milliseconds. */
+/** Minimum and maximum time that a reader waits before it reconnects, in milliseconds. */
 const MIN_RETRY_MS = 1000;
 const MAX_RETRY_MS = 5000;
 
@@ -76,7 +79,7 @@ export class Streams {
     return c.body(this.#join(request, holder), 200, HEADERS);
   }
 
-  /** Sends every stream a heartbeat from time to time, while there are any. */
+  /** Sends heartbeats to the streams on which nothing waits, until the last stream has ended. */
   #beat(): void {
     if (this.#isBeating || this.#open.size === 0) return;
     this.#isBeating = true;
@@ -110,7 +113,7 @@ export class Streams {
   }
 }
 
-/** A random time, so that not all readers of a server that restarts come back at once. */
+/** A random time, so that the readers of a server that restarts do not reconnect all at once. */
 function retryMs(): number {
   return Math.round(MIN_RETRY_MS + Math.random() * (MAX_RETRY_MS - MIN_RETRY_MS));
 }

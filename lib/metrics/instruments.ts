@@ -96,7 +96,7 @@ export class Counter implements Readable {
   }
 }
 
-/** A metric that is read off the server's parts whenever somebody asks. */
+/** A metric that is read from the server's parts whenever somebody reads the metrics. */
 export class Observed implements Readable {
   readonly definition: Definition;
   readonly #read: () => Iterable<Point>;
@@ -111,7 +111,7 @@ export class Observed implements Readable {
   }
 }
 
-/** Receives each value of a histogram too. OpenTelemetry's histograms are such. */
+/** Receives each value of a histogram, as OpenTelemetry's own histograms do. */
 export interface Recorder {
   record(value: number, attributes?: Attributes): void;
 }
@@ -134,7 +134,7 @@ export class Distribution {
     this.#recorded = Object.keys(attributes).length > 0 ? attributes : undefined;
   }
 
-  /** How many values each bucket has, its lower neighbours not included; the last has no bound. */
+  /** How many values are in each bucket, without those in lower ones; the last has no bound. */
   get counts(): readonly number[] {
     return this.#counts;
   }

@@ -1,5 +1,6 @@
 /**
- * The metrics of one server: what its parts report, what can be read off them, and both ways out.
+ * The metrics of one server: they count what its parts report, read the rest from the parts, and go
+ * out as text and through OpenTelemetry.
  *
  * @module
  */
@@ -53,7 +54,7 @@ export class Metrics implements Meter, EngineMeter {
   /**
    * Begins to measure the delay of the event loop, until {@linkcode Metrics.close}.
    *
-   * @param otel where every metric goes too; absent while OpenTelemetry is off
+   * @param otel receives every metric too; absent while OpenTelemetry is off
    * @param clock the time in milliseconds
    */
   constructor(otel: OpenTelemetry | undefined, clock: () => number) {
@@ -170,11 +171,12 @@ export class Metrics implements Meter, EngineMeter {
   }
 }
 
-/** Counts what one format is sent. */
+/** Counts what the server sends in one format. */
 class Sent implements SentMeter {
   readonly #events: Count;
   readonly #frames: Count;
   readonly #bytes: Count;
+
   constructor(events: Count, frames: Count, bytes: Count) {
     this.#events = events;
     this.#frames = frames;

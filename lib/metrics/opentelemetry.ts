@@ -1,5 +1,6 @@
 /**
- * The metrics through OpenTelemetry: the runtime exports what its global provider is given.
+ * The metrics through OpenTelemetry: the runtime exports what the instruments of its global provider
+ * hold.
  *
  * @module
  */
@@ -12,13 +13,13 @@ import type { Readable, Recorder } from "./instruments.ts";
 export class OpenTelemetry {
   readonly #meter: OtelMeter = metrics.getMeter("hubbub");
 
-  /** A histogram of the runtime, which {@linkcode Histogram} hands its values on to. */
+  /** A histogram of the runtime. {@linkcode Histogram} passes each of its values on to it. */
   recorder({ name, unit, description, bounds = [] }: Definition): Recorder {
     const advice = { explicitBucketBoundaries: [...bounds] };
     return this.#meter.createHistogram(name, { unit, description, advice });
   }
 
-  /** Has a metric read at each export. */
+  /** Lets the runtime read a metric at each export. */
   observe(metric: Readable): void {
     this.#create(metric.definition).addCallback((result: ObservableResult) => {
       for (const { attributes, value } of metric.points()) result.observe(value, attributes);

@@ -8,12 +8,12 @@ import type { Engine, Receipt } from "../engine/engine.ts";
 import { ChatError } from "../errors.ts";
 import type { Recorder } from "./instruments.ts";
 
-/** What became of a call: `refused` is a refusal of what was asked, `failed` the engine's failure. */
+/** The outcome of a call: the engine did it, `refused` the request, or `failed` itself. */
 export type CallOutcome = "ok" | "refused" | "failed";
 
-/** Where measurements go. */
+/** Receives the measurements. */
 export interface EngineMeter {
-  /** Where the seconds of these calls go. @param operation such as `log.append` */
+  /** Receives how long these calls take, in seconds. @param operation such as `log.append` */
   calls(operation: string, outcome: CallOutcome): Recorder;
   /** A message is stored for the first time. */
   stored(kind: "room" | "private"): void;

@@ -2,8 +2,8 @@
  * Accounts with their passwords and tokens, and guests with their secrets.
  *
  * A token comes from signing in, and lasts for a session; or the account made it for a bot, and it
- * lasts until it is ended. A bot may do what its account may, except to account for it: it neither
- * makes nor ends what others present, and changes no password.
+ * lasts until the account ends it. A bot may do what its account may, except manage the account: it
+ * can neither list, make or end tokens, nor change the password or remove the account.
  *
  * A token or a guest's secret is 256 random bits. The store keeps only its hash, so that a copy of
  * the store gives no access.
@@ -43,7 +43,7 @@ export interface Token {
   readonly expiresAt: number;
 }
 
-/** When a bot's token expires, and no other. */
+/** When a bot's token expires. No other token has this time. */
 export const NEVER = Number.MAX_SAFE_INTEGER;
 
 /** A bot's token as it is stored. It is a {@linkcode Token} too. */
@@ -269,7 +269,7 @@ export class Accounts {
 
   /**
    * Whether an account's owner has signed in at an address, or holds a session of it. A bot's token
-   * lies where strangers may find it, and they shall not guess at the password with it.
+   * does not count: strangers may find it, and it must not help them guess the password.
    */
   async #isKnown(key: string, { address = "", tokens = [] }: Caller): Promise<boolean> {
     if (this.#known.has(placeOf(key, address))) return true;
@@ -502,7 +502,7 @@ export class Accounts {
    *   secret is malformed
    */
   guest(secret?: string): Identity {
-    if (!this.allowsGuests) throw new ChatError("unauthenticated", "Sign in to chat here.");
+    this.#checkGuests();
     if (secret !== undefined && !isSecret(secret)) {
       throw badRequest("The session is not one that this server gave.");
     }
@@ -510,16 +510,20 @@ export class Accounts {
     return { person: guestPerson(own), secret: own, isProven: secret !== undefined };
   }
 
+  #checkGuests(): void {
+    if (!this.allowsGuests) throw new ChatError("unauthenticated", "Sign in to chat here.");
+  }
+
   /**
-   * A guest without a secret that posts without a connection: the same person for the same address
-   * and name, so that it can repeat a message. Anyone at its address may be it, so it may do nothing
-   * else.
+   * A guest without a secret who posts over HTTP: the same person for the same address and name, so
+   * that it can repeat a message. Anyone at that address can be this person, so it may do nothing but
+   * post.
    *
    * @param address the key of the address
    * @throws {ChatError} `unauthenticated` if the server allows no guests
    */
   passerby(address: string, username = ""): Identity {
-    if (!this.allowsGuests) throw new ChatError("unauthenticated", "Sign in to chat here.");
+    this.#checkGuests();
     return {
       person: `passerby:${hashSecret(placeOf(nameKey(username), address))}`,
       isProven: false,
@@ -564,14 +568,14 @@ export function accountPerson(key: string): string {
 }
 
 /**
- * The account of somebody who signed in.
+ * The account of a person who signed in with its password, as managing an account needs.
  *
  * @throws {ChatError} `unauthenticated` for a guest, `forbidden` for a bot
  */
 function signedIn({ account }: Identity) {
   if (account === undefined) throw notSignedIn();
   if (account.expiresAt !== NEVER) return account;
-  const sentence = "A bot's token does not do this. Sign in with the account's password.";
+  const sentence = "A bot's token cannot do this. Sign in with the account's password.";
   throw new ChatError("forbidden", sentence);
 }
 

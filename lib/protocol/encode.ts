@@ -9,9 +9,9 @@ import { Buffer } from "node:buffer";
 import { type Event, IS_FOR_PLAIN_CLIENTS } from "./events.ts";
 
 /**
- * The format of a connection: `v1` is `chat.v1`, the whole protocol, and `sse` is the same as
- * Server-Sent Events; plain clients receive JSON objects, lines for people (`text`), or bare message
- * texts (`raw`).
+ * The format of a connection: `v1` is `chat.v1`, the whole protocol, and `sse` carries the same
+ * events as Server-Sent Events; plain clients receive JSON objects, lines for people (`text`), or
+ * bare message texts (`raw`).
  */
 export type Format = (typeof FORMATS)[number];
 
@@ -29,7 +29,7 @@ export const SUBPROTOCOL = "chat.v1";
 /**
  * Writes one event in one format.
  *
- * @param epoch identifies the numbering of the event's room, for a stream that is resumed there
+ * @param epoch the epoch of its room, for an event of the log: a stream can resume after it
  * @returns the event's text, or `undefined` if that format does not carry such an event
  */
 export function encode(event: Event, format: Format, epoch?: string): string | undefined {
@@ -54,9 +54,9 @@ export function encode(event: Event, format: Format, epoch?: string): string | u
 }
 
 /**
- * The place in the log up to which the reader of a stream has seen everything, once it has this
- * event: it comes back as `Last-Event-ID` (HTML, section 9.2). Empty for an event that says nothing
- * of it, such as a `welcome` before the events that it announces.
+ * The `id` of an event in a stream: its place in the log. A reader that reconnects sends the last id
+ * as `Last-Event-ID` (HTML, section 9.2), and resumes after it. An event outside the log has none; a
+ * `welcome` has one only if no event of the log follows it at once.
  */
 function idLine(event: Event, epoch: string | undefined): string {
   return epoch !== undefined && "seq" in event ? `id: ${epoch}:${event.seq}\n` : "";
@@ -95,7 +95,7 @@ function setIn(content: string): string {
   return content.replace(/\r\n|[\n\v\f\r\x85\u2028\u2029]/g, "\n  ");
 }
 
-/** Maximum bytes of a `chat.v1` frame with several events. */
+/** Maximum bytes of a frame or a chunk with several events. */
 const MAX_BATCH_BYTES = 64 * 1024;
 
 /**
@@ -120,16 +120,23 @@ export function frameEvents(texts: readonly string[]): string[] {
   return frames;
 }
 
-/** Puts the messages of an event stream into as few chunks as possible, of 64 KiB at most. */
+/**
+ * Puts the messages of an event stream into as few chunks as possible: no chunk of several messages
+ * is longer than 64 KiB.
+ */
 export function chunkMessages(texts: readonly string[]): string[] {
   const chunks: string[] = [];
   let chunk = "";
+  let bytes = 0;
   for (const text of texts) {
-    if (chunk !== "" && isLongerThan(chunk + text, MAX_BATCH_BYTES)) {
+    const next = Buffer.byteLength(text);
+    if (chunk !== "" && bytes + next > MAX_BATCH_BYTES) {
       chunks.push(chunk);
       chunk = "";
+      bytes = 0;
     }
     chunk += text;
+    bytes += next;
   }
   return chunk === "" ? chunks : [...chunks, chunk];
 }

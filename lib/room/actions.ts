@@ -49,12 +49,12 @@ export interface ActionContext {
   readonly clock: () => number;
 }
 
-/** Who performs a command: a member, or a person that asks over HTTP without joining. */
+/** Who performs a command: a member, or a person who has not joined, over HTTP. */
 export interface Actor {
   /** The origin of its events: the id of its connection, or the person. */
   readonly id: string;
   readonly room: Room;
-  /** Absent for those without a name. */
+  /** Absent for a member of the raw relay, and for a person who only reads. */
   readonly username: string | undefined;
   readonly identity: Identity;
   /** Whether it has received everything that it missed. */
@@ -267,7 +267,7 @@ async function changeRoom(
   return toAck(actor, command.ref);
 }
 
-/** Starts the typing of a user that is in the room. */
+/** Starts a person's typing, unless its name is absent from the room. */
 function startTyping(context: ActionContext, { room, username, id }: Actor): void {
   if (username === undefined || room.roster.user(username) === undefined) return;
   if (!room.typists.start(username, id, room.roster.listings, context.clock())) return;
@@ -308,7 +308,7 @@ function toMessageAck(actor: Actor, ref: string | undefined, receipt: Receipt<Lo
   return toAck(actor, ref, { id, seq, timestamp }, isDuplicate);
 }
 
-/** The answer to a command that asks for one by its `ref`, or comes from a person that does. */
+/** The answer to a command that has a `ref`, or whose sender wants every ack. */
 function toAck(
   { room, wantsAck }: Actor,
   ref: string | undefined,

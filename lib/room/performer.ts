@@ -1,5 +1,5 @@
 /**
- * Performs the commands of people, and knows when the engine has answered all of them.
+ * Performs commands, and knows when the engine has answered all of them.
  *
  * @module
  */
@@ -39,7 +39,7 @@ export class Performer {
     });
   }
 
-  /** Resolves when the engine has answered every command, or after some milliseconds. */
+  /** Resolves when the engine has answered every command, or after `maxMs`. */
   async allAnswered(maxMs: number, after: After): Promise<void> {
     if (this.#unanswered === 0) return;
     await new Promise<void>((resolve) => {

@@ -128,7 +128,10 @@ export class Member implements JoinedMember {
     this.#allowance = new TokenBucket(limits.messageRate, now);
     this.#traffic = traffic;
     const { format, request: { echo = true } } = this;
-    this.subscriber = new Subscriber({ id, peer, format, echo, limits, sent: meter?.sent(format) });
+    // A reader of a stream posts its messages over HTTP, as the person that it is.
+    const origin = format === "sse" ? this.person : id;
+    const sent = meter?.sent(format);
+    this.subscriber = new Subscriber({ id, peer, format, origin, echo, limits, sent });
   }
 
   /** Its name; absent in the raw relay. */

@@ -2,9 +2,9 @@
  * The start of a membership: the welcome, then the events that the member missed, or the room's
  * newest messages.
  *
- * A new member goes live at once. A returning member with the whole protocol first receives every event and every
- * private message it missed, once and in order, in pages that a slow reader can take; or it learns
- * from `recovered: false` that this is not possible.
+ * A new member goes live at once. A returning member with the whole protocol first receives every
+ * event and every private message that it missed, once and in order, in pages that a slow reader can
+ * take; or it learns from `recovered: false` that this is not possible.
  *
  * @module
  */

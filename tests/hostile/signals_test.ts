@@ -3,6 +3,7 @@
 import { DatabaseSync } from "node:sqlite";
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { freePort } from "../support/free_port.ts";
 import { ServerProcess } from "../support/process.ts";
 import { Random, seeds } from "../support/random.ts";
 import { TEST_ENV } from "../support/server.ts";
@@ -89,12 +90,6 @@ describe("A server whose port has just opened", () => {
     });
   }
 });
-
-/** A port that was free a moment ago. */
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
 
 async function isOpen(port: number): Promise<boolean> {
   try {

@@ -4,8 +4,9 @@ import { assertEquals } from "@std/assert";
 import { it } from "@std/testing/bdd";
 import { box, describePage, enter, reaches, says, sees, until } from "../support/chromium.ts";
 import { makeFolder } from "../support/folder.ts";
+import { freePort } from "../support/free_port.ts";
 import { PASSWORD } from "../support/people.ts";
-import { describeNginx, freePort, nginxSettings, startNginx } from "../support/proxies.ts";
+import { describeNginx, nginxSettings, startNginx } from "../support/proxies.ts";
 import { startServer } from "../support/server.ts";
 import { V1Client } from "../support/v1_client.ts";
 

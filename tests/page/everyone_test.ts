@@ -3,8 +3,10 @@
 import { assert, assertEquals } from "@std/assert";
 import type { FrameLocator } from "npm:playwright-core@^1";
 import { describePage } from "../support/chromium.ts";
+import { blocksIn, readPage } from "../support/docs.ts";
 import { makeFolder } from "../support/folder.ts";
 import { signUp } from "../support/people.ts";
+import { startSite } from "../support/site.ts";
 import { itWith } from "../support/tools.ts";
 import { Wscat } from "../support/wscat.ts";
 
@@ -56,8 +58,7 @@ class Listener implements AsyncDisposable {
 
 /** The bot of docs/bots.md, at work in our room. */
 async function startBot(url: string, folder: string): Promise<AsyncDisposable> {
-  const text = await Deno.readTextFile(new URL("../../docs/bots.md", import.meta.url));
-  const [, code] = /^```js\n(.*?)^```$/ms.exec(text)!;
+  const [code] = blocksIn(await readPage("bots.md"), "js");
   const { host } = new URL(url);
   const program = code!.replaceAll("localhost:8080", host).replace('"lobby"', `"${ROOM}"`);
   await Deno.writeTextFile(`${folder}/dice.js`, program);
@@ -79,15 +80,9 @@ const itWithCurl = await itWith("everyone in one room", "curl");
 
 describePage("everyone in one room", (stage) => {
   itWithCurl("sees the same conversation in the same order", async () => {
-    await using site = (() => {
-      const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, () => {
-        const script = `<script src="${stage.server.url}/embed.js" data-room="${ROOM}" data-open>`;
-        const html = `<!DOCTYPE html><html lang="en"><title>A site</title>${script}</script>`;
-        return new Response(html, { headers: { "content-type": "text/html" } });
-      });
-      const url = `http://127.0.0.1:${server.addr.port}`;
-      return { url, [Symbol.asyncDispose]: () => server.shutdown() };
-    })();
+    await using site = startSite(() =>
+      `<script src="${stage.server.url}/embed.js" data-room="${ROOM}" data-open></script>`
+    );
     await stage.restart({ EMBED_ORIGINS: site.url });
     const { url, ws } = stage.server;
     await using folder = await makeFolder();

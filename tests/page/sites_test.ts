@@ -5,26 +5,12 @@ import { it } from "@std/testing/bdd";
 import type { Frame, FrameLocator, Page } from "npm:playwright-core@^1";
 import { check, describePage, shoot, type Stage, until } from "../support/chromium.ts";
 import { makeFolder } from "../support/folder.ts";
+import { freePort } from "../support/free_port.ts";
 import { PASSWORD } from "../support/people.ts";
-import {
-  describeTls,
-  freePort,
-  makeCertificate,
-  nginxSettings,
-  startNginx,
-} from "../support/proxies.ts";
+import { describeTls, makeCertificate, nginxSettings, startNginx } from "../support/proxies.ts";
 import { startServer } from "../support/server.ts";
+import { startSite } from "../support/site.ts";
 import { V1Client } from "../support/v1_client.ts";
-
-/** A site on an origin of its own, whose every path is one page. */
-function startSite(page: (origin: string) => string, headers: Record<string, string> = {}) {
-  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, ({ url }) => {
-    const html = `<!DOCTYPE html><html lang="en"><title>A site</title>${page(new URL(url).origin)}`;
-    return new Response(html, { headers: { "content-type": "text/html", ...headers } });
-  });
-  const url = `http://127.0.0.1:${server.addr.port}`;
-  return { url, [Symbol.asyncDispose]: () => server.shutdown() };
-}
 
 const MAIN = "<main><h1>A shop</h1><p>We sell umbrellas.</p></main>";
 

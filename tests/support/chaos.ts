@@ -9,7 +9,7 @@ import { SUBPROTOCOL } from "../../lib/protocol/encode.ts";
 import type { Event, LogEvent } from "../../lib/protocol/events.ts";
 import { ServerProcess } from "./process.ts";
 import { Random } from "./random.ts";
-import { freePort } from "./redis_server.ts";
+import { freePort } from "./free_port.ts";
 import { Wire } from "./wire.ts";
 
 /** How long a client waits before it connects again, in milliseconds. */

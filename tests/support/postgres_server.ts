@@ -1,6 +1,7 @@
 /** A PostgreSQL server of a test's own: in a temporary folder, on a free port of the loopback. */
 
 import { it } from "@std/testing/bdd";
+import { freePort } from "./free_port.ts";
 
 /** How to get PostgreSQL; also the name of a skipped test. */
 const MISSING = "Skipped: PostgreSQL is not installed. Install it with: " +
@@ -303,11 +304,6 @@ async function makeFolder(): Promise<string> {
   const folder = await Deno.makeTempDir({ prefix: "hubbub_pg_" });
   if (isRoot) await new Deno.Command("chown", { args: ["postgres:postgres", folder] }).output();
   return folder;
-}
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
 }
 
 function findPrograms(): string | undefined {

@@ -2,6 +2,7 @@
 
 import { assert } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { blocksIn, readPage } from "./docs.ts";
 
 /** How long a proxy may take to start, in milliseconds. */
 const PATIENCE_MS = 20_000;
@@ -48,19 +49,6 @@ function find(name: string, debianPackage: string): string | undefined {
   return undefined;
 }
 
-/** A port that was free a moment ago. */
-export function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
-
-/** The settings of a proxy in a page of the documentation, block by block. */
-export async function readBlocks(page: string, language: "nginx" | "caddy"): Promise<string[]> {
-  const doc = await Deno.readTextFile(new URL(`../../docs/${page}`, import.meta.url));
-  return [...doc.matchAll(/```(\w+)\n([^]*?)```/g)]
-    .filter(([, name]) => name === language).map(([, , block]) => block!);
-}
-
 /** A text with these places and times in the place of those there. */
 export function change(
   text: string,
@@ -77,7 +65,7 @@ export function change(
 export async function nginxSettings(
   changes: readonly (readonly [there: string, here: string])[],
 ): Promise<string> {
-  const [settings] = await readBlocks("security.md", "nginx") as [string];
+  const [settings] = blocksIn(await readPage("security.md"), "nginx") as [string];
   return change(settings, changes);
 }
 

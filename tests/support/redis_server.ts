@@ -2,6 +2,7 @@
 
 import { AssertionError } from "@std/assert";
 import { type Folder, makeFolder } from "./folder.ts";
+import { freePort } from "./free_port.ts";
 
 /** What a person should read when there is no Redis. */
 export const NO_REDIS =
@@ -160,10 +161,4 @@ export class RedisServer implements AsyncDisposable {
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
-}
-
-/** A port that was free a moment ago. */
-export function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
 }

@@ -5,8 +5,8 @@
  */
 
 import type { Second } from "./ledger.ts";
-import { short } from "./report.ts";
-import { svg, text, WIDTH } from "./svg.ts";
+import { short } from "../report.ts";
+import { svg, text, WIDTH } from "../svg.ts";
 
 const LEFT = 80;
 const RIGHT = 150;

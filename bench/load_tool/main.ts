@@ -1,36 +1,36 @@
 /**
- * A load for a server of yours: guests join rooms, talk, and count what comes.
+ * A load for a server of yours: guests join rooms, send messages, and count what they receive.
  *
  *     deno task load ws://localhost:8080 --clients=100 --rate=50 --rooms=10 --seconds=20
  *
- * The comparison with other servers is `main.ts`, which measures with a load of its own.
+ * The comparison with other servers is `bench/main.ts`, which measures with a load of its own.
  *
  * @module
  */
 
 import { cpuUsage } from "node:process";
-import { words } from "./dialects.ts";
+import { words } from "../dialects.ts";
 import { RoomLedger, Tally } from "./ledger.ts";
-import { drawLoad } from "./load_chart.ts";
-import { HELP, type LoadOptions, readLoadOptions, SETTINGS, UsageError } from "./load_options.ts";
-import { short } from "./report.ts";
-import { Schedule } from "./schedule.ts";
+import { drawLoad } from "./chart.ts";
+import { HELP, type LoadOptions, readLoadOptions, SETTINGS, UsageError } from "./options.ts";
+import { short } from "../report.ts";
+import { Schedule } from "../schedule.ts";
 import { type Surroundings, Visitor } from "./visitor.ts";
 
 /** How many guests join a second, at most. */
 const JOINS_PER_SECOND = 100;
 /** How many guests may be joining at a time. */
 const JOINING = 64;
-/** How long joining may take in all, and then what is under way at the end, in milliseconds. */
+/** Maximum time for all guests to join, and for the last messages to arrive, in milliseconds. */
 const JOIN_MS = 60_000;
 const DRAIN_MS = 10_000;
 /** A server that sends nothing for this long at the end sends no more, in milliseconds. */
 const QUIET_MS = 2000;
 /** How long the server may take to close the connections, in milliseconds. */
 const LEAVE_MS = 1000;
-/** How often is looked what there is to send, and what has come, in milliseconds. */
+/** How often the load looks which messages are due, and which have arrived, in milliseconds. */
 const LOOK_MS = 5;
-/** A load that sends later than this, or is busier, may itself be what is slow. */
+/** Beyond this delay in milliseconds, or this share of a core, the load itself may be slow. */
 const LATE_MS = 50;
 const BUSY = 0.8;
 
@@ -81,7 +81,7 @@ export class Load {
     );
   }
 
-  /** How far it is, in a line. */
+  /** Its progress, in one line. */
   get progress(): string {
     const { tally } = this;
     const now = this.#visitors.filter(({ isIn }) => isIn).length;
@@ -175,7 +175,7 @@ export class Load {
       seen = now;
       await sleep(LOOK_MS);
     }
-    // What comes twice comes behind the first.
+    // A doubled delivery comes after the first one.
     await sleep(10 * LOOK_MS);
   }
 
@@ -198,7 +198,7 @@ export class Load {
     return this.#rooms.reduce((sum, room) => sum + room.unanswered(isThere), 0);
   }
 
-  /** Waits, but no longer than this, nor for a load that is stopped. */
+  /** Waits for a task, but no longer than this, and not once the load is stopped. */
   #within(ms: number, task: Promise<unknown>): Promise<void> {
     return within(ms, Promise.race([task, this.#stopped.promise]));
   }
@@ -234,7 +234,7 @@ function toTable(tally: Tally, { lost, unanswered, seconds }: Findings, clients:
   return rows.map(([name, value]) => `${name.padEnd(14)}${value}`).join("\n");
 }
 
-/** What the figures need to be read with, as sentences. */
+/** What a reader of the figures must know, as sentences. */
 function remarks(tally: Tally, { busy, late }: Findings): string[] {
   const isLimited = ["429", "503"].some((status) => tally.turnedAway.has(status)) ||
     tally.refused.has("rate_limited") || tally.cutOff.has("4029");

@@ -1,12 +1,12 @@
 /**
- * What was said in the rooms of a load, and who has got what of it.
+ * The messages of a load, and which visitor has received which of them.
  *
  * @module
  */
 
-import { Histogram } from "./histogram.ts";
+import { Histogram } from "../histogram.ts";
 
-/** What is known of one message. */
+/** One message. */
 interface Entry {
   /** The visitor that sent it. */
   readonly sender: number;
@@ -69,7 +69,7 @@ export class RoomLedger {
   }
 }
 
-/** The numbers of the messages that one visitor has got: a bit for each. */
+/** The numbers of the messages that one visitor has received: a bit for each. */
 export class Receipts {
   #bits = new Uint8Array(64);
   #count = 0;
@@ -116,7 +116,7 @@ export class Tally {
   outOfOrder = 0;
   /** Messages that were due and could not be sent, as earlier ones still waited for the network. */
   held = 0;
-  /** Who was not let in, by the reason. */
+  /** Guests that the server turned away, by the reason. */
   readonly turnedAway = new Counter();
   /** Messages that the server refused, by its code. */
   readonly refused = new Counter();

@@ -2,22 +2,22 @@
  * One client of a load on a server that may be anywhere: a guest on `chat.v1`, over the runtime's own
  * WebSocket, who reads everything.
  *
- * The clients of the comparison (`client.ts`) are faster, and know nothing but the loopback address.
+ * The clients of the comparison (`bench/client.ts`) are faster, and know nothing but the loopback address.
  *
  * @module
  */
 
-import { DIALECTS } from "./dialects.ts";
+import { DIALECTS } from "../dialects.ts";
 import { Receipts, type RoomLedger, type Tally } from "./ledger.ts";
 
 /** How long a server may take to let somebody in, or to say why not, in milliseconds. */
 const JOIN_MS = 10_000;
-/** With more under way, the network or the server takes nothing: messages are held back. */
+/** With more bytes on their way out, a visitor holds its messages back. */
 const MAX_BUFFERED = 1024 * 1024;
 
 const { path: pathOf, subprotocol, message } = DIALECTS.v1;
 
-/** What all visitors share. */
+/** What all visitors of a load share. */
 export interface Surroundings {
   /** The address of the server, which ends with a slash: `ws:` or `wss:`. */
   readonly base: URL;
