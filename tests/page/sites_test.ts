@@ -240,48 +240,46 @@ describePage("embed.js on another site", (stage) => {
     await grace.close();
   });
 
-  for (const theme of ["light", "dark"] as const) {
-    for (const width of [375, 1200]) {
-      it(`is worth looking at in ${theme}, ${width} px wide`, async () => {
-        const attributes = `data-room="help" data-theme="${theme}" data-label="Ask us"`;
-        const colours = `<style>body { font: 1rem system-ui; color-scheme: ${theme} }</style>
+  for (const [theme, width] of [["light", 1200], ["dark", 375]] as const) {
+    it(`is worth looking at in ${theme}, ${width} px wide`, async () => {
+      const attributes = `data-room="help" data-theme="${theme}" data-label="Ask us"`;
+      const colours = `<style>body { font: 1rem system-ui; color-scheme: ${theme} }</style>
           <meta name="color-scheme" content="${theme}">
           <meta name="viewport" content="width=device-width">`;
-        await using site = startSite(() => `${colours}${scriptOf(stage, attributes)}`);
-        await stage.restart({ EMBED_ORIGINS: site.url });
-        // The system's colours are the other ones.
-        const colorScheme = theme === "light" ? "dark" : "light";
-        const viewport = { width, height: width === 375 ? 700 : 800 };
-        const page = await stage.open({ url: site.url, viewport, colorScheme, bypassCSP: true });
-        const name = (state: string) => `embed_${state}_${width}_${theme}`;
-        await shoot(page, name("button"));
-        await page.getByRole("button", { name: "Ask us" }).click();
-        const chat = chatIn(page);
-        await chat.getByLabel("Your name").waitFor();
-        await shoot(page, name("join"));
-        await enterIn(chat, "Ada");
-        await using grace = await V1Client.join(stage.server.ws, "help", "Grace");
-        await sayIn(chat, "Is the red umbrella in stock?");
-        await grace.ask({ type: "chat", content: "It is, and so is the green one." });
-        await chat.getByText("so is the green one").waitFor();
-        await shoot(page, name("chat"));
-        await check(page);
-        const frame = page.frames()[1]!;
-        assertEquals(await schemeOf(frame), theme);
-        const alone = await stage.open({
-          path: "/r/help?embed=1",
-          viewport,
-          colorScheme: theme,
-          bypassCSP: true,
-        });
-        await alone.getByLabel("Your name").fill("Linus");
-        await alone.getByRole("button", { name: "Join", exact: true }).click();
-        await alone.getByText("so is the green one").waitFor();
-        await shoot(alone, name("page"));
-        await check(alone);
-        await grace.close();
+      await using site = startSite(() => `${colours}${scriptOf(stage, attributes)}`);
+      await stage.restart({ EMBED_ORIGINS: site.url });
+      // The system's colours are the other ones.
+      const colorScheme = theme === "light" ? "dark" : "light";
+      const viewport = { width, height: width === 375 ? 700 : 800 };
+      const page = await stage.open({ url: site.url, viewport, colorScheme, bypassCSP: true });
+      const name = (state: string) => `embed_${state}_${width}_${theme}`;
+      await shoot(page, name("button"));
+      await page.getByRole("button", { name: "Ask us" }).click();
+      const chat = chatIn(page);
+      await chat.getByLabel("Your name").waitFor();
+      await shoot(page, name("join"));
+      await enterIn(chat, "Ada");
+      await using grace = await V1Client.join(stage.server.ws, "help", "Grace");
+      await sayIn(chat, "Is the red umbrella in stock?");
+      await grace.ask({ type: "chat", content: "It is, and so is the green one." });
+      await chat.getByText("so is the green one").waitFor();
+      await shoot(page, name("chat"));
+      await check(page);
+      const frame = page.frames()[1]!;
+      assertEquals(await schemeOf(frame), theme);
+      const alone = await stage.open({
+        path: "/r/help?embed=1",
+        viewport,
+        colorScheme: theme,
+        bypassCSP: true,
       });
-    }
+      await alone.getByLabel("Your name").fill("Linus");
+      await alone.getByRole("button", { name: "Join", exact: true }).click();
+      await alone.getByText("so is the green one").waitFor();
+      await shoot(alone, name("page"));
+      await check(alone);
+      await grace.close();
+    });
   }
 });
 
