@@ -465,6 +465,9 @@ function readPublicUrl(env: Environment): PublicUrl | undefined {
 /** The first segments of the server's own paths. */
 const OWN_SEGMENTS = /^\/(api|echo|health|metrics|page|r|ws)(\/|$)/;
 
+/** The end of a room's address. Clients know by it where the site's own path ends. */
+const ROOM_ADDRESS = /\/r\/[^/]+\/?$/;
+
 /**
  * The path of the site, with a slash at both ends. A proxy may take it away, so below it and without
  * it a path must mean one thing.
@@ -480,6 +483,12 @@ function readSitePath({ pathname }: URL): string {
     throw new ConfigError(
       "PUBLIC_URL must have another path, such as /chat/: paths that begin with " +
         `"${pathname.split("/", 2).join("/")}" are the server's own.`,
+    );
+  }
+  if (ROOM_ADDRESS.test(pathname)) {
+    throw new ConfigError(
+      `PUBLIC_URL must have another path, such as /chat/: "${pathname}" is the server's own way to ` +
+        "name a room.",
     );
   }
   return pathname.endsWith("/") ? pathname : `${pathname}/`;

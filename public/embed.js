@@ -2,8 +2,8 @@
 // deno-lint-ignore-file no-console
 {
   const { src, dataset } = document.currentScript;
-  const { room = "lobby", theme = "", label = "Chat", open } = dataset;
-  const url = new URL(`r/${encodeURIComponent(room)}`, src);
+  const { room, theme = "", label = "Chat", open } = dataset;
+  const url = new URL(`r/${encodeURIComponent(room || "lobby")}`, src);
 
   const add = (parent, tag, props) =>
     parent.appendChild(Object.assign(document.createElement(tag), props));

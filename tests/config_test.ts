@@ -186,7 +186,7 @@ describe("readConfig", () => {
       const url = `https://site.example${path}`;
       assertThrows(() => readConfig({ PUBLIC_URL: url }), ConfigError, "PUBLIC_URL must");
     }
-    for (const path of ["/r", "/r/", "/api/x", "/ws", "/page/", "/metrics", "/echo"]) {
+    for (const path of ["/r", "/r/", "/api/x", "/ws", "/page/", "/metrics", "/echo", "/a/r/b"]) {
       const url = `https://site.example${path}`;
       assertThrows(() => readConfig({ PUBLIC_URL: url }), ConfigError, "the server's own");
     }

@@ -186,6 +186,23 @@ describe("a reader that comes back", () => {
     assertEquals(seen(again).length, 60);
   });
 
+  it("of a room whose messages are not shown misses nothing either", async () => {
+    await using quiet = await startServer({ HISTORY_SIZE: "0" });
+    await say("r", "one", quiet);
+    const first = await StreamReader.open(quiet, "r");
+    const { id } = await first.nextMessage("welcome");
+    await first.close();
+    await say("r", "two", quiet);
+    const headers = { "last-event-id": id! };
+    const again = await StreamReader.join(quiet, "r", { headers });
+    assertEquals(again.welcome.recovered, true);
+    const { id: next, event } = await again.nextMessage("chat");
+    assertEquals([event.content, next], ["two", `${again.welcome.epoch}:2`]);
+    await again.close();
+    await using last = await StreamReader.open(quiet, "r", { headers: { "last-event-id": next! } });
+    assertEquals((await last.nextMessage("welcome")).id, next);
+  });
+
   it("by its last event, not by the place in its address, which is older", async () => {
     const room = newRoom();
     await using first = await StreamReader.join(server, room);

@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { Load } from "../bench/load_tool/main.ts";
 import { readLoadOptions, UsageError } from "../bench/load_tool/options.ts";
 import { CheatingServer } from "./support/cheat.ts";
 import { makeFolder } from "./support/folder.ts";
@@ -234,6 +235,22 @@ describe("A load ends in time", () => {
     const { code, rows } = await load.result();
     assertEquals([code, rows.connected, rows.lost], [0, "6 of 6", "0"]);
     assert(Number(rows.acknowledged) > 0);
+  });
+
+  it("though guests still join, who have not lost what was said before", async () => {
+    await using server = await startServer({ JOIN_RATE_PER_ADDRESS: "0" });
+    const options = await readLoadOptions([
+      server.url,
+      "--clients=250",
+      "--rooms=1",
+      "--seconds=3",
+    ]);
+    // Two and a half seconds would be enough.
+    const load = new Load(options!, 1000);
+    const { lost, unanswered, late } = await load.run();
+    const { connected, stored } = load.tally;
+    assertEquals([lost, unanswered, connected + late], [0, 0, 250]);
+    assert(connected > 0 && late > 0 && stored > 0, `${connected} guests, ${stored} messages`);
   });
 
   it("though the server hangs in the middle of it", async () => {

@@ -3,6 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
 import { type Answer, call, type CallOptions, signUp } from "./support/people.ts";
+import { RawClient } from "./support/raw.ts";
 import { startServer, type TestServer } from "./support/server.ts";
 import { Client } from "./support/client.ts";
 import { V1Client } from "./support/v1_client.ts";
@@ -35,6 +36,10 @@ function postJson(room: string, body: unknown, query = "", options: CallOptions 
 function command(room: string, body: unknown, query = "username=ci", options: CallOptions = {}) {
   return call(server, "POST", `/api/rooms/${room}/commands?${query}`, { ...options, body });
 }
+
+/** The beginning of a request that posts to a room. */
+const head = (room: string) =>
+  `POST /api/rooms/${room}/messages?username=ci HTTP/1.1\r\nHost: 127.0.0.1\r\n`;
 
 const read = (room: string, query = "", options: CallOptions = {}) =>
   call(server, "GET", `/api/rooms/${room}/messages?${query}`, options);
@@ -165,8 +170,39 @@ describe("a message that is posted", () => {
     const path = `${server.url}/api/rooms/${newRoom()}/messages?username=ci`;
     const answer = await fetch(path, { method: "POST", body: Uint8Array.of(0x61, 0xff) });
     assertEquals([answer.status, await answer.json()], [400, {
-      error: "The body must be UTF-8 text.",
+      error: "The body must be UTF-8 text, and arrive whole.",
     }]);
+  });
+
+  it("in chunks is counted too, and read no further than it may be", async () => {
+    const room = newRoom();
+    const send = async (more: string, ...chunks: string[]) => {
+      using client = await RawClient.connect(server.port);
+      await client.write(`${head(room)}${more}Transfer-Encoding: chunked\r\n\r\n`);
+      for (const chunk of chunks) {
+        await client.write(`${chunk.length.toString(16)}\r\n${chunk}\r\n`);
+      }
+      return await client.readAnswer();
+    };
+    assertEquals((await send("", "the build ", "is green", "")).status, 201);
+    const page = "x".repeat(32 * 1024);
+    assertEquals((await send("", page, page, "x")).status, 413);
+    // The runtime may refuse it itself.
+    const { status } = await send("Content-Length: 5\r\n", page, page, "x");
+    assert(status === 400 || status === 413, String(status));
+    assertEquals(contents(await read(room)), ["the build is green"]);
+  });
+
+  it("that breaks off is no failure of the server", async () => {
+    await using own = await startServer();
+    {
+      using client = await RawClient.connect(own.port);
+      await client.write(`${head("r")}Content-Length: 100\r\n\r\nthe bui`);
+    }
+    await own.logged("refused");
+    assertEquals(own.log.filter(({ level }) => level === "error"), []);
+    const { body } = await call(own, "GET", "/api/rooms/r/messages");
+    assertEquals(body.messages, []);
   });
 
   it("by a page of another site is refused", async () => {

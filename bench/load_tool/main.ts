@@ -44,20 +44,26 @@ interface Findings {
   readonly seconds: number;
   /** Share of a core that this process used meanwhile. */
   readonly busy: number;
+  /** Guests that were still joining when the time for it was over. */
+  readonly late: number;
 }
 
 /** One load. */
-class Load {
+export class Load {
   readonly tally = new Tally();
   readonly #options: LoadOptions;
   readonly #rooms: readonly RoomLedger[];
   readonly #visitors: readonly Visitor[];
   readonly #stopped = Promise.withResolvers<void>();
+  readonly #joinMs: number;
   #isStopped = false;
+  #isJoining = true;
   #beginMs = performance.now();
 
-  constructor(options: LoadOptions) {
+  /** @param joinMs how long joining may take in all, in milliseconds */
+  constructor(options: LoadOptions, joinMs = JOIN_MS) {
     this.#options = options;
+    this.#joinMs = joinMs;
     const run = crypto.randomUUID().slice(0, 6);
     const around: Surroundings = {
       base: options.base,
@@ -96,7 +102,10 @@ class Load {
   }
 
   async run(): Promise<Findings> {
-    await this.#within(JOIN_MS, this.#joinAll());
+    await this.#within(this.#joinMs, this.#joinAll());
+    this.#isJoining = false;
+    // Who came in later would miss what was said before.
+    for (const visitor of this.#visitors) if (!visitor.isIn) visitor.leave();
     this.#beginMs = performance.now();
     const before = cpuUsage();
     await this.#talk();
@@ -104,9 +113,15 @@ class Load {
     const { user, system } = cpuUsage(before);
     const busy = (user + system) / 1e6 / seconds;
     await this.#drain();
-    const findings = { lost: this.#lost(), unanswered: this.#unanswered(), seconds, busy };
+    const findings = {
+      lost: this.#lost(),
+      unanswered: this.#unanswered(),
+      seconds,
+      busy,
+      late: this.#visitors.length - this.tally.connected - this.tally.turnedAway.total,
+    };
     const leaving = this.#visitors.map((visitor) => visitor.leave());
-    await Promise.race([Promise.all(leaving), sleep(LEAVE_MS)]);
+    await within(LEAVE_MS, Promise.all(leaving));
     return findings;
   }
 
@@ -115,7 +130,7 @@ class Load {
     const waiting = this.#visitors.values();
     const joinSome = async () => {
       for (const visitor of waiting) {
-        if (this.#isStopped) return;
+        if (this.#isStopped || !this.#isJoining) return;
         const begin = performance.now();
         await visitor.join();
         const pauseMs = 1000 * JOINING / JOINS_PER_SECOND - (performance.now() - begin);
@@ -184,11 +199,8 @@ class Load {
   }
 
   /** Waits for a task, but no longer than this, and not once the load is stopped. */
-  async #within(ms: number, task: Promise<unknown>): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, ms);
-    await Promise.race([task, promise, this.#stopped.promise]);
-    clearTimeout(timer);
+  #within(ms: number, task: Promise<unknown>): Promise<void> {
+    return within(ms, Promise.race([task, this.#stopped.promise]));
   }
 }
 
@@ -223,11 +235,12 @@ function toTable(tally: Tally, { lost, unanswered, seconds }: Findings, clients:
 }
 
 /** What a reader of the figures must know, as sentences. */
-function remarks(tally: Tally, { busy }: Findings): string[] {
+function remarks(tally: Tally, { busy, late }: Findings): string[] {
   const isLimited = ["429", "503"].some((status) => tally.turnedAway.has(status)) ||
     tally.refused.has("rate_limited") || tally.cutOff.has("4029");
   const lateMs = tally.late.quantile(0.99) / 1000;
   return [
+    ...(late > 0 ? [`${late} guests had not joined when the time for that was over.`] : []),
     ...(isLimited
       ? [`The server limits what one address may do. Start it for a load with ${SETTINGS}.`]
       : []),
@@ -257,6 +270,14 @@ function showProgress(load: Load): () => void {
     clearInterval(timer);
     if (isTerminal) write("\r\x1b[K");
   };
+}
+
+/** Waits, but no longer than this. */
+async function within(ms: number, task: Promise<unknown>): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  await Promise.race([task, promise]);
+  clearTimeout(timer);
 }
 
 function sleep(ms: number): Promise<void> {

@@ -8,7 +8,6 @@
  */
 
 import { type Context, Hono } from "hono";
-import { bodyLimit } from "hono/body-limit";
 import { badRequest, ChatError, notSignedIn } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { parseName } from "../names.ts";
@@ -28,9 +27,6 @@ import type { TrustSettings } from "./origins.ts";
 import { createRoomApi, type RoomApiOptions } from "./room_api.ts";
 import type { RoomAccess, Rooms } from "./rooms.ts";
 
-/** Maximum bytes of a request's body. */
-const MAX_BODY_BYTES = 64 * 1024;
-
 /** What {@linkcode createApi} needs. */
 export interface ApiOptions extends RoomApiOptions {
   readonly hub: RoomApiOptions["hub"] & Pick<Rooms, "readRoom" | "changeRoom">;
@@ -46,12 +42,6 @@ export function createApi(options: ApiOptions): Hono {
     c.header("cache-control", "no-store");
     return next();
   });
-  api.use(bodyLimit({
-    maxSize: MAX_BODY_BYTES,
-    onError: () => {
-      throw new ChatError("too_big", `A request may have at most ${MAX_BODY_BYTES} bytes.`);
-    },
-  }));
   api.post("/register", (c) => register(c, options));
   api.post("/login", (c) => login(c, options));
   api.post("/logout", (c) => logout(c, options));

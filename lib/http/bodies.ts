@@ -4,9 +4,13 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import type { Context } from "hono";
-import { badRequest } from "../errors.ts";
+import { badRequest, ChatError } from "../errors.ts";
 import { withoutNulls } from "../protocol/commands.ts";
+
+/** Maximum bytes of a request's body. */
+const MAX_BODY_BYTES = 64 * 1024;
 
 /** Whether a request says that its body is JSON. */
 export function isJson(c: Context): boolean {
@@ -16,15 +20,36 @@ export function isJson(c: Context): boolean {
 /**
  * Reads a body as text.
  *
- * @throws {ChatError} `bad_request` if it is not UTF-8
+ * @throws {ChatError} `too_big` beyond 64 KiB, `bad_request` if it is not UTF-8 or not whole
  */
-export async function readText(c: Context): Promise<string> {
-  const bytes = await c.req.arrayBuffer();
+export async function readText({ req: { raw } }: Context): Promise<string> {
+  const { headers } = raw;
+  // A body in chunks may be longer than it says (RFC 9112, section 6.3); Deno 2.5 takes one.
+  const length = headers.has("transfer-encoding") ? null : headers.get("content-length");
+  if (Number(length) > MAX_BODY_BYTES) throw tooBig();
   try {
+    const bytes = length === null ? await readPart(raw.body) : await raw.arrayBuffer();
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    throw badRequest("The body must be UTF-8 text.");
+  } catch (error) {
+    if (error instanceof ChatError) throw error;
+    throw badRequest("The body must be UTF-8 text, and arrive whole.");
   }
+}
+
+/** Reads a body that does not say how long it is, as far as it may be. */
+async function readPart(body: ReadableStream<Uint8Array> | null): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const part of body ?? []) {
+    size += part.length;
+    if (size > MAX_BODY_BYTES) throw tooBig();
+    parts.push(part);
+  }
+  return Buffer.concat(parts);
+}
+
+function tooBig(): ChatError {
+  return new ChatError("too_big", `A request may have at most ${MAX_BODY_BYTES} bytes.`);
 }
 
 /** Reads the JSON object in a body. @throws {ChatError} `bad_request` */

@@ -99,6 +99,7 @@ export class Streams {
       membership?.close();
     });
     connections.add(stream, holder);
+    stream.send(`retry: ${retryMs()}\n\n`);
     let membership: Membership | undefined;
     try {
       membership = Membership.join(stream, request, holder.address, this.#options);
@@ -108,7 +109,6 @@ export class Streams {
     }
     this.#open.add(stream);
     this.#beat();
-    stream.send(`retry: ${retryMs()}\n\n`);
     return stream.body;
   }
 }

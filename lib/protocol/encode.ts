@@ -55,11 +55,10 @@ export function encode(event: Event, format: Format, epoch?: string): string | u
 
 /**
  * The `id` of an event in a stream: its place in the log. A reader that reconnects sends the last id
- * as `Last-Event-ID` (HTML, section 9.2), and resumes after it. An event outside the log has none. A
- * `welcome` has one only for an empty log: it comes before the events up to its `seq`.
+ * as `Last-Event-ID` (HTML, section 9.2), and resumes after it. An event outside the log has none; a
+ * `welcome` has one only if no event of the log follows it at once.
  */
 function idLine(event: Event, epoch: string | undefined): string {
-  if (event.type === "welcome") return event.seq === 0 ? `id: ${event.epoch}:0\n` : "";
   return epoch !== undefined && "seq" in event ? `id: ${epoch}:${event.seq}\n` : "";
 }
 

@@ -114,12 +114,11 @@ async function catchUp(member: Member, start: Start, options: WelcomeOptions): P
   const known = room.roster.entries();
   options.onListed(room, username);
   let { seq, inboxSeq } = start;
-  let unsent = isWhole(format) ? [toWelcome(member, options, isRecovered, lastInboxSeq)] : [];
-  unsent.push(...ownNotices(member));
-  if (!isRecovered) {
-    unsent.push(...room.recent.history(room.epoch));
-    seq = room.lastSeq;
-  }
+  const history = isRecovered ? [] : room.recent.history(room.epoch);
+  if (!isRecovered) seq = room.lastSeq;
+  const isAll = history.length === 0 && seq === room.lastSeq;
+  let unsent = isWhole(format) ? [toWelcome(member, options, { ...start, isAll })] : [];
+  unsent.push(...ownNotices(member), ...history);
   let hasWaited = false;
   while (true) {
     const recent = room.recent.after(seq, room.epoch);
@@ -239,11 +238,11 @@ function ownNotices({ id, room, username = "" }: Member): EncodedEvent[] {
   return notices.map((event) => new EncodedEvent(event));
 }
 
+/** @param start `isAll`: no event of the log follows the welcome until there is a new one */
 function toWelcome(
   { room, identity, username = "" }: Member,
   { limits: { maxMessageBytes, maxFrameBytes } }: WelcomeOptions,
-  recovered: boolean,
-  inboxSeq: number,
+  { isRecovered, lastInboxSeq, isAll }: Start & { readonly isAll: boolean },
 ): EncodedEvent {
   const event: WelcomeEvent = {
     type: "welcome",
@@ -253,8 +252,8 @@ function toWelcome(
     private: room.settings.isPrivate,
     epoch: room.epoch,
     seq: room.lastSeq,
-    inbox_seq: inboxSeq,
-    recovered,
+    inbox_seq: lastInboxSeq,
+    recovered: isRecovered,
     users: room.roster.entries(),
     online: room.roster.size,
     typing: room.typists.names(),
@@ -263,7 +262,7 @@ function toWelcome(
       max_frame_bytes: orNull(maxFrameBytes),
     },
   };
-  return new EncodedEvent(event);
+  return new EncodedEvent(event, isAll ? { epoch: room.epoch } : {});
 }
 
 function orNull(limit: number): number | null {

@@ -301,7 +301,7 @@ export class Joining {
       this.#place = place;
       return this.askToSignIn({ name: username, reason });
     }
-    const { name, room } = this.#parts;
+    const { name, room, roomField } = this.#parts;
     // The server's sentences about names begin with which of the two they are about.
     const aboutRoom = code === 400 && reason.startsWith("The room");
     const isGuest = this.me.username === null;
@@ -311,7 +311,8 @@ export class Joining {
       this.ask(place, { title, intro: ELSEWHERE });
       room.select();
     } else if (!this.isOpen) this.ask(place);
-    if (aboutName || aboutRoom) return this.#complain(aboutName ? name : room, reason);
+    if (aboutName) return this.#complain(name, reason);
+    if (aboutRoom && !roomField.hidden) return this.#complain(room, reason);
     this.#complain(undefined, "");
     this.#parts.reason.textContent = reason;
   }

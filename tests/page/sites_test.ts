@@ -196,6 +196,22 @@ describePage("embed.js on another site", (stage) => {
     await check(page);
   });
 
+  it("takes the lobby for a room without a name, and says what is wrong with another", async () => {
+    await stage.restart({ EMBED_ORIGINS: "*" });
+    const tag = (room: string) =>
+      `<script src="${stage.server.url}/embed.js" data-label="${room}!" data-room="${room}"></script>`;
+    await using site = startSite(() => `${MAIN}${tag("")}${tag("a/b")}`);
+    const page = await stage.open({ url: site.url });
+    await page.getByRole("button", { name: "!", exact: true }).click();
+    await enterIn(chatIn(page, 0), "Ada");
+    assertStringIncludes(page.frames()[1]!.url(), "/r/lobby?");
+    await page.getByRole("button", { name: "a/b!" }).click();
+    const chat = chatIn(page, 1);
+    await chat.getByLabel("Your name").fill("Ada");
+    await chat.getByRole("button", { name: "Join", exact: true }).click();
+    await chat.getByText(/^The room .*may only have/).waitFor();
+  });
+
   it("works twice on a page, from its head, and under a strict policy", async () => {
     const policy = () =>
       `default-src 'none'; script-src ${stage.server.url}; frame-src ${stage.server.url}`;
