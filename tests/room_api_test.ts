@@ -317,7 +317,17 @@ describe("the messages of a room", () => {
   });
 
   for (
-    const query of ["limit=0", "limit=101", "limit=x", "before=0", "after=-1", "before=1&after=1"]
+    const query of [
+      ...[
+        "limit=0",
+        "limit=101",
+        "limit=x",
+        "limit=1e1",
+        "before=0",
+        "before=99999999999999999999",
+      ],
+      ...["after=-1", "before=1&after=1"],
+    ]
   ) {
     it(`are refused with ${query}`, async () => {
       assertRefused(await read(newRoom(), query), 400, /whole number|not both/);
