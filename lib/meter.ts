@@ -28,10 +28,8 @@ export type ResumeOutcome =
 
 /** Counts what the server sends in one format. */
 export interface SentMeter {
-  /** One frame went out to a member. @param bytes its UTF-8 bytes */
-  frame(bytes: number): void;
-  /** One member received this many events. */
-  events(count: number): void;
+  /** One member was sent events in some frames. @param bytes of the frames, as UTF-8 */
+  add(events: number, frames: number, bytes: number): void;
 }
 
 /** Receives the reports of every part. Times are in milliseconds. */

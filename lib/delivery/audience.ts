@@ -84,8 +84,10 @@ export class Subscriber {
 
   /** Sends it events at once, ahead of all pending events. @param now the time in milliseconds */
   send(events: readonly EncodedEvent[], now: number): void {
-    for (const frame of toFrames(events, this.format)) this.#send(frame, now);
-    this.#sent?.events(countTexts(events, this.format));
+    const frames = toFrames(events, this.format);
+    let bytes = 0;
+    for (const frame of frames) bytes += this.#send(frame, now);
+    this.#sent?.add(countTexts(events, this.format), frames.length, bytes);
   }
 
   /** Holds an event for it, to be sent before pending event `at`. True if it held none before. */
@@ -121,20 +123,24 @@ export class Subscriber {
     const frames = selected === undefined
       ? batch.frames(this.format, direct)
       : toFrames(selected, this.format);
+    let bytes = 0;
     for (const frame of frames) {
-      this.#send(frame, now);
+      bytes += this.#send(frame, now);
       if (wasBehind && this.#outbox.isOverfull()) return false;
     }
-    this.#sent?.events(
+    this.#sent?.add(
       selected === undefined ? batch.count(this.format, direct) : countTexts(selected, this.format),
+      frames.length,
+      bytes,
     );
     return true;
   }
 
-  #send(frame: string, now: number): void {
+  /** Sends a frame. Returns its UTF-8 bytes while they are counted. */
+  #send(frame: string, now: number): number {
     const size = this.#outbox.send(frame, now);
     // The peer has counted the bytes already, unless it has passed them on at once.
-    this.#sent?.frame(size || Buffer.byteLength(frame));
+    return size > 0 || this.#sent === undefined ? size : Buffer.byteLength(frame);
   }
 
   /** The events that it receives, with the events for it only in their places. */

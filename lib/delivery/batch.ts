@@ -74,9 +74,9 @@ export class Batch {
 
   /** How many of all its events, and of events for one subscriber only, a format carries. */
   count(format: Format, direct: readonly { readonly event: EncodedEvent }[]): number {
-    const count = this.#counts[format] ??= countTexts(this.events, format);
-    if (direct.length === 0) return count;
-    return count + countTexts(direct.map(({ event }) => event), format);
+    let count = this.#counts[format] ??= countTexts(this.events, format);
+    for (const { event } of direct) if (event.text(format) !== undefined) count++;
+    return count;
   }
 
   /** The frames of all its events, followed by events for one subscriber only. */

@@ -183,12 +183,9 @@ class Sent implements SentMeter {
     this.#bytes = bytes;
   }
 
-  events(count: number): void {
-    this.#events.add(count);
-  }
-
-  frame(bytes: number): void {
-    this.#frames.add();
+  add(events: number, frames: number, bytes: number): void {
+    this.#events.add(events);
+    this.#frames.add(frames);
     this.#bytes.add(bytes);
   }
 }
