@@ -804,7 +804,7 @@ export class Connection {
     this.#state = state;
     if (state.state === "refused" && !this.#listeners.state?.size) {
       // deno-lint-ignore no-console
-      console.warn(`The chat room ${this.room} does not let ${this.username} in. ${state.reason}`);
+      console.warn(`The connection to the room ${this.room} is refused. ${state.reason}`);
     }
     this.#emit("state", state);
   }

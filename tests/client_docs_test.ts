@@ -1,10 +1,13 @@
 /** docs/client.md: its examples, as they stand, and its tables beside the code. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { Connection, RefusedError } from "../public/connection.js";
 import { readPage } from "./support/docs.ts";
 import { makeFolder } from "./support/folder.ts";
+import { call, signUp } from "./support/people.ts";
 import { startServer } from "./support/server.ts";
+import { V1Client } from "./support/v1_client.ts";
 
 const ROOT = new URL("..", import.meta.url);
 
@@ -26,6 +29,14 @@ function membersOf(name: string): string[] {
   return [...new Set(Array.from(names, ([, name]) => name!))].filter((name) =>
     name !== "constructor"
   );
+}
+
+/** Opens a connection, and waits until the server refuses it. */
+function refusalOf(connection: Connection): Promise<{ reason: string; code: number }> {
+  return new Promise((resolve) => {
+    connection.on("state", (what) => what.state === "refused" && resolve(what));
+    connection.open();
+  });
 }
 
 describe("docs/client.md", () => {
@@ -50,6 +61,59 @@ describe("docs/client.md", () => {
   it("has a program in every block of JavaScript", () => {
     assert(readExamples().length >= 4);
     assertEquals(page.match(/^```js$/gm)?.length, readExamples().length);
+  });
+
+  it("says what happens where something is wrong", async () => {
+    await using server = await startServer();
+    const token = await signUp(server, "Owner");
+    await call(server, "PUT", "/api/rooms/closed", { token, body: { private: true } });
+    await using _holder = await V1Client.join(server.ws, "tea", "Holder");
+    const here = { base: server.url, room: "tea", username: "Ada" };
+    const WRONG: [options: Partial<typeof here> & { token?: string }, code: number][] = [
+      [{ base: `${server.url}/elsewhere/` }, 404],
+      [{ username: "server" }, 400],
+      [{ room: "a,b" }, 400],
+      [{ room: ".." }, 400],
+      [{ username: "holder" }, 409],
+      [{ token: "x" }, 401],
+      [{ room: "closed" }, 403],
+    ];
+    for (const [options, code] of WRONG) {
+      const refused = await refusalOf(new Connection({ ...here, ...options }));
+      assertEquals(refused.code, code, JSON.stringify([options, refused]));
+      assert(/^[A-Z].*\.$/.test(refused.reason), refused.reason);
+    }
+    const long = new Connection(here);
+    const item = long.send("x".repeat(4097));
+    assertEquals([(await refusalOf(long)).code, item.status], [1009, "failed"]);
+    await assertRejects(() => long.delete("m"), RefusedError, "There is no connection now.");
+    for (const base of ["localhost:8080", "ws://localhost:8080", "chat.example", "", "http://"]) {
+      const sentence = `base must be an address such as https://chat.example/, not "${base}".`;
+      assertThrows(() => new Connection({ ...here, base }), TypeError, sentence);
+    }
+  });
+
+  it("says on the console why nobody is let in, where nobody listens", async () => {
+    await using server = await startServer();
+    const warnings: unknown[] = [];
+    const { warn } = console;
+    try {
+      const warned = new Promise<void>((resolve) => {
+        console.warn = (...words) => {
+          warnings.push(...words);
+          resolve();
+        };
+      });
+      new Connection({ base: server.url, room: "tea", username: "server" }).open();
+      await warned;
+      await refusalOf(new Connection({ base: server.url, room: "tea", username: "error" }));
+    } finally {
+      console.warn = warn;
+    }
+    assertEquals(warnings, [
+      "The connection to the room tea is refused. The username is reserved for the server. " +
+      "Choose another.",
+    ]);
   });
 
   it("names everything that the types have", () => {
