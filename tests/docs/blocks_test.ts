@@ -16,9 +16,12 @@ const LIMITS = {
   MAX_CONNECTIONS_PER_ADDRESS: "",
 };
 
-/** How each shell takes lines that a person pastes: zsh knows no comments there. */
+/**
+ * How each shell takes lines that a person pastes: with the exclamation marks of bash, and in zsh
+ * without comments.
+ */
 const SHELLS = {
-  bash: ["--norc", "-i"],
+  bash: ["--norc", "-H", "-s"],
   zsh: ["-f", "-i"],
 };
 
@@ -46,7 +49,10 @@ async function paste(shell: keyof typeof SHELLS, blocks: readonly string[]) {
   return { code, output: decoder.decode(stdout), errors: decoder.decode(stderr) };
 }
 
-const pages = (await readPages()).map(({ path, text }) => ({ path, blocks: blocksIn(text, "sh test") }))
+const pages = (await readPages()).map(({ path, text }) => ({
+  path,
+  blocks: blocksIn(text, "sh test"),
+}))
   .filter(({ blocks }) => blocks.length > 0);
 
 for (const shell of ["bash", "zsh"] as const) {

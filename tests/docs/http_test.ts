@@ -63,7 +63,9 @@ async function routesOn(name: string, title: string): Promise<string[]> {
 function routesOfServer(): string[] {
   const { app } = createFakeApp();
   const routes = app.routes.map(({ method, path }) =>
-    `${method} ${path.replace(/\{.*\}/, "").replace(/:\w+/g, (name) => name.slice(1).toUpperCase())}`
+    `${method} ${
+      path.replace(/\{.*\}/, "").replace(/:\w+/g, (name) => name.slice(1).toUpperCase())
+    }`
   );
   const own = routes.filter((route) => !/\*$|\/$/.test(route) || route === "GET /");
   // The application of the tests has no metrics.
@@ -77,7 +79,10 @@ describe("The tables of routes", () => {
 
   it("of accounts and of bots have none that the server lacks", async () => {
     const routes = new Set(routesOfServer());
-    const named = [...await routesOn("accounts.md", "request"), ...await routesOn("bots.md", "request")];
+    const named = [
+      ...await routesOn("accounts.md", "request"),
+      ...await routesOn("bots.md", "request"),
+    ];
     const lacking = named.filter((route) => / \/api\//.test(route) && !routes.has(route));
     assertEquals(lacking, []);
   });

@@ -188,12 +188,16 @@ describe("The tables of docs/protocol.md", () => {
   it("have every command with its fields, and no other", () => {
     const rows = tableIn(text, "command")
       .map(([command, fields]) => [codesIn(command!)[0]!, codesIn(fields!).sort()]);
-    const known = Object.entries(FIELDS).map(([name, fields]) => [name, Object.keys(fields).sort()]);
+    const known = Object.entries(FIELDS).map((
+      [name, fields],
+    ) => [name, Object.keys(fields).sort()]);
     assertEquals(Object.fromEntries(rows), Object.fromEntries(known));
   });
 
   it("have every event, and whether plain clients receive it", () => {
-    const rows = tableIn(text, "event").map(([event, plain]) => [codesIn(event!)[0], plain === "yes"]);
+    const rows = tableIn(text, "event").map((
+      [event, plain],
+    ) => [codesIn(event!)[0], plain === "yes"]);
     assertEquals(Object.fromEntries(rows), IS_FOR_PLAIN_CLIENTS);
     const plain = tableIn(text, "type").map(([type]) => codesIn(type!)[0]);
     const known = Object.entries(IS_FOR_PLAIN_CLIENTS).filter(([, isForPlain]) => isForPlain);

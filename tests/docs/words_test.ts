@@ -6,7 +6,7 @@ import { filesIn, readFile } from "../support/docs.ts";
 
 /** What never reads well, and what does. */
 const WORDS: readonly (readonly [wrong: RegExp, better: string])[] = [
-  [/\b(is|are|was|were|be|being) told\b/i, "receives, hears, or the sender as the subject: tells"],
+  [/\b(is|are|was|were|be) told\b(?! (from|apart))/i, "receives, hears, or an active tells"],
   [/\bso (many|few)\b(?! [^.;:]*\bthat\b)/i, "this many, or the number"],
   [/\bat the (least|most)\b/i, "at least, at most"],
   [/\b(let|lets|letting) go\b/i, "disconnected, evicted"],
@@ -23,7 +23,7 @@ const WORDS: readonly (readonly [wrong: RegExp, better: string])[] = [
 
 /** The sentences of a text, each on one line: without line breaks and the marks of comments. */
 function unwrap(text: string): string {
-  const paragraphs = text.split(/\n(?:\s|\*|\/\/)*\n|\n(?=\s*[-|#*] )/);
+  const paragraphs = text.split(/\n(?:\s|\*|\/\/)*\n|\n(?=\s*[-|#] )/);
   return paragraphs.map((part) => part.replace(/\s*\n\s*(?:\*|\/\/)?\s*/g, " ")).join("\n");
 }
 

@@ -50,7 +50,8 @@ export function withoutBlocks(page: string): string {
 
 /** The cells of the table whose first column has this title, row by row, without the title row. */
 export function tableIn(page: string, title: string): string[][] {
-  const [, table] = new RegExp(`^\\| ${title} +\\|.*\n\\|[-| ]+\n((?:\\|.*\n)+)`, "m").exec(page) ?? [];
+  const [, table] = new RegExp(`^\\| ${title} +\\|.*\n\\|[-| ]+\n((?:\\|.*\n)+)`, "m").exec(page) ??
+    [];
   assert(table, `There is no table of "${title}".`);
   const lines = table.trimEnd().split("\n");
   return lines.map((line) => line.slice(1, -1).split("|").map((cell) => cell.trim()));
