@@ -1,7 +1,7 @@
 /** The blocks of the pages that are marked to run: they do what a reader sees them do. */
 
 import { assert, assertEquals } from "@std/assert";
-import { describe } from "@std/testing/bdd";
+import { describe, it } from "@std/testing/bdd";
 import { blocksIn, readPages } from "../support/docs.ts";
 import { makeFolder } from "../support/folder.ts";
 import { startServer } from "../support/server.ts";
@@ -49,11 +49,25 @@ async function paste(shell: keyof typeof SHELLS, blocks: readonly string[]) {
   return { code, output: decoder.decode(stdout), errors: decoder.decode(stderr) };
 }
 
-const pages = (await readPages()).map(({ path, text }) => ({
+const all = await readPages();
+const pages = all.map(({ path, text }) => ({
   path,
   blocks: blocksIn(text, "sh test"),
 }))
   .filter(({ blocks }) => blocks.length > 0);
+
+describe("The blocks for a shell", () => {
+  it("have no comments: zsh takes them for words where people paste them", () => {
+    const faults: string[] = [];
+    for (const { path, text } of all) {
+      for (const block of [...blocksIn(text, "sh"), ...blocksIn(text, "sh test")]) {
+        const [comment] = /^.*(?:^|\s)#\s.*$/m.exec(block) ?? [];
+        if (comment !== undefined) faults.push(`${path}: ${comment}`);
+      }
+    }
+    assertEquals(faults, []);
+  });
+});
 
 for (const shell of ["bash", "zsh"] as const) {
   const itWithShell = await itWith("docs/", shell, "curl");
