@@ -2,7 +2,14 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { type Page, readFile, readPages, withoutBlocks } from "../support/docs.ts";
+import {
+  codesIn,
+  filesIn,
+  type Page,
+  readFile,
+  readPages,
+  withoutBlocks,
+} from "../support/docs.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 
@@ -54,6 +61,37 @@ describe("The pages", () => {
     }
     assertEquals(faults, []);
     assert(count > 100, `Only ${count} links were found.`);
+  });
+
+  it("name files and folders that are there", async () => {
+    const faults: string[] = [];
+    for (const { path, text } of pages) {
+      // What has changed since then may be gone.
+      if (path === "CHANGELOG.md") continue;
+      for (const [, named] of withoutBlocks(text).matchAll(/`([^`\n]+)`/g)) {
+        if (!/^(lib|public|tests|docs|bench|\.ci)\/[\w./-]*$/.test(named!)) continue;
+        const stat = await Deno.stat(new URL(named!, ROOT)).catch(() => undefined);
+        if (stat === undefined) faults.push(`${path}: ${named}`);
+      }
+    }
+    assertEquals(faults, []);
+  });
+
+  it("say of every folder of lib/ and of every script of public/ what it is", async () => {
+    const named = (...paths: string[]) =>
+      pages.filter(({ path }) => paths.includes(path))
+        .flatMap(({ text }) => codesIn(withoutBlocks(text)));
+    const architecture = named("docs/architecture.md");
+    const folders = new Set(
+      (await filesIn("lib/", ".ts")).map((file) => file.slice(0, file.lastIndexOf("/") + 1)),
+    );
+    const isNamed = (folder: string) =>
+      architecture.some((code) => code === folder || `lib/engine/${code}` === folder);
+    assertEquals([...folders].filter((folder) => folder !== "lib/" && !isNamed(folder)), []);
+    const page = named("docs/page.md", "docs/client.md");
+    const scripts = await filesIn("public/", ".js");
+    const names = scripts.map((file) => file.slice(file.lastIndexOf("/") + 1));
+    assertEquals(names.filter((name) => !page.includes(name)), []);
   });
 
   it("can all be reached from the README", () => {

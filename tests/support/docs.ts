@@ -57,7 +57,7 @@ export function tableIn(page: string, title: string): string[][] {
   return lines.map((line) => line.slice(1, -1).split("|").map((cell) => cell.trim()));
 }
 
-/** The texts in a cell that are set as code. */
-export function codesIn(cell: string): string[] {
-  return [...cell.matchAll(/`([^`]+)`/g)].map(([, code]) => code!);
+/** The texts that are set as code in a line, or in a page without blocks. */
+export function codesIn(text: string): string[] {
+  return [...text.matchAll(/`([^`\n]+)`/g)].map(([, code]) => code!);
 }
