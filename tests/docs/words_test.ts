@@ -44,7 +44,7 @@ function faultsIn(text: string): string[] {
 /** The pages, and the code with its comments and sentences. */
 async function readers(): Promise<string[]> {
   const own = ["README.md", "CONTRIBUTING.md", "bench/README.md", "hub.ts", "main.ts"];
-  const docs = await filesIn("docs/", ".md");
+  const docs = await filesIn("docs/", ".md", ".ts");
   const code = await Promise.all(
     ["lib/", "public/", "bench/"].map((folder) => filesIn(folder, ".ts", ".js", ".html")),
   );
