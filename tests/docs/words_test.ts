@@ -6,7 +6,7 @@ import { filesIn, readFile } from "../support/docs.ts";
 
 /** What never reads well, and what does. */
 const WORDS: readonly (readonly [wrong: RegExp, better: string])[] = [
-  [/\b(is|are|was|were|be) told\b(?! (from|apart))/i, "receives, hears, or an active tells"],
+  [/\b(is|are|was|were|be) told\b(?! (from|apart))/, "receives, hears, or an active tells"],
   [/\bso (many|few)\b(?! [^.;:]*\bthat\b)/i, "this many, or the number"],
   [/\bat the (least|most)\b/i, "at least, at most"],
   [/\b(let|lets|letting) go\b/i, "disconnected, evicted"],
@@ -17,7 +17,7 @@ const WORDS: readonly (readonly [wrong: RegExp, better: string])[] = [
   [/\bwho(m)? one may\b|\bwhat one may\b|\bas one may\b/i, "people or members as the subject"],
   [/\bconcerns no\b/i, "is about no"],
   [/\bWith whom\b|\bto whom it\b/, "the noun"],
-  [/(?:^|[.;:] )(Who|Another who) [^.?!]*[^.?!\w][^.?!]*\.(?=\s|$)/, "Anyone who, or the noun"],
+  [/(?:^|[.;:] )(Who|Another who) [^.?!]+\.(?=\s|$)/, "Anyone who, or the noun"],
   [/<{7} |>{7} [0-9a-f]/, "the end of the merge"],
 ];
 
@@ -42,7 +42,7 @@ function faultsIn(text: string): string[] {
 }
 
 /** The pages, and the code with its comments and sentences. */
-async function readers(): Promise<string[]> {
+async function pathsToRead(): Promise<string[]> {
   const own = ["README.md", "CONTRIBUTING.md", "bench/README.md", "hub.ts", "main.ts"];
   const docs = await filesIn("docs/", ".md", ".ts");
   const code = await Promise.all(
@@ -54,7 +54,7 @@ async function readers(): Promise<string[]> {
 describe("The pages and the code", () => {
   it("say nothing in words that make readers stumble", async () => {
     const faults: string[] = [];
-    for (const path of await readers()) {
+    for (const path of await pathsToRead()) {
       for (const fault of faultsIn(await readFile(path))) faults.push(`${path}: ${fault}`);
     }
     assertEquals(faults, []);
