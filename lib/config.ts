@@ -122,6 +122,7 @@ export interface PublicUrl {
   readonly origin: string;
   /** Host, with the port unless it is the scheme's default. */
   readonly host: string;
+  /** Whether people reach it over TLS. */
   readonly scheme: "http" | "https";
   /** Path of the page, with a slash at both ends. */
   readonly path: string;
