@@ -209,13 +209,13 @@ describe("delete", () => {
       if (mayDelete) {
         assertEquals(answer.type, "ack");
         await bob.nextOf("message_deleted", (event) => event.id === id);
-      } else assertError(answer, "forbidden", "Only its author may change a message.");
+      } else assertError(answer, "forbidden", "Only the author of a message may change it.");
     }
     await using carl = await join(room, "carl");
     bob.send({ type: "chat", content: "for carl" });
     const { id } = await carl.nextOf("chat", ({ content }) => content === "for carl");
     const answer = await carl.ask({ type: "delete", id });
-    assertError(answer, "forbidden", "Only its author may change a message.");
+    assertError(answer, "forbidden", "Only the author of a message may change it.");
   });
 
   it("is as far as a moderator goes: nobody gives another's message another text", async () => {
@@ -225,7 +225,7 @@ describe("delete", () => {
     bob.send({ type: "chat", content: "mine" });
     const { id } = await olga.nextOf("chat") as ChatEvent;
     const answer = await olga.ask({ type: "edit", id, content: "olga's" });
-    assertError(answer, "forbidden", "Only its author may change a message.");
+    assertError(answer, "forbidden", "Only the author of a message may change it.");
   });
 });
 
@@ -337,7 +337,7 @@ describe("PUT /api/rooms/:room", () => {
     ["201 members", { members: Array(201).fill("mia") }, 400, "at most 200 names"],
     ["201 to unban", { unban: Array(201).fill("mia") }, 400, "at most 200 names"],
     ["a bad name", { members: ["a,b"] }, 400, "The username may only have letters"],
-    ["a name without account", { members: ["nobody"] }, 404, "There is no account of the name"],
+    ["a name without account", { members: ["nobody"] }, 404, "There is no account with the name"],
     ["a list", [], 400, "The body must be a JSON object."],
     ["no JSON", "{", 400, "The body must be a JSON object."],
   ];
