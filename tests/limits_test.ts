@@ -310,7 +310,7 @@ describe("MAX_ROOMS", () => {
       await using alice = await V1Client.join(server.ws, "a", "alice");
       await using _bob = await V1Client.join(server.ws, "b", "bob");
       const { status, error } = await knock(server, "/ws/c?username=carl");
-      assertEquals([status, error], [503, "There are too many rooms. Try again later."]);
+      assertEquals([status, error], [503, "Too many rooms are open. Try again later."]);
       await using _carl = await V1Client.join(server.ws, "a", "carl");
       await alice.nextOf("user_joined", ({ username }) => username === "carl");
     }));
