@@ -264,7 +264,7 @@ describe("MAX_CONNECTIONS_PER_ADDRESS", () => {
       const from = (address: string) => ({ "X-Forwarded-For": address });
       const open = [];
       for (const _ of range(2)) open.push(await Visitor.open(server, "/ws", from("192.0.2.1")));
-      const sentence = "There are too many connections from your address. Close some first.";
+      const sentence = "Your address has too many connections. Close some first.";
       for (const path of ["/ws", "/ws/r?username=bob", "/echo"]) {
         const { status, error } = await knock(server, path, from("192.0.2.1"));
         assertEquals([status, error], [429, sentence], path);

@@ -15,7 +15,7 @@ import type { TrustSettings } from "./origins.ts";
 import { queryOf } from "./queries.ts";
 import type { JoinRequest, Resume } from "./rooms.ts";
 
-/** A room, and the name of a person if the request gives one. */
+/** A room, and the person's name if the request gives one. */
 type Names = Pick<JoinRequest, "room" | "username">;
 
 /**
@@ -30,7 +30,7 @@ export async function readSocketJoin(
   settings: TrustSettings,
 ): Promise<JoinRequest> {
   const username = queryOf(c, "username");
-  // A request with a token need not name its user: the account has a name.
+  // A request with a token needs no username: the account has one.
   const isNamed = username !== undefined || readTokens(c, settings).length > 0;
   if (!isNamed) throw namesRequired();
   const names = readNames(room, username);
@@ -47,7 +47,7 @@ export async function readSocketJoin(
 }
 
 /**
- * Reads a join of an event stream. A reader without a name and an account is not present in the room.
+ * Reads a join of an event stream. A reader without a name or an account is not present in the room.
  *
  * @throws {ChatError} `bad_request`, `unauthenticated`, `forbidden` or `unavailable`
  */
@@ -81,9 +81,9 @@ export function readNames(room: string, username: string | undefined): Names {
 }
 
 /**
- * The person behind a request, and its name: the one in the request, else the account's.
+ * The person behind a request, and its name: the name in the request, else the account's.
  *
- * @throws {ChatError} `forbidden` or `unauthenticated` if the name belongs to an account of another person
+ * @throws {ChatError} `forbidden` or `unauthenticated` if the name belongs to another account
  */
 export async function readPerson(
   asked: string | undefined,
@@ -101,7 +101,7 @@ function readFormat(format = "json"): "json" | "text" {
   throw badRequest("The format must be json or text.");
 }
 
-/** Reads the place up to which the client has seen everything: `?epoch=E&after=SEQ&inbox=N`. */
+/** Reads which events the client has seen: `?epoch=E&after=SEQ&inbox=N`. */
 function readResume(c: Context): Resume | undefined {
   const epoch = queryOf(c, "epoch");
   const after = readWhole(c, "after");
@@ -112,8 +112,8 @@ function readResume(c: Context): Resume | undefined {
 }
 
 /**
- * Reads the id of the last event of an earlier stream. It is newer than the place in the query: a
- * browser that reconnects repeats its first query.
+ * Reads the id of the last event of an earlier stream. It is newer than `after` in the query, which a
+ * browser repeats when it reconnects.
  */
 function readLastEventId(c: Context): Resume | undefined {
   const id = c.req.header("last-event-id");
