@@ -83,7 +83,7 @@ describe("A connection to PostgreSQL is refused in one sentence when the server"
     new PostgresBackend({ url: `postgres://u:secret@127.0.0.1:${port}/d`, keep: 1 });
   const closes = "closes the connection. See its log.";
   const silent = "does not answer";
-  const foreign = "is no PostgreSQL";
+  const foreign = "is not PostgreSQL";
   testScripts(create, [
     ["closes it at once", closes, { replies: [], then: "cut" }],
     ["closes it when it has heard something", closes, { replies: [], then: "close" }],
