@@ -308,7 +308,7 @@ describe("The command line", () => {
     }
     assertEquals(
       await refusal("ws://no.invalid"),
-      "Nothing has the name no.invalid: check the address.",
+      "There is no host no.invalid: check the address.",
     );
   });
 
