@@ -76,7 +76,9 @@ function told(place: Place, what: string, unit: string, metric: Metric): Bar {
   };
 }
 
-/** The latency in a quiet room, as a multiple of that of a server that sends each message at once. */
+/**
+ * The latency in a quiet room, as a multiple of that of a server that sends each message at once.
+ */
 function noSlower(scenario: ScenarioName, what: string, metric: Metric): Bar {
   return {
     text: `${scenario}: hubbub ${what}, times sending each message at once`,

@@ -88,7 +88,9 @@ export class Client implements FrameHandler, SocketHandler {
   #unsent = NOTHING;
   /** How many messages the last read asks to send. */
   #owed = 0;
-  /** The position of a frame's first marker, and the gap from a marker's fields to the next marker. */
+  /**
+   * The position of a frame's first marker, and the gap from a marker's fields to the next marker.
+   */
   #first = UNKNOWN;
   #gap = UNKNOWN;
   #leastGap = UNKNOWN;
@@ -165,7 +167,8 @@ export class Client implements FrameHandler, SocketHandler {
     const { plan, count, latency, readAt } = this.#around;
     const answersOthers = plan.mode === "pair";
     let at = from;
-    // The guess saves a search. It skips no marker, since no gap is smaller than the smallest so far.
+    // The guess saves a search. It skips no marker, since no gap is smaller than the smallest so
+    // far.
     let marker = from + this.#first;
     while (at < to) {
       if (marker >= to || data[marker] !== MARKER) {

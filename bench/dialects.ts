@@ -49,7 +49,9 @@ export const DIALECTS = {
     subprotocol: "chat.v1",
     message: (content, ref) => JSON.stringify({ type: "chat", content, ref }),
   } as Dialect,
-  /** Socket.IO over its WebSocket transport: packets of Engine.IO 4, in JSON behind a digit or two. */
+  /**
+   * Socket.IO over its WebSocket transport: packets of Engine.IO 4, in JSON behind a digit or two.
+   */
   socketio: {
     path: (room, username) =>
       `/socket.io/?EIO=4&transport=websocket&room=${room}&username=${username}`,

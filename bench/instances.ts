@@ -1,12 +1,12 @@
 /**
- * Two instances that share a Redis, and one instance: 50 rooms of 32, whose members each send the next
- * message when the last one comes back. The members of a room are spread over both instances.
+ * Two instances that share a Redis, and one instance: 50 rooms of 32, whose members each send the
+ * next message when the last one comes back. The members of a room are spread over both instances.
  *
  *     deno task bench:instances [--rounds=N] [--seconds=N]
  *
- * Two instances are measured in two ways. With a core for each, and the load and Redis on the second
- * core: their deliveries a second. On one core, like the one instance, and the load and Redis on the
- * others: their deliveries per second of CPU time, together.
+ * Two instances are measured in two ways. With a core for each, and the load and Redis on the
+ * second core: their deliveries a second. On one core, like the one instance, and the load and
+ * Redis on the others: their deliveries per second of CPU time, together.
  *
  * @module
  */

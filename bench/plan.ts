@@ -79,7 +79,10 @@ export interface LoadResult {
   loadShare: number;
   /** In `rate`, 99 of 100 messages were sent at most this long after they were due. */
   lateMs: number;
-  /** The server's memory before the first connection, at the begin and end of the measurement, and its maximum. */
+  /**
+   * The server's memory before the first connection, at the begin and end of the measurement, and
+   * its maximum.
+   */
   rssBeforeKb: number;
   rssBeginKb: number;
   rssEndKb: number;

@@ -1,8 +1,8 @@
 /**
  * TCP sockets and `epoll` of the kernel, through the C library.
  *
- * The runtime's own connections cost several times as much, and with thousands of them some are served
- * long before others. A load must be neither slow nor unfair.
+ * The runtime's own connections cost several times as much, and with thousands of them some are
+ * served long before others. A load must be neither slow nor unfair.
  *
  * Linux only.
  *
@@ -58,7 +58,9 @@ export class Sockets {
   readonly #events = new Uint32Array(EVENT_WORDS * MAX_EVENTS);
   readonly #timeout = new BigInt64Array(2);
 
-  /** Connects to a port of the loopback address, and waits until it is open. Returns the descriptor. */
+  /**
+   * Connects to a port of the loopback address, and waits until it is open. Returns the descriptor.
+   */
   connect(port: number): number {
     const fd = this.#c.socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0) throw new Error("no more sockets: see ulimit -n");

@@ -1,6 +1,6 @@
 /**
- * The client's side of RFC 6455, as far as the load needs it. Frames are written by hand, and read in
- * place, without copies and without strings.
+ * The client's side of RFC 6455, as far as the load needs it. Frames are written by hand, and read
+ * in place, without copies and without strings.
  *
  * @module
  */

@@ -151,7 +151,9 @@ export type Database =
   | { readonly kind: "sqlite"; readonly path: string }
   | { readonly kind: "postgres" | "redis"; readonly url: string };
 
-/** An environment variable has a value that the server cannot use. The message says which and why. */
+/**
+ * An environment variable has a value that the server cannot use. The message says which and why.
+ */
 export class ConfigError extends Error {
   /** Distinguishes it from other errors. */
   override readonly name = "ConfigError";
@@ -208,8 +210,8 @@ function readLimits(env: Environment): LimitSettings {
 }
 
 /**
- * The bytes of a frame that holds a message of this size with every byte escaped (`\u0022`), and its
- * other fields.
+ * The bytes of a frame that holds a message of this size with every byte escaped (`\u0022`), and
+ * its other fields.
  */
 function frameBytesFor(messageBytes: number): number {
   return Math.max(32768, 6 * messageBytes + 8192);
@@ -234,8 +236,8 @@ function readRates(env: Environment): RateSettings {
 }
 
 /**
- * How much one address may send. Its burst has room for messages of full size, its rate for messages
- * of a quarter of that.
+ * How much one address may send. Its burst has room for messages of full size, its rate for
+ * messages of a quarter of that.
  */
 function readTraffic(env: Environment): RateSettings["traffic"] {
   const framesPerSecond = limit(env, "MESSAGE_RATE_PER_ADDRESS", 100);
@@ -469,8 +471,8 @@ const OWN_SEGMENTS = /^\/(api|echo|health|metrics|page|r|ws)(\/|$)/;
 const ROOM_ADDRESS = /\/r\/[^/]+\/?$/;
 
 /**
- * The path of the site, with a slash at both ends. A proxy may strip it, so a path must mean the same
- * with it and without it.
+ * The path of the site, with a slash at both ends. A proxy may strip it, so a path must mean the
+ * same with it and without it.
  */
 function readSitePath({ pathname }: URL): string {
   if (!/^(\/[\w.~-]+)*\/?$/.test(pathname)) {

@@ -128,8 +128,8 @@ export function parseName(kind: NameKind, value: string): string {
  *
  * NFKC and case folding without Default_Ignorable code points (Unicode Standard, section 3.13,
  * `toNFKC_Casefold`), so that `Alice`, `alice` and the full-width `ａｌｉｃｅ` are one, and an emoji is
- * the same with and without its selector. JavaScript has no case folding; upper case then lower case
- * gives the same classes for the letters that names may have.
+ * the same with and without its selector. JavaScript has no case folding; upper case then lower
+ * case gives the same classes for the letters that names may have.
  */
 export function nameKey(username: string): string {
   // Most names are ASCII, which has nothing to normalize.

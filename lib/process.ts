@@ -28,7 +28,9 @@ export function surviveErrors(logger: Logger): void {
   }
 }
 
-/** The signals that stop a server in order. A closed terminal sends the first, people the others. */
+/**
+ * The signals that stop a server in order. A closed terminal sends the first, people the others.
+ */
 const END_SIGNALS = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"] as const;
 
 /** Starts a server. At the first signal, even during the start, stops it and ends the process. */

@@ -2,8 +2,8 @@
  * Whether a text keeps to one script, as names must: `раypal` with two Cyrillic letters looks like
  * `paypal`.
  *
- * UTS #39, section 5.2, level "Highly Restrictive". The runtime knows the scripts of every character
- * (Script_Extensions); this file only names the scripts.
+ * UTS #39, section 5.2, level "Highly Restrictive". The runtime knows the scripts of every
+ * character (Script_Extensions); this file only names the scripts.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * One client of a load on any server: a guest on `chat.v1` that reads everything, over the runtime's
- * own WebSocket.
+ * One client of a load on any server: a guest on `chat.v1` that reads everything, over the
+ * runtime's own WebSocket.
  *
  * The clients of the comparison (`bench/client.ts`) are faster, but only use the loopback address.
  *

@@ -1,4 +1,6 @@
-/** The cost of receiving and delivering a message in the hub, without a network: peers do nothing. */
+/**
+ * The cost of receiving and delivering a message in the hub, without a network: peers do nothing.
+ */
 
 import { setImmediate } from "node:timers";
 import { Hub } from "../../hub.ts";

@@ -1,6 +1,6 @@
-// The smallest chat server on Deno: sends each message to each member at once, in one frame. Members
-// that ask for `chat.v1` get the frames that Hubbub sends for a message, the `ack` included. It
-// stores, checks and limits nothing.
+// The smallest chat server on Deno: sends each message to each member at once, in one frame.
+// Members that ask for `chat.v1` get the frames that Hubbub sends for a message, the `ack`
+// included. It stores, checks and limits nothing.
 //
 //   PORT=8080 deno run -A deno.mjs          a chat server
 //   PORT=8080 deno run -A deno.mjs turn     sends one frame a turn to each member

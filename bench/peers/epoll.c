@@ -1,6 +1,6 @@
-// A minimal chat server in C: one thread, epoll, no library. It shows what the kernel allows. It works
-// only with this load: it knows one handshake key, trusts its input, and puts texts into JSON as they
-// are.
+// A minimal chat server in C: one thread, epoll, no library. It shows what the kernel allows. It
+// works only with this load: it knows one handshake key, trusts its input, and puts texts into JSON
+// as they are.
 //
 //   epoll PORT each   one write for each delivery
 //   epoll PORT turn   one write for each client and turn of the event loop
@@ -168,8 +168,8 @@ static bool enter(Client *client, const char *request) {
   return client->isOpen = true;
 }
 
-// Reads one frame, or the handshake. Returns its length: 0 if it is incomplete, -1 if the client must
-// go.
+// Reads one frame, or the handshake. Returns its length: 0 if it is incomplete, -1 if the client
+// must go.
 static ssize_t take(Client *client, char *data, size_t length) {
   if (!client->isOpen) {
     char *end = memmem(data, length, "\r\n\r\n", 4);

@@ -31,10 +31,10 @@ export type {
 } from "../protocol/events.ts";
 
 /**
- * What the connection is doing. It is live `via` a WebSocket or, if the network blocks WebSockets, a
- * stream of Server-Sent Events, which does the same. `retryAt` is in milliseconds of
- * `performance.now()`. `reason` is a sentence for a person, or `""`. `code` is the HTTP status or the
- * close code that ended the connection.
+ * What the connection is doing. It is live `via` a WebSocket or, if the network blocks WebSockets,
+ * a stream of Server-Sent Events, which does the same. `retryAt` is in milliseconds of
+ * `performance.now()`. `reason` is a sentence for a person, or `""`. `code` is the HTTP status or
+ * the close code that ended the connection.
  */
 export type ConnectionState =
   | { state: "connecting" }
@@ -91,13 +91,16 @@ export interface Outgoing {
   /** Identifies it here and to the server, which stores each `ref` only once. */
   ref: string;
   /**
-   * It is `waiting` until it can go, `sending` until the server has stored it, then `sent`; or it has
-   * `failed`, as `reason` says, and can be sent again.
+   * It is `waiting` until it can go, `sending` until the server has stored it, then `sent`; or it
+   * has `failed`, as `reason` says, and can be sent again.
    */
   status: "waiting" | "sending" | "sent" | "failed";
   /** Why it failed, or waits, as a sentence; else `""`. */
   reason: string;
-  /** Whether it is sealed with a key that is missing. Then it has no text, and can only be discarded. */
+  /**
+   * Whether it is sealed with a key that is missing. Then it has no text, and can only be
+   * discarded.
+   */
   isLocked?: boolean;
   /** The server's answer, once it is sent. */
   ack?: Pick<AckEvent, "id" | "seq" | "inbox_seq" | "timestamp" | "duplicate">;
@@ -197,7 +200,9 @@ export class RefusedError extends Error {
 export class Connection {
   /** The room. */
   readonly room: string;
-  /** The person's name, after the join as the server spells it; empty before, without a `username`. */
+  /**
+   * The person's name, after the join as the server spells it; empty before, without a `username`.
+   */
   readonly username: string;
   /** The texts that are not sent yet. */
   readonly outbox: Outbox;
@@ -245,8 +250,8 @@ export class Connection {
   interrupt(reason: string): void;
 
   /**
-   * Leaves the room. {@linkcode Connection.open} joins again, and continues there. Unsent texts stay
-   * in the outbox. Resolves when the connection is closed.
+   * Leaves the room. {@linkcode Connection.open} joins again, and continues there. Unsent texts
+   * stay in the outbox. Resolves when the connection is closed.
    *
    * @param code the close code; 1000 by default
    */

@@ -1,9 +1,10 @@
 /**
  * The fan-out of one room: delivers its events to its subscribers, once a turn.
  *
- * Everything that a room's members receive goes through its {@linkcode Fanout}. Events collect during
- * a turn of the event loop; at its end every subscriber receives its events, in order, in one frame
- * if it speaks `chat.v1`. A large room is split into audiences, which rest as `pace.ts` says.
+ * Everything that a room's members receive goes through its {@linkcode Fanout}. Events collect
+ * during a turn of the event loop; at its end every subscriber receives its events, in order, in
+ * one frame if it speaks `chat.v1`. A large room is split into audiences, which rest as `pace.ts`
+ * says.
  *
  * @module
  */

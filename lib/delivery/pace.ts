@@ -40,7 +40,10 @@ export class Pace {
     this.#deliveredAt = deliveredAt;
   }
 
-  /** When the next delivery may begin, in milliseconds: 0 at any time, `Infinity` while one is leaving. */
+  /**
+   * When the next delivery may begin, in milliseconds: 0 at any time, `Infinity` while one is
+   * leaving.
+   */
   get restsUntil(): number {
     return this.#restsUntil;
   }
@@ -89,9 +92,9 @@ interface Delivered {
 /**
  * Sets the rest of every audience in one delivery to a room.
  *
- * For example: a delivery to two audiences together takes 10 ms, 5 ms for each. With 5 or more events
- * in that time the room pauses for 10 ms: one audience rests for 5 ms, the other for 10, and from then
- * on they take turns.
+ * For example: a delivery to two audiences together takes 10 ms, 5 ms for each. With 5 or more
+ * events in that time the room pauses for 10 ms: one audience rests for 5 ms, the other for 10, and
+ * from then on they take turns.
  *
  * @param delivered the deliveries, which began at `start` and had left at `end`
  * @param paces the paces of all audiences of the room

@@ -2,8 +2,8 @@
  * The effect of an edit or a deletion on events, the same in every engine.
  *
  * A change becomes the newest event of the log, alters its message, and clears the text of the
- * message's change before it. So a text is in the log once, or twice if its message was edited. A new
- * kind of change needs code here, and nowhere else in the engines.
+ * message's change before it. So a text is in the log once, or twice if its message was edited. A
+ * new kind of change needs code here, and nowhere else in the engines.
  *
  * @module
  */
@@ -14,8 +14,9 @@ import type { Change, Draft, PrivateMessage, Receipt } from "./engine.ts";
 import type { Place } from "./places.ts";
 
 /**
- * When an account is removed, its messages among this many newest events of a room in use are deleted
- * one by one, so that everyone there sees them disappear. Older messages are erased without an event.
+ * When an account is removed, its messages among this many newest events of a room in use are
+ * deleted one by one, so that everyone there sees them disappear. Older messages are erased without
+ * an event.
  */
 export const LIVE_EVENTS = 128;
 
@@ -122,8 +123,8 @@ export function erase(event: LogEvent): LogEvent {
 }
 
 /**
- * An event as a client receives it. An edit that a later one replaced has lost its text, and gets the
- * present text of its message, if the message is still kept.
+ * An event as a client receives it. An edit that a later one replaced has lost its text, and gets
+ * the present text of its message, if the message is still kept.
  *
  * @param find finds an event of the log by its message's id
  */

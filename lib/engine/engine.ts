@@ -1,9 +1,9 @@
 /**
  * The interfaces of an engine, which keeps everything that is stored, or shared by instances.
  *
- * The engine appends a message to its room's log, and publishes it to every subscriber, those of this
- * instance included. There is no other way from a sender to a room, so the delivered text and the
- * stored text never differ.
+ * The engine appends a message to its room's log, and publishes it to every subscriber, those of
+ * this instance included. There is no other way from a sender to a room, so the delivered text and
+ * the stored text never differ.
  *
  * Every engine passes `tests/support/engine_suite.ts`.
  *
@@ -35,8 +35,8 @@ export interface Engine {
    * Ends the instance with its subscriptions and presences. Writes that are not stored yet, and all
    * later calls, are rejected with `unavailable`. A repeat does nothing.
    *
-   * A write that is on its way to a server is awaited for one second, and then rejected, although the
-   * server may store it.
+   * A write that is on its way to a server is awaited for one second, and then rejected, although
+   * the server may store it.
    */
   close(): Promise<void>;
 }
@@ -62,8 +62,8 @@ export interface OpenRoom {
   /** `present` includes every change of presence up to this position, and no later one. */
   readonly position: number;
   /**
-   * Passes every event after that moment to a subscriber, in order: queued events at once, later ones
-   * as they arrive. Call it once.
+   * Passes every event after that moment to a subscriber, in order: queued events at once, later
+   * ones as they arrive. Call it once.
    */
   listen(subscriber: EngineListener): void;
   /** Ends the subscription. A repeat does nothing. */
@@ -155,8 +155,8 @@ export interface Bus {
   /** The presences of a room, in order of entering. */
   present(room: string): Promise<Presence[]>;
   /**
-   * The user that has a name in a room, or had it within the last 10 minutes. A user that was present
-   * when the server stopped counts as present until the server started again.
+   * The user that has a name in a room, or had it within the last 10 minutes. A user that was
+   * present when the server stopped counts as present until the server started again.
    */
   lastSeen(room: string, username: string): Promise<Author | undefined>;
   /**
@@ -174,8 +174,8 @@ export interface RoomSettingsStore {
   /** The settings of a room; {@linkcode DEFAULT_SETTINGS} if nobody has changed them. */
   settings(room: string): Promise<RoomSettings>;
   /**
-   * Compare-and-set: stores `{ ...settings, version: settings.version + 1 }` and publishes it to the
-   * room, unless another change came first.
+   * Compare-and-set: stores `{ ...settings, version: settings.version + 1 }` and publishes it to
+   * the room, unless another change came first.
    *
    * @returns false, with nothing changed, if the stored version is no longer `settings.version`
    */
@@ -364,8 +364,8 @@ export type EngineListener = (event: EngineEvent) => void;
 /** The extent of a log. */
 export interface LogState {
   /**
-   * Names one life of the numbering: every start of an engine begins another. A message's id consists
-   * of the epoch that it was written in and its `seq`, so ids are unique.
+   * Names one life of the numbering: every start of an engine begins another. A message's id
+   * consists of the epoch that it was written in and its `seq`, so ids are unique.
    */
   readonly epoch: string;
   /** The oldest `seq` that is still kept; `lastSeq + 1` if there is none. */

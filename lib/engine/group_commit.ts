@@ -1,8 +1,8 @@
 /**
  * Group commit: all writes of one turn of the event loop are one transaction.
  *
- * A transaction costs one write to the disk, however many writes it contains. Nothing is published or
- * acknowledged before it is stored.
+ * A transaction costs one write to the disk, however many writes it contains. Nothing is published
+ * or acknowledged before it is stored.
  *
  * @module
  */

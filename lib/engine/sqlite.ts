@@ -270,8 +270,8 @@ export class SqliteEngine implements Engine {
   }
 
   /**
-   * Drops the oldest messages for a few milliseconds, or until the file is small enough, but at least
-   * as many as were written, so that the file does not grow.
+   * Drops the oldest messages for a few milliseconds, or until the file is small enough, but at
+   * least as many as were written, so that the file does not grow.
    */
   #shrink(writes: number): void {
     const end = performance.now() + DROP_MS;

@@ -1,6 +1,6 @@
 /**
- * Erases the messages of removed accounts, in SQLite: a few milliseconds in each transaction, however
- * many there are.
+ * Erases the messages of removed accounts, in SQLite: a few milliseconds in each transaction,
+ * however many there are.
  *
  * The tables have no index by person, since every message would pay for it. So an erasure reads all
  * rows once, in order. Its progress is kept in memory: after a restart it begins again.

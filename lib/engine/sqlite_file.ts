@@ -1,8 +1,8 @@
 /**
  * The SQLite file: opened if it is Hubbub's and no other server uses it, and watched.
  *
- * Programs that only read may have the file open too. A lock on a file beside it keeps a second server
- * out, and ends with the process however the process ends.
+ * Programs that only read may have the file open too. A lock on a file beside it keeps a second
+ * server out, and ends with the process however the process ends.
  *
  * @module
  */
@@ -19,8 +19,8 @@ import { PEOPLE_SCHEMA, PEOPLE_UPDATE } from "./sqlite_people.ts";
 const APPLICATION_ID = 0x48554242;
 
 /**
- * `PRAGMA user_version` of a file. `sqlite_migrate.ts` reads versions 1 to 3; version 4 lacks the ref
- * in the inbox of a private message's receiver, version 5 the tokens of bots.
+ * `PRAGMA user_version` of a file. `sqlite_migrate.ts` reads versions 1 to 3; version 4 lacks the
+ * ref in the inbox of a private message's receiver, version 5 the tokens of bots.
  */
 const VERSION = 6;
 

@@ -1,11 +1,11 @@
 /**
  * The logs of rooms, in SQLite: one row for each event, and one index.
  *
- * The index separates messages that people see from edits, deletions and deleted messages, so that a
- * page of messages reads exactly as many rows as it has messages.
+ * The index separates messages that people see from edits, deletions and deleted messages, so that
+ * a page of messages reads exactly as many rows as it has messages.
  *
- * Refs are kept in memory, and read from the rows at a room's first write: an index of refs would be
- * written at a different place for each sender.
+ * Refs are kept in memory, and read from the rows at a room's first write: an index of refs would
+ * be written at a different place for each sender.
  *
  * @module
  */

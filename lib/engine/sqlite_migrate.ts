@@ -1,6 +1,6 @@
 /**
- * Updates SQLite files of versions 1 to 3: turns blocks and a journal, both JSON lists of events, into
- * rows. Each room had one epoch, which stays valid for its old rows.
+ * Updates SQLite files of versions 1 to 3: turns blocks and a journal, both JSON lists of events,
+ * into rows. Each room had one epoch, which stays valid for its old rows.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * The present and recent users of each room, in SQLite, so that a private message finds its receiver
- * after a restart.
+ * The present and recent users of each room, in SQLite, so that a private message finds its
+ * receiver after a restart.
  *
  * A running server asks the bus. The rows are for its next start.
  *

@@ -3,8 +3,8 @@
  * disk.
  *
  * While somebody writes, a thread (`sqlite_checkpoints.ts`) copies the log into the file again and
- * again. The thread empties the log when nobody writes, when the log is long, or when it may contain a
- * deleted text. Commits wait until the log is empty.
+ * again. The thread empties the log when nobody writes, when the log is long, or when it may
+ * contain a deleted text. Commits wait until the log is empty.
  *
  * @module
  */

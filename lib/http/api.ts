@@ -156,7 +156,9 @@ async function identifyAccount(
   return identity;
 }
 
-/** Answers with the account of the request's token; without one, or with an old cookie, with none. */
+/**
+ * Answers with the account of the request's token; without one, or with an old cookie, with none.
+ */
 async function showSession(c: Context, { accounts, settings }: ApiOptions): Promise<Response> {
   const guest = { username: null, admin: false, guests: accounts.allowsGuests };
   if (readTokens(c, settings).length === 0) return c.json(guest);

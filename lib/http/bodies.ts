@@ -24,7 +24,8 @@ export function isJson(c: Context): boolean {
  */
 export async function readText({ req: { raw } }: Context): Promise<string> {
   const { headers } = raw;
-  // A body in chunks may be longer than `content-length` (RFC 9112, section 6.3): Deno 2.5 takes one.
+  // Deno 2.5 accepts a body in chunks that is longer than its `content-length` (RFC 9112, section
+  // 6.3).
   const length = headers.has("transfer-encoding") ? null : headers.get("content-length");
   if (Number(length) > MAX_BODY_BYTES) throw tooBig();
   try {

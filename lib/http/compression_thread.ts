@@ -39,8 +39,8 @@ export function compress({ bytes, encoding, isCode }: CompressionRequest): Uint8
 
 /**
  * Removes the comments that begin a line: half of the bytes, which only readers of the source need.
- * Line breaks stay, so that errors name the right lines. A test checks that the page's own files mean
- * the same without comments.
+ * Line breaks stay, so that errors name the right lines. A test checks that the page's own files
+ * mean the same without comments.
  */
 export function withoutComments(code: string): string {
   return code.replace(COMMENTS, (comment) => comment.replace(/[^\n]/g, ""));

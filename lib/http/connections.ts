@@ -92,8 +92,8 @@ export class Connections {
   }
 
   /**
-   * Asks every connection to close, and refuses new ones. Resolves when all have closed, so never if
-   * one does not answer.
+   * Asks every connection to close, and refuses new ones. Resolves when all have closed, so never
+   * if one does not answer.
    */
   closeAll({ code, reason }: CloseReason): Promise<void> {
     this.#isClosing = true;

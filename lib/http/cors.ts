@@ -1,6 +1,6 @@
 /**
- * CORS (Fetch, section "CORS protocol"): pages of the origins in `ALLOWED_ORIGINS` may read the API,
- * the refusals of WebSockets, and the client modules. Pages of other origins may read nothing.
+ * CORS (Fetch, section "CORS protocol"): pages of the origins in `ALLOWED_ORIGINS` may read the
+ * API, the refusals of WebSockets, and the client modules. Pages of other origins may read nothing.
  *
  * @module
  */

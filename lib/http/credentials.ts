@@ -1,15 +1,15 @@
 /**
  * The tokens and guest secrets of requests, and the cookies that hold them in a browser.
  *
- * A cookie's name contains the port and the site's path, because browsers send the cookies of a host
- * to all its ports and paths. On https the name begins with `__Host-`, so no other host and no page
- * on http can set it (RFC 6265bis, section 4.1.3). On http another site may plant a cookie with the
- * same name. The server cannot tell which of two cookies is its own, so a second cookie never decides
- * who the browser is.
+ * A cookie's name contains the port and the site's path, because browsers send the cookies of a
+ * host to all its ports and paths. On https the name begins with `__Host-`, so no other host and no
+ * page on http can set it (RFC 6265bis, section 4.1.3). On http another site may plant a cookie
+ * with the same name. The server cannot tell which of two cookies is its own, so a second cookie
+ * never decides who the browser is.
  *
  * In a frame on another site, browsers send no `SameSite=Lax` cookie. On https the page in a frame
- * has its own cookies, separate for each site around the frame (CHIPS, `Partitioned`). They count only
- * if there is no ordinary cookie.
+ * has its own cookies, separate for each site around the frame (CHIPS, `Partitioned`). They count
+ * only if there is no ordinary cookie.
  *
  * @module
  */
@@ -127,7 +127,8 @@ function readCookies(
 }
 
 /**
- * The distinct values of the cookies with a name: all that have the form of a secret, else the first.
+ * The distinct values of the cookies with a name that have the form of a secret; if none has, the
+ * first value.
  */
 function valuesOf(c: Context, name: string): readonly string[] {
   const values = new Set<string>();

@@ -57,8 +57,8 @@ export class EventStream implements Peer {
   }
 
   /**
-   * Sends the reason as an event `close`, and ends the stream. If the reader is too slow, drops what
-   * it has not received: it can resume.
+   * Sends the reason as an event `close`, and ends the stream. If the reader is too slow, drops
+   * what it has not received: it can resume.
    */
   close(code: number, reason: string): void {
     if (this.#state !== "open") return;

@@ -2,8 +2,8 @@
  * The files of the page: read and compressed once, until they change on the disk. A server whose
  * modules came over HTTP fetches the files from the same place, where they never change.
  *
- * Each encoding of a file has its own tag, so that a browser downloads a file again only when it has
- * changed, and a cache never confuses two encodings.
+ * Each encoding of a file has its own tag, so that a browser downloads a file again only when it
+ * has changed, and a cache never confuses two encodings.
  *
  * @module
  */

@@ -51,8 +51,8 @@ export function checkHandshake(request: Request, protocol?: string): void {
       "sec-websocket-version": "13",
     });
   }
-  // Sixteen bytes in base64. The four unused bits may be anything: in an example of RFC 6455, section
-  // 4.1, they are not zero.
+  // Sixteen bytes in base64. The four unused bits may be anything: in an example of RFC 6455,
+  // section 4.1, they are not zero.
   if (!/^[A-Za-z0-9+/]{22}==$/.test(headers.get("sec-websocket-key") ?? "")) {
     throw new HandshakeError(400, "Sec-WebSocket-Key must be 16 bytes in base64.");
   }

@@ -47,7 +47,8 @@ export async function readSocketJoin(
 }
 
 /**
- * Reads a join of an event stream. A reader without a name or an account is not present in the room.
+ * Reads a join of an event stream. A reader without a name or an account is not present in the
+ * room.
  *
  * @throws {ChatError} `bad_request`, `unauthenticated`, `forbidden` or `unavailable`
  */
@@ -112,8 +113,8 @@ function readResume(c: Context): Resume | undefined {
 }
 
 /**
- * Reads the id of the last event of an earlier stream. It is newer than `after` in the query, which a
- * browser repeats when it reconnects.
+ * Reads the id of the last event of an earlier stream. It is newer than `after` in the query, which
+ * a browser repeats when it reconnects.
  */
 function readLastEventId(c: Context): Resume | undefined {
   const id = c.req.header("last-event-id");

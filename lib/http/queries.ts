@@ -34,8 +34,8 @@ export function readPath(request: Request, sitePath: string): string {
 }
 
 /**
- * The address of the site's root relative to a path below it: `./`, `../` and so on. It works behind
- * any proxy, whatever the site's own path is.
+ * The address of the site's root relative to a path below it: `./`, `../` and so on. It works
+ * behind any proxy, whatever the site's own path is.
  */
 export function rootFrom(path: string): string {
   const depth = path.split("/").length - 2;

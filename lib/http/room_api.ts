@@ -1,8 +1,8 @@
 /**
  * Rooms over HTTP, for programs without a connection: post and read messages, and list the users.
  *
- * The hub performs the command of each request for a person who has not joined, by the same rules as
- * for a member.
+ * The hub performs the command of each request for a person who has not joined, by the same rules
+ * as for a member.
  *
  * @module
  */
@@ -54,8 +54,8 @@ export function createRoomApi(options: RoomApiOptions): Hono {
 }
 
 /**
- * Posts a message: the `content` of a JSON object, or a whole body of any other type. `curl -d` sends
- * the type of a form.
+ * Posts a message: the `content` of a JSON object, or a whole body of any other type. `curl -d`
+ * sends the type of a form.
  */
 async function post(c: Context, room: string, options: RoomApiOptions): Promise<Response> {
   const text = await takeText(c, options);
@@ -102,10 +102,10 @@ async function showPresence(c: Context, room: string, options: RoomApiOptions): 
 }
 
 /**
- * Reads the room and the person of a request, and counts the request for that person. A guest without
- * a secret who posts is the same person for the same address and name, so that a repeated message is
- * recognised. For any other command it is a new person: otherwise anyone at its address could change
- * its messages.
+ * Reads the room and the person of a request, and counts the request for that person. A guest
+ * without a secret who posts is the same person for the same address and name, so that a repeated
+ * message is recognised. For any other command it is a new person: otherwise anyone at its address
+ * could change its messages.
  */
 async function readRequest(
   c: Context,

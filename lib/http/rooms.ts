@@ -16,8 +16,8 @@ export interface JoinRequest {
   /** A name that has passed `parseName`. */
   readonly room: string;
   /**
-   * A name that has passed `parseName`; absent for members of the raw relay, and for people who only
-   * read.
+   * A name that has passed `parseName`; absent for members of the raw relay, and for people who
+   * only read.
    */
   readonly username?: string;
   /** @default "json" */

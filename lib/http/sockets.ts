@@ -3,8 +3,8 @@
  * the frames.
  *
  * Every check comes before `Deno.upgradeWebSocket`: after that call a request can no longer be
- * refused. Every event of an open socket is guarded, because an error that a handler throws would end
- * the process.
+ * refused. Every event of an open socket is guarded, because an error that a handler throws would
+ * end the process.
  *
  * @module
  */

@@ -20,7 +20,8 @@ import type { TrustSettings } from "./origins.ts";
 import type { JoinRequest } from "./rooms.ts";
 
 /**
- * The time between two heartbeats, in milliseconds. Some proxies end a stream that is silent for 30 s.
+ * The time between two heartbeats, in milliseconds. Some proxies end a stream after 30 silent
+ * seconds.
  */
 const HEARTBEAT_MS = 15_000;
 

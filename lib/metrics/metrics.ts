@@ -1,6 +1,6 @@
 /**
- * The metrics of one server: counts the reports of its parts, reads the rest from the parts, and gives
- * out everything as text and through OpenTelemetry.
+ * The metrics of one server: counts the reports of its parts, reads the rest from the parts, and
+ * gives out everything as text and through OpenTelemetry.
  *
  * @module
  */

@@ -1,9 +1,9 @@
 /**
  * Accounts with their passwords and tokens, and guests with their secrets.
  *
- * Signing in gives a token that lasts for one session. A token that an account makes for a bot lasts
- * until the account ends it. A bot has the rights of its account, but cannot manage the account: list,
- * make or end tokens, change the password, or remove the account.
+ * Signing in gives a token that lasts for one session. A token that an account makes for a bot
+ * lasts until the account ends it. A bot has the rights of its account, but cannot manage the
+ * account: list, make or end tokens, change the password, or remove the account.
  *
  * A token or a guest's secret is 256 random bits. The store keeps only its hash, so that a copy of
  * the store gives no access.
@@ -105,7 +105,9 @@ export interface Known {
 
 /** The person behind a connection. */
 export interface Identity {
-  /** Identifies the person to the engine: the same for all connections of one person, and secret. */
+  /**
+   * Identifies the person to the engine: the same for all connections of one person, and secret.
+   */
   readonly person: string;
   /** The account; absent for a guest. */
   readonly account?: {
@@ -423,8 +425,8 @@ export class Accounts {
   }
 
   /**
-   * Erases the messages of removed accounts, step by step. Call it about once a second: it continues
-   * what a restart or a failure of the store has interrupted.
+   * Erases the messages of removed accounts, step by step. Call it about once a second: it
+   * continues what a restart or a failure of the store has interrupted.
    */
   erase(): Promise<void> {
     return this.#erasing ??= this.#eraseAll().finally(() => this.#erasing = undefined);
@@ -517,8 +519,8 @@ export class Accounts {
 
   /**
    * A guest without a secret who posts over HTTP. The same address and name is the same person, so
-   * that a repeated message is recognised. Anyone at that address can be this person, so it may only
-   * post.
+   * that a repeated message is recognised. Anyone at that address can be this person, so it may
+   * only post.
    *
    * @param address the key of the address
    * @throws {ChatError} `unauthenticated` if the server allows no guests

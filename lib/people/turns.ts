@@ -2,14 +2,14 @@
  * The queue for hashing passwords, and its order.
  *
  * Free threads serve two groups alternately: people known at their address, and strangers. In each
- * group the address with the fewest recent attempts is first, and among equals the latest attempt: an
- * address that tries often waits behind one that does not. A full queue drops the attempt at its end.
- * So one address cannot fill the queue, and many addresses that each try once delay a newcomer by one
- * turn.
+ * group the address with the fewest recent attempts is first, and among equals the latest attempt:
+ * an address that tries often waits behind one that does not. A full queue drops the attempt at its
+ * end. So one address cannot fill the queue, and many addresses that each try once delay a newcomer
+ * by one turn.
  *
- * The guesses of strangers at one account are limited. An attempt beyond the limit waits. So may the
- * owner's, which is then among the first to continue; at an address where the owner has signed in,
- * it never waits for the limit.
+ * The guesses of strangers at one account are limited. An attempt beyond the limit waits. So may
+ * the owner's, which is then among the first to continue; at an address where the owner has signed
+ * in, it never waits for the limit.
  *
  * @module
  */
@@ -93,7 +93,9 @@ export class Turns {
     }
   }
 
-  /** Starts attempts that may go on, and refuses those that waited too long. Call it every second. */
+  /**
+   * Starts attempts that may go on, and refuses those that waited too long. Call it every second.
+   */
   sweep(): void {
     const latest = this.#options.clock() - MAX_WAIT_MS;
     const late = this.#waiting.filter(({ since }) => since < latest);

@@ -63,8 +63,8 @@ export interface DeleteCommand extends CommandBase {
 }
 
 /**
- * Removes a user, or the author of a message, from the room; with `ban` the person cannot return. For
- * the owner, moderators and admins only.
+ * Removes a user, or the author of a message, from the room; with `ban` the person cannot return.
+ * For the owner, moderators and admins only.
  */
 export interface KickCommand extends CommandBase {
   readonly type: "kick";

@@ -54,9 +54,9 @@ export function encode(event: Event, format: Format, epoch?: string): string | u
 }
 
 /**
- * The `id` of an event in a stream: its place in the log. A reader that reconnects sends the last id
- * as `Last-Event-ID` (HTML, section 9.2), and resumes after it. An event outside the log has no id; a
- * `welcome` has one only if no event of the log follows it at once.
+ * The `id` of an event in a stream: its place in the log. A reader that reconnects sends the last
+ * id as `Last-Event-ID` (HTML, section 9.2), and resumes after it. An event outside the log has no
+ * id; a `welcome` has one only if no event of the log follows it at once.
  */
 function idLine(event: Event, epoch: string | undefined): string {
   return epoch !== undefined && "seq" in event ? `id: ${epoch}:${event.seq}\n` : "";

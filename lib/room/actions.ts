@@ -1,8 +1,8 @@
 /**
  * The actions of people in a room: one function for each command.
  *
- * Each performs its command and returns the answer for the sender, if there is one. The room receives
- * the result as an event of the engine.
+ * Each performs its command and returns the answer for the sender, if there is one. The room
+ * receives the result as an event of the engine.
  *
  * @module
  */

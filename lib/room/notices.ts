@@ -70,7 +70,9 @@ class Untold {
   #lists = 0;
   /** When each user joined, in milliseconds, by `nameKey`; only while its visit is short. */
   readonly #arrivals = new Map<string, number>();
-  /** Ended short visits not yet followed by a join, and when the last one ended, in milliseconds. */
+  /**
+   * Ended short visits not yet followed by a join, and when the last one ended, in milliseconds.
+   */
   #shortVisits = 0;
   #shortVisitAt = -Infinity;
   readonly #names: TokenBucket;

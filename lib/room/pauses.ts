@@ -17,15 +17,17 @@ const QUIET_MS = 50;
 const MAX_QUIET_WAIT_MS = 500;
 
 /**
- * A pause has begun this long after a frame, in milliseconds: a frame sent right behind it would have
- * arrived.
+ * A pause has begun this long after a frame, in milliseconds: a frame sent right behind it would
+ * have arrived.
  */
 const BEGIN_MS = 5;
 
 /** Until this long after a frame, in milliseconds, a close is safe: a busy member has just sent. */
 const SAFE_MS = 30;
 
-/** A member silent for this long is safe to close, in milliseconds. No member is waited for longer. */
+/**
+ * A member silent for this long is safe to close, in milliseconds. No member is waited for longer.
+ */
 const MAX_WAIT_MS = 500;
 
 /** What waiting for pauses needs. */

@@ -417,7 +417,9 @@ export class Room {
     this.#settings = settings;
   }
 
-  /** Calls back once the roster includes this position: now, or from {@linkcode Room.callWaiting}. */
+  /**
+   * Calls back once the roster includes this position: now, or from {@linkcode Room.callWaiting}.
+   */
   whenAt(position: number, callback: () => void): void {
     if (position <= this.#position) callback();
     else this.#waiting.push({ position, callback });

@@ -3,8 +3,8 @@
  * newest messages.
  *
  * A new member goes live at once. A returning member with the whole protocol first receives every
- * event and private message that it missed, once and in order, in pages that a slow reader can take.
- * Where that is impossible, its welcome says `recovered: false`.
+ * event and private message that it missed, once and in order, in pages that a slow reader can
+ * take. Where that is impossible, its welcome says `recovered: false`.
  *
  * @module
  */

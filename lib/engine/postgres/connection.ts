@@ -116,7 +116,9 @@ export class Connection {
     }
   }
 
-  /** Ends the connection at once, and rejects statements without an answer. A repeat does nothing. */
+  /**
+   * Ends the connection at once, and rejects statements without an answer. A repeat does nothing.
+   */
   close(): void {
     this.#socket.destroy();
     this.#sql.end({ timeout: 0 }).catch(() => {});

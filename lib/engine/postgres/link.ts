@@ -210,7 +210,8 @@ export class PostgresLink implements Link {
       everywhere: number | null,
     ];
     const lease = [instance, leaseMs, probe] as const;
-    // Reads and upkeep may keep the other connection busy. A full disk must not prevent the renewal.
+    // Reads and upkeep may keep the other connection busy. A full disk must not prevent the
+    // renewal.
     const { writing } = this.#options;
     const sql = call("beat_v1", this.#epochs.id, this.#now, ...lease, rooms, answered, MAX_ENDS);
     const [[time, isAlive, positions, everywhere]] = await Promise.all([
@@ -406,7 +407,9 @@ export class PostgresLink implements Link {
     return toPosition(this.#epochs.nameOf(room), row);
   }
 
-  /** Calls a function that writes, again if it asks for that. After its deadline it does nothing. */
+  /**
+   * Calls a function that writes, again if it asks for that. After its deadline it does nothing.
+   */
   async #write<T>(name: string, ...values: Value[]): Promise<T> {
     const sql = call(name, ...values);
     let answer = await this.#send(this.#options.writing, sql);

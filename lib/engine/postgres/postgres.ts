@@ -124,8 +124,8 @@ class Opening {
   /**
    * Opens a connection, sends a first statement, and returns both.
    *
-   * Only one connection receives notifications. Behind a pooler, a probe could arrive at another one
-   * that happens to use the server's listening connection, although no news would.
+   * Only one connection receives notifications. Behind a pooler, a probe could arrive at another
+   * one that happens to use the server's listening connection, although no news would.
    */
   async open(
     first: string,

@@ -2,12 +2,12 @@
  * Hubbub's part of a PostgreSQL database: the tables of the schema `hubbub`, which people may read,
  * and the functions that change and read them.
  *
- * The name of a function ends with its version, so that two releases can share a database: a changed
- * function gets a new name, and the old one stays for the older release.
+ * The name of a function ends with its version, so that two releases can share a database: a
+ * changed function gets a new name, and the old one stays for the older release.
  *
- * A function locks in this order: instances, rooms by name, and then anything else. The rows of a room
- * (events, inbox, presence, visits) change while the room is locked. A function that changes such rows
- * without the lock skips rows that others have locked, and so waits for nobody.
+ * A function locks in this order: instances, rooms by name, and then anything else. The rows of a
+ * room (events, inbox, presence, visits) change while the room is locked. A function that changes
+ * such rows without the lock skips rows that others have locked, and so waits for nobody.
  *
  * @module
  */
@@ -187,9 +187,9 @@ const TABLES = `
 `;
 
 /**
- * Settings of functions. Each connection makes a plan once, and the plan uses the indexes even if the
- * tables are small at that time. Plans are not compiled: without an index to use, the planner estimates
- * immense costs, and would spend a tenth of a second or more on compiling.
+ * Settings of functions. Each connection makes a plan once, and the plan uses the indexes even if
+ * the tables are small at that time. Plans are not compiled: without an index to use, the planner
+ * estimates immense costs, and would spend a tenth of a second or more on compiling.
  */
 const SETTINGS = `
   SET search_path = hubbub, pg_temp
@@ -283,8 +283,8 @@ const BASICS = `
       ) <= p_known, false))
   $fn$;
 
-  -- Notifies of items of rooms, in order. A payload has less than 8000 bytes; for an item that does not
-  -- fit, the payload has the room's position. The first number makes each payload unique.
+  -- Notifies of items of rooms, in order. A payload has less than 8000 bytes; for an item that does
+  -- not fit, the payload has the room's position. The first number makes each payload unique.
   CREATE FUNCTION tell_v1(p_epoch integer, p_start bigint, p_rooms text[], p_items text[])
   RETURNS void LANGUAGE plpgsql
   AS $fn$
@@ -352,8 +352,8 @@ const TURN = `
       SET username = excluded.username, person = excluded.person, ended = excluded.ended
   $fn$;
 
-  -- Runs jobs, one for each index of the arrays. Messages are inserted together, before the next job
-  -- that reads messages.
+  -- Runs jobs, one for each index of the arrays. Messages are inserted together, before the next
+  -- job that reads messages.
   CREATE FUNCTION turn_v1(
     p_epoch integer, p_now bigint, p_deadline double precision, p_instance text,
     p_number bigint, p_keep bigint, p_names text[], p_kinds text[], p_rooms integer[],
@@ -411,7 +411,8 @@ const TURN = `
         ELSE first_v1(v_start) END;
       v_settings[stored.i] := stored.settings;
     END LOOP;
-    -- A row was removed during the wait for it. Inserting it now, with others locked, could deadlock.
+    -- A row was removed during the wait for it. Inserting it now, with others locked, could
+    -- deadlock.
     IF 0 = ANY (v_ids) THEN
       RETURN 'again';
     END IF;
@@ -747,7 +748,8 @@ const READING = `
 
 /** The functions for leases and upkeep. */
 const LEASES = `
-  -- Ends instances and at most p_limit of their presences, each once. Returns whether more may be left.
+  -- Ends instances and at most p_limit of their presences, each once. Returns whether more may be
+  -- left.
   CREATE FUNCTION end_v1(p_epoch integer, p_now bigint, p_instances text[], p_limit bigint)
   RETURNS boolean LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
@@ -821,15 +823,15 @@ const LEASES = `
     ), (SELECT greatest(privates, v_start) FROM rooms WHERE name = ''));
   END $fn$;
 
-  -- Fails if the disk is full, since it writes a temporary file of 128 kB. The other writes of a beat
-  -- need no new space.
+  -- Fails if the disk is full, since it writes a temporary file of 128 kB. The other writes of a
+  -- beat need no new space.
   CREATE FUNCTION space_v1() RETURNS bigint LANGUAGE sql VOLATILE SET work_mem = '64kB'
   AS $fn$
     SELECT count(*) FROM unnest(ARRAY[repeat('x', 65536), repeat('y', 65536)])
   $fn$;
 
-  -- Drops at most p_limit of a room's events beyond those to keep. Returns NULL when nothing is left to
-  -- drop.
+  -- Drops at most p_limit of a room's events beyond those to keep. Returns NULL when nothing is
+  -- left to drop.
   CREATE FUNCTION trim_v1(p_name text, p_keep bigint, p_limit bigint) RETURNS bigint LANGUAGE plpgsql
   ${SETTINGS} SET lock_timeout = '500ms'
   AS $fn$
@@ -882,9 +884,9 @@ const LEASES = `
     RETURN CASE WHEN v_count = p_limit THEN v_count END;
   END $fn$;
 
-  -- Removes the rows of rooms with nothing stored and nobody present. Checks p_limit rows after an id;
-  -- returns the id to continue from, or NULL at the end. A room that gets a row again gets numbers
-  -- higher than all earlier ones.
+  -- Removes the rows of rooms with nothing stored and nobody present. Checks p_limit rows after an
+  -- id; returns the id to continue from, or NULL at the end. A room that gets a row again gets
+  -- numbers higher than all earlier ones.
   CREATE FUNCTION clean_rooms_v1(p_from bigint, p_limit bigint) RETURNS bigint
   LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
@@ -984,8 +986,8 @@ const PEOPLE = `
     RETURN 'true';
   END $fn$;
 
-  -- The next step of an erasure: the account, the range of events, the first room in it with something
-  -- to check, and the names in its changes and the account's events.
+  -- The next step of an erasure: the account, the range of events, the first room in it with
+  -- something to check, and the names in its changes and the account's events.
   CREATE FUNCTION erasing_v1(p_prefix text) RETURNS text LANGUAGE plpgsql STABLE ${SETTINGS}
   AS $fn$
   DECLARE g erasures; v_end record; v_room bigint; v_names text[];
@@ -1005,9 +1007,9 @@ const PEOPLE = `
     RETURN json_build_array(g.account, g.room, g.seq, v_end.room, v_end.seq, v_room, v_names);
   END $fn$;
 
-  -- Erases an account's text and name from these events, in one room, unless another instance did it.
-  -- p_names are the names that are the account's. Messages among the p_live newest events of the room
-  -- are deleted one by one.
+  -- Erases an account's text and name from these events, in one room, unless another instance did
+  -- it. p_names are the names that are the account's. Messages among the p_live newest events of
+  -- the room are deleted one by one.
   CREATE FUNCTION erase_v1(
     p_epoch integer, p_now bigint, p_deadline double precision, p_account text, p_person text,
     p_from_room bigint, p_from_seq bigint, p_to_room bigint, p_to_seq bigint, p_room bigint,

@@ -1,6 +1,6 @@
 /**
- * The socket of a connection to PostgreSQL. It is opened, with TLS if `sslmode` asks for it, before the
- * driver gets it. Whatever goes wrong, and however it ends, there is one error with the reason.
+ * The socket of a connection to PostgreSQL. It is opened, with TLS if `sslmode` asks for it, before
+ * the driver gets it. Whatever goes wrong, and however it ends, there is one error with the reason.
  *
  * @module
  */

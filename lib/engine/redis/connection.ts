@@ -32,7 +32,8 @@ export interface ConnectionListener {
 
 /**
  * Opens the socket of a connection, and destroys it at once when the connection is closed. The
- * driver's own class waits two seconds for a server that does not answer, and leaves its timer behind.
+ * driver's own class waits two seconds for a server that does not answer, and leaves its timer
+ * behind.
  */
 class Connector {
   readonly #place: Place;
@@ -120,8 +121,8 @@ export class Connections {
   }
 
   /**
-   * Sends commands without waiting for replies between them, and returns the reply to each; an error
-   * reply is a value. If they are many, the server begins before the last ones are written.
+   * Sends commands without waiting for replies between them, and returns the reply to each; an
+   * error reply is a value. If they are many, the server begins before the last ones are written.
    */
   async send(commands: readonly Command[]): Promise<Reply[]> {
     const sent: Promise<Reply[]>[] = [];

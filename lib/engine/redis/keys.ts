@@ -1,6 +1,6 @@
 /**
- * The names of keys and channels. All keys of one room share a hash tag, so that a cluster keeps them
- * on one node.
+ * The names of keys and channels. All keys of one room share a hash tag, so that a cluster keeps
+ * them on one node.
  *
  * @module
  */
@@ -53,7 +53,9 @@ export function answersKey(room: string, instance: string): string {
   return `${ofRoom(room)}:answers:${instance}`;
 }
 
-/** The channel of a room. All databases of a server share the channels, so its name has the number. */
+/**
+ * The channel of a room. All databases of a server share the channels, so its name has the number.
+ */
 export function channelOf(database: number, room: string): string {
   return `hubbub:${database}:${room}`;
 }

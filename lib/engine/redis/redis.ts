@@ -201,7 +201,10 @@ class RedisLink implements Link {
   readonly #upkeep: Upkeep;
   /** Rooms that are surely in the server's set of rooms. */
   readonly #noted = new Set<string>();
-  /** Rooms that are surely in the server's set of an instance's rooms, by {@linkcode connectionsKey}. */
+  /**
+   * Rooms that are surely in the server's set of an instance's rooms, by {@linkcode
+   * connectionsKey}.
+   */
   readonly #entered = new Set<string>();
   /** The ends of the leases that this link has renewed. */
   readonly #leases = new Map<string, string>();
@@ -650,7 +653,10 @@ class RedisLink implements Link {
     this.end(instance).catch(() => {}).finally(() => this.#ending.delete(instance));
   }
 
-  /** Ends some presences of an instance, and after the last one the instance. False if some are left. */
+  /**
+   * Ends some presences of an instance, and after the last one the instance. False if some are
+   * left.
+   */
   async #endSome(instance: string): Promise<boolean> {
     const key = instanceKey(instance);
     const rooms = await this.#read(["ZRANGE", key, 0, MAX_ENDED - 1]) as string[];
@@ -717,7 +723,9 @@ class RedisLink implements Link {
     }
   }
 
-  /** Translates an error reply to a write. If the server is no longer the primary, ends the link. */
+  /**
+   * Translates an error reply to a write. If the server is no longer the primary, ends the link.
+   */
   #toNotDone(reply: Error): Error {
     if (reply.message.includes("TOOLATE")) return new TooLate();
     const reason = explain(reply, this.#options.place);

@@ -20,8 +20,8 @@ const ANSWERS_MS = 5 * 60 * 1000;
 const SHORT_ANSWERS_MS = 90 * 1000;
 
 /**
- * How long the numbers of a room without messages and users are kept, in milliseconds: a little longer
- * than the steps of {@linkcode BASE}.
+ * How long the numbers of a room without messages and users are kept, in milliseconds: a little
+ * longer than the steps of {@linkcode BASE}.
  */
 const IDLE_MS = REACHABLE_MS + 1000;
 
@@ -43,9 +43,9 @@ local function isLate(deadline) return now() > tonumber(deadline) end
 `;
 
 /**
- * Where the numbers of presence begin in a room without any: at the time in microseconds, rounded down
- * to large steps, so that a reader of the empty room knows the first number of whoever enters next. A
- * room that was forgotten was idle for longer than a step, so no number is given twice.
+ * Where the numbers of presence begin in a room without any: at the time in microseconds, rounded
+ * down to large steps, so that a reader of the empty room knows the first number of whoever enters
+ * next. A room that was forgotten was idle for longer than a step, so no number is given twice.
  */
 const BASE = `
 local function baseOf(clock)
@@ -116,9 +116,9 @@ end
  * Runs the jobs of one room.
  *
  * KEYS: those of the room, the kept answers, the instance's connections, the inboxes named by jobs.
- * ARGV: as above, then channel, instance, batch, deadline, clock, keep, whether the room is EVERYWHERE,
- * the end of the instance's lease, and the jobs. A job is a letter, the rest of that argument, and as
- * many arguments as the letter takes.
+ * ARGV: as above, then channel, instance, batch, deadline, clock, keep, whether the room is
+ * EVERYWHERE, the end of the instance's lease, and the jobs. A job is a letter, the rest of that
+ * argument, and as many arguments as the letter takes.
  *
  * When a lease has ended, other instances read which rooms its instance has entered, and end its
  * presences there. So this script checks the lease by the same clock: nothing is entered later.
@@ -442,7 +442,8 @@ return { m, entries, messages }
 `;
 
 /**
- * Searches messages from a number towards the oldest or the newest, over a limited number of entries.
+ * Searches messages from a number towards the oldest or the newest, over a limited number of
+ * entries.
  *
  * KEYS: meta, log. ARGV: from, step, limit, maximum entries to search.
  */
@@ -472,7 +473,9 @@ local found, from = walk(tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 return { m, found, from }
 `;
 
-/** KEYS: meta, log, settings, presences. ARGV: events, messages, maximum entries to search, clock. */
+/**
+ * KEYS: meta, log, settings, presences. ARGV: events, messages, maximum entries to search, clock.
+ */
 const OPEN = `${READ}${WALK}${BASE}
 if not m[1] then m[6] = string.format('%.0f', baseOf(ARGV[4])) end
 local entries, messages = read(seq - tonumber(ARGV[1]), tonumber(ARGV[1]))
@@ -523,8 +526,8 @@ return { m, string.format('%.0f', last), string.format('%.0f', from), numbers, e
 /**
  * Replaces entries of the log that have not changed since they were read.
  *
- * KEYS: meta, log, refs. ARGV: as for a room, then channel, the erased ids as JSON, and for each entry
- * `seq`, old entry, new entry.
+ * KEYS: meta, log, refs. ARGV: as for a room, then channel, the erased ids as JSON, and for each
+ * entry `seq`, old entry, new entry.
  */
 const REWRITE = `
 for i = 5, #ARGV, 3 do
@@ -595,8 +598,8 @@ end
 const TOKEN = `return findToken(KEYS[1], KEYS[2], ARGV[1])`;
 
 /**
- * The tokens of an account's bots, three lines for each: its hash, when it was made, and its name. The
- * list may still have tokens that ended by their hash or with their era.
+ * The tokens of an account's bots, three lines for each: its hash, when it was made, and its name.
+ * The list may still have tokens that ended by their hash or with their era.
  */
 const BOTS = `
 local function botsOf(tokens, eras, bots, account)
@@ -615,8 +618,8 @@ const BOT_TOKENS = `return botsOf(KEYS[1], KEYS[2], KEYS[3], ARGV[1])`;
 /**
  * Changes accounts and tokens.
  *
- * KEYS: meta of EVERYWHERE, accounts, tokens, expiries, erasing, eras, bots. ARGV: as for a room, then
- * channel, deadline, clock, what to do, and its arguments.
+ * KEYS: meta of EVERYWHERE, accounts, tokens, expiries, erasing, eras, bots. ARGV: as for a room,
+ * then channel, deadline, clock, what to do, and its arguments.
  */
 const PEOPLE = `
 if isLate(ARGV[4]) then return redis.error_reply('TOOLATE') end
@@ -710,8 +713,8 @@ return whole(time)
 /**
  * Renews a lease, unless it has expired.
  *
- * KEYS: leases, ended. ARGV: instance, how long the lease lasts, clock. Returns the server's time, the
- * end of the lease (nil if it has expired), and instances whose lease has expired.
+ * KEYS: leases, ended. ARGV: instance, how long the lease lasts, clock. Returns the server's time,
+ * the end of the lease (nil if it has expired), and instances whose lease has expired.
  */
 const RENEW = `${COMMON}
 local real = now()

@@ -1,5 +1,6 @@
 /**
- * The sentences for people when Redis cannot be used. Each says what to do, and none has the password.
+ * The sentences for people when Redis cannot be used. Each says what to do, and none has the
+ * password.
  *
  * @module
  */
@@ -71,7 +72,8 @@ const REPLIES: readonly (readonly [reply: RegExp, sentence: (place: Place) => st
   ],
   [
     /^MISCONF/,
-    () => "Redis cannot save to its disk, and takes no writes. Make room on the disk, or see its log.",
+    () =>
+      "Redis cannot save to its disk, and takes no writes. Make room on the disk, or see its log.",
   ],
   [/^NOREPLICAS/, () => "Redis has too few replicas, and takes no writes. Start its replicas."],
   [

@@ -1,6 +1,6 @@
 /**
- * The state of a room, computed from its `meta`, even if a new generation of the server has begun since
- * the room was last written.
+ * The state of a room, computed from its `meta`, even if a new generation of the server has begun
+ * since the room was last written.
  *
  * @module
  */

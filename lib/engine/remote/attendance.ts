@@ -56,7 +56,9 @@ export class Attendance {
     }
   }
 
-  /** Handles an `enter` that took effect: ends the presence if its connection has left meanwhile. */
+  /**
+   * Handles an `enter` that took effect: ends the presence if its connection has left meanwhile.
+   */
   confirm(room: string, connection: string): void {
     if (!this.#rooms.get(room)?.has(connection)) this.#leave(room, connection);
   }

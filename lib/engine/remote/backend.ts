@@ -53,12 +53,12 @@ export interface LinkListener {
 }
 
 /**
- * The connections of one instance to the server. If one of them fails, the whole link is closed, and
- * another link is opened.
+ * The connections of one instance to the server. If one of them fails, the whole link is closed,
+ * and another link is opened.
  *
- * Every call is one round trip. A call that gets no answer because its connection fails is rejected;
- * so is every call after {@linkcode Link.close}. A write that is rejected with an error other than
- * {@linkcode ChatError} or {@linkcode NotDone} may or may not have taken effect.
+ * Every call is one round trip. A call that gets no answer because its connection fails is
+ * rejected; so is every call after {@linkcode Link.close}. A write that is rejected with an error
+ * other than {@linkcode ChatError} or {@linkcode NotDone} may or may not have taken effect.
  */
 export interface Link {
   /** The time of the server's clock when the link was opened, in milliseconds since 1970. */
@@ -121,7 +121,9 @@ export interface Link {
   /** Which of these tokens have ended, and which of these keys have an account now. */
   recheck(known: Known): Promise<Known>;
 
-  /** Closes every connection at once, and rejects calls without an answer. A repeat does nothing. */
+  /**
+   * Closes every connection at once, and rejects calls without an answer. A repeat does nothing.
+   */
   close(): void;
 }
 
@@ -163,8 +165,8 @@ export type Job =
     readonly id: string;
   }
   /**
-   * See `Bus.enter`. A connection that is already present stays present, now as one of this instance,
-   * and the answer is its position.
+   * See `Bus.enter`. A connection that is already present stays present, now as one of this
+   * instance, and the answer is its position.
    */
   | { readonly type: "enter"; readonly room: string; readonly presence: Presence }
   /** See `Bus.leave`. */
@@ -199,8 +201,8 @@ export type Answer =
  * The newest numbers of a room. Every event of a room has one of these numbers, except those of the
  * {@linkcode Job} `publish`.
  *
- * When an epoch begins, `presence` and `privates` jump to the server's time in microseconds, so that
- * no number is given twice, even if the server has lost the newest ones.
+ * When an epoch begins, `presence` and `privates` jump to the server's time in microseconds, so
+ * that no number is given twice, even if the server has lost the newest ones.
  */
 export interface Position {
   readonly epoch: string;
@@ -256,8 +258,8 @@ export interface Page {
   /** The room's present position. */
   readonly position: Position;
   /**
-   * Whether the log continues from the feed's epoch and `seq`, and contains every event since: as in
-   * `Log.canResume`, and also at `seq` 0 if the log has its beginning.
+   * Whether the log continues from the feed's epoch and `seq`, and contains every event since: as
+   * in `Log.canResume`, and also at `seq` 0 if the log has its beginning.
    */
   readonly continues: boolean;
   /** The events of the log after the feed's `seq`, at most `limit`. */
@@ -290,8 +292,8 @@ export interface Pulse {
   /** The time of the server's clock, in milliseconds since 1970. */
   readonly time: number;
   /**
-   * Whether the lease was renewed, or is new. False if it had expired: its presences are ending, and
-   * the instance needs another name.
+   * Whether the lease was renewed, or is new. False if it had expired: its presences are ending,
+   * and the instance needs another name.
    */
   readonly isAlive: boolean;
   /** The positions of the rooms, in the order of {@linkcode Beat.rooms}. */

@@ -1,10 +1,10 @@
 /**
- * The events of one room from a server on another machine: the feed passes on each once, in order and
- * without a hole, even if they arrive late, twice or not at all.
+ * The events of one room from a server on another machine: the feed passes on each once, in order
+ * and without a hole, even if they arrive late, twice or not at all.
  *
- * Received news and read pages follow the same rule, so the two need no lock between them. A feed reads
- * what it has missed when a later event shows a hole, when a subscription is live again, or when a
- * receipt or a comparison of positions is ahead of it.
+ * Received news and read pages follow the same rule, so the two need no lock between them. A feed
+ * reads what it has missed when a later event shows a hole, when a subscription is live again, or
+ * when a receipt or a comparison of positions is ahead of it.
  *
  * @module
  */
@@ -94,7 +94,9 @@ export class Feed {
     });
   }
 
-  /** Reads at once unless the feed has reached this position. Call it when no news is on its way. */
+  /**
+   * Reads at once unless the feed has reached this position. Call it when no news is on its way.
+   */
   compare(position: Position): void {
     if (!this.#hasReached(position)) this.catchUp();
   }

@@ -2,8 +2,8 @@
  * Whether an instance receives the server's notifications, judged by probes that it sends itself.
  *
  * A connection may accept a subscription and never deliver: because it died unnoticed, or because a
- * pooler in transaction mode is in between. In the first case a new link helps. If two links in a row
- * receive nothing, the instance polls until a probe arrives again.
+ * pooler in transaction mode is in between. In the first case a new link helps. If two links in a
+ * row receive nothing, the instance polls until a probe arrives again.
  *
  * @module
  */

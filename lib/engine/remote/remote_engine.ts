@@ -2,9 +2,10 @@
  * The engine of an instance whose messages, presences and accounts are on a server that it shares
  * with other instances.
  *
- * The server publishes every event to all instances, this one included: a write goes out with its turn
- * ({@linkcode TurnQueue}), and its event comes back through the room's {@linkcode Feed}. Once a second
- * a beat renews the lease of the instance, sends a probe that must come back, and compares positions.
+ * The server publishes every event to all instances, this one included: a write goes out with its
+ * turn ({@linkcode TurnQueue}), and its event comes back through the room's {@linkcode Feed}. Once
+ * a second a beat renews the lease of the instance, sends a probe that must come back, and compares
+ * positions.
  *
  * @module
  */
@@ -275,7 +276,9 @@ export class RemoteEngine implements Engine {
     };
   }
 
-  /** Stores settings, and waits until the room's feeds have passed them on: then joins obey them. */
+  /**
+   * Stores settings, and waits until the room's feeds have passed them on: then joins obey them.
+   */
   async #setSettings(room: string, settings: RoomSettings): Promise<boolean> {
     const isStored = await this.#turns.put({ type: "settings", room, settings }) as boolean;
     if (!isStored) return false;

@@ -2,10 +2,11 @@
  * The jobs of an instance, in order: all of one turn of the event loop go out as one batch, and the
  * next batch when that one is answered.
  *
- * Waiting jobs are bounded in number, size and time. A batch that went out and has no answer may have
- * taken effect. So the queue repeats it on the next link, with the same number, until it gets the
- * answer. Nothing overtakes it, and its writes are neither acknowledged nor refused before. After a
- * minute they are refused all the same, since the server does not keep its answers for ever.
+ * Waiting jobs are bounded in number, size and time. A batch that went out and has no answer may
+ * have taken effect. So the queue repeats it on the next link, with the same number, until it gets
+ * the answer. Nothing overtakes it, and its writes are neither acknowledged nor refused before.
+ * After a minute they are refused all the same, since the server does not keep its answers for
+ * ever.
  *
  * @module
  */
