@@ -333,7 +333,7 @@ function checkUrl(kind: "postgres" | "redis", text: string): string {
   const url = /[\s\p{Cc}]/u.test(text) ? null : URL.parse(text);
   if (url === null || url.hostname.includes(",")) {
     throw new ConfigError(
-      `DATABASE_URL must be an address with one host, such as ${example}. Write special characters ` +
+      `DATABASE_URL must be an address with one host, such as ${example}, with special characters ` +
         "of the password in percent form, such as %2F for a slash.",
     );
   }

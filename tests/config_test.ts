@@ -260,7 +260,7 @@ describe("readConfig", () => {
     ["redis://:hunter2@ho st", "must be an address with one host, such as redis://"],
     ["redis://:hunter2@host\n", "must be an address with one host"],
     ["redis://:hun\tter2@host", "must be an address with one host"],
-    ["postgres://alice:1/hunter2@host/chat", "must have %23, %2F, %3F and %40 in the place of"],
+    ["postgres://alice:1/hunter2@host/chat", "must have %23, %2F, %3F and %40 instead of"],
     ["postgres://alice:1?hunter2@host/chat", "must have %23,"],
     ["postgres://alice:1#hunter2@host/chat", "must have %23,"],
     ["redis://host/0#hunter2", "must have %23,"],
@@ -270,10 +270,10 @@ describe("readConfig", () => {
     ["redis://:%ffhunter2@host", "must have %25"],
     ["postgres://host/chat/hunter2", "must have only the name of the database"],
     ["redis://:hunter2@host/chat", "must have only the number of the database"],
-    ["redis://:hunter2@host/-1", "must have nothing but the number"],
-    ["redis://:hunter2@host/1.5", "must have nothing but the number"],
-    ["redis://:hunter2@host/0/1", "must have nothing but the number"],
-    ["rediss://:hunter2@host/9999999999", "must have nothing but the number"],
+    ["redis://:hunter2@host/-1", "must have only the number"],
+    ["redis://:hunter2@host/1.5", "must have only the number"],
+    ["redis://:hunter2@host/0/1", "must have only the number"],
+    ["rediss://:hunter2@host/9999999999", "must have only the number"],
   ];
   for (const [url, sentence] of BAD_URLS) {
     it(`refuses DATABASE_URL=${JSON.stringify(url)} and keeps the password to itself`, () => {
