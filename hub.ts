@@ -11,7 +11,7 @@
  *
  * The way of a member:
  *
- *     admit -> (upgrade) -> join -> engine.bus.enter -> the room hears "entered" -> welcome -> live
+ *     admit -> (upgrade) -> join -> engine.bus.enter -> the room receives "entered" -> welcome -> live
  *
  * Every command goes to the engine, which publishes the result to all instances, this one included.
  * Events collect until the end of the turn (`lib/delivery/`): a `chat.v1` member receives all of
@@ -175,7 +175,7 @@ export class Hub implements Rooms {
   }
 
   /**
-   * Makes a peer a member. The member goes live once the room has heard its `entered` event.
+   * Makes a peer a member. The member goes live once the room has received its `entered` event.
    *
    * @throws {ChatError} as {@linkcode Hub.admit} does, which must have been awaited shortly before
    */

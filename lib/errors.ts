@@ -135,6 +135,11 @@ export function notModerator(): ChatError {
   );
 }
 
+/** The refusal of a change that only the room's owner and admins may make. */
+export function notOwner(): ChatError {
+  return new ChatError("forbidden", "Only the room's owner or an admin may do this.");
+}
+
 /** The refusal when an account claims a room that others use. */
 export function roomInUse(): ChatError {
   const sentence = "This room is in use. Choose a new one, or ask an admin to give it to you.";

@@ -149,7 +149,7 @@ function isNormalizable(kind: NameKind, text: string): boolean {
   return text.length <= 8 * MAX_NAME_LENGTH[kind] && !/\p{M}{31}/u.test(text);
 }
 
-/** The words with which the server's own lines begin, and the name of those who have none. */
+/** The words with which the server's own lines begin, and the name of members without one. */
 const RESERVED: ReadonlySet<string> = new Set(
   ["error", "online", "server", "system", ANONYMOUS].map(toReading),
 );

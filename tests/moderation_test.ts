@@ -14,6 +14,7 @@ import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
 const ONLY_MODERATORS = "Only the room's owner, its moderators or an admin may do this.";
+const ONLY_OWNER = "Only the room's owner or an admin may do this.";
 const PRIVATE = "This room is private. Ask its owner to let you in.";
 const BANNED = "You are banned from this room.";
 
@@ -288,7 +289,7 @@ describe("PUT /api/rooms/:room", () => {
     assertEquals([status, body], [200, { room, private: true, owner: "olga", ...lists }]);
     for (const name of ["mia", "tom"]) {
       const { status, body } = await change(room, name, { private: false });
-      assertEquals([status, body], [403, { error: ONLY_MODERATORS }]);
+      assertEquals([status, body], [403, { error: ONLY_OWNER }]);
     }
     assertEquals((await change(room, "root", { private: false })).body.owner, "olga");
   });

@@ -1,5 +1,5 @@
 /**
- * Compresses files in a thread of its own, so that the server's thread need not wait.
+ * Compresses files in a separate thread, so that the server's thread does not wait.
  *
  * @module
  */

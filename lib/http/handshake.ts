@@ -58,7 +58,7 @@ export function checkHandshake(request: Request, protocol?: string): void {
   }
   const offered = offeredProtocols(request);
   if (offered.length > 0 && (protocol === undefined || !offered.includes(protocol))) {
-    throw new HandshakeError(400, "Sec-WebSocket-Protocol must name chat.v1, or be absent.");
+    throw new HandshakeError(400, "Unknown Sec-WebSocket-Protocol. Offer chat.v1 to join a room, or none.");
   }
 }
 

@@ -94,7 +94,7 @@ export class Turns {
   }
 
   /**
-   * Starts attempts that may go on, and refuses those that waited too long. Call it every second.
+   * Starts attempts that may run now, and refuses those that waited too long. Call it every second.
    */
   sweep(): void {
     const latest = this.#options.clock() - MAX_WAIT_MS;
@@ -134,7 +134,7 @@ export class Turns {
     }
   }
 
-  /** Takes the first attempt of one group that may go on now out of the queue. */
+  /** Takes the first attempt of one group that may run now out of the queue. */
   #takeNext(isKnown: boolean): Waiting | undefined {
     const next = this.#inOrder(isKnown).find(({ account }) =>
       isKnown || account === undefined || this.#guesses.take(account) === 0

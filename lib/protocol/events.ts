@@ -78,11 +78,11 @@ export interface OnlineUsersEvent extends EventBase {
 /** The users that joined and left since the last `presence`. */
 export interface PresenceEvent extends EventBase {
   readonly type: "presence";
-  /** At most 50 names while the room is a crowd; every new user once it has shrunk. */
+  /** At most 50 names in a crowd; in the first `presence` after it has shrunk, every user. */
   readonly joined: readonly string[];
   /** The number of users that joined, named or not. */
   readonly joined_count: number;
-  /** At most 50 names while the room is a crowd. */
+  /** At most 50 names in a crowd; after it has shrunk, also those that were left out before. */
   readonly left: readonly string[];
   /** The number of users that left, named or not. */
   readonly left_count: number;

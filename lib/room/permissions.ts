@@ -5,7 +5,7 @@
  */
 
 import type { Ban, Engine, RoomSettings } from "../engine/engine.ts";
-import { ChatError, notModerator, roomInUse, storeUnavailable } from "../errors.ts";
+import { ChatError, notOwner, roomInUse, storeUnavailable } from "../errors.ts";
 import { LOBBY, nameKey, parseName } from "../names.ts";
 import type { JoinRequest, RoomAccess, RoomVisit } from "../http/rooms.ts";
 import type { Identity } from "../people/accounts.ts";
@@ -173,8 +173,8 @@ export class Permissions {
     const { account } = identity;
     const role = roleIn(settings, identity);
     const isAdmin = role === "admin";
-    if (account === undefined || role === "moderator") throw notModerator();
-    if (role === "member" && settings.owner !== undefined) throw notModerator();
+    if (account === undefined || role === "moderator") throw notOwner();
+    if (role === "member" && settings.owner !== undefined) throw notOwner();
     if (!isAdmin && room === LOBBY) throw new ChatError("forbidden", "The lobby is for everyone.");
     let { owner } = settings;
     if (owner === undefined && (!isAdmin || room !== LOBBY)) {
