@@ -127,7 +127,7 @@ describe("terminal client", () => {
     await ada.prints("Grace: three");
     await ada.closeInput();
     assertEquals(await ada.exited, 0);
-    assertEquals(ada.output.split("WebSockets do not get through here").length, 2);
+    assertEquals(ada.output.split("WebSockets are blocked here").length, 2);
   });
 
   it("knows whom a pipe's first line is for, and says nothing private to the room", async () => {

@@ -171,7 +171,7 @@ describePage("page, for accounts", (stage) => {
   it("asks everyone to sign in where there are no guests", async () => {
     await stage.restart({ GUESTS: "off" });
     const page = await stage.visit({ path: "/r/tea" });
-    await page.getByText("This server is for people with an account.").waitFor();
+    await page.getByText("You need an account to use this server.").waitFor();
     assertEquals(await page.getByLabel("Your name").isVisible(), false);
     assertEquals(
       await page.getByRole("button", { name: "Continue without an account" }).isVisible(),

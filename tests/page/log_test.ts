@@ -418,12 +418,12 @@ describePage("log", (stage) => {
       page,
       `mine("teh"); timeline.change("m1", { change: { text: "the", status: "waiting" } })`,
     );
-    await page.getByText("Change waits to be sent").waitFor();
+    await page.getByText("Edit waiting to be sent").waitFor();
     await run(
       page,
       `timeline.change("m1", { change: { text: "the", status: "failed", reason: "No." } })`,
     );
-    await page.getByText("Change not saved. No.").waitFor();
+    await page.getByText("Edit not saved. No.").waitFor();
     await page.getByRole("button", { name: "Edit again" }).click();
     await page.getByRole("button", { name: "Discard" }).click();
     assertEquals(await page.evaluate("[wished('EditAgain'), wished('DiscardChange')]"), [[["m1"]], [

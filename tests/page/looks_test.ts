@@ -41,7 +41,7 @@ describePage("page, as it looks", (stage) => {
       await ada.getByLabel("Your name").press("Enter");
       await shoot("join");
       await enter(ada, "Ada");
-      await ada.getByRole("heading", { name: "Nothing said here yet" }).waitFor();
+      await ada.getByRole("heading", { name: "No messages yet" }).waitFor();
       await shoot("empty");
       await using grace = await V1Client.join(stage.server.ws, "book-club", "Grace");
       await using linus = await V1Client.join(stage.server.ws, "book-club", "Linus");

@@ -312,7 +312,7 @@ describePage("page", (stage) => {
     for (let n = 1; n <= 70; n++) await tells(grace, `message ${n}`);
     const ada = await stage.joins("Ada");
     await sees(ada, "message 70");
-    assertEquals(await ada.getByText("Nothing said here yet").isVisible(), false);
+    assertEquals(await ada.getByText("No messages yet").isVisible(), false);
     for (let n = 0; await ada.getByText("message 1", { exact: true }).count() === 0; n++) {
       await ada.getByRole("log").evaluate((element) => element.scrollTop = 0);
       await painted(ada);
@@ -329,7 +329,7 @@ describePage("page", (stage) => {
     const button = ada.locator("#newer");
     assert(await button.isHidden());
     await ada.getByRole("log").evaluate((element) => element.scrollTop -= 400);
-    await ada.getByRole("button", { name: "To the latest" }).waitFor();
+    await ada.getByRole("button", { name: "Jump to the latest" }).waitFor();
     await tells(grace, "the newest");
     await ada.getByRole("button", { name: "1 new message" }).click();
     await button.waitFor({ state: "hidden" });
@@ -534,12 +534,12 @@ describePage("page", (stage) => {
     await ada.getByRole("textbox", { name: "Room" }).fill("two");
     await ada.getByRole("button", { name: "Join", exact: true }).click();
     await ada.getByRole("heading", { name: "two" }).waitFor();
-    await ada.getByRole("heading", { name: "Nothing said here yet" }).waitFor();
+    await ada.getByRole("heading", { name: "No messages yet" }).waitFor();
     assertEquals(new URL(ada.url()).pathname, "/r/two");
     await ada.goBack();
     await sees(ada, "in one");
     await ada.goForward();
-    await ada.getByRole("heading", { name: "Nothing said here yet" }).waitFor();
+    await ada.getByRole("heading", { name: "No messages yet" }).waitFor();
     assertEquals(await people(ada), ["Ada"]);
     await ada.goto(`${stage.server.url}/?room=one`);
     await sees(ada, "in one");
@@ -591,7 +591,7 @@ describePage("page", (stage) => {
     await using gate = new Gate(stage.server, 403);
     await using grace = await stage.friend("Grace");
     const ada = await stage.joins("Ada", { url: gate.url, bypassCSP: true });
-    const remark = ada.getByRole("status").getByText("WebSockets do not get through here");
+    const remark = ada.getByRole("status").getByText("WebSockets are blocked here");
     await remark.waitFor();
     await check(ada);
     await shoot(ada, "plain_http");

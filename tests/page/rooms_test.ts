@@ -102,7 +102,7 @@ describePage("page, in several rooms", (stage) => {
       "after 1",
     );
     // All of it does not fit: one is where one was, and a button leads to the latest.
-    await again.getByRole("button", { name: /new messages$|To the latest/ }).click();
+    await again.getByRole("button", { name: /new messages$|Jump to the latest/ }).click();
     await again.getByText("after 30").waitFor();
     await again.getByRole("button", { name: "Leave tea" }).click();
     await again.getByText("You left tea").waitFor();
@@ -127,7 +127,7 @@ describePage("page, in several rooms", (stage) => {
     await ada.getByRole("heading", { name: "coffee" }).waitFor();
     assertEquals([await texts(ada), await box(ada).inputValue()], [["for coffee"], ""]);
     await ada.getByRole("button", { name: "Leave coffee" }).click();
-    await ada.getByText("A message is not sent yet. What is not sent is lost").waitFor();
+    await ada.getByText("A message is not sent yet. Unsent messages are lost").waitFor();
     await shoot(ada, "leave_unsent");
     await check(ada);
     await ada.getByRole("button", { name: "Stay" }).click();
@@ -153,14 +153,14 @@ describePage("page, in several rooms", (stage) => {
     line.cut();
     await reaches(ada, "reconnecting");
     await edits(ada, "the tea");
-    await ada.getByText("Change waits to be sent").waitFor();
+    await ada.getByText("Edit waiting to be sent").waitFor();
     line.mend();
     await ada.evaluate("dispatchEvent(new Event('online'))");
     await grace.nextOf("message_updated", ({ content }) => content === "the tea");
-    await ada.getByText("Change waits to be sent").waitFor({ state: "detached" });
+    await ada.getByText("Edit waiting to be sent").waitFor({ state: "detached" });
     assertEquals(await texts(ada), ["the tea"]);
     await edits(ada, "a bell: \u0007");
-    await ada.getByText("Change not saved.").waitFor();
+    await ada.getByText("Edit not saved.").waitFor();
     await shoot(ada, "edit_refused");
     await check(ada);
     assertEquals(await texts(ada), ["the tea"]);
@@ -169,13 +169,13 @@ describePage("page, in several rooms", (stage) => {
     await box(ada).fill("a bell");
     await box(ada).press("Enter");
     await grace.nextOf("message_updated", ({ content }) => content === "a bell");
-    await ada.getByText("Change not saved.").waitFor({ state: "detached" });
+    await ada.getByText("Edit not saved.").waitFor({ state: "detached" });
     await edits(ada, "another bell: \u0007");
     await ada.getByRole("button", { name: "Discard" }).click();
-    await ada.getByText("Change not saved.").waitFor({ state: "detached" });
+    await ada.getByText("Edit not saved.").waitFor({ state: "detached" });
     await ada.reload();
     await sees(ada, "a bell");
-    assertEquals(await ada.getByText("Change not saved.").count(), 0);
+    assertEquals(await ada.getByText("Edit not saved.").count(), 0);
   });
 
   it("names one room in the address, the header, the link and the connection", async () => {
@@ -219,7 +219,7 @@ describePage("page, in several rooms", (stage) => {
     await ada.locator(".found").getByText("message 20", { exact: true }).waitFor();
     assert(await ada.getByText("message 20", { exact: true }).isVisible());
     for (const near of ["message 15", "message 25"]) await sees(ada, near);
-    await ada.getByRole("button", { name: /new messages$|To the latest/ }).click();
+    await ada.getByRole("button", { name: /new messages$|Jump to the latest/ }).click();
     await sees(ada, "message 150");
     // All that is between can be read by scrolling.
     for (let n = 0; !(await texts(ada)).includes("message 60"); n++) {
@@ -237,7 +237,7 @@ describePage("page, in several rooms", (stage) => {
     for (let n = 1; n <= 60; n++) await tells(grace, `message ${n}`);
     const ada = await stage.joins("Ada");
     await sees(ada, "message 60");
-    assertEquals(await ada.getByText("Nothing said here yet").isVisible(), false);
+    assertEquals(await ada.getByText("No messages yet").isVisible(), false);
     await ada.getByRole("log").evaluate((element) => element.scrollTop = 0);
     await sees(ada, "message 1");
   });
@@ -301,7 +301,7 @@ describePage("page, with nothing left behind", (stage) => {
     await ada.evaluate("dispatchEvent(new Event('online'))");
     await reaches(ada, "live");
     await joinAnother(ada, "coffee");
-    await ada.getByRole("heading", { name: "Nothing said here yet" }).waitFor();
+    await ada.getByRole("heading", { name: "No messages yet" }).waitFor();
     assertEquals(await box(ada).inputValue(), "");
     await says(ada, "hello");
     assertEquals(await texts(ada), ["hello"]);
@@ -337,7 +337,7 @@ describePage("page, with nothing left behind", (stage) => {
     line.cut();
     await reaches(ada, "reconnecting");
     await edits(ada, "the tea");
-    await ada.getByText("Change waits to be sent").waitFor();
+    await ada.getByText("Edit waiting to be sent").waitFor();
     await other.ask({ type: "delete", id: messages[0]!.id });
     line.mend();
     await ada.evaluate("dispatchEvent(new Event('online'))");
@@ -435,7 +435,7 @@ describePage("page, over time and sleep", (stage) => {
     const ada = await stage.visit({ url: gate.url });
     await ada.getByLabel("Your name").fill("Ada");
     await ada.getByRole("button", { name: "Join", exact: true }).click();
-    await ada.getByText("lets no connection through").first().waitFor();
+    await ada.getByText("blocks the connection").first().waitFor();
     await shoot(ada, "no_connection");
     await ada.context().close();
   });
