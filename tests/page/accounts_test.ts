@@ -93,9 +93,9 @@ describePage("page, for accounts", (stage) => {
     await box(page).fill("half a thought");
     await page.getByRole("button", { name: "More" }).click();
     await page.getByRole("button", { name: "Sign out" }).click();
-    await page.getByText("waits until you sign in again").waitFor();
+    await page.getByText("wait until you sign in again").waitFor();
     line.mend();
-    await page.getByRole("button", { name: "Go", exact: true }).click();
+    await page.getByRole("button", { name: "Leave", exact: true }).click();
     await page.getByRole("heading", { name: "You are signed out" }).waitFor();
     await enter(page, "Somebody");
     assertEquals([await texts(page), await box(page).inputValue()], [[], ""]);

@@ -295,7 +295,7 @@ describePage("page, with nothing left behind", (stage) => {
     await writes(ada, "I regret this");
     await box(ada).fill("and this");
     await ada.getByRole("button", { name: "Leave coffee" }).click();
-    await ada.getByRole("button", { name: "Go", exact: true }).click();
+    await ada.getByRole("button", { name: "Leave", exact: true }).click();
     await ada.getByRole("heading", { name: "tea" }).waitFor();
     line.mend();
     await ada.evaluate("dispatchEvent(new Event('online'))");
