@@ -1,4 +1,4 @@
-/** Servers that end a connection at any moment, or answer what they should not. */
+/** Database servers that end a connection at any moment, or answer wrongly. */
 
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -7,12 +7,12 @@ import { RedisBackend } from "../lib/engine/redis/redis.ts";
 import type { Backend } from "../lib/engine/remote/backend.ts";
 import { BrokenServer, type Script } from "./support/broken_server.ts";
 
-/** How long a server may be silent before the tests give it up, in milliseconds. */
+/** Maximum silence of a server before a test gives up, in milliseconds. */
 const SILENCE_MS = 200;
 
 /**
- * Connects, and returns the sentence of the refusal. A server that is silent at the end of its
- * script is given up.
+ * Connects, and returns the sentence of the refusal. Gives up on a server that is silent at the
+ * end of its script.
  */
 async function refusalOf(create: (port: number) => Backend, script: Script): Promise<string> {
   await using server = new BrokenServer(script);
@@ -31,13 +31,13 @@ async function refusalOf(create: (port: number) => Backend, script: Script): Pro
   server.done.then(() => timer = setTimeout(() => stop.abort(), SILENCE_MS));
   const { message } = await connecting;
   clearTimeout(timer);
-  // What the drivers do later must not end the process.
+  // Late errors of the drivers must not end the process.
   await new Promise((resolve) => setTimeout(resolve, 20));
   assertEquals(told, []);
   return message;
 }
 
-/** Tests each script: after a refusal, one more connection must not be needed. */
+/** Tests each script: one connection must suffice for the refusal. */
 function testScripts(
   create: (port: number) => Backend,
   scripts: readonly (readonly [name: string, sentence: string, script: Script])[],
@@ -70,10 +70,10 @@ const READY = join(message("R", 0), message("Z", "I"));
 const HALF_ROW = message("D", 1, 1, "[false").subarray(0, 12);
 const HTTP = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
 
-/** The beginning of a connection with TLS, and what is none. */
+/** A first TLS record, and bytes that are none. */
 const NO_HANDSHAKE = new Uint8Array(64).fill(7);
 
-/** Deno 2.5 does not tell why a socket that begins with TLS later ends. */
+/** Deno 2.5 gives no reason when a socket that turned to TLS ends. */
 const noTls = Deno.version.deno.startsWith("2.5.")
   ? "closes the connection"
   : "no TLS that sslmode accepts";
@@ -125,7 +125,7 @@ describe("A connection to PostgreSQL is refused in one sentence when the server"
     }],
   ]);
 
-  it("has no TLS, and must have it", async () => {
+  it("lacks the required TLS", async () => {
     const strict = (port: number) =>
       new PostgresBackend({
         url: `postgres://u:secret@127.0.0.1:${port}/d?sslmode=require`,

@@ -28,7 +28,7 @@ function createPerformer() {
   return { answers, timers, told, perform, wait, isDone: () => isDone };
 }
 
-/** Resolves when all that was made ready has run. */
+/** Resolves when all ready callbacks have run. */
 const settled = () => new Promise<void>((resolve) => setTimeout(resolve));
 
 describe("Performer.allAnswered", () => {

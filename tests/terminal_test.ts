@@ -11,7 +11,7 @@ import { V1Client } from "./support/v1_client.ts";
 
 const CHAT = new URL("../public/chat.js", import.meta.url).pathname;
 const CONNECTED = "Connected to WebSocket server. Type messages to send:";
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
 const hasScript = isInstalled("script");

@@ -19,7 +19,7 @@ describe("wscat", () => {
     await using one = new Wscat(`${server.ws}/ws`);
     await using two = new Wscat(`${server.ws}/ws`);
     await server.logged("joined", 2);
-    // A line typed before wscat has seen its connection open is lost: let it see something first.
+    // wscat drops lines typed before it sees the connection open: wait for a first frame.
     await using probe = await Client.connect(`${server.ws}/ws`);
     probe.send("ready");
     for (const terminal of [one, two]) assertEquals(await terminal.nextLine(), "ready");

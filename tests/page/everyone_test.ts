@@ -10,7 +10,7 @@ import { startSite } from "../support/site.ts";
 import { itWith } from "../support/tools.ts";
 import { Wscat } from "../support/wscat.ts";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
 const ROOM = "ops";
@@ -101,7 +101,7 @@ describePage("everyone in one room", (stage) => {
     await stage.server.logged("joined", 5);
 
     const heardByWalt: string[] = [];
-    // A line typed before wscat has seen its connection open is lost.
+    // wscat drops lines typed before it sees the connection open.
     await walt.nextLine();
     const hearing = (async () => {
       while (heardByWalt.at(-1) !== "the end") {

@@ -109,7 +109,7 @@ const CONVERSATION = `
 
 describePage("log", (stage) => {
   for (const colorScheme of ["light", "dark"] as const) {
-    it(`is worth looking at in ${colorScheme}, wide and narrow, and open to everyone`, async () => {
+    it(`has pictures in ${colorScheme}, wide and narrow, and passes axe`, async () => {
       for (const [name, size] of Object.entries({ wide: WIDE, phone: PHONE, narrow: NARROW })) {
         const page = await openLog(stage, { ...size, colorScheme, bypassCSP: true });
         await run(page, CONVERSATION);
@@ -528,7 +528,7 @@ describePage("log", (stage) => {
     assert(usedSize < 40e6, `${usedSize}`);
   });
 
-  it("is worth looking at in forced colours", async () => {
+  it("has a picture in forced colours", async () => {
     const page = await openLog(stage, { forcedColors: "active" });
     await run(page, CONVERSATION);
     await run(page, "log.reveal('m1')");

@@ -124,7 +124,7 @@ describePage("page, as it looks", (stage) => {
     });
   }
 
-  it("is worth looking at in forced colours", async () => {
+  it("has a picture in forced colours", async () => {
     const ada = await stage.joins("Ada", { path: PATH, forcedColors: "active" });
     await using grace = await V1Client.join(stage.server.ws, "book-club", "Grace");
     await using linus = await V1Client.join(stage.server.ws, "book-club", "Linus");

@@ -6,7 +6,7 @@ import type { ConnectionOptions, ConnectionState, Surroundings } from "../../pub
 import type { Told } from "../../public/inbox.js";
 import type { Outgoing } from "../../public/outbox.js";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
 export type ToldOf<T extends Event["type"]> = Extract<Told, { type: T }>;

@@ -27,7 +27,7 @@ const CHROMIUM_ARGS = [
   "--host-resolver-rules=MAP *.test 127.0.0.1",
 ];
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 15_000;
 
 /**

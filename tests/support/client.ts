@@ -2,7 +2,7 @@
 
 import { AssertionError } from "@std/assert";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
 /** A JSON frame of the server. */

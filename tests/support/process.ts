@@ -3,7 +3,7 @@
 import { AssertionError } from "@std/assert";
 import { TEST_ENV } from "./server.ts";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
 const ROOT = new URL("../..", import.meta.url);

@@ -9,7 +9,7 @@ export const NO_REDIS =
   "Skipped: redis-server is not installed. Install it with: apt-get install -y redis-server";
 const PLACES = ["/usr/bin/redis-server", "/usr/local/bin/redis-server"];
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
 const program = PLACES.find((path) => {

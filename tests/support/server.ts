@@ -5,7 +5,7 @@ import { readConfig } from "../../lib/config.ts";
 import { createLogger } from "../../lib/logger.ts";
 import { start } from "../../main.ts";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
 /** On a free port, with nothing on disk, and without the limits that tests would run into. */

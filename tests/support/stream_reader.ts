@@ -4,7 +4,7 @@ import { AssertionError } from "@std/assert";
 import type { Event, WelcomeEvent } from "../../lib/protocol/events.ts";
 import type { Where } from "./people.ts";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
 /** One message of a stream, field by field. */
