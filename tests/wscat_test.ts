@@ -31,7 +31,7 @@ describe("wscat", () => {
     }
   });
 
-  it("in a room: frames as JSON, one a line", async () => {
+  it("in a room: one JSON frame a line", async () => {
     await using alice = new Wscat(`${server.ws}/ws/general?username=alice`);
     assertEquals(JSON.parse(await alice.nextLine()).type, "online_users");
     assertEquals(JSON.parse(await alice.nextLine()).content, "alice joined the room");
