@@ -165,7 +165,11 @@ async function run({ base, room, key, username, token }) {
     } else if (state.state === "refused") {
       end.resolve(fail(state.reason));
     } else if (state.state === "reconnecting" && !wasLive && !isTerminal) {
-      end.resolve(fail(state.reason || `Cannot connect to ${base}. Check the address, and that the server runs.`));
+      end.resolve(
+        fail(
+          state.reason || `Cannot connect to ${base}. Check the address, and that the server runs.`,
+        ),
+      );
     } else if (state.state === "reconnecting" && state.attempt === 1) {
       print("Disconnected, reconnecting...");
     }

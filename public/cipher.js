@@ -104,7 +104,9 @@ export class Cipher {
    */
   static async fromKey(key) {
     const bytes = isKey(key) ? fromBase64Url(key) : undefined;
-    if (!bytes) throw new SealError("This is not a key. A key has 43 characters: letters, digits, - and _.");
+    if (!bytes) {
+      throw new SealError("This is not a key. A key has 43 characters: letters, digits, - and _.");
+    }
     const { subtle } = crypto;
     const imported = await subtle.importKey("raw", bytes, "AES-GCM", false, ["encrypt", "decrypt"]);
     const hash = new Uint8Array(await subtle.digest("SHA-256", bytes));

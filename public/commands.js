@@ -64,8 +64,7 @@ export function readLine(text, names) {
       if (isBare) return { type: "help" };
       return { type: "wrong", why: "/help takes no text. To send this line, put /say before it." };
     default: {
-      const why =
-        `There is no /${command}. See /help, or put /say before the line to send it.`;
+      const why = `There is no /${command}. See /help, or put /say before the line to send it.`;
       return { type: "wrong", why };
     }
   }

@@ -770,7 +770,9 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const ref = this.#around.newRef();
       if (!this.#put({ ...command, ref })) {
-        return reject(new RefusedError("Not connected to the server. Try again in a moment.", "unavailable"));
+        return reject(
+          new RefusedError("Not connected to the server. Try again in a moment.", "unavailable"),
+        );
       }
       this.#requests.set(ref, { resolve, reject });
       this.#expect();

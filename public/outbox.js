@@ -111,7 +111,8 @@ const IN_THE_OPEN = "You wrote it without encryption. Send it again to encrypt i
 const OTHER_KEY =
   "It is encrypted with a key that this link does not have. Open the room with its whole link.";
 const OTHER_NAME = "You wrote it under another name. Send it again under this one.";
-const OTHER_PERSON = "It may have been sent under your earlier name. Check before you send it again.";
+const OTHER_PERSON =
+  "It may have been sent under your earlier name. Check before you send it again.";
 
 /** @type {Surroundings} */
 const REAL = {

@@ -232,7 +232,7 @@ describe("The end of a bot's token", () => {
     }
   });
 
-  it("does not follow from time or a restart", async () => {
+  it("is not caused by time or a restart", async () => {
     await using folder = await makeFolder();
     const env = { DATABASE_URL: `sqlite:${folder.path}/chat.db` };
     const first = await startServer(env);

@@ -23,8 +23,7 @@ const LETTERS = "abcdefghijklmnopqrstuvwxyz234567";
 
 const NO_KEY =
   "Your link lacks the key of this room. Ask for the whole link to read and write here.";
-const NO_CRYPTO =
-  "Browsers encrypt only on https pages. Open this room at its https address.";
+const NO_CRYPTO = "Browsers encrypt only on https pages. Open this room at its https address.";
 
 /** The room of an address without one. */
 export const DEFAULT_ROOM = "lobby";

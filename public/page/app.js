@@ -113,7 +113,8 @@ const log = new Log({
   onWhisper: (name) => composer.whisper(name),
   onJump: (id) => navigation.jump(id),
   linkTo: ({ seq }) => visits.shown ? addressOf(visits.shown.place, seq) : "",
-  onCopy: (text) => header.copy(text, "Code copied", "Copying failed. Select the code and copy it."),
+  onCopy: (text) =>
+    header.copy(text, "Code copied", "Copying failed. Select the code and copy it."),
 });
 
 const composer = new Composer({

@@ -22,7 +22,8 @@ export class Drafts {
   /** @type {Sealer | undefined} */ #cipher;
   /** @type {DraftStore} */ #store;
   /** @type {Map<string, string>} */ #texts = new Map();
-  /** The drafts as stored: sealed if there is a cipher. @type {Record<string, string>} */ #kept = {};
+  /** The drafts as stored: sealed if there is a cipher. @type {Record<string, string>} */ #kept =
+    {};
 
   /** @param {{ room: string, cipher: Sealer | undefined, store: DraftStore }} options */
   constructor({ room, cipher, store }) {

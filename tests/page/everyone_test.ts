@@ -1,4 +1,4 @@
-/** Everyone in one conversation, whatever they come with: all see the same messages in one order. */
+/** Every kind of client in one conversation: all receive the same messages in one order. */
 
 import { assert, assertEquals } from "@std/assert";
 import type { FrameLocator } from "npm:playwright-core@^1";
@@ -120,7 +120,7 @@ describePage("everyone in one room", (stage) => {
         walt.send(`wscat ${round}`),
         curl("-d", `curl ${round}`, `${messages}?username=ci`),
       ]);
-      // The bot answers, whoever asks it.
+      // The bot answers every client.
       await curl("-d", "!roll", `${messages}?username=asker-${round}`);
     }
 
@@ -146,7 +146,7 @@ describePage("everyone in one room", (stage) => {
   });
 });
 
-/** Asks again until there is an answer. */
+/** Repeats the question until there is an answer. */
 async function until<T>(ask: () => T | undefined | Promise<T | undefined>): Promise<T> {
   const end = performance.now() + PATIENCE_MS;
   while (performance.now() < end) {
