@@ -477,15 +477,19 @@ function handshake(changed: Record<string, string | undefined> = {}, method = "G
 
 describe("checkHandshake", () => {
   const GOOD: [why: string, headers: Record<string, string>, protocol?: string][] = [
-    ["the least there can be", {}],
+    ["the minimum of headers", {}],
     ["other cases", { upgrade: "WebSocket", connection: "upgrade" }],
     ["more than one token", { upgrade: "h2c, websocket", connection: "keep-alive, Upgrade" }],
     ["tokens without spaces", { connection: "keep-alive,Upgrade" }],
     ["a key whose last bits are not zero", { "sec-websocket-key": "AQIDBAUGBwgJCgsMDQ4PEC==" }],
     ["a key of + and /", { "sec-websocket-key": "+/+/+/+/+/+/+/+/+/+/+w==" }],
     ["the subprotocol", { "sec-websocket-protocol": "chat.v1" }, "chat.v1"],
-    ["it among others", { "sec-websocket-protocol": "mqtt, chat.v1 ,stomp" }, "chat.v1"],
-    ["none where one could be", {}, "chat.v1"],
+    [
+      "the subprotocol among others",
+      { "sec-websocket-protocol": "mqtt, chat.v1 ,stomp" },
+      "chat.v1",
+    ],
+    ["no subprotocol on a route that has one", {}, "chat.v1"],
   ];
   for (const [why, headers, protocol] of GOOD) {
     it(`accepts a handshake with ${why}`, () => {
@@ -509,7 +513,12 @@ describe("checkHandshake", () => {
     ["a subprotocol", handshake({ "sec-websocket-protocol": "chat.v1" }), 400],
     ["an empty subprotocol", handshake({ "sec-websocket-protocol": "" }), 400, "chat.v1"],
     ["another", handshake({ "sec-websocket-protocol": "mqtt" }), 400, "chat.v1"],
-    ["it in capitals", handshake({ "sec-websocket-protocol": "CHAT.V1" }), 400, "chat.v1"],
+    [
+      "the subprotocol in capitals",
+      handshake({ "sec-websocket-protocol": "CHAT.V1" }),
+      400,
+      "chat.v1",
+    ],
   ];
   for (const [why, request, status, protocol] of BAD) {
     it(`refuses ${why} with ${status}`, () => {

@@ -166,7 +166,7 @@ async function check(
 
 describe("docs/bots.md", () => {
   itWithTools(
-    "has a bot in JavaScript that works, and is safe and quiet when it should be",
+    "has a JavaScript bot that answers, and ignores hostile texts",
     () =>
       check((url, folder, token) => {
         const [code] = readBlocks("js", url);
@@ -180,7 +180,7 @@ describe("docs/bots.md", () => {
   );
 
   itWithTools(
-    "has a bot in bash that works, and is safe and quiet when it should be",
+    "has a bash bot that answers, and ignores hostile texts",
     () =>
       check((url, folder, token) => {
         const [code] = readBlocks("bash", url);

@@ -105,12 +105,12 @@ describe("A connection to PostgreSQL is refused in one sentence when the server"
     ["stops in the middle of an answer", silent, { replies: ["N", READY, HALF_ROW], then: "stay" }],
     ["speaks HTTP", foreign, { replies: [HTTP], then: "stay" }],
     ["speaks HTTP later", foreign, { replies: ["N", HTTP], then: "stay" }],
-    ["asks for what is no password", foreign, {
+    ["asks for an unknown kind of sign-in", foreign, {
       replies: ["N", SASL, message("R", 11, "rubbish")],
       then: "stay",
     }],
     ["asks for half a password", foreign, { replies: ["N", message("R")], then: "stay" }],
-    ["asks for a way to sign in that the driver lacks", "Allow scram-sha-256", {
+    ["asks for a sign-in that the driver lacks", "Allow scram-sha-256", {
       replies: ["N", message("R", 7)],
       then: "stay",
     }],
@@ -154,8 +154,14 @@ describe("A connection to Redis is refused in one sentence when the server", () 
     ["closes it in the middle of an answer", closes, { replies: ["+OK\r\n", half], then: "cut" }],
     ["stops in the middle of an answer", silent, { replies: ["+OK\r\n", half], then: "stay" }],
     ["speaks HTTP", "is no Redis", { replies: [HTTP], then: "stay" }],
-    ["answers what is no reply", "is no Redis", { replies: ["\u0001\u0002\r\n"], then: "stay" }],
-    ["answers what is no answer", "is no Redis", { replies: ["+OK\r\n", ":1\r\n"], then: "stay" }],
+    ["answers with bytes that are no reply", "is no Redis", {
+      replies: ["\u0001\u0002\r\n"],
+      then: "stay",
+    }],
+    ["answers with the wrong reply", "is no Redis", {
+      replies: ["+OK\r\n", ":1\r\n"],
+      then: "stay",
+    }],
   ]);
 
   describe("has no TLS, and", () => {

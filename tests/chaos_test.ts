@@ -82,7 +82,7 @@ const engines: { readonly name: string; readonly create: () => Promise<ChaosEngi
 if (POSTGRES_BIN !== undefined) engines.push({ name: "PostgreSQL", create: createPostgres });
 if (hasRedis) engines.push({ name: "Redis", create: createRedis });
 
-describe("Chaos", () => {
+describe("A chat of several instances", () => {
   withPostgres(() => {});
   if (!hasRedis) {
     (Deno.env.get("REQUIRE_ALL") === "1" ? it : it.skip)(NO_REDIS, () => {
@@ -122,7 +122,7 @@ describe("Chaos", () => {
     });
   }
 
-  itHolds("whose subscriptions are cut misses nothing", (chaos) =>
+  itHolds("with cut subscriptions misses nothing", (chaos) =>
     chaos.round(async () => {
       for (let i = 0; i < 5; i++) {
         for (const { wire } of chaos.instances) wire.kick();
@@ -131,7 +131,7 @@ describe("Chaos", () => {
     }));
 
   itHolds(
-    "whose engine is killed and comes back loses nothing",
+    "with a killed and restarted engine loses nothing",
     (chaos) =>
       chaos.round(async () => {
         await chaos.engine.kill();
@@ -143,7 +143,7 @@ describe("Chaos", () => {
   );
 
   itHolds(
-    "whose engine is frozen stores nothing that it refused",
+    "with a frozen engine stores no refused message",
     (chaos) =>
       chaos.round(async () => {
         await chaos.engine.freeze();
@@ -154,7 +154,7 @@ describe("Chaos", () => {
   );
 
   itHolds(
-    "one of whose instances is killed goes on, without its members",
+    "with a killed instance continues, without its members",
     (chaos) =>
       chaos.round(async () => {
         const instance = chaos.pick();
@@ -170,7 +170,7 @@ describe("Chaos", () => {
   );
 
   itHolds(
-    "one of whose instances is frozen past its lease gives no name to two",
+    "with an instance frozen past its lease gives no name to two people",
     (chaos) =>
       chaos.round(async () => {
         const instance = chaos.pick();
@@ -188,7 +188,7 @@ describe("Chaos", () => {
   );
 
   itHolds(
-    "one of whose instances is parted from the engine is level when it is back",
+    "with an instance cut off from the engine is up to date once it returns",
     (chaos) =>
       chaos.round(async () => {
         const instance = chaos.pick();
@@ -201,7 +201,7 @@ describe("Chaos", () => {
   );
 
   itHolds(
-    "one of whose instances is stopped while the engine is frozen drains in time",
+    "with an instance stopped during a freeze of the engine drains in time",
     (chaos) =>
       chaos.round(async () => {
         const instance = chaos.pick();
@@ -219,7 +219,7 @@ describe("Chaos", () => {
   );
 
   // A server fails over once, so each round needs a new one.
-  itRuns("whose engine fails over tells its members what is lost", async (create, seed) => {
+  itRuns("with a failover of the engine tells its members about losses", async (create, seed) => {
     const figures: Figures[] = [];
     for (let i = 0; i < ROUNDS; i++) {
       await using chaos = await Chaos.start(await create(), 2 + i % 2, seed + i);

@@ -1,6 +1,6 @@
 /**
- * The database, as its owner sees it: what is in it, how to query it; and how to back up and restore
- * the file of SQLite.
+ * The database for its owner: its contents and queries, and the backup and restore of the SQLite
+ * file.
  */
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
@@ -38,7 +38,7 @@ function itWith(isThere: boolean, reason: string, name: string, test: () => Prom
   if (isThere) return void it(name, test);
   // deno-lint-ignore no-console
   console.log(reason);
-  // A container may not mount a disk, whatever is installed.
+  // A container may not mount a disk.
   if (reason === NO_TMPFS || Deno.env.get("REQUIRE_ALL") !== "1") return void it.skip(name, test);
   it(name, () => {
     throw new Error(reason);
@@ -300,7 +300,7 @@ describe("A backup of a server under load", () => {
     itWith(
       hasSqlite3,
       NO_SQLITE3,
-      `by sqlite3 and ${name} is as good`,
+      `by sqlite3 and ${name} is as complete`,
       () =>
         check(async (copy) => {
           const result = await run("sqlite3", [path, `${command}'${copy}'`]);
@@ -457,7 +457,7 @@ describe("A server whose store fails", () => {
   itWith(
     hasDisks,
     NO_TMPFS,
-    "for want of space takes no message, and takes the next when there is some",
+    "refuses messages on a full disk, and accepts the next once there is space",
     async () => {
       const disk = `${folder}/disk`;
       await Deno.mkdir(disk);

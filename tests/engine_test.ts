@@ -72,7 +72,7 @@ class SharedMemory implements Store {
 
 testEngine("MemoryEngine on a shared store", () => new SharedMemory());
 
-/** A folder of its own for a file. */
+/** A new folder for a file. */
 class SqliteStore implements Store {
   readonly isLasting = true;
   readonly isShared = false;
@@ -865,7 +865,7 @@ class Follower {
   }
 }
 
-describe("SqliteEngine: whatever happens to its file", () => {
+describe("SqliteEngine: any accident of its file", () => {
   for (const seed of seeds(3)) {
     it(`gives every client all events, or recovered: false (SEED=${seed})`, async () => {
       await using store = new SqliteStore();
@@ -1155,7 +1155,7 @@ describe("Checkpoints", () => {
       logger: { info: note, warn: note, error: note },
       onRelease: () => released.resolve(),
     });
-    /** Waits until commits have waited, and no longer do. */
+    /** Waits until commits have been delayed and are not any more. */
     const release = async () => {
       await released.promise;
       released = Promise.withResolvers();

@@ -622,7 +622,7 @@ describe("Connection, behind a proxy", () => {
     await mia.until(() => "via" in mia.connection.state && mia.connection.state.via === "socket");
   });
 
-  itInNode("goes by plain HTTP in Node unchanged", async () => {
+  itInNode("uses plain HTTP in Node unchanged", async () => {
     await using stage = await meet(403);
     const module = new URL("../public/connection.js", import.meta.url).href;
     const script = `

@@ -135,7 +135,7 @@ describe("Messages of other people", () => {
       await signUp(server, "alice");
       const { 401: refused = 0, 503: postponed = 0 } = await withstands("logins");
       assert(refused > 0, "No password was hashed.");
-      assert(postponed > 0, "Nobody was told to come later.");
+      assert(postponed > 0, "No login was postponed.");
     } finally {
       await server[Symbol.asyncDispose]();
       server = calm;

@@ -329,7 +329,7 @@ describe("PUT /api/rooms/:room", () => {
 
   const BAD: [what: string, body: unknown, status: number, sentence: string][] = [
     ["nothing", {}, 400, "Name at least one of private, members, moderators, owner"],
-    ["what it does not know", { public: true }, 400, "Name at least one of"],
+    ["only unknown fields", { public: true }, 400, "Name at least one of"],
     ["a text for private", { private: "yes" }, 400, "private must be true or false."],
     ["null for private", { private: null }, 400, "Name at least one of"],
     ["a text for members", { members: "mia" }, 400, "members must be a list"],

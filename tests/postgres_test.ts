@@ -582,7 +582,7 @@ withPostgres(() =>
       assertStringIncludes((await connecting).message, "does not answer");
     });
 
-    itPools("is one chat through a pooler that lets nobody hear, too", async () => {
+    itPools("works through a pooler without LISTEN", async () => {
       await using pooler = await Pooler.start(server);
       const url = pooler.through(await server.createDatabase());
       await using lab = await Lab.open(() => new Database(url));
@@ -598,7 +598,7 @@ withPostgres(() =>
       assertEquals(told.map(({ type }) => type), ["logged", "entered"]);
     });
 
-    itPools("hears nothing that a pooler hands to another connection", async () => {
+    itPools("ignores news that a pooler delivers to another connection", async () => {
       await using pooler = await Pooler.start(server);
       using one = await Linked.open(pooler.through(await server.createDatabase()));
       for (let i = 0; i < 10; i++) {

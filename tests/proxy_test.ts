@@ -259,8 +259,8 @@ describe("docs/deploy.md: below a path of a site", () => {
     ]).then((settings) => startNginx(folder, settings, port));
 
   describeNginx("behind nginx", () => {
-    for (const [what, end] of [["leaves", ""], ["takes away", "/"]] as const) {
-      it(`works where the proxy ${what} the path`, async () => {
+    for (const [what, end] of [["keeps", ""], ["strips", "/"]] as const) {
+      it(`works if the proxy ${what} the path`, async () => {
         await using folder = await makeFolder();
         await using site = await startBelow((port, server) =>
           nginxSite(port, server, folder.path, end)
@@ -272,9 +272,9 @@ describe("docs/deploy.md: below a path of a site", () => {
 
   describeCaddy("behind Caddy", () => {
     for (
-      const [what, directive] of [["leaves", "handle"], ["takes away", "handle_path"]] as const
+      const [what, directive] of [["keeps", "handle"], ["strips", "handle_path"]] as const
     ) {
-      it(`works where the proxy ${what} the path`, async () => {
+      it(`works if the proxy ${what} the path`, async () => {
         const [block] = blocksIn(await readPage("deploy.md"), "caddy").filter((block) =>
           block.includes("/chat/")
         );

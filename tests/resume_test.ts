@@ -236,8 +236,8 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       "a foreign epoch that was longer": () => ({ epoch: "another", after: 7000, inbox: 9 }),
       "a seq from the future": (epoch) => ({ epoch, after: 601 }),
       "a seq from the far future": (epoch) => ({ epoch, after: Number.MAX_SAFE_INTEGER }),
-      "a seq older than what is kept": (epoch) => ({ epoch, after: 1 }),
-      "the beginning, which is not kept": (epoch) => ({ epoch, after: 0 }),
+      "a seq older than the kept log": (epoch) => ({ epoch, after: 1 }),
+      "the beginning, which was dropped": (epoch) => ({ epoch, after: 0 }),
       "an inbox_seq from the future": (epoch) => ({ epoch, after: 600, inbox: 99 }),
     };
     for (const [what, resumeIn] of Object.entries(hopeless)) {
@@ -766,7 +766,7 @@ const COURSES: Record<string, Course> = {
     stalls: 5,
     isAttended: true,
   },
-  "are away for longer than is kept": {
+  "are away for longer than the log is kept": {
     keep: 150,
     burst: 200,
     cuts: 10,

@@ -27,7 +27,7 @@ import { call, cookieName, PASSWORD, register, signIn, signUp } from "../support
 import { TEST_ENV } from "../support/server.ts";
 import { V1Client } from "../support/v1_client.ts";
 
-describePage("page, for accounts", (stage) => {
+describePage("page, with accounts", (stage) => {
   it("creates an account and signs in, stays signed in over a reload, and signs out", async () => {
     const ada = await stage.visit({ path: "/r/tea" });
     await ada.getByRole("button", { name: "Create an account" }).click();

@@ -12,7 +12,7 @@ import { V1Client } from "../support/v1_client.ts";
 
 describePage("page below a path", (stage) => {
   describeNginx("behind nginx", () => {
-    for (const [what, end] of [["leaves", ""], ["takes away", "/"]] as const) {
+    for (const [what, end] of [["keeps", ""], ["strips", "/"]] as const) {
       it(`works completely if nginx ${what} the path`, async () => {
         await using folder = await makeFolder();
         const port = freePort();

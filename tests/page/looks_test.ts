@@ -30,7 +30,7 @@ const CONVERSATION: [name: string, text: string][] = [
   ["Grace", "@Ada could you bring the umbrella too? Somebody left it last time"],
 ];
 
-describePage("page, as it looks", (stage) => {
+describePage("the looks of the page", (stage) => {
   for (const colorScheme of ["light", "dark"] as const) {
     it(`has pictures in ${colorScheme}, and passes axe`, async () => {
       const ada = await stage.visit({ path: PATH, colorScheme, bypassCSP: true });

@@ -402,7 +402,7 @@ describePage("page, with nothing left behind", (stage) => {
   });
 });
 
-describePage("page, over time and sleep", (stage) => {
+describePage("page, over a changing network", (stage) => {
   it("notices at once that the network is gone or back", async () => {
     const ada = await stage.joins("Ada");
     await ada.evaluate("dispatchEvent(new Event('offline'))");
@@ -441,7 +441,7 @@ describePage("page, over time and sleep", (stage) => {
   });
 });
 
-describePage("page, with words for an encrypted room", (stage) => {
+describePage("page, with texts for an encrypted room", (stage) => {
   it("sends no text unsealed that was written with a key", async () => {
     await using line = new Line(stage.server.port);
     const path = `/r/tea#key=${createKey()}`;

@@ -23,7 +23,7 @@ import { V1Client } from "../support/v1_client.ts";
 
 const LANDSCAPE = { ...PHONE, viewport: { width: 740, height: 360 } };
 
-describePage("page, where one writes", (stage) => {
+describePage("page, writing", (stage) => {
   it("never sends a private text to the room", async () => {
     const ada = await stage.joins("Ada");
     await using grace = await stage.friend("Grace");

@@ -10,9 +10,9 @@ import { concat, frame, handshake, RawClient } from "./raw.ts";
 /** The attack. */
 export const ATTACKS = {
   "a flood of messages": () => repeat('{"type":"chat","content":"flood"}', 500),
-  "messages just slow enough not to be cut off": () =>
+  "messages just slow enough to avoid a cut-off": () =>
     repeat('{"type":"chat","content":"flood"}', 5),
-  "frames of 32 KB, as large as they may be": () => repeat(`{"x":"${"x".repeat(32_000)}"}`, 50),
+  "frames of 32 KB, the maximum": () => repeat(`{"x":"${"x".repeat(32_000)}"}`, 50),
   "frames of nested lists": () => repeat(`{"x":${"[".repeat(8000)}${"]".repeat(8000)}}`, 50),
   "frames of 8 MB": () => frame("x".repeat(8 * 1024 * 1024)),
   "typing on and off": () =>
@@ -21,7 +21,7 @@ export const ATTACKS = {
       repeat('{"type":"typing","active":false}', 1),
     ]),
   "requests for history": () => repeat('{"type":"history","limit":100}', 100),
-  "frames that are no JSON": () => repeat('{"type":', 500),
+  "frames that are not JSON": () => repeat('{"type":', 500),
   "a flood of /echo": () => repeat("x".repeat(100), 500),
   "logins": undefined,
 } as const satisfies Record<string, (() => Uint8Array<ArrayBuffer>) | undefined>;

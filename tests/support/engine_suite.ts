@@ -1714,7 +1714,7 @@ function testInstances(name: string, create: CreateStore): void {
     });
 
   describe(`${name}: two instances`, () => {
-    itShares("have one log, and hear each other's events in one order", async (one, two) => {
+    itShares("have one log, and receive each other's events in one order", async (one, two) => {
       using ones = await Listener.open(one, "r");
       using twos = await Listener.open(two, "r");
       const [first] = await say(one, "r", 1);
@@ -1729,7 +1729,7 @@ function testInstances(name: string, create: CreateStore): void {
       assertEquals((await two.log.inbox("r", BOB.person, 0, ALL)).length, 1);
     });
 
-    itShares("each hand a subscriber its events, though it is the same one", async (one, two) => {
+    itShares("each deliver to a subscriber, also to the same one", async (one, two) => {
       const heard: EngineEvent[] = [];
       const subscriber = (event: EngineEvent) => void heard.push(event);
       await one.bus.subscribe("r", subscriber);
@@ -1745,13 +1745,13 @@ function testInstances(name: string, create: CreateStore): void {
       stop();
     });
 
-    itShares("recognize a ref that the other one stored", async (one, two) => {
+    itShares("recognize a ref stored by the other", async (one, two) => {
       const { event } = await one.log.append("r", draft(ALICE, "once", "ref"));
       const again = await two.log.append("r", draft(ALICE, "once", "ref"));
       assertEquals(again, { event, isDuplicate: true });
     });
 
-    itShares("have one list of presences, and one person for each name", async (one, two) => {
+    itShares("share one list of presences, with one person for each name", async (one, two) => {
       const [alice, bob] = [presence(ALICE, "a1"), presence(BOB, "b1")];
       using listener = await Listener.open(two, "r");
       const positions = [await one.bus.enter("r", alice), await two.bus.enter("r", bob)];
@@ -1769,7 +1769,7 @@ function testInstances(name: string, create: CreateStore): void {
       await two.bus.enter("r", stranger);
     });
 
-    itShares("change a room's settings one after the other", async (one, two) => {
+    itShares("change a room's settings in turn", async (one, two) => {
       using listener = await Listener.open(one, "r");
       const before = await one.roomSettings.settings("r");
       const results = await Promise.all([
@@ -1782,7 +1782,7 @@ function testInstances(name: string, create: CreateStore): void {
       assertEquals(await listener.count(1), [{ type: "settings", settings: stored }]);
     });
 
-    itShares("have the same accounts and tokens", async (one, two, lab) => {
+    itShares("share accounts and tokens", async (one, two, lab) => {
       using listener = await Listener.open(one, EVERYWHERE);
       assert(await one.accounts.addAccount(account("alice")));
       assertEquals(await two.accounts.addAccount(account("alice")), false);
@@ -1804,7 +1804,7 @@ function testInstances(name: string, create: CreateStore): void {
       ]);
     });
 
-    itShares("go on alone when one of them closes, which ends its presences", async (one, two) => {
+    itShares("continue when one of them closes, which ends its presences", async (one, two) => {
       using ones = await Listener.open(one, "r");
       using twos = await Listener.open(two, "r");
       const [alice, bob] = [presence(ALICE, "a1"), presence(BOB, "b1")];
@@ -1823,7 +1823,7 @@ function testInstances(name: string, create: CreateStore): void {
   });
 
   describe(`${name}: presence`, () => {
-    itShares("lasts as long as its instance says that it is alive", async (alive, dead, lab) => {
+    itShares("lasts as long as its instance renews its lease", async (alive, dead, lab) => {
       using listener = await Listener.open(alive, "r");
       const lost = [presence(ALICE, "a1"), presence(ALICE, "a2")];
       const lostElsewhere = presence(CAROL, "c1");
@@ -1856,7 +1856,7 @@ function testInstances(name: string, create: CreateStore): void {
       assertEquals(listener.heard.length, 6);
     });
 
-    itShares("can be entered again by an instance that renews too late", async (one, two, lab) => {
+    itShares("can be taken up again by an instance that renews too late", async (one, two, lab) => {
       const alice = presence(ALICE, "a1");
       await one.bus.enter("r", alice);
       using listener = await Listener.open(one, "r");

@@ -26,7 +26,7 @@ const isRoot = Deno.uid() === 0;
 /** The folder of PostgreSQL's programs, the newest version first; undefined if there is none. */
 export const POSTGRES_BIN = findPrograms();
 
-/** Runs `define` if PostgreSQL is on the machine; else there is one test, which says what is missing. */
+/** Runs `define` if PostgreSQL is installed; else declares one skipped test that names it. */
 export function withPostgres(define: () => void): void {
   if (POSTGRES_BIN !== undefined) return define();
   (Deno.env.get("REQUIRE_ALL") === "1" ? it : it.skip)(MISSING, () => {
