@@ -84,7 +84,7 @@ function about(change: (event: ChatEvent) => Event | readonly Event[]): Lie {
   return (event) => isChat(event) ? change(event) : event;
 }
 
-describe("A server that cheats in an encrypted room", () => {
+describe("A cheating server in an encrypted room", () => {
   it("cannot move a text to another author, room or message (rename, swap)", async () => {
     await meet(async ({ ada, grace, cheat }) => {
       const said: ChatEvent[] = [];
