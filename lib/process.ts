@@ -31,6 +31,17 @@ export function surviveErrors(logger: Logger): void {
 /** The signals that end a server in order: a closed terminal sends the first, others people send. */
 const END_SIGNALS = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"] as const;
 
+/** Calls back at each signal that ends a server in order. */
+export function onEndSignal(callback: () => void): void {
+  for (const signal of END_SIGNALS) {
+    try {
+      Deno.addSignalListener(signal, callback);
+    } catch {
+      // Windows has no SIGQUIT.
+    }
+  }
+}
+
 /** Starts what has to be stopped in order; at the first signal, however early, stops it and ends. */
 export async function runUntilSignal(
   start: () => Promise<{ stop(): Promise<void> }>,
@@ -38,13 +49,7 @@ export async function runUntilSignal(
 ): Promise<void> {
   // Before the start: a signal that nobody handles kills the process, with its port open already.
   const signalled = Promise.withResolvers<void>();
-  for (const signal of END_SIGNALS) {
-    try {
-      Deno.addSignalListener(signal, signalled.resolve);
-    } catch {
-      // Windows has no SIGQUIT.
-    }
-  }
+  onEndSignal(signalled.resolve);
   const server = await start();
   await signalled.promise;
   try {
