@@ -1,7 +1,15 @@
 /** The bench still runs, counts what there is to count, and leaves nothing behind. Not how fast. */
 
-import { assert, assertEquals, AssertionError } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  AssertionError,
+  assertMatch,
+  assertStringIncludes,
+} from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { SCENARIOS } from "../bench/scenarios.ts";
+import { SERVERS } from "../bench/servers.ts";
 
 const MAIN = new URL("../bench/main.ts", import.meta.url).pathname;
 const MEMBERS = 32;
@@ -122,6 +130,17 @@ describe("The bench", () => {
     assertEquals(await bench.exited, 130);
     assertEquals(bench.left(), []);
   });
+
+  for (const option of ["--help", "-h"]) {
+    it(`says with ${option} how to call it, and measures nothing`, async () => {
+      await using bench = new BenchRun(option);
+      assertEquals([await bench.exited, bench.stderr], [0, ""]);
+      assertStringIncludes(bench.stdout, "deno task bench [SCENARIO…] [--only=SERVER,…]");
+      for (const name of [...Object.keys(SCENARIOS), ...Object.keys(SERVERS)]) {
+        assertMatch(bench.stdout, new RegExp(`^  ${name} `, "m"));
+      }
+    });
+  }
 
   whereItRuns("says what there is when asked for what there is not", async () => {
     await using bench = new BenchRun("rome");
