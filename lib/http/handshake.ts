@@ -23,7 +23,7 @@ export function offeredProtocols({ headers }: Request): string[] {
   return header === null ? [] : header.split(",").map((protocol) => protocol.trim());
 }
 
-/** Whether a request asks for an upgrade: the others learn only whether one would be accepted. */
+/** Whether a request asks for an upgrade. Any other learns only whether one would be accepted. */
 export function asksForUpgrade({ method, headers }: Request): boolean {
   return method === "GET" && tokens(headers.get("upgrade")).includes("websocket") &&
     tokens(headers.get("connection")).includes("upgrade");
@@ -32,19 +32,13 @@ export function asksForUpgrade({ method, headers }: Request): boolean {
 /**
  * Checks that the server can accept a handshake (RFC 6455, section 4.2.1).
  *
- * @param request the handshake
+ * @param request a request that asks for an upgrade
  * @param protocol the subprotocol that the server will speak; absent for none
  * @throws {HandshakeError} if it cannot
  */
 export function checkHandshake(request: Request, protocol?: string): void {
   const { headers } = request;
   checkMethod(request);
-  if (!asksForUpgrade(request)) {
-    throw new HandshakeError(426, "upgrade required", {
-      upgrade: "websocket",
-      connection: "Upgrade",
-    });
-  }
   if (headers.get("sec-websocket-version") !== "13") {
     // RFC 6455, section 4.2.2, paragraph 4: the answer names the version that the server speaks.
     throw new HandshakeError(426, "Sec-WebSocket-Version must be 13.", {
