@@ -47,7 +47,9 @@ const REASONS: readonly (readonly [pattern: RegExp, sentence: string])[] = [
 ];
 
 /** A file that cannot be used. The message is a sentence for the operator. */
-class FileError extends Error {}
+class FileError extends Error {
+  override readonly name = "FileError";
+}
 
 /** Writes as much as a few long messages: a smaller write may find space where they do not. */
 const PROBE = `
