@@ -10,6 +10,7 @@ import {
 import { describe, it } from "@std/testing/bdd";
 import { SCENARIOS } from "../bench/scenarios.ts";
 import { SERVERS } from "../bench/servers.ts";
+import { processesWith } from "./support/processes.ts";
 
 const MAIN = new URL("../bench/main.ts", import.meta.url).pathname;
 const MEMBERS = 32;
@@ -46,7 +47,7 @@ class BenchRun implements AsyncDisposable {
 
   /** Resolves when it measures: the load runs, and so the server. */
   async measures(): Promise<void> {
-    const isLoad = (pid: string) => {
+    const isLoad = (pid: number) => {
       try {
         return Deno.readTextFileSync(`/proc/${pid}/cmdline`).includes("load.ts");
       } catch {
@@ -68,19 +69,12 @@ class BenchRun implements AsyncDisposable {
   }
 
   /** Its processes, by id. */
-  processes(): string[] {
-    const all = [...Deno.readDirSync("/proc")].map(({ name }) => name);
-    return all.filter((name) => {
-      try {
-        return Deno.readTextFileSync(`/proc/${name}/environ`).includes(this.#id);
-      } catch {
-        return false;
-      }
-    });
+  processes(): number[] {
+    return processesWith(this.#id);
   }
 
   /** What is left of it: files of its runs, and processes. */
-  left(): string[] {
+  left(): unknown[] {
     const files = [...Deno.readDirSync(`${this.#folder}/cache/hubbub-bench`)];
     return [...files.map(({ name }) => name), ...this.processes()];
   }
