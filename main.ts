@@ -58,6 +58,8 @@ export class StartError extends Error {
   override readonly name = "StartError";
 
   /**
+   * Makes the error of a start.
+   *
    * @param action what the server cannot do, for a sentence that begins with `Cannot`
    * @param cause the error that says why
    */
