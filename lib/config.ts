@@ -88,10 +88,14 @@ export interface RateSettings {
   readonly traffic: { readonly frames: Rate; readonly bytes: Rate };
 }
 
-/** Whether guests may chat, and which accounts are admins. */
+/** Who may chat, who may make an account, and which accounts are admins. */
 export interface PeopleSettings {
   /** Whether people may chat without an account. */
   readonly guests: boolean;
+  /** Whether everyone may make an account; else the admins alone. */
+  readonly registration: boolean;
+  /** The secret of the site that signs its own people in; absent if none does. */
+  readonly signInSecret: string | undefined;
   /** Names of the admins' accounts. Admins have every right in every room. */
   readonly admins: readonly string[];
   /** The code with which the admins' names are registered; absent for one made at the start. */
@@ -160,6 +164,13 @@ export class ConfigError extends Error {
 
 /** Maximum length of `ADMIN_CODE`, in UTF-16 units. */
 const MAX_ADMIN_CODE_LENGTH = 256;
+
+/**
+ * Minimum and maximum length of `SIGN_IN_SECRET`, in UTF-16 units. HMAC wants as many bytes as its
+ * hash has (RFC 7518, section 3.2).
+ */
+const MIN_SIGN_IN_SECRET_LENGTH = 32;
+const MAX_SIGN_IN_SECRET_LENGTH = 1024;
 
 /** The environment: names to values. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -251,6 +262,8 @@ function readTraffic(env: Environment): RateSettings["traffic"] {
 function readPeople(env: Environment): PeopleSettings {
   return Object.freeze({
     guests: isOn(env, "GUESTS", "on"),
+    registration: isOn(env, "REGISTRATION", "on"),
+    signInSecret: readSignInSecret(env),
     admins: readAdmins(env),
     adminCode: readAdminCode(env),
   });
@@ -399,6 +412,18 @@ function readAdminCode({ ADMIN_CODE: code }: Environment): string | undefined {
   // The value is a secret, so the sentence does not quote it.
   throw new ConfigError(
     `ADMIN_CODE must have at most ${MAX_ADMIN_CODE_LENGTH} characters, and no space around them.`,
+  );
+}
+
+function readSignInSecret({ SIGN_IN_SECRET: secret }: Environment): string | undefined {
+  if (!secret) return undefined;
+  const { length } = secret;
+  const isLong = length >= MIN_SIGN_IN_SECRET_LENGTH && length <= MAX_SIGN_IN_SECRET_LENGTH;
+  if (isLong && secret.trim() === secret) return secret;
+  // The sentence does not quote the secret.
+  throw new ConfigError(
+    `SIGN_IN_SECRET must have ${MIN_SIGN_IN_SECRET_LENGTH} to ${MAX_SIGN_IN_SECRET_LENGTH} ` +
+      "characters, and no space around them. Make one with: openssl rand -base64 48",
   );
 }
 

@@ -29,7 +29,13 @@ describe("readConfig", () => {
           bytes: { perSecond: 102_400, burst: 1_228_800 },
         },
       },
-      people: { guests: true, admins: [], adminCode: undefined },
+      people: {
+        guests: true,
+        registration: true,
+        signInSecret: undefined,
+        admins: [],
+        adminCode: undefined,
+      },
       http: {
         allowedOrigins: [],
         embedOrigins: [],
@@ -73,6 +79,8 @@ describe("readConfig", () => {
       ALLOWED_ORIGINS: "https://chat.example,http://localhost:3000",
       ADMIN_CODE: "open sesame",
       GUESTS: "off",
+      REGISTRATION: "off",
+      SIGN_IN_SECRET: "s".repeat(32),
       TRUST_PROXY: "1",
       REUSE_PORT: "1",
     });
@@ -80,6 +88,7 @@ describe("readConfig", () => {
     assertEquals(config.people.adminCode, "open sesame");
     assertEquals(config.http.allowedOrigins, ["https://chat.example", "http://localhost:3000"]);
     assertEquals([config.people.guests, config.http.trustProxy], [false, true]);
+    assertEquals([config.people.registration, config.people.signInSecret?.length], [false, 32]);
     assertEquals(config.listen.reusePort, true);
   });
 
@@ -334,6 +343,10 @@ describe("readConfig", () => {
     ["TRUST_PROXY", "2", "TRUST_PROXY must be one of"],
     ["ADMIN_CODE", " padded", "ADMIN_CODE must have at most 256 characters, and no space around"],
     ["ADMIN_CODE", "x".repeat(257), "ADMIN_CODE must have at most 256 characters"],
+    ["SIGN_IN_SECRET", "x".repeat(31), "SIGN_IN_SECRET must have 32 to 1024 characters"],
+    ["SIGN_IN_SECRET", "x".repeat(1025), "Make one with: openssl rand -base64 48"],
+    ["SIGN_IN_SECRET", `${"x".repeat(40)}\n`, "and no space around them"],
+    ["REGISTRATION", "closed", "REGISTRATION must be one of on, off"],
     ["ADMINS", "alice,<b>", "ADMINS must be names, separated by commas. The username may only"],
     ["ALLOWED_ORIGINS", "chat.example", 'or *, not "chat.example".'],
     ["ALLOWED_ORIGINS", "https://chat.example/x", "ALLOWED_ORIGINS must be origins such as"],

@@ -65,7 +65,7 @@ function createAccounts(passwords: Passwords) {
   const clock = Date.now;
   const newId = () => crypto.randomUUID();
   const store = new MemoryEngine({ clock, newId, keep: 9, leaseMs: 1000 }).accounts;
-  const settings = { admins: [], guests: true };
+  const settings = { admins: [], guests: true, registration: true };
   const after = () => {};
   return { accounts: new Accounts({ store, passwords, clock, after, settings }), store };
 }

@@ -171,9 +171,12 @@ export interface ConnectionOptions {
   base: string | URL;
   /** The room. */
   room: string;
-  /** The person's name. It may be absent with a `token`: the welcome says the account's name. */
+  /** The person's name. It may be absent with a `token`, with which a name comes. */
   username?: string;
-  /** The token of an account: from signing in, or one that the account made for a bot. */
+  /**
+   * The token of an account, from signing in or made for a bot; or one with which the site's own
+   * server signs the person in.
+   */
   token?: string;
   /** The secret from an earlier welcome: proves to be the same person. */
   session?: string;
@@ -218,14 +221,22 @@ export class Connection {
   /** What the connection is doing. */
   readonly state: ConnectionState;
 
-  /** Nothing happens before {@linkcode Connection.open}. */
+  /**
+   * Nothing happens before {@linkcode Connection.open}.
+   *
+   * @throws {TypeError} if `base` is no address of a server
+   */
   constructor(options: ConnectionOptions);
 
   /** Calls back at every later event of a type. The returned function stops it. */
   on<T extends keyof Emits>(type: T, listener: (what: Emits[T]) => void): () => void;
 
-  /** Joins. Does nothing when already joining or joined. */
-  open(): void;
+  /**
+   * Joins. Does nothing when already joining or joined.
+   *
+   * @param how `token`: a new one in place of the old, from the next attempt on
+   */
+  open(how?: { token?: string }): void;
 
   /** Ends the wait for the next attempt, because the network is back or a person asked. */
   retry(): void;

@@ -20,7 +20,7 @@ import type { SizeLimits } from "../protocol/commands.ts";
 import { SUBPROTOCOL } from "../protocol/encode.ts";
 import { type Rate, type RateLimiter, TokenBucket, type TrafficLimiter } from "../rate_limit.ts";
 import { addressKey, addressOf, limitAddress } from "./addresses.ts";
-import type { Connections, Holder } from "./connections.ts";
+import { type Connections, type Holder, holderOf } from "./connections.ts";
 import { identify } from "./credentials.ts";
 import { asksForUpgrade, checkHandshake, checkMethod } from "./handshake.ts";
 import { readSocketJoin } from "./joins.ts";
@@ -101,8 +101,7 @@ export class Sockets {
   async echo(c: Context): Promise<Response> {
     this.#checkAllowed(c);
     const { accounts, settings } = this.#options;
-    const { account } = await identify(c, accounts, settings);
-    const holder = this.#holder(c, account?.key);
+    const holder = holderOf(addressOf(c, settings), await identify(c, accounts, settings));
     return this.#upgrade(c, {
       holder,
       open: (socket) => new EchoSocket(socket, holder.address, this.#options),
@@ -119,8 +118,9 @@ export class Sockets {
   }
 
   async #enter(c: Context, wanted: JoinRequest): Promise<Response> {
-    const { hub, connections } = this.#options;
-    const holder = this.#holder(c, wanted.identity.account?.key);
+    const { hub, connections, settings } = this.#options;
+    // The runtime knows a peer's address only until the upgrade.
+    const holder = holderOf(addressOf(c, settings), wanted.identity);
     const request = { ...wanted, address: addressKey(holder.address) };
     const protocol = request.format === "v1" ? SUBPROTOCOL : undefined;
     connections.check(holder);
@@ -134,11 +134,6 @@ export class Sockets {
       open: (socket) => Membership.join(socket, request, holder.address, this.#options),
       refuse: (socket, error) => refuse(socket, request, error),
     });
-  }
-
-  /** The runtime knows a peer's address only until the upgrade. */
-  #holder(c: Context, account: string | undefined): Holder {
-    return { address: addressOf(c, this.#options.settings), account };
   }
 
   #upgrade(c: Context, plan: SocketPlan): Response {
