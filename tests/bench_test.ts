@@ -1,4 +1,4 @@
-/** The bench still runs, counts what there is to count, and leaves nothing behind. Not how fast. */
+/** The bench runs, counts correctly, and leaves nothing behind. Its speed is not tested. */
 
 import { assert, assertEquals, AssertionError } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -6,7 +6,7 @@ import { describe, it } from "@std/testing/bdd";
 const MAIN = new URL("../bench/main.ts", import.meta.url).pathname;
 const MEMBERS = 32;
 
-/** A run of the bench, and the folder that all its files are in. */
+/** A run of the bench, and the folder of its files. */
 class BenchRun implements AsyncDisposable {
   readonly #id = crypto.randomUUID();
   readonly #folder = Deno.makeTempDirSync();
@@ -19,7 +19,7 @@ class BenchRun implements AsyncDisposable {
   constructor(...args: string[]) {
     this.#child = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--no-lock", "--no-check", MAIN, `--out=${this.#folder}/out`, ...args],
-      // All that it starts inherits the id.
+      // All its processes inherit the id.
       env: { XDG_CACHE_HOME: `${this.#folder}/cache`, DENO_DIR: denoDir(), BENCH_RUN: this.#id },
       stdin: "null",
       stdout: "piped",
@@ -36,7 +36,7 @@ class BenchRun implements AsyncDisposable {
     });
   }
 
-  /** Resolves when it measures: the load runs, and so the server. */
+  /** Resolves when it measures: the load and the server run. */
   async measures(): Promise<void> {
     const isLoad = (pid: string) => {
       try {
@@ -71,7 +71,7 @@ class BenchRun implements AsyncDisposable {
     });
   }
 
-  /** What is left of it: files of its runs, and processes. */
+  /** Its leftover files and processes. */
   left(): string[] {
     const files = [...Deno.readDirSync(`${this.#folder}/cache/hubbub-bench`)];
     return [...files.map(({ name }) => name), ...this.processes()];
@@ -88,7 +88,7 @@ class BenchRun implements AsyncDisposable {
   }
 }
 
-/** Where the runtime keeps what it has loaded, so that a run in another folder loads nothing. */
+/** The runtime's cache, so that a run in another folder downloads nothing. */
 function denoDir(): string {
   const caches = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME")}/.cache`;
   return Deno.env.get("DENO_DIR") ?? `${caches}/deno`;
@@ -106,7 +106,7 @@ describe("The bench", () => {
     const { outcome, ...place } = run;
     assertEquals(place, { scenario: "room", server: "hubbub-memory", round: 1 });
     assertEquals([outcome.lost, outcome.closed, outcome.evicted], [0, 0, 0]);
-    // Those under way when the count began and ended make the difference.
+    // Messages in flight at the start and the end of the count make the difference.
     const { sent, deliveries } = outcome;
     assert(sent > 0);
     assert(Math.abs(deliveries / MEMBERS - sent) <= 2 * MEMBERS, `${sent} and ${deliveries}`);

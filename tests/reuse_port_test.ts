@@ -8,13 +8,13 @@ import { V1Client } from "./support/v1_client.ts";
 
 const describeLinux = Deno.build.os === "linux" ? describe : describe.skip;
 
-/** What a server needs to share its port. */
+/** The settings of a server that shares its port. */
 const permissions = ["-A", "--unstable-net"];
 
-/** By then each of two servers has a connection for sure. */
+/** After this many, each of two servers surely has a connection. */
 const MAX_JOINS = 100;
 
-/** Starts a server that cannot start, and returns what it says. */
+/** Starts a server that must fail, and returns its output. */
 async function startInVain(env: Record<string, string>, flags = permissions): Promise<string> {
   const { code, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", ...flags, "main.ts"],
@@ -26,7 +26,7 @@ async function startInVain(env: Record<string, string>, flags = permissions): Pr
 }
 
 describeLinux("Two servers on one port", () => {
-  it("share the connections, and the one that stays takes all when the other ends", async () => {
+  it("share the connections, and the remaining one takes all when the other stops", async () => {
     await using first = await ServerProcess.start({ permissions, env: { REUSE_PORT: "1" } });
     const env = { REUSE_PORT: "1", PORT: String(first.port) };
     await using second = await ServerProcess.start({ permissions, env });
@@ -34,7 +34,7 @@ describeLinux("Two servers on one port", () => {
     await second.logLine(({ msg }) => msg.includes("do not see each other"));
 
     let count = 0;
-    /** Joins, and tells by the epoch of the messages which server it is. */
+    /** Joins, and recognises the server by its epoch. */
     const join = async () => {
       const client = await V1Client.connect(`${first.ws}/ws/r?username=user${count++}`);
       return { client, epoch: (await client.peek("welcome")).epoch };
@@ -61,7 +61,7 @@ describeLinux("Two servers on one port", () => {
       assertEquals(epoch, staying);
       clients.push(client);
     }
-    // Those that were there before have noticed nothing.
+    // Earlier members noticed nothing.
     clients[0]!.send({ type: "chat", content: "still here" });
     for (const client of clients) {
       await client.nextOf("chat", ({ content }) => content === "still here");
@@ -70,7 +70,7 @@ describeLinux("Two servers on one port", () => {
     assertEquals((await second.stop()).code, 0);
   });
 
-  it("both need the setting, and the second says so", async () => {
+  it("both need the setting, and the second one stops with a sentence", async () => {
     for (
       const [there, here, sentence] of [
         ["0", "0", "if it is this server too, start both with REUSE_PORT=1."],
@@ -87,7 +87,7 @@ describeLinux("Two servers on one port", () => {
     }
   });
 
-  it("need a flag of the runtime, and say so", async () => {
+  it("need a flag of the runtime, and name it", async () => {
     assertEquals(
       await startInVain({ REUSE_PORT: "1", PORT: "0" }, ["-A"]),
       "Cannot share the port: REUSE_PORT=1 needs a flag of Deno. " +
@@ -95,7 +95,7 @@ describeLinux("Two servers on one port", () => {
     );
   });
 
-  it("cannot use one SQLite file, and the second says what to use instead", async () => {
+  it("cannot share one SQLite file, and the second names the alternative", async () => {
     await using folder = await makeFolder();
     const env = { REUSE_PORT: "1", DATABASE_URL: `sqlite:${folder.path}/chat.db` };
     await using server = await ServerProcess.start({ permissions, env });

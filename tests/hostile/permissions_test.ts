@@ -1,4 +1,4 @@
-/** The fewest permissions that the server runs with. */
+/** The minimum permissions of the server. */
 
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -9,7 +9,7 @@ import { V1Client } from "../support/v1_client.ts";
 const ROOT = new URL("../..", import.meta.url);
 
 describe("The permissions of docs/security.md", () => {
-  it("are those of the Dockerfile, and enough to store, checkpoint, serve and stop", async () => {
+  it("match the Dockerfile, and suffice to store, checkpoint, serve and stop", async () => {
     const docs = await Deno.readTextFile(new URL("docs/security.md", ROOT));
     const [, flags] = /^deno run (--allow-net .*) main\.ts$/m.exec(docs)!;
     const dockerfile = await Deno.readTextFile(new URL("Dockerfile", ROOT));
@@ -27,7 +27,7 @@ describe("The permissions of docs/security.md", () => {
       const ann = await V1Client.connect(`${server.ws}/ws/r?username=ann`);
       const ack = await ann.ask({ type: "chat", content: "hello" }) as AckEvent;
       assertEquals((await ann.ask({ type: "delete", id: ack.id })).type, "ack");
-      // The text is erased from the log by the thread that makes the checkpoints.
+      // The thread that makes the checkpoints erases the text from the log.
       while ((await Deno.stat(`${folder}/chat.db-wal`)).size > 0) {
         await new Promise((resolve) => setTimeout(resolve, 10));
       }

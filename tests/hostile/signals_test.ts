@@ -11,13 +11,13 @@ import { V1Client } from "../support/v1_client.ts";
 
 const SIGNALS = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"] as const;
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
 describe("A server under load", () => {
   for (const seed of seeds(1)) {
     for (const signal of SIGNALS) {
-      it(`loses nothing acked at ${signal}, and says 1012 to everybody [SEED=${seed}]`, async () => {
+      it(`loses no acked message at ${signal}, and closes everybody with 1012 [SEED=${seed}]`, async () => {
         const random = new Random(seed);
         const folder = await Deno.makeTempDir();
         try {

@@ -1,9 +1,9 @@
-/** The server as people run it: a process of its own, on a free port of the loopback address. */
+/** The server as people run it: a separate process, on a free port of the loopback address. */
 
 import { AssertionError } from "@std/assert";
 import { TEST_ENV } from "./server.ts";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
 const ROOT = new URL("../..", import.meta.url);
@@ -24,29 +24,29 @@ export interface Exit {
 export interface ProcessOptions {
   /** Settings beside the defaults, as environment variables. */
   env?: Record<string, string>;
-  /** Most open files the process may have. @default as many as this process */
+  /** Maximum open files. @default this process's maximum */
   maxOpenFiles?: number;
   /** The permissions of the process, as flags. @default all */
   permissions?: readonly string[];
   /** Its lock file. @default that of the tests */
   lock?: string;
-  /** The module that it runs. @default that of this folder */
+  /** The module to run. @default this repository's `main.ts` */
   main?: string;
-  /** Where it is started. @default the folder of the server */
+  /** The working directory. @default the folder of the server */
   cwd?: string | URL;
 }
 
-/** A server process. Disposing of it kills it, if it still runs. */
+/** A server process. Disposing of it kills it if it still runs. */
 export class ServerProcess implements AsyncDisposable {
   /** The log lines so far. */
   readonly log: LogLine[] = [];
-  /** What it has written to standard error so far. */
+  /** Its standard error so far. */
   stderr = "";
   /** How it ended. */
   readonly exited: Promise<Exit>;
   #port = 0;
   readonly #child: Deno.ChildProcess;
-  /** Resolves when both outputs have been read to their end. */
+  /** Resolves at the end of both outputs. */
   readonly #outputs: Promise<unknown>;
   #hasEnded = false;
   #wake: () => void = () => {};
@@ -91,7 +91,7 @@ export class ServerProcess implements AsyncDisposable {
     return this.#child.pid;
   }
 
-  /** The port it listens on. */
+  /** Its port. */
   get port(): number {
     return this.#port;
   }
@@ -106,7 +106,7 @@ export class ServerProcess implements AsyncDisposable {
     return `ws://127.0.0.1:${this.#port}`;
   }
 
-  /** The first log line of which `isWanted` is true, be it written already or yet to come. */
+  /** The first log line, past or future, that satisfies `isWanted`. */
   async logLine(isWanted: (line: LogLine) => boolean): Promise<LogLine> {
     const stop = AbortSignal.timeout(PATIENCE_MS);
     stop.onabort = () => this.#wake();

@@ -1,4 +1,4 @@
-/** Programs that some tests run, and that a machine may lack. */
+/** Programs for some tests, which a machine may lack. */
 
 import { it } from "@std/testing/bdd";
 
@@ -12,10 +12,10 @@ async function isInstalled(program: string): Promise<boolean> {
 }
 
 /**
- * Declares tests that need programs, by the names of their packages. Where one is missing they are
- * skipped, and visibly so, or fail where every test must run.
+ * Declares tests that need programs, by the names of their packages. If one is missing they are
+ * skipped visibly, or fail with `REQUIRE_ALL=1`.
  *
- * @param subject what the tests are about
+ * @param subject the subject of the tests
  */
 export async function itWith(subject: string, ...programs: string[]): Promise<typeof it> {
   const found = await Promise.all(programs.map(isInstalled));
