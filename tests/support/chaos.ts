@@ -287,7 +287,7 @@ export class ChaosClient {
     // The own join arrives again after the welcome.
     if (this.users.has(username) === isHere && username !== this.name) {
       const what = isHere ? "joined" : "left";
-      this.faults.push(`${this.name} received twice that ${username} ${what}`);
+      this.faults.push(`${this.name} heard twice that ${username} ${what}`);
     }
     if (isHere) this.users.add(username);
     else this.users.delete(username);
