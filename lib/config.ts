@@ -199,6 +199,47 @@ export function readConfig(env: Environment): Config {
   });
 }
 
+/** Minimum length of a setting whose misspellings are looked for: shorter words mean other things. */
+const MIN_TYPO_LENGTH = 5;
+
+/**
+ * Finds variables that are one typo away from a setting: a letter too many, missing or wrong, or two
+ * letters that changed places.
+ *
+ * @returns a sentence for each
+ */
+export function findTypos(env: Environment): string[] {
+  const settings = settingNames();
+  return Object.keys(env).filter((name) => !settings.includes(name)).flatMap((name) => {
+    const setting = settings.find((setting) =>
+      setting.length >= MIN_TYPO_LENGTH && isOneTypoAway(name, setting)
+    );
+    return setting ? [`${name} is not a setting. Did you mean ${setting}?`] : [];
+  });
+}
+
+/** The names of all variables that {@linkcode readConfig} reads. */
+function settingNames(): string[] {
+  const names = new Set<string>();
+  readConfig(new Proxy({}, { get: (_env, name) => void names.add(String(name)) }));
+  return [...names];
+}
+
+/** Whether two different texts are the same but for one letter, or for two that changed places. */
+function isOneTypoAway(a: string, b: string): boolean {
+  let start = 0;
+  while (start < a.length && a[start] === b[start]) start++;
+  let end = 0;
+  const maxEnd = Math.min(a.length, b.length) - start;
+  while (end < maxEnd && a.at(-1 - end) === b.at(-1 - end)) end++;
+  const [left, right] = [a, b].map((text) => text.slice(start, text.length - end)) as [
+    string,
+    string,
+  ];
+  if (left.length <= 1 && right.length <= 1) return true;
+  return left.length === 2 && right.length === 2 && left[0] === right[1] && left[1] === right[0];
+}
+
 function readListen(env: Environment): ListenSettings {
   return Object.freeze({
     host: env.HOST || "0.0.0.0",

@@ -139,6 +139,7 @@ export class Sockets {
   #upgrade(c: Context, plan: SocketPlan): Response {
     const { connections, settings } = this.#options;
     connections.check(plan.holder);
+    if (!asksForUpgrade(c.req.raw)) return answerProbe(c);
     checkHandshake(c.req.raw, plan.protocol);
     const { socket, response } = Deno.upgradeWebSocket(c.req.raw, {
       idleTimeout: settings.pongWaitSeconds,
@@ -189,6 +190,12 @@ export class Sockets {
       close(socket, CLOSE.internal);
     }
   }
+}
+
+/** Answers a request without an upgrade that would be accepted with one (RFC 9110, section 15.5.22). */
+function answerProbe(c: Context): Response {
+  const headers = { upgrade: "websocket", connection: "Upgrade", "cache-control": "no-store" };
+  return c.json({ error: "upgrade required" }, 426, headers);
 }
 
 /** A socket that returns what it receives, text as text and binary as binary. */

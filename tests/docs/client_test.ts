@@ -99,6 +99,7 @@ describe("docs/client.md", () => {
     const { warn } = console;
     try {
       const warned = new Promise<void>((resolve) => {
+        // deno-lint-ignore no-console
         console.warn = (...words) => {
           warnings.push(...words);
           resolve();
@@ -108,6 +109,7 @@ describe("docs/client.md", () => {
       await warned;
       await refusalOf(new Connection({ base: server.url, room: "tea", username: "error" }));
     } finally {
+      // deno-lint-ignore no-console
       console.warn = warn;
     }
     assertEquals(warnings, [
