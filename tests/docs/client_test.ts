@@ -2,14 +2,14 @@
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { Connection, RefusedError } from "../public/connection.js";
-import { readPage } from "./support/docs.ts";
-import { makeFolder } from "./support/folder.ts";
-import { call, signUp } from "./support/people.ts";
-import { startServer } from "./support/server.ts";
-import { V1Client } from "./support/v1_client.ts";
+import { Connection, RefusedError } from "../../public/connection.js";
+import { readPage } from "../support/docs.ts";
+import { makeFolder } from "../support/folder.ts";
+import { call, signUp } from "../support/people.ts";
+import { startServer } from "../support/server.ts";
+import { V1Client } from "../support/v1_client.ts";
 
-const ROOT = new URL("..", import.meta.url);
+const ROOT = new URL("../../", import.meta.url);
 
 const page = await readPage("client.md");
 
