@@ -60,8 +60,9 @@ export function readCall([place = "", ...rest], self, token) {
     const key = new URLSearchParams(hash.slice(1)).get("key") ?? "";
     return room ? { base: serverOf(place), room, key, ...who } : undefined;
   }
-  if (!URL.canParse(server ?? home)) return undefined;
-  return { base: serverOf(server ?? home), room: place, key: "", ...who };
+  const address = server ?? home;
+  if (!/^https?:\/\//.test(address) || !URL.canParse(address)) return undefined;
+  return { base: serverOf(address), room: place, key: "", ...who };
 }
 
 /** The server's base address, path included, from the address of one of its pages. @param {string} address */

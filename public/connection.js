@@ -66,8 +66,9 @@ import { Stream } from "./stream.js";
  * @property {string | URL} base The server's address, `http:` or `https:`; `ws/ROOM`, `api/` and
  *   `echo` are relative to it.
  * @property {string} room
- * @property {string} [username] Optional with a `token`: the welcome gives the account's name.
- * @property {string} [token] The token of an account, or of one of its bots.
+ * @property {string} [username] Optional with a `token`, with which a name comes.
+ * @property {string} [token] The token of an account, from signing in or made for a bot; or one with
+ *   which the site's own server signs the person in.
  * @property {string} [session] The secret from an earlier welcome: identifies the same guest.
  * @property {"socket" | "stream"} [via] The transport of the first attempt, a socket by default. Pass
  *   `"stream"` if another connection found WebSockets blocked.
@@ -229,11 +230,13 @@ export class Connection {
    *
    * @param {ConnectionOptions} options
    * @param {Partial<Surroundings>} [around]
+   * @throws {TypeError} if `base` is no address of a server
    */
   constructor(
     { base, room, username = "", token, session, via = "socket", cipher, outbox },
     around = {},
   ) {
+    checkBase(base);
     this.#around = { ...REAL, ...around };
     this.#fallback = new Fallback(via, this.#around);
     this.#base = base;
@@ -267,8 +270,13 @@ export class Connection {
     return () => void listeners.delete(listener);
   }
 
-  /** Joins. Has no effect on a connection that joins, has joined or retries. */
-  open() {
+  /**
+   * Joins. Has no effect on a connection that joins, has joined or retries.
+   *
+   * @param {{ token?: string }} [how] `token`: a new one in place of the old, from the next attempt on
+   */
+  open({ token = this.#token } = {}) {
+    this.#token = token;
     const { state } = this.#state;
     if (state === "closed" || state === "refused") this.#try();
   }
@@ -794,6 +802,10 @@ export class Connection {
   /** @param {ConnectionState} state */
   #become(state) {
     this.#state = state;
+    if (state.state === "refused" && !this.#listeners.state?.size) {
+      // deno-lint-ignore no-console
+      console.warn(`The connection to the room ${this.room} is refused. ${state.reason}`);
+    }
     this.#emit("state", state);
   }
 
@@ -805,6 +817,12 @@ export class Connection {
   #emit(type, what) {
     for (const listener of [...this.#listeners[type] ?? []]) listener(what);
   }
+}
+
+/** @param {string | URL} base @throws {TypeError} */
+function checkBase(base) {
+  if (/^https?:\/\/[^/]/i.test(String(base)) && URL.canParse(base)) return;
+  throw new TypeError(`base must be an address such as https://chat.example/, not "${base}".`);
 }
 
 /** @param {number} waitMs */

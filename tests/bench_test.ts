@@ -1,7 +1,16 @@
 /** The bench runs, counts correctly, and leaves nothing behind. Its speed is not tested. */
 
-import { assert, assertEquals, AssertionError } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  AssertionError,
+  assertMatch,
+  assertStringIncludes,
+} from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { SCENARIOS } from "../bench/scenarios.ts";
+import { SERVERS } from "../bench/servers.ts";
+import { processesWith } from "./support/processes.ts";
 
 const MAIN = new URL("../bench/main.ts", import.meta.url).pathname;
 const MEMBERS = 32;
@@ -38,7 +47,7 @@ class BenchRun implements AsyncDisposable {
 
   /** Resolves when it measures: the load and the server run. */
   async measures(): Promise<void> {
-    const isLoad = (pid: string) => {
+    const isLoad = (pid: number) => {
       try {
         return Deno.readTextFileSync(`/proc/${pid}/cmdline`).includes("load.ts");
       } catch {
@@ -60,19 +69,12 @@ class BenchRun implements AsyncDisposable {
   }
 
   /** Its processes, by id. */
-  processes(): string[] {
-    const all = [...Deno.readDirSync("/proc")].map(({ name }) => name);
-    return all.filter((name) => {
-      try {
-        return Deno.readTextFileSync(`/proc/${name}/environ`).includes(this.#id);
-      } catch {
-        return false;
-      }
-    });
+  processes(): number[] {
+    return processesWith(this.#id);
   }
 
   /** Its leftover files and processes. */
-  left(): string[] {
+  left(): unknown[] {
     const files = [...Deno.readDirSync(`${this.#folder}/cache/hubbub-bench`)];
     return [...files.map(({ name }) => name), ...this.processes()];
   }
@@ -122,6 +124,17 @@ describe("The bench", () => {
     assertEquals(await bench.exited, 130);
     assertEquals(bench.left(), []);
   });
+
+  for (const option of ["--help", "-h"]) {
+    it(`says with ${option} how to call it, and measures nothing`, async () => {
+      await using bench = new BenchRun(option);
+      assertEquals([await bench.exited, bench.stderr], [0, ""]);
+      assertStringIncludes(bench.stdout, "deno task bench [SCENARIO…] [--only=SERVER,…]");
+      for (const name of [...Object.keys(SCENARIOS), ...Object.keys(SERVERS)]) {
+        assertMatch(bench.stdout, new RegExp(`^  ${name} `, "m"));
+      }
+    });
+  }
 
   whereItRuns("says what there is when asked for what there is not", async () => {
     await using bench = new BenchRun("rome");

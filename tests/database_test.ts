@@ -381,11 +381,12 @@ describe("deno task backup", () => {
       [
         `sqlite:${other}`,
         copy,
-        `Cannot copy ${other} to ${copy}: It is no database of this version.`,
+        `Cannot copy ${other} to ${copy}: The file is not a database of this version.`,
       ],
       [`sqlite:${folder}/text.db`, copy, `Cannot copy ${folder}/text.db to ${copy}: `],
       [`sqlite:${path}`, `${folder}/no/copy.db`, `Cannot copy ${path} to ${folder}/no/copy.db: `],
       [`sqlite:${path}`, "", "Name one file: deno task backup COPY"],
+      [`sqlite:${path}`, "--help", "Name one file: deno task backup COPY"],
     ];
     const before = [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
     for (const [url, target, sentence] of CASES) {

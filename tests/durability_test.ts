@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { afterEach, beforeEach, describe, it } from "@std/testing/bdd";
 import type { ChatEvent, HistoryEvent } from "../lib/protocol/events.ts";
-import { ServerProcess } from "./support/process.ts";
+import { ServerProcess, startInVain } from "./support/process.ts";
 import { V1Client } from "./support/v1_client.ts";
 
 let folder: string;
@@ -112,24 +112,13 @@ describe("A file", () => {
 
   it("admits one server at a time; the second one stops with a sentence", async () => {
     await using _first = await ServerProcess.start({ env });
-    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "main.ts"],
-      cwd: new URL("..", import.meta.url),
-      env: { HOST: "127.0.0.1", PORT: "0", ...env },
-    }).output();
-    assertEquals(code, 1);
-    const sentence = new TextDecoder().decode(stderr);
+    const sentence = await startInVain({ env });
     assertStringIncludes(sentence, `Cannot open the database ${folder}/chat.db: `);
     assert(!sentence.includes("    at "), sentence);
   });
 
   it("in a missing folder stops the start", async () => {
-    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "main.ts"],
-      cwd: new URL("..", import.meta.url),
-      env: { HOST: "127.0.0.1", PORT: "0", DATABASE_URL: `sqlite:${folder}/no/chat.db` },
-    }).output();
-    assertEquals(code, 1);
-    assertStringIncludes(new TextDecoder().decode(stderr), "Cannot open the database ");
+    const sentence = await startInVain({ env: { DATABASE_URL: `sqlite:${folder}/no/chat.db` } });
+    assertStringIncludes(sentence, "Cannot open the database ");
   });
 });

@@ -162,6 +162,27 @@ async function until(isDone: () => boolean, what: string): Promise<void> {
   }
 }
 
+/** Runs a program until it writes that it is ready. */
+async function runUntilReady(code: string): Promise<{ pid: number; kill: () => Promise<void> }> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--no-lock", code],
+    stdout: "piped",
+  }).spawn();
+  const reader = child.stdout.getReader();
+  await reader.read();
+  const kill = async () => {
+    child.kill("SIGKILL");
+    await child.status;
+    await reader.cancel();
+  };
+  return { pid: child.pid, kill };
+}
+
+/** How a sentence goes on that names a process. Only Linux tells. */
+function named(pid: number): string {
+  return Deno.build.os === "linux" ? `: process ${pid} (${Deno.execPath()} eval ` : "";
+}
+
 describe("SqliteEngine: a file", () => {
   it("belongs to one engine at a time", async () => {
     await using store = new SqliteStore();
@@ -207,19 +228,29 @@ describe("SqliteEngine: a file", () => {
       console.log("ready");
       setInterval(() => {}, 1000);
     `;
-    const child = new Deno.Command(Deno.execPath(), {
-      args: ["eval", "--no-lock", code],
-      stdout: "piped",
-    }).spawn();
-    const reader = child.stdout.getReader();
-    await reader.read();
-    assertThrows(() => store.open(), Error, "Another Hubbub uses");
-    child.kill("SIGKILL");
-    await child.status;
-    await reader.cancel();
+    const { pid, kill } = await runUntilReady(code);
+    const sentence = `Another Hubbub uses this file${named(pid)}`;
+    assertThrows(() => store.open(), Error, sentence);
+    await kill();
     const engine = store.open();
     assertEquals((await engine.log.events("r", 0, 10)).map(({ content }) => content), ["acked"]);
     await engine.close();
+  });
+
+  it("that another program has locked is refused, and the sentence names the program", async () => {
+    await using store = new SqliteStore();
+    await store.open().close();
+    const { pid, kill } = await runUntilReady(`
+      const { DatabaseSync } = await import("node:sqlite");
+      const db = new DatabaseSync(${JSON.stringify(store.path)});
+      db.exec("BEGIN IMMEDIATE");
+      console.log("ready");
+      setInterval(() => db.isOpen, 1000);
+    `);
+    const sentence = `Another program has locked the file${named(pid)}`;
+    assertThrows(() => store.open(), Error, sentence);
+    await kill();
+    await store.open().close();
   });
 
   it("can be read by other programs while its server runs", async () => {

@@ -147,3 +147,14 @@ describe("A field of a class", () => {
     assertEquals(wrong, []);
   });
 });
+
+describe("A test", () => {
+  it("starts a server by ServerProcess alone, which keeps away from the user's chat.db", async () => {
+    const wrong: string[] = [];
+    for await (const file of walk("tests/")) {
+      const text = await Deno.readTextFile(new URL(file, ROOT));
+      if (/"run",[^\]]*\bmain\.ts"/.test(text)) wrong.push(file);
+    }
+    assertEquals(wrong, []);
+  });
+});

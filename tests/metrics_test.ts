@@ -222,6 +222,7 @@ describe("/metrics", () => {
     const statuses = [];
     const paths = [
       "/ws/r?username=alice",
+      // Not refused: 426 says that an upgrade would be accepted.
       "/ws/r?username=bob",
       "/api/rooms/r/events?username=alice",
       "/api/rooms/r/messages?before=x",
@@ -242,7 +243,6 @@ describe("/metrics", () => {
         '{at="command",code="rate_limited"} 1',
         '{at="http",code="bad_request"} 1',
         '{at="join",code="name_in_use"} 2',
-        '{at="join",code="upgrade_required"} 1',
       ],
     );
     const conflicts =

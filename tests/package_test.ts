@@ -154,3 +154,27 @@ describe("The package", () => {
     assertEquals(output.match(/TS\d+/g), ["TS2322", "TS2345"], output);
   });
 });
+
+describe("deno.lock", () => {
+  it("has all that a start needs, with any engine, and nothing else", async () => {
+    const lock = JSON.parse(await Deno.readTextFile(new URL("../deno.lock", import.meta.url)));
+    const names = Object.keys(lock.specifiers).map((specifier) =>
+      specifier.slice(0, specifier.lastIndexOf("@"))
+    );
+    assertEquals(names, ["npm:@opentelemetry/api", "npm:hono", "npm:ioredis", "npm:postgres"]);
+    await using folder = await makeFolder();
+    const copy = `${folder.path}/deno.lock`;
+    await Deno.copyFile(new URL("../deno.lock", import.meta.url), copy);
+    await using server = await ServerProcess.start({ lock: copy });
+    await server.stop();
+    // The runtime notes here what it downloads besides.
+    assertEquals(JSON.parse(await Deno.readTextFile(copy)), lock);
+    const script = 'import "postgres"; import "ioredis"; import "@opentelemetry/api";';
+    const { success } = await new Deno.Command(Deno.execPath(), {
+      args: ["eval", `--lock=${copy}`, script],
+      cwd: new URL("..", import.meta.url),
+    }).output();
+    assert(success);
+    assertEquals(JSON.parse(await Deno.readTextFile(copy)), lock);
+  });
+});

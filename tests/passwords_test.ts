@@ -120,7 +120,7 @@ function createAccounts() {
   const engine = new MemoryEngine({ clock, newId, keep: 10, leaseMs: 1000 });
   const store = engine.accounts;
   const passwords = new Passwords(1);
-  const settings = { admins: [], guests: true };
+  const settings = { admins: [], guests: true, registration: true };
   return {
     engine,
     store,

@@ -1,4 +1,4 @@
-/** The proxy settings of docs/security.md and docs/deploy.md, in real proxies before real servers. */
+/** The proxy settings of docs/deploy.md, in real proxies before real servers. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -22,7 +22,7 @@ import { V1Client } from "./support/v1_client.ts";
 /** The address of the proxy, as the server sees it. */
 const PROXY_ADDRESS = "127.0.0.7";
 
-describeNginx("docs/security.md: nginx before the server", () => {
+describeNginx("docs/deploy.md: nginx before the server", () => {
   let folder: string;
   let server: TestServer;
   let stop: () => Promise<void>;
@@ -164,7 +164,11 @@ describeNginx("docs/deploy.md: nginx before two servers", () => {
     await using a = await startServer({ TRUST_PROXY: "1" });
     await using b = await startServer({ TRUST_PROXY: "1" });
     const port = freePort();
-    const [upstream, pass] = blocksIn(await readPage("deploy.md"), "nginx") as [string, string];
+    const [, upstream, pass] = blocksIn(await readPage("deploy.md"), "nginx") as [
+      string,
+      string,
+      string,
+    ];
     const settings = await nginxSettings([
       ["listen 80;", `listen 127.0.0.1:${port};`],
       ["listen [::]:80;", ""],
@@ -181,6 +185,67 @@ describeNginx("docs/deploy.md: nginx before two servers", () => {
       const clients = [];
       for (const name of names) clients.push(await join(name));
       const count = (server: TestServer) => server.log.filter(({ msg }) => msg === "joined").length;
+      assertEquals([count(a), count(b)], [2, 2]);
+      await a.stop();
+      for (const name of ["erin", "frank", "gina", "heidi"]) clients.push(await join(name));
+      assertEquals([count(a), count(b)], [2, 6]);
+      for (const client of clients) await client.close();
+    } finally {
+      await stop();
+    }
+  });
+});
+
+describeCaddy("docs/deploy.md: Caddy before the server", () => {
+  it("serves the page and the chat, and keeps the metrics inside and large bodies out", async () => {
+    await using folder = await makeFolder();
+    await using server = await startServer({ TRUST_PROXY: "1", METRICS: "on" });
+    const port = freePort();
+    const [settings] = blocksIn(await readPage("deploy.md"), "caddy") as [string];
+    const stop = await startCaddy(
+      folder.path,
+      change(settings, [
+        ["{\n\tservers", "{\n\tadmin off\n\tservers"],
+        ["chat.example", `http://127.0.0.1:${port}`],
+        ["127.0.0.1:8080", `127.0.0.1:${server.port}`],
+      ]),
+      port,
+    );
+    try {
+      const site = { port, url: `http://127.0.0.1:${port}` };
+      const page = await call(site, "GET", "/", { headers: { accept: "text/html" } });
+      assertStringIncludes(page.body, "<!DOCTYPE html>");
+      assertEquals((await call(site, "GET", "/metrics")).status, 404);
+      await using alice = await V1Client.join(`ws://127.0.0.1:${port}`, "r", "alice");
+      assertEquals((await alice.ask({ type: "chat", content: "hello" })).type, "ack");
+      const body = JSON.stringify({ content: "x".repeat(100_000) });
+      const large = await call(site, "POST", "/api/rooms/r/messages?username=bob", { body });
+      // Debian's Caddy, 2.6, answers 502.
+      assert([413, 502].includes(large.status), `${large.status}`);
+      await alice.close();
+    } finally {
+      await stop();
+    }
+  });
+
+  it("shares members out over two servers, and gives all to the one that stays", async () => {
+    await using folder = await makeFolder();
+    await using a = await startServer({ TRUST_PROXY: "1" });
+    await using b = await startServer({ TRUST_PROXY: "1" });
+    const port = freePort();
+    const balanced = blocksIn(await readPage("deploy.md"), "caddy").find((block) =>
+      block.includes("lb_policy")
+    )!;
+    const settings = change(`{\n\tadmin off\n}\nhttp://127.0.0.1:${port} {\n${balanced}}\n`, [
+      ["127.0.0.1:8081", `127.0.0.1:${a.port}`],
+      ["127.0.0.1:8082", `127.0.0.1:${b.port}`],
+    ]);
+    const stop = await startCaddy(folder.path, settings, port);
+    try {
+      const join = (name: string) => V1Client.join(`ws://127.0.0.1:${port}`, "r", name);
+      const count = (server: TestServer) => server.log.filter(({ msg }) => msg === "joined").length;
+      const clients = [];
+      for (const name of ["alice", "bob", "carol", "dora"]) clients.push(await join(name));
       assertEquals([count(a), count(b)], [2, 2]);
       await a.stop();
       for (const name of ["erin", "frank", "gina", "heidi"]) clients.push(await join(name));

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { makeFolder } from "./support/folder.ts";
-import { ServerProcess } from "./support/process.ts";
+import { ServerProcess, startInVain } from "./support/process.ts";
 import { V1Client } from "./support/v1_client.ts";
 
 const describeLinux = Deno.build.os === "linux" ? describe : describe.skip;
@@ -13,17 +13,6 @@ const permissions = ["-A", "--unstable-net"];
 
 /** After this many, each of two servers surely has a connection. */
 const MAX_JOINS = 100;
-
-/** Starts a server that must fail, and returns its output. */
-async function startInVain(env: Record<string, string>, flags = permissions): Promise<string> {
-  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", ...flags, "main.ts"],
-    cwd: new URL("..", import.meta.url),
-    env: { HOST: "127.0.0.1", DATABASE_URL: "memory:", ...env },
-  }).output();
-  assertEquals(code, 1);
-  return new TextDecoder().decode(stderr);
-}
 
 describeLinux("Two servers on one port", () => {
   it("share the connections, and the remaining one takes all when the other stops", async () => {
@@ -78,7 +67,10 @@ describeLinux("Two servers on one port", () => {
       ] as const
     ) {
       await using server = await ServerProcess.start({ permissions, env: { REUSE_PORT: there } });
-      const stderr = await startInVain({ REUSE_PORT: here, PORT: String(server.port) });
+      const stderr = await startInVain({
+        permissions,
+        env: { REUSE_PORT: here, PORT: String(server.port) },
+      });
       assertEquals(
         stderr,
         `Cannot listen on 127.0.0.1:${server.port}: Another program uses the address. ` +
@@ -89,7 +81,7 @@ describeLinux("Two servers on one port", () => {
 
   it("need a flag of the runtime, and name it", async () => {
     assertEquals(
-      await startInVain({ REUSE_PORT: "1", PORT: "0" }, ["-A"]),
+      await startInVain({ env: { REUSE_PORT: "1" } }),
       "Cannot share the port: REUSE_PORT=1 needs a flag of Deno. " +
         "Run deno run -A --unstable-net main.ts.\n",
     );
@@ -99,7 +91,10 @@ describeLinux("Two servers on one port", () => {
     await using folder = await makeFolder();
     const env = { REUSE_PORT: "1", DATABASE_URL: `sqlite:${folder.path}/chat.db` };
     await using server = await ServerProcess.start({ permissions, env });
-    const stderr = await startInVain({ ...env, PORT: String(server.port) });
+    const stderr = await startInVain({
+      permissions,
+      env: { ...env, PORT: String(server.port) },
+    });
     assertStringIncludes(stderr, "several servers can share only PostgreSQL or Redis.");
     assertEquals((await server.stop()).code, 0);
   });

@@ -41,7 +41,8 @@ describe("terminal client, in parts", () => {
     for (const end of ["r/tea", "r/tea/", "?room=tea"]) {
       assertEquals(readCall([`${far}chat/${end}`, "Ada"], local), below);
     }
-    for (const args of [[], ["tea"], ["tea", "Ada", "?"], ["tea", "Ada", far, "x"], [far, "Ada"]]) {
+    const wrong = [[], ["tea"], ["tea", "Ada", "?"], ["tea", "Ada", far, "x"], [far, "Ada"]];
+    for (const args of [...wrong, ["tea", "Ada", "localhost:8080"]]) {
       assertEquals(readCall(args, local), undefined);
     }
   });

@@ -51,6 +51,20 @@ describe("A flood of refusals", () => {
   });
 });
 
+describe("A request without an upgrade that would be accepted with one", () => {
+  it("gets 426, and is no refusal in the log", async () => {
+    await using server = await startServer();
+    for (const path of ["/ws/r?username=ann", "/ws", "/echo"]) {
+      const { status, headers } = await call(server, "GET", path);
+      assertEquals([status, headers.get("upgrade")], [426, "websocket"], path);
+      assertEquals(headers.get("cache-control"), "no-store");
+    }
+    assertEquals((await knock(server, "/ws/r?username=a,b")).status, 400);
+    const refused = server.log.filter(({ msg }) => msg === "refused");
+    assertEquals(refused.map(({ status }) => status), [400]);
+  });
+});
+
 describe("A line of the log", () => {
   for (const seed of seeds(2)) {
     it(`stays one short line, whatever a client puts into it [SEED=${seed}]`, () => {

@@ -6,7 +6,6 @@ import { describe, it } from "@std/testing/bdd";
 import { freePort } from "../support/free_port.ts";
 import { ServerProcess } from "../support/process.ts";
 import { Random, seeds } from "../support/random.ts";
-import { TEST_ENV } from "../support/server.ts";
 import { V1Client } from "../support/v1_client.ts";
 
 const SIGNALS = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"] as const;
@@ -70,23 +69,13 @@ describe("A server whose port has just opened", () => {
   for (const signal of SIGNALS) {
     it(`ends in order at ${signal}`, async () => {
       const port = freePort();
-      const child = new Deno.Command(Deno.execPath(), {
-        args: ["run", "-A", "main.ts"],
-        cwd: new URL("../..", import.meta.url),
-        env: { ...TEST_ENV, PORT: String(port) },
-        stdin: "null",
-        stdout: "piped",
-        stderr: "null",
-      }).spawn();
+      await using server = ServerProcess.spawn({ env: { PORT: String(port) } });
       const end = performance.now() + PATIENCE_MS;
       while (!await isOpen(port)) {
         assert(performance.now() < end, "The port did not open.");
       }
-      child.kill(signal);
-      const { code, stdout } = await child.output();
-      assertEquals(code, 0);
-      const lines = new TextDecoder().decode(stdout).trim().split("\n");
-      assertEquals(JSON.parse(lines.at(-1)!).msg, "stopped");
+      assertEquals((await server.stop(signal)).code, 0);
+      assertEquals(server.log.at(-1)!.msg, "stopped");
     });
   }
 });

@@ -383,6 +383,25 @@ function testReplies(name: string, create: CreateStore): void {
   });
 }
 
+/** Texts that a careless engine would read as something else. */
+const STRANGE = [
+  ...[
+    "';--",
+    "\\",
+    "\\n",
+    "\\'",
+    "$1 $fn$",
+    "%s %00 %",
+    "{a}:b",
+    "a:b",
+    "a|b",
+    "a,b",
+    "[1]",
+    '"x"',
+  ],
+  ...["null", "__proto__", " ", "Zoë", "Zoe\u0308", "🎲", "\u2028"],
+];
+
 function testDedupe(name: string, create: CreateStore): void {
   describe(`${name}: a repeated ref`, () => {
     it("returns the first message again, and is delivered to nobody", async () => {
@@ -415,6 +434,30 @@ function testDedupe(name: string, create: CreateStore): void {
       const again = await engine.log.append("r", draft(ALICE, "once", "ref"));
       assertEquals([again.isDuplicate, again.event.id], [true, first.event.id]);
       assertEquals(contents(await listener.seq(3)), ["once", "a", "b"]);
+    });
+
+    it("counts for a person, whatever text names it", async () => {
+      await using lab = await Lab.open(create);
+      const { engine } = lab;
+      // A site gives its people ids of its own.
+      const authors = STRANGE.map((text, i) => ({ username: `p${i}`, person: `site:${text}` }));
+      for (const author of authors) {
+        const first = await engine.log.append("r", draft(author, "hello", "ref"));
+        assertEquals(first.isDuplicate, false, author.person);
+        const again = await engine.log.append("r", draft(author, "hello", "ref"));
+        assertEquals([again.isDuplicate, again.event.id], [true, first.event.id], author.person);
+        assertEquals(await engine.log.author("r", first.event.id), author);
+        await engine.log.whisper("r", privateDraft(ALICE, author, "psst"));
+        const [entry] = await engine.log.inbox("r", author.person, 0, ALL);
+        assertEquals([entry?.message.to, entry?.inboxSeq], [author, 1]);
+        await engine.bus.enter("r", presence(author, `of ${author.person}`));
+        await assertRefused(
+          () => engine.bus.enter("r", presence({ ...author, person: "other" }, "other")),
+          "name_in_use",
+        );
+      }
+      const present = await engine.bus.present("r");
+      assertEquals(present.map(({ person }) => person), authors.map(({ person }) => person));
     });
 
     it("counts for one person under any name, and for one room", async () => {

@@ -57,8 +57,8 @@ export function guest(secret: string, isProven = false): Identity {
 
 /** A signed-in person. */
 export function account(key: string, { isAdmin = false, expiresAt = Infinity } = {}): Identity {
-  const account = { key, username: key, isAdmin, tokenHash: `token of ${key}`, expiresAt };
-  return { person: `account:${key}`, account, isProven: true };
+  const account = { key, isAdmin, tokenHash: `token of ${key}` };
+  return { person: `account:${key}`, username: key, expiresAt, account, isProven: true };
 }
 
 /** Settings of the engine behind a hub. */

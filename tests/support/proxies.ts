@@ -61,11 +61,11 @@ export function change(
   return text;
 }
 
-/** The nginx settings of docs/security.md, changed. */
+/** The nginx settings of docs/deploy.md, changed. */
 export async function nginxSettings(
   changes: readonly (readonly [there: string, here: string])[],
 ): Promise<string> {
-  const [settings] = blocksIn(await readPage("security.md"), "nginx") as [string];
+  const [settings] = blocksIn(await readPage("deploy.md"), "nginx") as [string];
   return change(settings, changes);
 }
 

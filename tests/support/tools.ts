@@ -2,6 +2,9 @@
 
 import { it } from "@std/testing/bdd";
 
+/** Debian's packages that have another name than the program. */
+const PACKAGES: Readonly<Record<string, string>> = { "systemd-analyze": "systemd" };
+
 async function isInstalled(program: string): Promise<boolean> {
   try {
     const command = new Deno.Command(program, { args: ["--version"], stdout: "null" });
@@ -20,7 +23,7 @@ async function isInstalled(program: string): Promise<boolean> {
 export async function itWith(subject: string, ...programs: string[]): Promise<typeof it> {
   const found = await Promise.all(programs.map(isInstalled));
   if (found.every((isThere) => isThere)) return it;
-  const names = programs.join(" ");
+  const names = programs.map((program) => PACKAGES[program] ?? program).join(" ");
   const sentence =
     `Skipped: ${subject} needs ${names}. Install them with: apt-get install ${names}`;
   // deno-lint-ignore no-console
