@@ -1,10 +1,10 @@
 /**
- * The comparison: every scenario, every server that can be had here, several rounds in turn.
+ * The comparison: every scenario and every server that this machine can run, in several rounds.
  *
  *     deno task bench [SCENARIO…] [--only=SERVER,…] [--rounds=N] [--seconds=N] [--out=FOLDER]
  *
  * Without arguments it takes about 45 minutes and writes `results/results.json` and
- * `results/chart.svg`; what is only a part of it goes to `results/partial.json` and `.svg`.
+ * `results/chart.svg`; a partial run writes `results/partial.json` and `.svg`.
  *
  * @module
  */
@@ -23,7 +23,7 @@ const ROUNDS = 3;
 const SECONDS = 3;
 const WARM_SECONDS = 1;
 
-/** The command line asks for something that there is not. The message says what there is. */
+/** The command line is wrong. The message says what to write. */
 class UsageError extends Error {}
 
 interface Options {
@@ -31,14 +31,42 @@ interface Options {
   readonly servers: readonly ServerName[];
   readonly rounds: number;
   readonly seconds: number;
-  /** Whether all that there is was asked for. */
+  /** Whether it runs every scenario with every server. */
   readonly isWhole: boolean;
   readonly out: string;
 }
 
-/** @throws {UsageError} */
-function readOptions(args: readonly string[]): Options {
+/** What `--help` prints. */
+function help(): string {
+  const list = (all: Record<string, { title: string }>) =>
+    Object.entries(all).map(([name, { title }]) => `  ${name.padEnd(15)} ${title}`).join("\n");
+  return `Compares the server with others on this machine. Everything takes about 45 minutes.
+
+  deno task bench [SCENARIO…] [--only=SERVER,…] [--rounds=N] [--seconds=N] [--out=FOLDER]
+
+  --only=SERVER,…  only these servers
+  --rounds=N       rounds of each scenario: ${ROUNDS}
+  --seconds=N      seconds of each measurement: ${SECONDS}
+  --out=FOLDER     the folder for the results: bench/results
+
+Scenarios:
+${list(SCENARIOS)}
+
+Servers:
+${list(SERVERS)}
+
+bench/README.md says what each scenario measures. Ctrl-C ends early and writes nothing.`;
+}
+
+/**
+ * Reads the command line.
+ *
+ * @returns `undefined` if it asks for help
+ * @throws {UsageError} if it asks for what there is not
+ */
+function readOptions(args: readonly string[]): Options | undefined {
   const { values, positionals } = parseOptions(args);
+  if (values.help) return undefined;
   const names = Object.keys(SCENARIOS) as ScenarioName[];
   const servers = Object.keys(SERVERS) as ServerName[];
   const only = values.only?.split(",") ?? servers;
@@ -54,11 +82,12 @@ function readOptions(args: readonly string[]): Options {
 
 function parseOptions(args: readonly string[]) {
   const text = { type: "string" } as const;
+  const help = { type: "boolean", short: "h" } as const;
   try {
     return parseArgs({
       args: [...args],
       allowPositionals: true,
-      options: { only: text, rounds: text, seconds: text, out: text },
+      options: { only: text, rounds: text, seconds: text, out: text, help },
     });
   } catch (error) {
     throw new UsageError((error as Error).message);
@@ -84,13 +113,13 @@ function whole(name: string, text: string | undefined, byDefault: number): numbe
   return value;
 }
 
-/** Where programs are built and kept between runs: outside the repository. */
+/** The folder for built programs, kept between runs outside the repository. */
 function cacheFolder(): string {
   const base = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME") ?? "/tmp"}/.cache`;
   return `${base}/hubbub-bench`;
 }
 
-/** One comparison under way. */
+/** One comparison. */
 class Bench {
   readonly #options: Options;
   readonly #results: Results;
@@ -129,7 +158,7 @@ class Bench {
       built: this.#built.get(server)!,
       behaviour: { ...behaviour, ...turn.behaviour },
       env: turn.env ?? {},
-      // Who asks for less on purpose gets less.
+      // A shorter time on the command line counts, even below the scenario's minimum.
       seconds: this.#options.seconds < SECONDS
         ? this.#options.seconds
         : Math.max(minSeconds, this.#options.seconds),
@@ -146,7 +175,7 @@ class Bench {
   }
 }
 
-/** Makes ready all servers that are to take part. */
+/** Builds all servers that take part. */
 async function build(servers: readonly ServerName[], cache: string) {
   const built = new Map<ServerName, Built>();
   const missing: Results["missing"] = [];
@@ -172,7 +201,7 @@ async function write(results: Results, { out, isWhole }: Options): Promise<void>
   print(...barsTable(bars), "", `Written to ${out}/${json}.json.`);
 }
 
-/** The results as JSON, each run in a line of its own. */
+/** The results as JSON, one line for each run. */
 function toJson(results: Results, bars: readonly Judged[]): string {
   const digits = (_key: string, value: unknown) =>
     typeof value === "number" ? Number(value.toPrecision(6)) : value;
@@ -190,17 +219,18 @@ function print(...lines: string[]): void {
   for (const line of lines) console.log(line);
 }
 
-/** What is said while it goes on, beside the results. */
+/** Prints progress, apart from the results. */
 function note(line: string): void {
   // deno-lint-ignore no-console
   console.error(line);
 }
 
 async function run(): Promise<void> {
-  let options: Options;
+  let options: Options | undefined;
   try {
-    if (Deno.build.os !== "linux") throw new UsageError("The bench needs Linux.");
     options = readOptions(Deno.args);
+    if (options === undefined) return print(help());
+    if (Deno.build.os !== "linux") throw new UsageError("The bench needs Linux.");
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     note(error.message);
@@ -238,7 +268,7 @@ async function run(): Promise<void> {
     await new Bench(options, { results, built, pinning, folder }).run();
     await write(results, options);
   } catch (error) {
-    // What fails because all was ended is no news.
+    // After an interrupt, everything fails.
     if (!isInterrupted) throw error;
   } finally {
     if (!isInterrupted) await clean();
@@ -246,7 +276,7 @@ async function run(): Promise<void> {
   if (!isInterrupted) Deno.exit();
 }
 
-/** Removes a folder that something else may be removing parts of at the same time. */
+/** Removes a folder while something else may remove parts of it. */
 async function removeFolder(folder: string): Promise<void> {
   for (let left = 10;; left--) {
     try {

@@ -58,7 +58,7 @@ export interface LimitSettings {
   readonly sendQueueFrames: number;
   /** Maximum bytes that wait for one peer. */
   readonly sendQueueBytes: number;
-  /** Maximum time in which nothing leaves for a peer that is behind. */
+  /** How long a peer may take nothing while frames wait for it, in milliseconds. */
   readonly writeWaitMs: number;
   /** Maximum messages that a new member receives. */
   readonly historySize: number;
@@ -88,13 +88,17 @@ export interface RateSettings {
   readonly traffic: { readonly frames: Rate; readonly bytes: Rate };
 }
 
-/** Whether guests may chat, and which accounts are admins. */
+/** Who may chat, who may make an account, and which accounts are admins. */
 export interface PeopleSettings {
   /** Whether people may chat without an account. */
   readonly guests: boolean;
+  /** Whether everyone may make an account; else the admins alone. */
+  readonly registration: boolean;
+  /** The secret of the site that signs its own people in; absent if none does. */
+  readonly signInSecret: string | undefined;
   /** Names of the admins' accounts. Admins have every right in every room. */
   readonly admins: readonly string[];
-  /** The code with which the admins' names are registered; absent for one made at the start. */
+  /** The code that registers an admin's name; absent: the server makes one at the start. */
   readonly adminCode: string | undefined;
 }
 
@@ -106,7 +110,7 @@ export interface HttpSettings {
   readonly embedOrigins: readonly string[];
   /** Whether the server believes what a proxy says about the client. */
   readonly trustProxy: boolean;
-  /** The only site that the server is; absent for any. */
+  /** The only address that the server answers to; absent for any. */
   readonly publicUrl: PublicUrl | undefined;
   /** How long a silent peer counts as alive, in seconds; 0 for no limit. */
   readonly pongWaitSeconds: number;
@@ -118,6 +122,7 @@ export interface PublicUrl {
   readonly origin: string;
   /** Host, with the port unless it is the scheme's default. */
   readonly host: string;
+  /** Whether people reach it over TLS. */
   readonly scheme: "http" | "https";
   /** Path of the page, with a slash at both ends. */
   readonly path: string;
@@ -151,7 +156,9 @@ export type Database =
   | { readonly kind: "sqlite"; readonly path: string }
   | { readonly kind: "postgres" | "redis"; readonly url: string };
 
-/** An environment variable has a value that the server cannot use. The message says which and why. */
+/**
+ * An environment variable has a value that the server cannot use. The message says which and why.
+ */
 export class ConfigError extends Error {
   /** Distinguishes it from other errors. */
   override readonly name = "ConfigError";
@@ -159,6 +166,13 @@ export class ConfigError extends Error {
 
 /** Maximum length of `ADMIN_CODE`, in UTF-16 units. */
 const MAX_ADMIN_CODE_LENGTH = 256;
+
+/**
+ * Minimum and maximum length of `SIGN_IN_SECRET`, in UTF-16 units. HMAC wants as many bytes as its
+ * hash has (RFC 7518, section 3.2).
+ */
+const MIN_SIGN_IN_SECRET_LENGTH = 32;
+const MAX_SIGN_IN_SECRET_LENGTH = 1024;
 
 /** The environment: names to values. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -185,6 +199,47 @@ export function readConfig(env: Environment): Config {
   });
 }
 
+/** Minimum length of a setting whose misspellings are looked for: shorter words mean other things. */
+const MIN_TYPO_LENGTH = 5;
+
+/**
+ * Finds variables that are one typo away from a setting: a letter too many, missing or wrong, or two
+ * letters that changed places.
+ *
+ * @returns a sentence for each
+ */
+export function findTypos(env: Environment): string[] {
+  const settings = settingNames();
+  return Object.keys(env).filter((name) => !settings.includes(name)).flatMap((name) => {
+    const setting = settings.find((setting) =>
+      setting.length >= MIN_TYPO_LENGTH && isOneTypoAway(name, setting)
+    );
+    return setting ? [`${name} is not a setting. Did you mean ${setting}?`] : [];
+  });
+}
+
+/** The names of all variables that {@linkcode readConfig} reads. */
+function settingNames(): string[] {
+  const names = new Set<string>();
+  readConfig(new Proxy({}, { get: (_env, name) => void names.add(String(name)) }));
+  return [...names];
+}
+
+/** Whether two different texts are the same but for one letter, or for two that changed places. */
+function isOneTypoAway(a: string, b: string): boolean {
+  let start = 0;
+  while (start < a.length && a[start] === b[start]) start++;
+  let end = 0;
+  const maxEnd = Math.min(a.length, b.length) - start;
+  while (end < maxEnd && a.at(-1 - end) === b.at(-1 - end)) end++;
+  const [left, right] = [a, b].map((text) => text.slice(start, text.length - end)) as [
+    string,
+    string,
+  ];
+  if (left.length <= 1 && right.length <= 1) return true;
+  return left.length === 2 && right.length === 2 && left[0] === right[1] && left[1] === right[0];
+}
+
 function readListen(env: Environment): ListenSettings {
   return Object.freeze({
     host: env.HOST || "0.0.0.0",
@@ -208,8 +263,8 @@ function readLimits(env: Environment): LimitSettings {
 }
 
 /**
- * The bytes of a frame that can carry a message whose every byte is an escape of JSON, `\u0022`, and
- * other fields beside it.
+ * The bytes of a frame that holds a message of this size with every byte escaped (`\u0022`), and
+ * its other fields.
  */
 function frameBytesFor(messageBytes: number): number {
   return Math.max(32768, 6 * messageBytes + 8192);
@@ -234,8 +289,8 @@ function readRates(env: Environment): RateSettings {
 }
 
 /**
- * How much one address may send. It may send as many messages of full size at once as of any other,
- * and on average messages of a quarter of that.
+ * How much one address may send. Its burst has room for messages of full size, its rate for
+ * messages of a quarter of that.
  */
 function readTraffic(env: Environment): RateSettings["traffic"] {
   const framesPerSecond = limit(env, "MESSAGE_RATE_PER_ADDRESS", 100);
@@ -250,6 +305,8 @@ function readTraffic(env: Environment): RateSettings["traffic"] {
 function readPeople(env: Environment): PeopleSettings {
   return Object.freeze({
     guests: isOn(env, "GUESTS", "on"),
+    registration: isOn(env, "REGISTRATION", "on"),
+    signInSecret: readSignInSecret(env),
     admins: readAdmins(env),
     adminCode: readAdminCode(env),
   });
@@ -316,33 +373,33 @@ const URLS = {
   postgres: {
     example: "postgres://user:password@host:5432/database",
     path: /^\/?[^/]*$/,
-    pathSentence: "must have one name after the host, that of the database.",
+    pathSentence: "must have only the name of the database after the host, such as /chat.",
   },
   redis: {
     example: "redis://user:password@host:6379/0",
     path: /^\/?\d{0,9}$/,
-    pathSentence: "must have nothing but the number of the database after the host, such as /0.",
+    pathSentence: "must have only the number of the database after the host, such as /0.",
   },
 } as const;
 
-/** Returns a server's address if a driver can read it. Drivers have a default for each part. */
+/** Returns an address if it is whole. A driver uses a default for each part that it cannot read. */
 function checkUrl(kind: "postgres" | "redis", text: string): string {
   const { example, path, pathSentence } = URLS[kind];
   const url = /[\s\p{Cc}]/u.test(text) ? null : URL.parse(text);
   if (url === null || url.hostname.includes(",")) {
     throw new ConfigError(
-      `DATABASE_URL must be an address with one host, such as ${example}, and special characters ` +
-        "of the password are written in percent form, such as %2F for a slash.",
+      `DATABASE_URL must be an address with one host, such as ${example}, with special characters ` +
+        "of the password in percent form, such as %2F for a slash.",
     );
   }
-  // What follows such a character in a password reads as a path, a query or a fragment.
+  // After such a character, the rest of a password reads as a path, a query or a fragment.
   if (url.hash !== "" || text.endsWith("#") || /@/.test(url.pathname + url.search)) {
     throw new ConfigError(
-      "DATABASE_URL must have %23, %2F, %3F and %40 in the place of #, /, ? and @ in the password.",
+      "DATABASE_URL must have %23, %2F, %3F and %40 instead of #, /, ? and @ in the password.",
     );
   }
   if (![url.username, url.password, url.pathname].every(isPercentEncoded)) {
-    throw new ConfigError("DATABASE_URL must have %25 in the place of a % in the password.");
+    throw new ConfigError("DATABASE_URL must have %25 instead of % in the password.");
   }
   if (!path.test(url.pathname)) throw new ConfigError(`DATABASE_URL ${pathSentence}`);
   return text;
@@ -401,6 +458,18 @@ function readAdminCode({ ADMIN_CODE: code }: Environment): string | undefined {
   );
 }
 
+function readSignInSecret({ SIGN_IN_SECRET: secret }: Environment): string | undefined {
+  if (!secret) return undefined;
+  const { length } = secret;
+  const isLong = length >= MIN_SIGN_IN_SECRET_LENGTH && length <= MAX_SIGN_IN_SECRET_LENGTH;
+  if (isLong && secret.trim() === secret) return secret;
+  // The sentence does not quote the secret.
+  throw new ConfigError(
+    `SIGN_IN_SECRET must have ${MIN_SIGN_IN_SECRET_LENGTH} to ${MAX_SIGN_IN_SECRET_LENGTH} ` +
+      "characters, and no space around them. Make one with: openssl rand -base64 48",
+  );
+}
+
 function readOrigins(env: Environment): readonly string[] {
   return Object.freeze(
     list(env, "ALLOWED_ORIGINS").map((text) => {
@@ -440,7 +509,7 @@ function toOrigin(text: string): string | undefined {
       return URL.parse(`${scheme}://${host}`)?.origin;
     case "file":
       return host === "" ? "file://" : undefined;
-    // A page is never loaded over these.
+    // No page is loaded over these.
     case "ws":
     case "wss":
       return undefined;
@@ -469,8 +538,8 @@ const OWN_SEGMENTS = /^\/(api|echo|health|metrics|page|r|ws)(\/|$)/;
 const ROOM_ADDRESS = /\/r\/[^/]+\/?$/;
 
 /**
- * The path of the site, with a slash at both ends. A proxy may take it away, so below it and without
- * it a path must mean one thing.
+ * The path of the site, with a slash at both ends. A proxy may strip it, so a path must mean the
+ * same with it and without it.
  */
 function readSitePath({ pathname }: URL): string {
   if (!/^(\/[\w.~-]+)*\/?$/.test(pathname)) {

@@ -1,8 +1,8 @@
 /**
  * The SQLite file: opened if it is Hubbub's and no other server uses it, and watched.
  *
- * Programs that only read may have the file open too. A second server is kept out by a lock on a
- * file beside it, which ends with the process, whatever ends that.
+ * Programs that only read may have the file open too. A lock on a file beside it keeps a second
+ * server out, and ends with the process however the process ends.
  *
  * @module
  */
@@ -10,6 +10,7 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import type { Logger } from "../logger.ts";
 import { EPOCHS_SCHEMA } from "./sqlite_epochs.ts";
+import { findHolder } from "./sqlite_holder.ts";
 import { INBOX_SCHEMA, INBOX_UPDATE } from "./sqlite_inbox.ts";
 import { LOG_SCHEMA } from "./sqlite_log.ts";
 import { isOldFile, migrate } from "./sqlite_migrate.ts";
@@ -19,19 +20,21 @@ import { PEOPLE_SCHEMA, PEOPLE_UPDATE } from "./sqlite_people.ts";
 const APPLICATION_ID = 0x48554242;
 
 /**
- * `PRAGMA user_version` of a file. `sqlite_migrate.ts` reads versions 1 to 3; version 4 lacks the ref
- * in the inbox of a private message's receiver, version 5 the tokens of bots.
+ * `PRAGMA user_version` of a file. `sqlite_migrate.ts` reads versions 1 to 3; version 4 lacks the
+ * ref in the inbox of a private message's receiver, version 5 the tokens of bots.
  */
 const VERSION = 6;
 
-/** The first version in whose files no deleted text is in free pages. */
+/** From this version on, the free pages of a file contain no deleted text. */
 const FIRST_CLEAN = 4;
 
 /** How long a commit waits for another program that locks the file, in milliseconds. */
 const BUSY_MS = 1000;
 
+/** What SQLite says of a file that another program has locked. */
+const LOCKED = /locked|busy/;
+
 const REASONS: readonly (readonly [pattern: RegExp, sentence: string])[] = [
-  [/locked|busy/, "Another program has locked the file. Stop it."],
   [/is a directory/i, "It is a folder. Name a file in it."],
   [/no such file/i, "The folder of the file does not exist. Create it first."],
   [/not a database/, "The file is not a database. Choose another file."],
@@ -43,7 +46,12 @@ const REASONS: readonly (readonly [pattern: RegExp, sentence: string])[] = [
   [/full/, "The disk is full. Make room on it."],
 ];
 
-/** Writes as much as a few long messages: a smaller write may find space where they do not. */
+/** A file that cannot be used. The message is a sentence for the operator. */
+class FileError extends Error {
+  override readonly name = "FileError";
+}
+
+/** Writes as much as a few long messages: a smaller write may still fit on a full disk. */
 const PROBE = `
   BEGIN IMMEDIATE;
   CREATE TABLE IF NOT EXISTS probe (bytes BLOB);
@@ -68,7 +76,7 @@ export class SqliteFile {
   constructor(path: string, logger?: Logger) {
     try {
       if (path !== ":memory:") {
-        // A file that is missing is created first, so that a link to it can be followed.
+        // A missing file is created first, so that a link to it can be followed.
         Deno.openSync(path, { append: true, create: true }).close();
         this.path = Deno.realPathSync(path);
         inspect(this.path);
@@ -78,7 +86,7 @@ export class SqliteFile {
       if (this.path !== undefined) this.#identity = identityOf(Deno.statSync(this.path));
     } catch (error) {
       this.#lock?.close();
-      throw toSentence(error);
+      throw toSentence(error, this.path);
     }
     this.#begin = this.db.prepare("BEGIN IMMEDIATE");
     this.#commit = this.db.prepare("COMMIT");
@@ -93,7 +101,7 @@ export class SqliteFile {
     return this.#size.get()!.size as number;
   }
 
-  /** Runs a change in one transaction: all of it is stored, or nothing. */
+  /** Runs a change in one transaction: stores all of it, or nothing. */
   transact<T>(change: () => T): T {
     try {
       this.#begin.run();
@@ -106,7 +114,7 @@ export class SqliteFile {
     }
   }
 
-  /** Says what to do if the file is no longer where it was opened. */
+  /** The error, with what to do, if the file is no longer at its path. */
   async findLoss(): Promise<Error | undefined> {
     if (this.path === undefined) return undefined;
     try {
@@ -118,14 +126,14 @@ export class SqliteFile {
     return new Error("Another file is in the place of the database. Restart the server to use it.");
   }
 
-  /** @throws an `Error` if nothing can be read, or, on demand, if nothing can be written */
+  /** @throws an `Error` if the file cannot be read or, with `withWrite`, cannot be written */
   probe(withWrite: boolean): void {
     try {
       this.db.prepare("SELECT count(*) FROM sqlite_schema").get();
       if (withWrite) this.db.exec(PROBE);
     } catch (error) {
       rollBack(this.db);
-      throw toSentence(error);
+      throw toSentence(error, this.path);
     }
   }
 
@@ -135,7 +143,7 @@ export class SqliteFile {
   }
 }
 
-/** Ends a transaction that has failed. SQLite may have ended it, and Deno 2.5 cannot tell. */
+/** Ends a failed transaction. SQLite may have ended it already, which Deno 2.5 cannot tell. */
 function rollBack(db: DatabaseSync): void {
   try {
     db.exec("ROLLBACK");
@@ -148,7 +156,7 @@ function identityOf({ dev, ino }: Deno.FileInfo): string {
   return `${dev} ${ino}`;
 }
 
-/** Checks that a file may be opened, and leaves it as it is. */
+/** Checks that a file may be opened, without changing it. */
 function inspect(path: string): void {
   if (Deno.statSync(path).size === 0) return;
   const db = new DatabaseSync(path, { readOnly: true });
@@ -171,10 +179,12 @@ function readVersion(db: DatabaseSync): number {
   const isOurs = application_id === APPLICATION_ID && version > 0;
   const isEmpty = tables === 0 && version === 0 && application_id === 0;
   if (!isOurs && !isEmpty && !isOldFile(db, version)) {
-    throw new Error("The file belongs to another program. Choose another file.");
+    throw new FileError("The file belongs to another program. Choose another file.");
   }
   if (version > VERSION) {
-    throw new Error("The file was written by a newer version of Hubbub. Use that version for it.");
+    throw new FileError(
+      "The file was written by a newer version of Hubbub. Use that version for it.",
+    );
   }
   return version;
 }
@@ -184,7 +194,7 @@ export function isHubbub(db: DatabaseSync): boolean {
   return db.prepare("PRAGMA application_id").get()!.application_id === APPLICATION_ID;
 }
 
-/** Locks the file beside a database, by SQLite's own lock: the system ends it with the process. */
+/** Locks the file beside a database with SQLite's own lock, which ends with the process. */
 function lock(path: string): DatabaseSync {
   const db = new DatabaseSync(`${path}-lock`);
   try {
@@ -192,9 +202,9 @@ function lock(path: string): DatabaseSync {
     return db;
   } catch (error) {
     db.close();
-    if (!/locked/.test((error as Error).message)) throw error;
-    throw new Error(
-      "Another Hubbub uses this file. Stop it first, or choose another file; " +
+    if (!LOCKED.test((error as Error).message)) throw error;
+    throw new FileError(
+      `Another Hubbub uses this file${holderOf(path)}. Stop it first, or choose another file; ` +
         "several servers can share only PostgreSQL or Redis.",
     );
   }
@@ -203,7 +213,7 @@ function lock(path: string): DatabaseSync {
 function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
   const db = new DatabaseSync(path);
   try {
-    // A thread makes the checkpoints. Whatever is deleted is overwritten with zeros.
+    // A thread makes the checkpoints. `secure_delete` overwrites deleted content with zeros.
     db.exec(`
       PRAGMA busy_timeout = ${BUSY_MS};
       PRAGMA journal_mode = WAL;
@@ -229,7 +239,7 @@ function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
       PRAGMA user_version = ${isClean ? VERSION : version};
       COMMIT;
     `);
-    // Texts that an earlier version deleted may be in free pages, until this has succeeded once.
+    // Until this has succeeded once, free pages may contain texts that an earlier version deleted.
     if (!isClean) db.exec(`VACUUM; PRAGMA user_version = ${VERSION}`);
     db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
     return db;
@@ -239,9 +249,20 @@ function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
   }
 }
 
+/** The program that has locked a file, for the end of a part of a sentence. */
+function holderOf(path: string | undefined): string {
+  const holder = path && findHolder(path);
+  return holder ? `: ${holder}` : "";
+}
+
 /** The reason why a file cannot be used, as a sentence that says what to do. */
-function toSentence(error: unknown): Error {
+function toSentence(error: unknown, path?: string): FileError {
+  if (error instanceof FileError) return error;
   const { message } = error as Error;
+  if (LOCKED.test(message)) {
+    const sentence = `Another program has locked the file${holderOf(path)}. Stop it.`;
+    return new FileError(sentence, { cause: error });
+  }
   const [, sentence = message] = REASONS.find(([pattern]) => pattern.test(message)) ?? [];
-  return new Error(sentence, { cause: error });
+  return new FileError(sentence, { cause: error });
 }

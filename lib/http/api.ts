@@ -1,8 +1,8 @@
 /**
- * The HTTP API: accounts, and the settings of rooms. What happens in rooms is in `room_api.ts`.
+ * The HTTP API: accounts, and the settings of rooms. Messages and presence are in `room_api.ts`.
  *
- * It takes JSON from its own pages and from programs. A page of another origin can send neither
- * JSON nor a cookie here unless `ALLOWED_ORIGINS` names it.
+ * It takes JSON from the server's own pages and from programs. A page of another origin can send
+ * neither JSON nor a cookie here unless `ALLOWED_ORIGINS` names it.
  *
  * @module
  */
@@ -84,7 +84,7 @@ async function logout(c: Context, { accounts, settings }: ApiOptions): Promise<R
   return c.body(null, 204);
 }
 
-/** Changes one's own password; with a `username`, an admin sets that of another account. */
+/** Changes the sender's own password; with a `username`, an admin sets that account's password. */
 async function changePassword(c: Context, options: ApiOptions): Promise<Response> {
   const { accounts, logger, settings } = options;
   const { password, new_password, username } = await readObject(c);
@@ -98,7 +98,7 @@ async function changePassword(c: Context, options: ApiOptions): Promise<Response
   } else if (typeof username === "string") {
     await accounts.setPassword(identity, password, { username, newPassword: new_password, from });
   } else throw badRequest("username must be a name.");
-  logger.info("password changed", { by: identity.account?.username, of: username });
+  logger.info("password changed", { by: identity.username, of: username });
   return c.body(null, 204);
 }
 
@@ -113,7 +113,7 @@ async function removeAccount(c: Context, options: ApiOptions): Promise<Response>
   return c.body(null, 204);
 }
 
-/** Makes a token for a bot, and shows it this once. */
+/** Makes a token for a bot, and shows it once. */
 async function makeToken(c: Context, options: ApiOptions): Promise<Response> {
   const { accounts, logger, settings, authLimiter } = options;
   const { name } = await readObject(c);
@@ -122,7 +122,7 @@ async function makeToken(c: Context, options: ApiOptions): Promise<Response> {
   const address = addressOf(c, settings);
   limitAddress(authLimiter, address, "attempts");
   const { created, ...made } = await accounts.createBotToken(identity, name);
-  logger.info("token made", { username: identity.account?.username, address });
+  logger.info("token made", { username: identity.username, address });
   return c.json({ ...made, created: new Date(created).toISOString() }, 201);
 }
 
@@ -141,7 +141,7 @@ async function endToken(c: Context, name: unknown, options: ApiOptions): Promise
   const identity = await identifyAccount(c, accounts, settings);
   await accounts.endBotToken(identity, name);
   const address = addressOf(c, settings);
-  logger.info("token deleted", { username: identity.account?.username, address });
+  logger.info("token deleted", { username: identity.username, address });
   return c.body(null, 204);
 }
 
@@ -156,17 +156,19 @@ async function identifyAccount(
   return identity;
 }
 
-/** Answers with the account of the request's token; with no token, or an old cookie, as to a guest. */
+/**
+ * Answers with the person of the request's token; without one, or with an old cookie, with none.
+ */
 async function showSession(c: Context, { accounts, settings }: ApiOptions): Promise<Response> {
   const guest = { username: null, admin: false, guests: accounts.allowsGuests };
   if (readTokens(c, settings).length === 0) return c.json(guest);
   try {
-    const { account } = await identify(c, accounts, settings);
-    return c.json({ ...guest, username: account!.username, admin: account!.isAdmin });
+    const { username, account } = await identify(c, accounts, settings);
+    return c.json({ ...guest, username, admin: account?.isAdmin ?? false });
   } catch (error) {
     const isOld = error instanceof ChatError && error.code === "unauthenticated";
     if (!isOld || namedToken(c) !== undefined) throw error;
-    // The browser has no use for a token that has ended.
+    // The token has ended, so the browser need not keep it.
     clearTokenCookie(c, settings);
     return c.json(guest);
   }
@@ -179,11 +181,11 @@ async function showRoom(
 ): Promise<Response> {
   const room = parseName("room", name);
   const identity = await identify(c, accounts, settings);
-  const { account } = identity;
+  const { username } = identity;
   const access = await hub.readRoom({
     room,
     identity,
-    ...(account !== undefined && { username: account.username }),
+    ...(username !== undefined && { username }),
   });
   return c.json(await toAnswer(room, access, accounts));
 }
@@ -200,7 +202,7 @@ async function changeRoom(
   return c.json(await toAnswer(room, access, accounts));
 }
 
-/** A room's settings as clients receive them. The owner and the moderators are public names. */
+/** A room's settings as clients receive them. The names of owner and moderators are public. */
 async function toAnswer(room: string, access: RoomAccess, accounts: Accounts) {
   const { isPrivate, owner, moderators, members, bans } = access;
   const names = await Promise.all(moderators.map((key) => accounts.nameOf(key)));
@@ -227,7 +229,7 @@ async function readAttempt(
   return { username, password, code, from: readCaller(c, options) };
 }
 
-/** Counts an attempt of a request's address, and says who makes it. */
+/** Counts an attempt for the request's address, and returns where it comes from. */
 function readCaller(c: Context, { authLimiter, settings }: ApiOptions): Caller {
   const address = addressOf(c, settings);
   limitAddress(authLimiter, address, "attempts");

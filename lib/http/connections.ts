@@ -5,6 +5,7 @@
  */
 
 import { ChatError } from "../errors.ts";
+import type { Identity } from "../people/accounts.ts";
 import type { CloseReason } from "../protocol/codes.ts";
 import { addressKey } from "./addresses.ts";
 
@@ -20,8 +21,16 @@ const RETRY_SECONDS = 10;
 export interface Holder {
   /** The peer's address, if known. */
   readonly address?: string | undefined;
-  /** The account's key; absent for a guest. */
+  /** The account's key, or the person whom the operator's site signs in; absent for a guest. */
   readonly account?: string | undefined;
+}
+
+/** The address and the account that a connection of a person counts for. */
+export function holderOf(
+  address: string | undefined,
+  { account, username, person }: Identity,
+): Holder {
+  return { address, account: account?.key ?? (username === undefined ? undefined : person) };
 }
 
 /** Maximum connections open at a time; `Infinity` for no limit. */
@@ -62,7 +71,7 @@ export class Connections {
       throw new ChatError("full", "The server is full. Try again later.");
     }
     if ((this.#perAddress.get(addressKey(address)) ?? 0) >= maxConnectionsPerAddress) {
-      throw tooMany("There are too many connections from your address. Close some first.");
+      throw tooMany("Your address has too many connections. Close some first.");
     }
     if (account === undefined) return;
     if ((this.#perAccount.get(account) ?? 0) >= maxConnectionsPerAccount) {
@@ -92,8 +101,8 @@ export class Connections {
   }
 
   /**
-   * Asks every connection to close, and refuses new ones. Resolves when all have closed: never, if
-   * one does not answer.
+   * Asks every connection to close, and refuses new ones. Resolves when all have closed, so never
+   * if one does not answer.
    */
   closeAll({ code, reason }: CloseReason): Promise<void> {
     this.#isClosing = true;

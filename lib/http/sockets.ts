@@ -1,10 +1,10 @@
 /**
  * From a request to an open socket: the checks before the upgrade, the upgrade, and the handling of
- * frames from an open socket.
+ * the frames.
  *
  * Every check comes before `Deno.upgradeWebSocket`: after that call a request can no longer be
- * refused. Every event of an open socket is guarded: the runtime ends the process when a handler
- * throws.
+ * refused. Every event of an open socket is guarded, because an error that a handler throws would
+ * end the process.
  *
  * @module
  */
@@ -20,7 +20,7 @@ import type { SizeLimits } from "../protocol/commands.ts";
 import { SUBPROTOCOL } from "../protocol/encode.ts";
 import { type Rate, type RateLimiter, TokenBucket, type TrafficLimiter } from "../rate_limit.ts";
 import { addressKey, addressOf, limitAddress } from "./addresses.ts";
-import type { Connections, Holder } from "./connections.ts";
+import { type Connections, type Holder, holderOf } from "./connections.ts";
 import { identify } from "./credentials.ts";
 import { asksForUpgrade, checkHandshake, checkMethod } from "./handshake.ts";
 import { readSocketJoin } from "./joins.ts";
@@ -50,7 +50,7 @@ export interface SocketsOptions extends MembershipOptions {
   readonly settings: SocketSettings;
   /** Attempts to open a socket, by address. */
   readonly joinLimiter: RateLimiter;
-  /** What each address may send. */
+  /** Limits what each address sends. */
   readonly traffic: TrafficLimiter;
   /** The time in milliseconds. */
   readonly clock: () => number;
@@ -68,13 +68,13 @@ interface SocketPlan {
   readonly holder: Holder;
   /** The subprotocol that the server will speak; absent for none. */
   readonly protocol?: string | undefined;
-  /** @throws {ChatError} if the room does not admit it any more */
+  /** @throws {ChatError} if the room no longer admits it */
   readonly open: (socket: WebSocket) => SocketHandler;
   /** Closes a socket that `open` or a connection limit refuses. */
   readonly refuse: (socket: WebSocket, error: ChatError) => void;
 }
 
-/** Answers the requests for WebSockets. */
+/** Answers requests for WebSockets. */
 export class Sockets {
   readonly #options: SocketsOptions;
 
@@ -101,8 +101,7 @@ export class Sockets {
   async echo(c: Context): Promise<Response> {
     this.#checkAllowed(c);
     const { accounts, settings } = this.#options;
-    const { account } = await identify(c, accounts, settings);
-    const holder = this.#holder(c, account?.key);
+    const holder = holderOf(addressOf(c, settings), await identify(c, accounts, settings));
     return this.#upgrade(c, {
       holder,
       open: (socket) => new EchoSocket(socket, holder.address, this.#options),
@@ -119,8 +118,9 @@ export class Sockets {
   }
 
   async #enter(c: Context, wanted: JoinRequest): Promise<Response> {
-    const { hub, connections } = this.#options;
-    const holder = this.#holder(c, wanted.identity.account?.key);
+    const { hub, connections, settings } = this.#options;
+    // The runtime knows a peer's address only until the upgrade.
+    const holder = holderOf(addressOf(c, settings), wanted.identity);
     const request = { ...wanted, address: addressKey(holder.address) };
     const protocol = request.format === "v1" ? SUBPROTOCOL : undefined;
     connections.check(holder);
@@ -136,19 +136,15 @@ export class Sockets {
     });
   }
 
-  /** The runtime knows a peer's address only until the upgrade. */
-  #holder(c: Context, account: string | undefined): Holder {
-    return { address: addressOf(c, this.#options.settings), account };
-  }
-
   #upgrade(c: Context, plan: SocketPlan): Response {
     const { connections, settings } = this.#options;
     connections.check(plan.holder);
+    if (!asksForUpgrade(c.req.raw)) return answerProbe(c);
     checkHandshake(c.req.raw, plan.protocol);
     const { socket, response } = Deno.upgradeWebSocket(c.req.raw, {
       idleTimeout: settings.pongWaitSeconds,
     });
-    // The runtime's own option for this needs a space after each comma of the request's list.
+    // Deno's own option for this expects a space after each comma of the request's list.
     if (plan.protocol !== undefined) {
       response.headers.set("sec-websocket-protocol", plan.protocol);
     }
@@ -159,14 +155,14 @@ export class Sockets {
   #attach(socket: WebSocket, plan: SocketPlan, path: string): void {
     let handler: SocketHandler | undefined;
     socket.binaryType = "arraybuffer";
-    // An aborted handshake fires no event at all, so a connection counts from its `open` on.
+    // An aborted handshake fires no event at all, so a connection counts from its `open` event on.
     socket.onopen = () => this.#guard(socket, () => handler = this.#open(socket, plan, path));
     socket.onmessage = ({ data }) => this.#guard(socket, () => handler?.message(data));
     socket.onclose = (event) => {
       this.#options.connections.delete(socket);
       this.#guard(socket, () => handler?.close(event));
     };
-    // A close event follows, and is handled.
+    // A close event follows.
     socket.onerror = (event) => event.preventDefault();
   }
 
@@ -194,6 +190,12 @@ export class Sockets {
       close(socket, CLOSE.internal);
     }
   }
+}
+
+/** Answers a request without an upgrade that would be accepted with one (RFC 9110, section 15.5.22). */
+function answerProbe(c: Context): Response {
+  const headers = { upgrade: "websocket", connection: "Upgrade", "cache-control": "no-store" };
+  return c.json({ error: "upgrade required" }, 426, headers);
 }
 
 /** A socket that returns what it receives, text as text and binary as binary. */

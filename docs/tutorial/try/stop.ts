@@ -1,4 +1,4 @@
-/** The server is told to end, as for an upgrade. */
+/** The server gets SIGTERM, as for an upgrade. */
 
 import { Client, makeFolder, print, Server } from "./lab.ts";
 

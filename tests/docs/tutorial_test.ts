@@ -2,9 +2,9 @@
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { blocksIn, readPage } from "./support/docs.ts";
+import { blocksIn, readPage } from "../support/docs.ts";
 
-const ROOT = new URL("..", import.meta.url);
+const ROOT = new URL("../..", import.meta.url);
 
 const page = await readPage("tutorial.md");
 
@@ -58,9 +58,10 @@ const MEASURED = /[\d,]+(?= (?:MB|ms|frames|phones|of the 1,000)\b)/g;
 const LANES = 3;
 
 /** How long an experiment may take before the test fails, in milliseconds. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 30_000;
 
-async function run({ name, step }: Experiment): Promise<string> {
+/** Runs an experiment. Returns what it prints. */
+async function run({ name, step }: Pick<Experiment, "name" | "step">): Promise<string> {
   const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "-q", `docs/tutorial/try/${name}.ts`, step],
     cwd: ROOT,
@@ -71,11 +72,12 @@ async function run({ name, step }: Experiment): Promise<string> {
   return new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
 }
 
-async function runAll(): Promise<Map<Experiment, string>> {
+/** Runs experiments, each at another step if one is given. */
+async function runAll(experiments: Experiment[], step?: string): Promise<Map<Experiment, string>> {
   const outputs = new Map<Experiment, string>();
   const waiting = experiments.values();
   const lane = async () => {
-    for (const experiment of waiting) outputs.set(experiment, await run(experiment));
+    for (const one of waiting) outputs.set(one, await run({ ...one, ...(step && { step }) }));
   };
   await Promise.all(Array.from({ length: LANES }, lane));
   return outputs;
@@ -108,7 +110,7 @@ describe("docs/tutorial.md", () => {
   });
 
   it("prints what the experiments print: the fault before a step, and none behind it", async () => {
-    const outputs = await runAll();
+    const outputs = await runAll(experiments);
     for (const [{ command, output }, actual] of outputs) {
       assertEquals(actual.replace(MEASURED, "N"), output.replace(MEASURED, "N"), command);
     }
@@ -131,5 +133,15 @@ describe("docs/tutorial.md", () => {
     assertFalls("flood", "of the 1,000", 5);
     assertFalls("busy", "frames", 5);
     assertFalls("busy", "ms", 1);
+  });
+
+  it("ends with a program that has none of the faults", async () => {
+    // The slow reader's room sends frames that step 7 refuses, and a plain frame is not for step 3.
+    const except = ["room", "slow_reader"];
+    const mended = experiments.filter(({ name }, i) => i % 2 === 1 && !except.includes(name));
+    const outputs = await runAll(mended, `${steps.length}`);
+    for (const [{ name, output }, actual] of outputs) {
+      assertEquals(actual.replace(MEASURED, "N"), output.replace(MEASURED, "N"), name);
+    }
   });
 });
