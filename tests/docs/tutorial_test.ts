@@ -1,6 +1,6 @@
 /** The programs of docs/tutorial.md, and the experiments that show what each step mends. */
 
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { blocksIn, readPage } from "../support/docs.ts";
 
@@ -91,7 +91,9 @@ describe("docs/tutorial.md", () => {
     for (const step of steps) {
       const program = dedent(await readProgram(step.file));
       const parts = partsOf(step);
-      for (const part of parts) assertStringIncludes(program, part);
+      for (const part of parts) {
+        assert(program.includes(part), `${step.file} does not have:\n${part}`);
+      }
       const shown = new Set(parts.join("").split("\n"));
       const [, ...lines] = program.split("\n");
       const hidden = lines.filter((line) => !before.has(line) && !shown.has(line));

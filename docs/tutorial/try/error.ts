@@ -11,10 +11,11 @@ const mallory = await Client.join(server, "mallory");
 mallory.socket.send("hello");
 await mallory.closed;
 alice.say("are you still there?");
-const heard = bob.until(({ content }) => content !== undefined);
-const outcome = await Promise.race([
-  heard.then((event) => `bob sees ${describe(event)}`),
-  server.ended.then(async () => `the server has ended: ${await server.error()}`),
-]);
-print(outcome);
+try {
+  const event = await bob.until(({ content }) => content !== undefined);
+  print(`bob sees ${describe(event)}`);
+} catch {
+  await server.ended;
+  print(`the server has ended: ${await server.error()}`);
+}
 await Promise.all([alice.close(), bob.close()]);

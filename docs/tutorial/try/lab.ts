@@ -1,5 +1,8 @@
 /** What the experiments share: the server of a step, as a process of its own, and its clients. */
 
+/** How long to wait for an event, in milliseconds. */
+const PATIENCE_MS = 20_000;
+
 const FOLDER = new URL("../", import.meta.url);
 
 /** Finds the program of the step that the command line names. */
@@ -8,7 +11,7 @@ function findStep(): string {
   for (const { name } of Deno.readDirSync(FOLDER)) {
     if (name.startsWith(`${step}_`)) return new URL(name, FOLDER).href;
   }
-  print(`Name a step, from 1 to 12: deno run -A ${Deno.mainModule} 1`);
+  print("Name a step, from 1 to 12: deno run -A docs/tutorial/try/room.ts 1");
   Deno.exit(1);
 }
 
@@ -172,7 +175,10 @@ export class Client {
       this.#wake();
     };
     socket.onerror = (event) => event.preventDefault();
-    socket.onclose = resolve;
+    socket.onclose = (event) => {
+      resolve(event);
+      this.#wake();
+    };
   }
 
   /**
@@ -200,12 +206,29 @@ export class Client {
     this.socket.send(JSON.stringify({ content, ref }));
   }
 
-  /** Waits for an event. */
+  /**
+   * Waits for an event.
+   *
+   * @throws if the connection ends first, or nothing comes for long
+   */
   async until(isWanted: (event: Event) => boolean): Promise<Event> {
-    for (;;) {
-      const event = this.events.find(isWanted);
-      if (event !== undefined) return event;
-      await new Promise<void>((resolve) => this.#wake = resolve);
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      this.#wake();
+    }, PATIENCE_MS);
+    try {
+      for (;;) {
+        const event = this.events.find(isWanted);
+        if (event !== undefined) return event;
+        if (isLate) throw new Error(`${this.username} waits in vain: is this the right step?`);
+        if (this.socket.readyState !== WebSocket.OPEN) {
+          throw new Error(`The connection of ${this.username} has ended.`);
+        }
+        await new Promise<void>((resolve) => this.#wake = resolve);
+      }
+    } finally {
+      clearTimeout(timer);
     }
   }
 

@@ -18,5 +18,7 @@ try {
 }
 await alice.close();
 await bob.settle();
-for (const event of bob.events) print(`bob sees ${describe(event)}`);
+for (const event of bob.events) {
+  if (event.type !== "ack") print(`bob sees ${describe(event)}`);
+}
 await bob.close();
