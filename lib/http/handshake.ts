@@ -58,7 +58,10 @@ export function checkHandshake(request: Request, protocol?: string): void {
   }
   const offered = offeredProtocols(request);
   if (offered.length > 0 && (protocol === undefined || !offered.includes(protocol))) {
-    throw new HandshakeError(400, "Unknown Sec-WebSocket-Protocol. Offer chat.v1 to join a room, or none.");
+    throw new HandshakeError(
+      400,
+      "Unknown Sec-WebSocket-Protocol. Offer chat.v1 to join a room, or none.",
+    );
   }
 }
 
