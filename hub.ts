@@ -360,8 +360,8 @@ export class Hub implements Rooms {
     return this.#hasExpired(request.identity) ? sessionEnded() : room.refusalOf(request);
   }
 
-  #hasExpired({ account }: Identity): boolean {
-    return account !== undefined && account.expiresAt <= this.#options.date();
+  #hasExpired({ expiresAt }: Identity): boolean {
+    return expiresAt !== undefined && expiresAt <= this.#options.date();
   }
 
   // Events of the engine

@@ -8,7 +8,7 @@
 
 import { setImmediate } from "node:timers";
 import { Hub } from "./hub.ts";
-import { type Config, ConfigError, readConfig } from "./lib/config.ts";
+import { type Config, ConfigError, findTypos, readConfig } from "./lib/config.ts";
 import type { Engine } from "./lib/engine/engine.ts";
 import { MemoryEngine } from "./lib/engine/memory.ts";
 import type { Backend } from "./lib/engine/remote/backend.ts";
@@ -58,6 +58,8 @@ export class StartError extends Error {
   override readonly name = "StartError";
 
   /**
+   * Makes the error of a start.
+   *
    * @param action what the server cannot do, for a sentence that begins with `Cannot`
    * @param cause the error that says why
    */
@@ -317,10 +319,12 @@ function nameOf({ database }: Config): string {
 /** Runs the server in this process until a signal ends it. */
 async function run(): Promise<void> {
   try {
-    const config = readConfig(Deno.env.toObject());
+    const env = Deno.env.toObject();
+    const config = readConfig(env);
     const logger = createLogger({ level: config.logLevel });
     keepBuffersSmall();
     surviveErrors(logger);
+    for (const sentence of findTypos(env)) logger.warn(sentence);
     warnOfMemory(config, logger);
     warnOfTraces(config, logger);
     await runUntilSignal(() => start(config, logger), logger);

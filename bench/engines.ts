@@ -361,9 +361,14 @@ async function run(): Promise<void> {
   const { values, positionals } = parseArgs({
     args: Deno.args,
     allowPositionals: true,
-    options: { rounds: text, ms: text },
+    options: { rounds: text, ms: text, help: { type: "boolean", short: "h" } },
   });
   const names = Object.keys(KINDS) as Name[];
+  if (values.help) {
+    return print(
+      `deno task bench:engines [ENGINE…] [--rounds=7] [--ms=500]\nEngines: ${names.join(", ")}.`,
+    );
+  }
   const unknown = positionals.find((name) => !names.includes(name as Name));
   if (unknown !== undefined) {
     return print(`There is no engine "${unknown}". There are: ${names.join(", ")}.`);

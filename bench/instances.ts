@@ -98,7 +98,11 @@ function describe(setup: Setup, seen: Seen): string {
 
 async function run(): Promise<void> {
   const text = { type: "string" } as const;
-  const { values } = parseArgs({ args: Deno.args, options: { rounds: text, seconds: text } });
+  const { values } = parseArgs({
+    args: Deno.args,
+    options: { rounds: text, seconds: text, help: { type: "boolean", short: "h" } },
+  });
+  if (values.help) return print("deno task bench:instances [--rounds=5] [--seconds=5]");
   const pinning = await dividePinning();
   const names = Object.keys(SETUPS) as Setup[];
   const rounds: Record<Setup, Seen>[] = [];

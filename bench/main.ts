@@ -36,9 +36,37 @@ interface Options {
   readonly out: string;
 }
 
-/** @throws {UsageError} */
-function readOptions(args: readonly string[]): Options {
+/** What `--help` prints. */
+function help(): string {
+  const list = (all: Record<string, { title: string }>) =>
+    Object.entries(all).map(([name, { title }]) => `  ${name.padEnd(15)} ${title}`).join("\n");
+  return `Compares the server with others on this machine. Everything takes about 45 minutes.
+
+  deno task bench [SCENARIO…] [--only=SERVER,…] [--rounds=N] [--seconds=N] [--out=FOLDER]
+
+  --only=SERVER,…  only these servers
+  --rounds=N       rounds of each scenario: ${ROUNDS}
+  --seconds=N      seconds of each measurement: ${SECONDS}
+  --out=FOLDER     the folder for the results: bench/results
+
+Scenarios:
+${list(SCENARIOS)}
+
+Servers:
+${list(SERVERS)}
+
+bench/README.md says what each scenario measures. Ctrl-C ends early and writes nothing.`;
+}
+
+/**
+ * Reads the command line.
+ *
+ * @returns `undefined` if it asks for help
+ * @throws {UsageError} if it asks for what there is not
+ */
+function readOptions(args: readonly string[]): Options | undefined {
   const { values, positionals } = parseOptions(args);
+  if (values.help) return undefined;
   const names = Object.keys(SCENARIOS) as ScenarioName[];
   const servers = Object.keys(SERVERS) as ServerName[];
   const only = values.only?.split(",") ?? servers;
@@ -54,11 +82,12 @@ function readOptions(args: readonly string[]): Options {
 
 function parseOptions(args: readonly string[]) {
   const text = { type: "string" } as const;
+  const help = { type: "boolean", short: "h" } as const;
   try {
     return parseArgs({
       args: [...args],
       allowPositionals: true,
-      options: { only: text, rounds: text, seconds: text, out: text },
+      options: { only: text, rounds: text, seconds: text, out: text, help },
     });
   } catch (error) {
     throw new UsageError((error as Error).message);
@@ -197,10 +226,11 @@ function note(line: string): void {
 }
 
 async function run(): Promise<void> {
-  let options: Options;
+  let options: Options | undefined;
   try {
-    if (Deno.build.os !== "linux") throw new UsageError("The bench needs Linux.");
     options = readOptions(Deno.args);
+    if (options === undefined) return print(help());
+    if (Deno.build.os !== "linux") throw new UsageError("The bench needs Linux.");
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     note(error.message);

@@ -88,10 +88,14 @@ export interface RateSettings {
   readonly traffic: { readonly frames: Rate; readonly bytes: Rate };
 }
 
-/** Whether guests may chat, and which accounts are admins. */
+/** Who may chat, who may make an account, and which accounts are admins. */
 export interface PeopleSettings {
   /** Whether people may chat without an account. */
   readonly guests: boolean;
+  /** Whether everyone may make an account; else the admins alone. */
+  readonly registration: boolean;
+  /** The secret of the site that signs its own people in; absent if none does. */
+  readonly signInSecret: string | undefined;
   /** Names of the admins' accounts. Admins have every right in every room. */
   readonly admins: readonly string[];
   /** The code that registers an admin's name; absent: the server makes one at the start. */
@@ -118,6 +122,7 @@ export interface PublicUrl {
   readonly origin: string;
   /** Host, with the port unless it is the scheme's default. */
   readonly host: string;
+  /** Whether people reach it over TLS. */
   readonly scheme: "http" | "https";
   /** Path of the page, with a slash at both ends. */
   readonly path: string;
@@ -162,6 +167,13 @@ export class ConfigError extends Error {
 /** Maximum length of `ADMIN_CODE`, in UTF-16 units. */
 const MAX_ADMIN_CODE_LENGTH = 256;
 
+/**
+ * Minimum and maximum length of `SIGN_IN_SECRET`, in UTF-16 units. HMAC wants as many bytes as its
+ * hash has (RFC 7518, section 3.2).
+ */
+const MIN_SIGN_IN_SECRET_LENGTH = 32;
+const MAX_SIGN_IN_SECRET_LENGTH = 1024;
+
 /** The environment: names to values. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -185,6 +197,47 @@ export function readConfig(env: Environment): Config {
     metrics: readMetrics(env),
     logLevel: oneOf<LogLevel>(env, "LOG_LEVEL", "info", LOG_LEVELS),
   });
+}
+
+/** Minimum length of a setting whose misspellings are looked for: shorter words mean other things. */
+const MIN_TYPO_LENGTH = 5;
+
+/**
+ * Finds variables that are one typo away from a setting: a letter too many, missing or wrong, or two
+ * letters that changed places.
+ *
+ * @returns a sentence for each
+ */
+export function findTypos(env: Environment): string[] {
+  const settings = settingNames();
+  return Object.keys(env).filter((name) => !settings.includes(name)).flatMap((name) => {
+    const setting = settings.find((setting) =>
+      setting.length >= MIN_TYPO_LENGTH && isOneTypoAway(name, setting)
+    );
+    return setting ? [`${name} is not a setting. Did you mean ${setting}?`] : [];
+  });
+}
+
+/** The names of all variables that {@linkcode readConfig} reads. */
+function settingNames(): string[] {
+  const names = new Set<string>();
+  readConfig(new Proxy({}, { get: (_env, name) => void names.add(String(name)) }));
+  return [...names];
+}
+
+/** Whether two different texts are the same but for one letter, or for two that changed places. */
+function isOneTypoAway(a: string, b: string): boolean {
+  let start = 0;
+  while (start < a.length && a[start] === b[start]) start++;
+  let end = 0;
+  const maxEnd = Math.min(a.length, b.length) - start;
+  while (end < maxEnd && a.at(-1 - end) === b.at(-1 - end)) end++;
+  const [left, right] = [a, b].map((text) => text.slice(start, text.length - end)) as [
+    string,
+    string,
+  ];
+  if (left.length <= 1 && right.length <= 1) return true;
+  return left.length === 2 && right.length === 2 && left[0] === right[1] && left[1] === right[0];
 }
 
 function readListen(env: Environment): ListenSettings {
@@ -252,6 +305,8 @@ function readTraffic(env: Environment): RateSettings["traffic"] {
 function readPeople(env: Environment): PeopleSettings {
   return Object.freeze({
     guests: isOn(env, "GUESTS", "on"),
+    registration: isOn(env, "REGISTRATION", "on"),
+    signInSecret: readSignInSecret(env),
     admins: readAdmins(env),
     adminCode: readAdminCode(env),
   });
@@ -400,6 +455,18 @@ function readAdminCode({ ADMIN_CODE: code }: Environment): string | undefined {
   // The value is a secret, so the sentence does not quote it.
   throw new ConfigError(
     `ADMIN_CODE must have at most ${MAX_ADMIN_CODE_LENGTH} characters, and no space around them.`,
+  );
+}
+
+function readSignInSecret({ SIGN_IN_SECRET: secret }: Environment): string | undefined {
+  if (!secret) return undefined;
+  const { length } = secret;
+  const isLong = length >= MIN_SIGN_IN_SECRET_LENGTH && length <= MAX_SIGN_IN_SECRET_LENGTH;
+  if (isLong && secret.trim() === secret) return secret;
+  // The sentence does not quote the secret.
+  throw new ConfigError(
+    `SIGN_IN_SECRET must have ${MIN_SIGN_IN_SECRET_LENGTH} to ${MAX_SIGN_IN_SECRET_LENGTH} ` +
+      "characters, and no space around them. Make one with: openssl rand -base64 48",
   );
 }
 

@@ -33,6 +33,17 @@ export function surviveErrors(logger: Logger): void {
  */
 const END_SIGNALS = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"] as const;
 
+/** Calls back at each signal that ends a server in order. */
+export function onEndSignal(callback: () => void): void {
+  for (const signal of END_SIGNALS) {
+    try {
+      Deno.addSignalListener(signal, callback);
+    } catch {
+      // Windows has no SIGQUIT.
+    }
+  }
+}
+
 /** Starts a server. At the first signal, even during the start, stops it and ends the process. */
 export async function runUntilSignal(
   start: () => Promise<{ stop(): Promise<void> }>,
@@ -40,13 +51,7 @@ export async function runUntilSignal(
 ): Promise<void> {
   // Before the start: an unhandled signal kills the process, whose port may be open already.
   const signalled = Promise.withResolvers<void>();
-  for (const signal of END_SIGNALS) {
-    try {
-      Deno.addSignalListener(signal, signalled.resolve);
-    } catch {
-      // Windows has no SIGQUIT.
-    }
-  }
+  onEndSignal(signalled.resolve);
   const server = await start();
   await signalled.promise;
   try {

@@ -8,11 +8,11 @@
  *     deno run -N public/chat.js 'LINK' NAME
  *     HUBBUB_TOKEN=… deno run -N -E=HUBBUB_TOKEN http://localhost:8080/chat.js ROOM
  *
- * The token of an account, or of one of its bots, says who it is: then no NAME is given.
+ * With the token of an account or a bot, leave out NAME.
  *
- * Lines go out, lines come in. In a pipe it ends when its input ends and the server has stored it all:
- * with 0, or with 1 if something was not taken. `LINK` is a room's address as the page copies it;
- * that of an encrypted room has its key, and needs the quotes.
+ * Sends each line of its input and prints each event. In a pipe, it ends when the server has stored
+ * the whole input: with 0, or with 1 if the server refused something. `LINK` is a room's address as
+ * the page copies it; quote it, since the link to an encrypted room contains `#`.
  *
  * @module
  */
@@ -28,24 +28,24 @@ const USAGE = `Usage: deno run -N chat.js ROOM NAME [URL]
        deno run -N chat.js 'http://HOST/r/ROOM' NAME
 With the token of an account or a bot in HUBBUB_TOKEN, without NAME:
        deno run -N -E=HUBBUB_TOKEN chat.js ROOM [URL]`;
-const NO_SOCKETS = "WebSockets do not get through here, so this program uses plain HTTP.";
+const NO_SOCKETS = "WebSockets are blocked here, so this program uses plain HTTP.";
 const DEFAULT_SERVER = "http://localhost:8080/";
-/** How long the server may take to say goodbye, in milliseconds. */
+/** How long the server may take to close the connection, in milliseconds. */
 const GOODBYE_MS = 1000;
 
 /**
- * Where to go, and who goes there.
+ * The server, the room, and the name or the token of the person.
  *
  * @typedef {{ base: string, room: string, key: string, username: string, token?: string }} Call
  */
 
 /**
- * Reads what was asked for.
+ * Reads the arguments.
  *
  * @param {readonly string[]} args
- * @param {string} self where this program was loaded from
- * @param {string} [token] says who it is, in place of a name
- * @returns {Call | undefined} nothing if it makes no sense
+ * @param {string} self the address of this file
+ * @param {string} [token] replaces the name
+ * @returns {Call | undefined} `undefined` for unusable arguments
  */
 export function readCall([place = "", ...rest], self, token) {
   const [username = "", server, ...more] = token ? ["", ...rest] : rest;
@@ -60,19 +60,20 @@ export function readCall([place = "", ...rest], self, token) {
     const key = new URLSearchParams(hash.slice(1)).get("key") ?? "";
     return room ? { base: serverOf(place), room, key, ...who } : undefined;
   }
-  if (!URL.canParse(server ?? home)) return undefined;
-  return { base: serverOf(server ?? home), room: place, key: "", ...who };
+  const address = server ?? home;
+  if (!/^https?:\/\//.test(address) || !URL.canParse(address)) return undefined;
+  return { base: serverOf(address), room: place, key: "", ...who };
 }
 
-/** The server's own address, which may have a path, of an address at it. @param {string} address */
+/** The server's base address, path included, from the address of one of its pages. @param {string} address */
 function serverOf(address) {
   const { origin, pathname } = new URL(address);
   return origin + pathname.replace(/(\/r\/[^/]+)?\/?$/, "/");
 }
 
 /**
- * Makes a text safe to print: whoever wrote it could otherwise move the cursor, or write a line in
- * another's name.
+ * Makes a text safe to print: its author could otherwise move the cursor, or forge a line of another
+ * person.
  *
  * @param {string} text
  */
@@ -84,7 +85,7 @@ export function printable(text) {
 }
 
 /**
- * One line for what the server told, or none.
+ * The line to print for an event, or none.
  *
  * @param {Told} event
  * @returns {string | undefined}
@@ -122,7 +123,7 @@ function remarkOn({ seal }) {
 }
 
 /**
- * Chats until the input ends or somebody ends it.
+ * Chats until the input ends, the server refuses, or the person presses Ctrl-C.
  *
  * @param {Call} call
  * @returns {Promise<number>} the exit code
@@ -165,7 +166,11 @@ async function run({ base, room, key, username, token }) {
     } else if (state.state === "refused") {
       end.resolve(fail(state.reason));
     } else if (state.state === "reconnecting" && !wasLive && !isTerminal) {
-      end.resolve(fail(state.reason || `Cannot connect to ${base}`));
+      end.resolve(
+        fail(
+          state.reason || `Cannot connect to ${base}. Check the address, and that the server runs.`,
+        ),
+      );
     } else if (state.state === "reconnecting" && state.attempt === 1) {
       print("Disconnected, reconnecting...");
     }
@@ -182,7 +187,7 @@ async function run({ base, room, key, username, token }) {
   connection.on("events", (events) => {
     for (const event of events) {
       if (event.type === "welcome") print(`Online: ${connection.roster.names.join(", ")}`);
-      // What was typed here stands on the screen already.
+      // The screen already shows what was typed here.
       if ("id" in event && event.type !== "message_updated" && own.delete(event.id)) continue;
       const line = lineOf(event);
       if (line !== undefined) print(line);
@@ -195,7 +200,7 @@ async function run({ base, room, key, username, token }) {
   };
   Deno.addSignalListener("SIGINT", stop);
   connection.open();
-  // Only then it is known who is there, and so whom a line is for.
+  // `/msg` needs the roster, which arrives with the welcome.
   arrived.promise.then(() => readInput((text) => onLine(connection, text, isTerminal, refuse)))
     .then(() => {
       hasRead = true;
@@ -214,7 +219,7 @@ async function run({ base, room, key, username, token }) {
  * @param {Connection} connection
  * @param {string} text
  * @param {boolean} isTerminal
- * @param {(sentence: string) => void} onRefused a private message cannot go out, for this reason
+ * @param {(sentence: string) => void} onRefused reports why a private message cannot be sent
  */
 function onLine(connection, text, isTerminal, onRefused) {
   if (text.trim() === "") return;
@@ -225,13 +230,13 @@ function onLine(connection, text, isTerminal, onRefused) {
     case "whisper":
       return void connection.whisper(line.to, line.text);
     case "nick":
-      return print("To change your name, start again with another one.");
+      return print("To change your name, start this program again with the new one.");
     case "help":
       return HELP.filter(([command]) => !command.startsWith("/nick"))
         .forEach(([command, what]) => print(`${command.padEnd(16)} ${what}`));
     case "wrong":
       if (isTerminal) return print(line.why);
-      // A pipe has nobody to tell: all is said as it is, but what is private must not be.
+      // A pipe has no reader for hints: the line is sent as it is, unless it is private.
       if (!line.isPrivate) return void connection.send(text);
       return onRefused(`${line.why} (${text})`);
   }
@@ -259,7 +264,7 @@ function fail(sentence) {
   return 1;
 }
 
-/** The token in the environment, if this program may read it: without leave, nobody is asked. */
+/** The token in the environment, if permitted; asks for no permission. */
 function readToken() {
   const { state } = Deno.permissions.querySync({ name: "env", variable: "HUBBUB_TOKEN" });
   return state === "granted" ? Deno.env.get("HUBBUB_TOKEN") : undefined;

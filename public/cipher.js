@@ -1,11 +1,11 @@
 // @ts-check
 /**
- * End-to-end encryption of a room: texts in, sealed texts out, and back.
+ * End-to-end encryption of a room: seals texts and opens them.
  *
- * AES-256-GCM by WebCrypto, a fresh nonce for each text. A sealed text is bound to what its message
- * says in plain sight: the room, the author, the receiver, the author's own `ref`, and what it
- * answers. Nobody without
- * the key can move it to another room, author or message. Knows nothing of connections or pages.
+ * AES-256-GCM by WebCrypto, with a fresh nonce for each text. A sealed text is bound to the visible
+ * fields of its message: the room, the author, the receiver, the author's `ref`, and the message it
+ * answers. Nobody without the key can move it to another room, author or message. Knows nothing of
+ * connections or pages.
  *
  * @module
  */
@@ -17,45 +17,43 @@
  * @property {string} room
  * @property {string} from The author's name, as the server spells it.
  * @property {string | undefined} [to] The only receiver of a private message.
- * @property {string | undefined} [ref] The author's `ref` of the message; of an edit, that of the
- *   edited message.
- * @property {string | undefined} [replyTo] The id of the message that this one, or the edited one,
- *   answers.
- * @property {string | undefined} [edits] The id of the message whose new text it is.
+ * @property {string | undefined} [ref] The author's `ref` of the message; for an edit, the `ref` of
+ *   the edited message.
+ * @property {string | undefined} [replyTo] The id of the message answered by this one, or by the
+ *   edited one.
+ * @property {string | undefined} [edits] The id of the edited message.
  */
 
-/** What every sealed text begins with. The number is the version of the format. */
+/** The start of every sealed text. The number is the version of the format. */
 const PREFIX = "sealed.2.";
-/** The format before: it binds no `ref`. Texts in it are opened, and none is sealed any more. */
+/** The previous format, without `ref`: still opened, no longer sealed. */
 const OLD_PREFIX = "sealed.1.";
 const KEY_BYTES = 32;
 /** NIST SP 800-38D, section 8.2.2: 96 random bits. */
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const OVERHEAD_BYTES = NONCE_BYTES + TAG_BYTES;
-/** How much of a key's hash names the key: enough to tell keys apart. */
+/** Bytes of a key's hash in its fingerprint: enough to tell keys apart. */
 const FINGERPRINT_BYTES = 9;
 
 const utf8 = new TextEncoder();
 const fromUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** A text cannot be opened: the key is another one, or it is not what was sealed. */
+/** A text cannot be opened: the key is another one, or the text was changed. */
 export class SealError extends Error {
   /** @override */
   name = "SealError";
 }
 
 /**
- * Whether this browser can seal at all: it does so only on pages that came by `https:` or from the
- * same machine.
+ * Whether this browser can encrypt: it does so only on pages from `https:` or from the same machine.
  */
 export function canSeal() {
   return globalThis.crypto?.subtle !== undefined;
 }
 
 /**
- * Whether a text is a sealed one, of this format or of a later one, as far as can be seen without
- * the key.
+ * Whether a text looks sealed, in any version of the format. Needs no key.
  *
  * @param {string} text
  */
@@ -69,7 +67,7 @@ export function createKey() {
 }
 
 /**
- * Whether a text can be a key.
+ * Whether a text has the form of a key.
  *
  * @param {string} text
  */
@@ -78,7 +76,7 @@ export function isKey(text) {
 }
 
 /**
- * Names a sealed text: its nonce, which no other text has. Empty for what is not a sealed text.
+ * The nonce of a sealed text, which no other text has; `""` for a text that is not sealed.
  *
  * @param {string} sealed
  */
@@ -88,7 +86,7 @@ export function nonceOf(sealed) {
 
 /** Seals and opens the texts of one room. */
 export class Cipher {
-  /** Names the key, and says nothing of it: the start of its SHA-256. */
+  /** Names the key without revealing it: the start of its SHA-256. */
   fingerprint;
   /** @type {CryptoKey} */ #key;
 
@@ -99,14 +97,16 @@ export class Cipher {
   }
 
   /**
-   * Makes a cipher of a key from {@linkcode createKey}. The key cannot be read out of it again.
+   * Makes a cipher from a key of {@linkcode createKey}. It does not give the key back.
    *
    * @param {string} key
-   * @throws {SealError} if this is no key
+   * @throws {SealError} if the text is not a key
    */
   static async fromKey(key) {
     const bytes = isKey(key) ? fromBase64Url(key) : undefined;
-    if (!bytes) throw new SealError("This is not a key: a key has 43 letters, digits, - and _.");
+    if (!bytes) {
+      throw new SealError("This is not a key. A key has 43 characters: letters, digits, - and _.");
+    }
     const { subtle } = crypto;
     const imported = await subtle.importKey("raw", bytes, "AES-GCM", false, ["encrypt", "decrypt"]);
     const hash = new Uint8Array(await subtle.digest("SHA-256", bytes));
@@ -133,8 +133,8 @@ export class Cipher {
    * Opens a sealed text.
    *
    * @param {string} sealed
-   * @param {Label} label the same as when it was sealed
-   * @throws {SealError} if the key, the label or the sealed text is another one
+   * @param {Label} label the label it was sealed with
+   * @throws {SealError} if the key, the label or the sealed text differs
    */
   async open(sealed, label) {
     const format = [PREFIX, OLD_PREFIX].find((prefix) => sealed.startsWith(prefix));
@@ -148,13 +148,13 @@ export class Cipher {
       const text = await crypto.subtle.decrypt(how, this.#key, envelope.subarray(NONCE_BYTES));
       return fromUtf8.decode(text);
     } catch {
-      throw new SealError("The key is another one, or the message was changed on its way.");
+      throw new SealError("The key is another one, or someone changed the message on its way.");
     }
   }
 }
 
 /**
- * How many bytes of UTF-8 a text may have so that, sealed, it has no more than `limit`.
+ * Maximum UTF-8 bytes of a text whose sealed form has at most `limit` bytes.
  *
  * @param {number} limit
  */
@@ -163,8 +163,8 @@ export function maxTextBytes(limit) {
 }
 
 /**
- * The bytes a text is bound to. A JSON array, so that no two labels have the same bytes. Edits
- * name a message without a `ref` by its id.
+ * The bytes a text is bound to: a JSON array, so that no two labels have the same bytes. An edit
+ * names a message without a `ref` by its id.
  *
  * @param {string} format
  * @param {Label} label
@@ -185,7 +185,7 @@ function toBase64Url(bytes) {
 
 /**
  * @param {string} text
- * @returns {Uint8Array<ArrayBuffer> | undefined} Nothing for what is not the one spelling of some bytes.
+ * @returns {Uint8Array<ArrayBuffer> | undefined} `undefined` unless it is the canonical encoding
  */
 function fromBase64Url(text) {
   if (!/^[\w-]*$/.test(text)) return undefined;

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * What a line means that somebody typed: a message, or a command such as `/msg Grace hello`.
+ * Reads a typed line: a message, or a command such as `/msg Grace hello`.
  *
  * @module
  */
@@ -8,7 +8,7 @@
 import { foldName, isSameName } from "./names.js";
 
 /**
- * `isPrivate`: the line was meant for one person alone, so nobody else may get it.
+ * `isPrivate`: the line is meant for one person, so nobody else may get it.
  *
  * @typedef {{ type: "say", text: string }
  *   | { type: "whisper", to: string, text: string }
@@ -17,31 +17,31 @@ import { foldName, isSameName } from "./names.js";
  *   | { type: "wrong", why: string, isPrivate?: true }} Line
  */
 
-/** The commands, and what each does. */
+/** The commands, and the effect of each. */
 export const HELP = /** @type {const} */ ([
   ["/me waves", "says what you do"],
-  ["/msg NAME text", "tells it to one person alone"],
+  ["/msg NAME text", "sends a private message"],
   ["/nick NAME", "changes your name"],
-  ["/say /text", "says a text that begins with a /"],
+  ["/say /text", "sends a text that begins with a /"],
   ["/help", "lists the commands"],
 ]);
 
-/** Keyboards with Chinese or Japanese letters make a wide slash. */
+/** Chinese and Japanese keyboards type a wide slash. */
 const COMMAND = /^[/／]([a-z]+)(?:\s+([\s\S]*))?$/i;
-/** A private command is one also among blanks, after invisible marks, and with the name right behind. */
+/** Also matches after spaces or invisible marks, and with the name right after it. */
 const WHISPER = /^[\s\p{DI}]*[/／](?:\s*msg|w)(?![\p{L}\p{N}_/.-])\s*([\s\S]*)$/iu;
 const QUOTED = /^@?["“”„‟«»「」『』＂]\s*(.*?)\s*["“”„‟«»「」『』＂](?=\s|$)/u;
-/** Letters, emoji and signs, as the server allows them in a name, without a space. */
+/** A name of one word: the letters, emoji and signs that the server allows. */
 const NAME =
   /^(?![.'‘’])[\p{L}\p{M}\p{Nd}\p{Extended_Pictographic}\p{Emoji_Modifier}\p{Regional_Indicator}\p{Default_Ignorable_Code_Point}_.\-'‘’]{1,64}$/u;
-/** More words than a name can have. */
+/** Maximum words of a name. */
 const MAX_WORDS = 16;
 
 /**
  * Reads a line.
  *
  * @param {string} text
- * @param {readonly string[]} names who is in the room; none while that is not known
+ * @param {readonly string[]} names the people in the room; empty while unknown
  * @returns {Line}
  */
 export function readLine(text, names) {
@@ -62,18 +62,16 @@ export function readLine(text, names) {
       return { type: "nick", name: rest.trim() };
     case "help":
       if (isBare) return { type: "help" };
-      return { type: "wrong", why: "/help stands alone; put /say before it to say it." };
+      return { type: "wrong", why: "/help takes no text. To send this line, put /say before it." };
     default: {
-      const why =
-        `There is no /${command}. /help lists what there is; put /say before it to say it.`;
+      const why = `There is no /${command}. See /help, or put /say before the line to send it.`;
       return { type: "wrong", why };
     }
   }
 }
 
 /**
- * Whether a text, as far as it is written, is for everyone in the room, who may then see that it is
- * being written.
+ * Whether an unfinished text is for everyone in the room: only then may the room see the person type.
  *
  * @param {string} text
  */
@@ -82,10 +80,10 @@ export function isSpeech(text) {
 }
 
 /**
- * A name as `/msg` reads it whole.
+ * A name as `/msg` expects it: in quotes if it would be misread otherwise.
  *
  * @param {string} name
- * @param {readonly string[]} names who is in the room
+ * @param {readonly string[]} names the people in the room
  */
 export function quoteName(name, names) {
   const isOneWord = NAME.test(name) && !names.some((other) => continues(other, name));
@@ -104,11 +102,11 @@ function readWhisper(rest, names) {
   if (known) return known;
   const [typed = ""] = /^\S*/.exec(rest) ?? [];
   const word = typed.replace(/^@/, "");
-  if (word === "") return wrong("Write whom and what: /msg NAME text");
+  if (word === "") return wrong("Write a name and a text: /msg NAME text");
   if (!NAME.test(word)) return wrong('Write the name in quotes: /msg "NAME" text');
   if (names.length === 0 || names.some((name) => resembles(name, word))) {
     const why = names.length === 0
-      ? "It is not known yet who is here."
+      ? "The list of people has not arrived yet."
       : `Nobody here is called ${word}.`;
     return wrong(`${why} Write the whole name in quotes: /msg "NAME" text`);
   }
@@ -116,7 +114,7 @@ function readWhisper(rest, names) {
 }
 
 /**
- * Reads the longest name of somebody in the room at the start of a text.
+ * Reads the longest name at the start of a text that someone in the room has.
  *
  * @param {string} rest
  * @param {readonly string[]} names
@@ -134,7 +132,7 @@ function readKnown(rest, names) {
 
 /** @param {string} to @param {string} text @returns {Line} */
 function whisperTo(to, text) {
-  if (text.trim() === "") return wrong(`Write what to tell ${to} behind the name.`);
+  if (text.trim() === "") return wrong(`Write your message to ${to} after the name.`);
   return { type: "whisper", to, text: text.trim() };
 }
 
@@ -144,7 +142,7 @@ function wrong(why) {
 }
 
 /**
- * The name of somebody in the room as that person spells it.
+ * A name in the room as its owner spells it.
  *
  * @param {string} typed
  * @param {readonly string[]} names
@@ -154,14 +152,14 @@ function spelled(typed, names) {
   return names.find((other) => other === name) ?? names.find((other) => isSameName(other, name));
 }
 
-/** Whether a name begins with another and goes on in a new word. @param {string} name @param {string} start */
+/** Whether a name consists of another one and further words. @param {string} name @param {string} start */
 function continues(name, start) {
   return foldName(name).startsWith(`${foldName(start)} `);
 }
 
 /**
- * Whether somebody may have meant a name by a word: one of its words begins with it, or it is the
- * name with a sign behind it.
+ * Whether a word may stand for a name: a word of the name begins with it, or it is the name and a
+ * sign after it.
  *
  * @param {string} name
  * @param {string} word
@@ -171,8 +169,8 @@ function resembles(name, word) {
 }
 
 /**
- * Where in a name a word begins with what was typed, in any case and with or without accents: 0 at
- * its start, -1 for nowhere.
+ * Index in `name` of the first word that begins with `typed`, in any case and with or without accents;
+ * -1 if there is none.
  *
  * @param {string} name
  * @param {string} typed

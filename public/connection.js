@@ -1,11 +1,11 @@
 // @ts-check
 /**
- * One person's place in one room, kept over a network that comes and goes.
+ * Keeps one person in one room over an unreliable network, in the `chat.v1` protocol.
  *
- * Owns the socket, when to try again, and the reason when the server says no. `inbox.js` keeps the
- * numbering of what was seen, `outbox.js` what is still to be sent, `fallback.js` whether WebSockets
- * get through; where they do not, a `stream.js` stands in for the socket. Speaks `chat.v1`. Knows
- * nothing of any page: the same file runs in a browser, in Deno and in Node 22.
+ * Owns the socket, the time of the next attempt, and the reason of a refusal. `inbox.js` counts the
+ * events received, `outbox.js` holds the unsent texts, and `fallback.js` knows whether WebSockets
+ * work; where they do not, `stream.js` replaces the socket. Uses no DOM: the same file runs in a
+ * browser, in Deno and in Node 22.
  *
  *     const connection = new Connection({ base: "http://localhost:8080", room: "tea", username: "Ada" });
  *     connection.on("events", (events) => console.log(events));
@@ -29,10 +29,10 @@ import { Stream } from "./stream.js";
 /** @import { Outgoing, Sealer, Way, Writing } from "./outbox.js" */
 
 /**
- * What the connection is doing. It is live `via` a WebSocket or, where none gets through, a stream
- * of Server-Sent Events; what it does is the same. `retryAt` is in milliseconds of the injected
- * `now()`. `reason` is a sentence for a person, `""` when there is nothing worth saying. `code` is
- * the HTTP status or the close code that ended it.
+ * The state of a connection. It is live `via` a WebSocket or, where WebSockets are blocked, a stream
+ * of Server-Sent Events; both work alike. `retryAt` is in milliseconds of the injected `now()`.
+ * `reason` is a sentence for the person, or `""`. `code` is the HTTP status or the close code of the
+ * refusal.
  *
  * @typedef {{ state: "connecting" }
  *   | { state: "live", via: "socket" | "stream" }
@@ -44,13 +44,13 @@ import { Stream } from "./stream.js";
 /**
  * The events of a {@linkcode Connection}.
  *
- * - `state`: its state has changed.
- * - `events`: the events of one frame, in order. Every message comes once, and in the order of its
- *   `seq`; an own one comes after its `outgoing` has said `sent`.
- * - `outgoing`: a text to be sent has another status.
- * - `gap`: something may have been missed for good. `isNewLife`: the numbering starts anew, and what
- *   was told before has no place in it.
- * - `people`: somebody came or went.
+ * - `state`: the state has changed.
+ * - `events`: the events of one frame, in order. Each message arrives once and in the order of `seq`;
+ *   an own message arrives after its `outgoing` with the status `sent`.
+ * - `outgoing`: the status of an outgoing text has changed.
+ * - `gap`: messages may be lost. With `isNewLife` the numbering starts again, and earlier `seq`
+ *   numbers mean nothing any more.
+ * - `people`: the roster has changed.
  *
  * @typedef {{
  *   state: ConnectionState,
@@ -63,21 +63,22 @@ import { Stream } from "./stream.js";
 
 /**
  * @typedef {object} ConnectionOptions
- * @property {string | URL} base Where the server is, `http:` or `https:`; `ws/ROOM`, `api/` and
- *   `echo` are beside it.
+ * @property {string | URL} base The server's address, `http:` or `https:`; `ws/ROOM`, `api/` and
+ *   `echo` are relative to it.
  * @property {string} room
- * @property {string} [username] May be absent with a `token`: the welcome says the account's name.
- * @property {string} [token] An account's: from signing in, or one that the account made for a bot.
- * @property {string} [session] The secret from an earlier welcome: proves to be the same person.
- * @property {"socket" | "stream"} [via] The way of the first attempt, a socket by default: another
- *   connection to the server may know that none gets through.
- * @property {Sealer} [cipher] Seals every text. Without it nothing is sealed.
- * @property {Outbox} [outbox] What is still to be sent, with the same cipher; one of its own by
- *   default. It outlives the connection.
+ * @property {string} [username] Optional with a `token`, with which a name comes.
+ * @property {string} [token] The token of an account, from signing in or made for a bot; or one with
+ *   which the site's own server signs the person in.
+ * @property {string} [session] The secret from an earlier welcome: identifies the same guest.
+ * @property {"socket" | "stream"} [via] The transport of the first attempt, a socket by default. Pass
+ *   `"stream"` if another connection found WebSockets blocked.
+ * @property {Sealer} [cipher] Seals every text. Without one, texts are sent as they are.
+ * @property {Outbox} [outbox] The unsent texts, with the same cipher; a new outbox by default. It
+ *   outlives the connection.
  */
 
 /**
- * What is needed from the outside, so that tests can stand in for the network and for time.
+ * The network, the clock and chance: tests replace them.
  *
  * @typedef {object} Surroundings
  * @property {(url: string, protocol?: string) => WebSocket} openSocket
@@ -90,54 +91,54 @@ import { Stream } from "./stream.js";
  */
 
 const PROTOCOL = "chat.v1";
-/** How much of a guest's secret tells guests apart. */
+/** Characters of a guest's secret that tell guests apart. */
 const IDENTITY_LENGTH = 8;
-/** The first wait before trying again. Each further one is twice as long, less some jitter. */
+/** Maximum first wait before the next attempt. Each further wait is twice as long, less jitter. */
 const FIRST_WAIT_MS = 500;
-/** How much longer that first wait may be for each person in the room: all of them come back. */
+/** The first wait may grow by this much for each person in the room: all of them reconnect. */
 const SPREAD_MS = 2;
-/** The first wait when the server says that it has too much to do. */
+/** The first wait when the server is overloaded. */
 const OVERLOAD_WAIT_MS = 10_000;
-/** No wait is longer than this, unless the server names a longer one. */
+/** Maximum wait, unless the server asks for a longer one. */
 const LONGEST_WAIT_MS = 30_000;
-/** How long one attempt may take, and how long the question why after it. */
+/** How long one attempt may take, and as long the request for its reason. */
 const ATTEMPT_MS = 15_000;
-/** How long the server may be silent before it is asked whether it is still there. */
+/** How long the server may be silent before the connection sends a ping. */
 const SILENCE_MS = 25_000;
-/** A server that says nothing for this long after it was sent something is gone. */
+/** How long the server may take to answer before the connection counts as lost. */
 const ANSWER_MS = 10_000;
-/** The server forgets after 5 s that somebody types: said again this often. */
+/** How often `typing` is repeated: the server forgets it after 5 s. */
 const TYPING_AGAIN_MS = 3000;
 
 const NAME_IN_USE = "Someone in this room is already using that name. Pick another one.";
-const GONE = "The connection ended before the server answered.";
+const GONE = "The connection ended before the server answered. Try again.";
 
 /**
- * What an HTTP status or a close code means for us. A code that is not here is a lost connection:
- * try again.
+ * What to do after an HTTP status or a close code, and the sentence to show if the server gives none.
+ * Any other code means a lost connection: retry.
  *
  * @type {Record<number, { then: "refuse" | "wait" | "retry", say: string }>}
  */
 const MEANING = {
-  400: { then: "refuse", say: "The server does not accept that name or room." },
+  400: { then: "refuse", say: "The server does not accept this name or room. Try another one." },
   401: { then: "refuse", say: "Sign in to join this room." },
-  403: { then: "refuse", say: "You may not join this room." },
-  404: { then: "refuse", say: "There is no chat server at this address." },
+  403: { then: "refuse", say: "You are not allowed in this room. Pick another one." },
+  404: { then: "refuse", say: "There is no chat server at this address. Check the address." },
   409: { then: "refuse", say: NAME_IN_USE },
   429: { then: "wait", say: "Too many attempts." },
-  503: { then: "wait", say: "The server has no room at the moment." },
-  1003: { then: "refuse", say: "The server did not understand what was sent." },
-  1008: { then: "refuse", say: "The server ended the connection." },
-  1009: { then: "refuse", say: "The message was too long for the server." },
-  1013: { then: "wait", say: "The server has no room at the moment." },
+  503: { then: "wait", say: "The server is full at the moment." },
+  1003: { then: "refuse", say: "The server did not understand this client. Update it." },
+  1008: { then: "refuse", say: "The server ended the connection. Join again." },
+  1009: { then: "refuse", say: "Your message was too long for the server. Shorten it." },
+  1013: { then: "wait", say: "The server is full at the moment." },
   4001: { then: "refuse", say: "Your session has ended. Sign in again." },
-  4003: { then: "refuse", say: "You may not be in this room." },
+  4003: { then: "refuse", say: "You are no longer allowed in this room. Pick another one." },
   4009: { then: "refuse", say: NAME_IN_USE },
-  4029: { then: "wait", say: "Too many messages at once." },
+  4029: { then: "wait", say: "You sent too many messages at once." },
 };
 
 const PROXY =
-  "The server is there, but something on the way, perhaps a proxy, lets no connection through.";
+  "The server answers, but something on the way, perhaps a proxy, blocks the connection.";
 
 /** @type {Surroundings} */
 const REAL = {
@@ -150,7 +151,7 @@ const REAL = {
   newRef,
 };
 
-/** The server refuses what was asked for. The message is its sentence. */
+/** The server refused a request. The message is its sentence. */
 export class RefusedError extends Error {
   /** @override */
   name = "RefusedError";
@@ -161,36 +162,35 @@ export class RefusedError extends Error {
   }
 }
 
-/** Joins a room and stays there until told to leave or turned away. */
+/** Joins a room, and reconnects until `close()` or a refusal. */
 export class Connection {
-  /** The room. */
   room;
-  /** The person's name; once joined, as the server spells it. `""` if only a token tells, until then. */
+  /** The name; from the welcome on, as the server spells it. `""` until then if only a token is given. */
   username;
-  /** What is still to be sent. */
+  /** The unsent texts. */
   outbox;
   /** Who is in the room. */
   roster = new Roster();
   /**
-   * The secret that proves to be the same person again, once the server gave one.
+   * The guest's secret from the welcome: with it, another connection is the same person.
    *
    * @type {string | undefined}
    */
   session;
   /**
-   * UTF-8 bytes of a message, as the server takes it; `null` for no limit.
+   * Maximum UTF-8 bytes of a message; `null` for no limit.
    *
    * @type {number | null}
    */
   maxMessageBytes = 4096;
   /**
-   * What the person may do here: owners and admins may remove people, delete any message, and change
-   * the room's settings.
+   * What the person may do here: moderators, owners and admins remove people and delete any message;
+   * owners and admins change the room's settings.
    *
    * @type {Role}
    */
   role = "member";
-  /** Whether only the room's members may come in. */
+  /** Whether the room admits its members only. */
   isPrivate = false;
 
   /** @type {string | URL} */ #base;
@@ -203,38 +203,40 @@ export class Connection {
 
   /** @type {WebSocket | Stream | undefined} */ #socket;
   /** @type {Fallback} */ #fallback;
-  /** The outbox's way to the server, while there is one. @type {Way | undefined} */ #way;
+  /** The outbox's way to the server, while live. @type {Way | undefined} */ #way;
   /** Cancels the request that asks why an attempt failed. */ #asking = new AbortController();
   /**
-   * For the attempt, the wait or the watch over a live connection: there is one of them at a time.
+   * Limits the attempt, the wait or the silence of a live connection: one of them at a time.
    *
    * @type {unknown}
    */
   #timer;
-  /** Numbers the attempts: events of earlier ones are ignored. */
+  /** Number of the attempt: events of earlier attempts are ignored. */
   #turn = 0;
   #attempt = 0;
   #liveSince = 0;
   /** Whether the server owes an answer. */
   #isAsked = false;
-  /** The server's last complaint on this socket: it explains the close that may follow. */
+  /** The server's last error on this socket: it explains a close that follows. */
   #complaint = "";
-  /** Opening sealed texts takes turns, so that their order stays. */
+  /** Frames of sealed texts are opened one after another, to keep their order. */
   #opening = Promise.resolve();
   /** @type {Map<string, { resolve: (event: any) => void, reject: (error: Error) => void }>} */
   #requests = new Map();
-  /** Runs while the server knows that one types. @type {unknown} */ #typingTimer;
+  /** Runs while the server has the person as typing. @type {unknown} */ #typingTimer;
 
   /**
-   * Nothing happens before `open()`.
+   * Does not connect before `open()`.
    *
    * @param {ConnectionOptions} options
    * @param {Partial<Surroundings>} [around]
+   * @throws {TypeError} if `base` is no address of a server
    */
   constructor(
     { base, room, username = "", token, session, via = "socket", cipher, outbox },
     around = {},
   ) {
+    checkBase(base);
     this.#around = { ...REAL, ...around };
     this.#fallback = new Fallback(via, this.#around);
     this.#base = base;
@@ -254,12 +256,12 @@ export class Connection {
   }
 
   /**
-   * Calls back at every later event of a type.
+   * Calls `listener` for every later event of a type.
    *
    * @template {keyof Emits} T
    * @param {T} type
    * @param {(what: Emits[T]) => void} listener
-   * @returns {() => void} stops it
+   * @returns {() => void} removes the listener
    */
   on(type, listener) {
     if (type === "outgoing") return this.outbox.onChange(/** @type {any} */ (listener));
@@ -268,20 +270,25 @@ export class Connection {
     return () => void listeners.delete(listener);
   }
 
-  /** Joins. Does nothing when already joining or joined. */
-  open() {
+  /**
+   * Joins. Has no effect on a connection that joins, has joined or retries.
+   *
+   * @param {{ token?: string }} [how] `token`: a new one in place of the old, from the next attempt on
+   */
+  open({ token = this.#token } = {}) {
+    this.#token = token;
     const { state } = this.#state;
     if (state === "closed" || state === "refused") this.#try();
   }
 
-  /** Ends the wait for the next attempt, because the network is back or a person asked. */
+  /** Ends the wait for the next attempt: the network is back, or the person asks. */
   retry() {
     if (this.#state.state === "reconnecting") this.#try();
   }
 
   /**
-   * To be called when the connection may have died unnoticed: the computer slept, the network is
-   * another one. A connection that is waiting tries now, a live one asks the server for an answer.
+   * Call this when the connection may be dead: the computer slept, or the network changed. A waiting
+   * connection retries at once; a live one pings the server.
    */
   check() {
     this.retry();
@@ -289,7 +296,7 @@ export class Connection {
   }
 
   /**
-   * To be called when the network is known to be gone: the wait for it begins at once.
+   * Call this when the network is gone: the connection counts as lost at once.
    *
    * @param {string} reason a sentence for the person
    */
@@ -299,7 +306,7 @@ export class Connection {
   }
 
   /**
-   * Leaves. `open()` joins again, and goes on from there. What is unsent stays in the outbox.
+   * Leaves. `open()` joins again and resumes. Unsent texts stay in the outbox.
    *
    * @param {number} [code] the close code
    * @returns {Promise<void>} resolves when the connection is closed
@@ -312,10 +319,10 @@ export class Connection {
   }
 
   /**
-   * Says something to the room. It goes out now, or as soon as there is a connection, and once.
+   * Sends a message to the room: once, now or as soon as the connection is live.
    *
    * @param {string} content
-   * @param {{ replyTo?: string }} [how] `replyTo`: the id of the message that it answers
+   * @param {{ replyTo?: string }} [how] `replyTo`: the id of the message to answer
    * @returns {Outgoing}
    */
   send(content, { replyTo } = {}) {
@@ -323,7 +330,7 @@ export class Connection {
   }
 
   /**
-   * Says something to one person in the room.
+   * Sends a private message to one person in the room.
    *
    * @param {string} to
    * @param {string} content
@@ -334,7 +341,7 @@ export class Connection {
   }
 
   /**
-   * Gives an own message another text. It goes out like a message: now, or as soon as it can.
+   * Replaces the text of an own message: now or as soon as the connection is live.
    *
    * @param {string} id
    * @param {string} content
@@ -351,24 +358,24 @@ export class Connection {
   }
 
   /**
-   * Takes an own message back; owners and admins any message.
+   * Deletes an own message; moderators, owners and admins delete any message.
    *
    * @param {string} id
    * @returns {Promise<AckEvent>}
-   * @throws {RefusedError} if the server does not do it, or there is no connection
+   * @throws {RefusedError} if the server refuses, or the connection is not live
    */
   async delete(id) {
     return await this.#request({ type: "delete", id });
   }
 
   /**
-   * Removes everyone under a name from the room. For its owner and for admins.
+   * Removes all connections of a name from the room. For moderators, owners and admins.
    *
    * @param {string} username
-   * @param {{ reason?: string, ban?: boolean }} [how] `reason` is what they are told; with `ban`
-   *   neither the name nor the person can come back
+   * @param {{ reason?: string, ban?: boolean }} [how] The person sees `reason`; `ban` keeps the name
+   *   and the person out of the room
    * @returns {Promise<AckEvent>}
-   * @throws {RefusedError} if the server does not do it, or there is no connection
+   * @throws {RefusedError} if the server refuses, or the connection is not live
    */
   async kick(username, { reason, ban } = {}) {
     return await this.#request({
@@ -380,12 +387,12 @@ export class Connection {
   }
 
   /**
-   * Changes the room's settings, those that are named. For its owner and for admins; whoever has an
-   * account and changes those of a room without an owner owns it from then on.
+   * Changes the given settings of the room. For its owner and for admins; in a room without an owner,
+   * the account that changes them becomes the owner.
    *
    * @param {RoomChange} change
    * @returns {Promise<AckEvent>}
-   * @throws {RefusedError} if the server does not do it, or there is no connection
+   * @throws {RefusedError} if the server refuses, or the connection is not live
    */
   async setRoom(change) {
     const ack = await this.#request({ ...change, type: "room" });
@@ -395,11 +402,11 @@ export class Connection {
   }
 
   /**
-   * Asks for the messages before or after a `seq`, or for the newest.
+   * Loads the messages before or after a `seq`, or the newest.
    *
    * @param {{ before?: number, after?: number, limit?: number }} [range]
    * @returns {Promise<HistoryEvent & { messages: readonly Told[] }>}
-   * @throws {RefusedError} if the server does not do it, or there is no connection
+   * @throws {RefusedError} if the server refuses, or the connection is not live
    */
   async history({ before, after, limit = 50 } = {}) {
     const range = { ...(before && { before }), ...(after !== undefined && { after }) };
@@ -407,7 +414,7 @@ export class Connection {
   }
 
   /**
-   * Says that one types, or no longer does. May be called on every key.
+   * Tells the room that the person types, or has stopped. May be called at every key.
    *
    * @param {boolean} active
    */
@@ -428,12 +435,12 @@ export class Connection {
 
   // ---- The connection ------------------------------------------------------------------------
 
-  /** @param {{ isThere?: boolean }} [known] whether the server has just been heard */
+  /** @param {{ isThere?: boolean }} [known] whether the server has just answered */
   #try({ isThere = false } = {}) {
     this.#drop();
     if (/^\.*$/.test(this.room)) {
-      // A URL swallows these, whichever way they are written: they would name another address.
-      const reason = "The room needs a name of more than dots.";
+      // URLs drop dot segments, escaped or not: they would name another address.
+      const reason = "The room's name cannot be dots alone. Pick another one.";
       return this.#become({ state: "refused", reason, code: 400 });
     }
     const turn = this.#turn;
@@ -461,20 +468,19 @@ export class Connection {
       if (!isOver && turn === this.#turn) this.#receive(data);
     };
     socket.onclose = (/** @type {{ code: number }} */ { code }) => end(code);
-    // Some runtimes have no close event for a socket that never opened.
+    // Some runtimes fire no close event for a socket that never opened.
     socket.onerror = (/** @type {globalThis.Event} */ event) => {
       event.preventDefault?.();
       if (this.#state.state === "connecting") end(0);
     };
   }
 
-  /** A new socket, and the address that says to a plain request why the upgrade fails. */
+  /** A new socket, and the address where a plain request learns why the upgrade fails. */
   #openSocket() {
     const url = this.#url(`ws/${encodeURIComponent(this.room)}`);
     return { url, socket: this.#around.openSocket(url.replace(/^http/, "ws"), PROTOCOL) };
   }
 
-  /** A new stream. */
   #openStream() {
     const url = this.#url(`api/rooms/${encodeURIComponent(this.room)}/events`);
     return { url, socket: new Stream(url, this.#around) };
@@ -495,9 +501,9 @@ export class Connection {
   }
 
   /**
-   * A browser does not tell why an upgrade failed. Asking the same address without one does. If the
-   * server would let us in, or does not hear the question either, WebSockets do not get through: a
-   * stream may. That a server comes back between the two is rare, and costs nothing but the way.
+   * Asks the same address without an upgrade why the upgrade failed, which browsers do not say. If
+   * the server would accept it, or something else answers, WebSockets are blocked: a stream is next.
+   * A server that restarts between the two requests is rare, and only costs the better transport.
    *
    * @param {number} turn
    * @param {string} url
@@ -516,7 +522,7 @@ export class Connection {
   }
 
   /**
-   * Reads the refusal of a stream. If it is not the server's own, the next attempt is a socket.
+   * Reads the refusal of a stream. If something else than the server refused, a socket is next.
    *
    * @param {number} turn
    * @param {Response | undefined} refusal
@@ -530,13 +536,13 @@ export class Connection {
     else this.#lost(status, sentence, waitMs);
   }
 
-  /** Tries from time to time, outside of any room, whether a WebSocket gets through. */
+  /** Checks from time to time, outside of any room, whether WebSockets work. */
   #watch() {
     const url = this.#url("echo").replace(/^http/, "ws");
     this.#fallback.watch(url, () => this.#goBack());
   }
 
-  /** Goes from a stream back to a socket, unless that would break off a request. */
+  /** Goes from a stream back to a socket, unless a request is pending. */
   #goBack() {
     if (this.#requests.size > 0) return this.#watch();
     this.#fallback.via = "socket";
@@ -544,10 +550,10 @@ export class Connection {
     this.#try();
   }
 
-  /** @param {WelcomeEvent} welcome @returns {boolean} whether it is one to go on with */
+  /** @param {WelcomeEvent} welcome @returns {boolean} whether the connection goes on */
   #welcomed(welcome) {
     if (this.username !== "" && !isSameName(welcome.username, this.username)) {
-      // In an encrypted room, texts sealed for one name would be passed off as another's.
+      // In an encrypted room, texts sealed for one name would appear under another.
       const reason = `The server lets you in as ${welcome.username}, not as ${this.username}.`;
       this.#refuse(0, `${reason} Nothing was sent.`);
       return false;
@@ -578,7 +584,7 @@ export class Connection {
     return true;
   }
 
-  /** The server is there: from now on it may be silent for a while. */
+  /** Restarts the time that the server may be silent: it was heard. */
   #listen() {
     this.#isAsked = false;
     this.#around.clearTimeout(this.#timer);
@@ -590,7 +596,7 @@ export class Connection {
     this.#expect();
   }
 
-  /** From now on the server owes an answer. */
+  /** Starts the time that the server has for an answer. */
   #expect() {
     if (this.#isAsked) return;
     this.#isAsked = true;
@@ -599,7 +605,7 @@ export class Connection {
   }
 
   /**
-   * The one place where a connection ends against our will.
+   * Handles every lost connection: refuses, or schedules the next attempt.
    *
    * @param {number} code
    * @param {string} sentence
@@ -626,9 +632,9 @@ export class Connection {
   }
 
   /**
-   * How long to wait before the next attempt. The first wait is anywhere within a window that grows
-   * with the room: when a server restarts, all its people come back. (Full jitter: "Exponential
-   * Backoff And Jitter", AWS Architecture Blog.)
+   * The wait before the next attempt. The first one is random within a window that grows with the
+   * room: after a restart of the server, everyone reconnects. (Full jitter: "Exponential Backoff And
+   * Jitter", AWS Architecture Blog.)
    *
    * @param {"wait" | "retry"} then
    */
@@ -642,8 +648,8 @@ export class Connection {
   }
 
   /**
-   * Forgets the socket and the timers; whatever they still report belongs to an old turn. What was
-   * not told on will be told again.
+   * Closes the socket and stops the timers; what they still report belongs to an old turn. The server
+   * resends events that were not emitted yet.
    *
    * @param {number} [code]
    * @returns {Promise<void>} resolves when the socket is closed
@@ -669,7 +675,7 @@ export class Connection {
     });
   }
 
-  // ---- What comes in -------------------------------------------------------------------------
+  // ---- Incoming ------------------------------------------------------------------------------
 
   /** @param {unknown} data */
   #receive(data) {
@@ -687,7 +693,7 @@ export class Connection {
   }
 
   /**
-   * Takes what concerns the connection itself, and tells the rest on.
+   * Handles the answers to this connection's own commands, and emits all other events.
    *
    * @param {Told[]} events
    */
@@ -714,11 +720,11 @@ export class Connection {
     }
     if (told.length > 0) this.#emit("events", told);
     if (isNews) this.#emit("people", this.roster);
-    // Something is missing that the server must have sent: ask for it anew.
+    // An event is missing: a new connection resumes from the last one.
     if (isOutOfStep && this.#state.state === "live") this.#lost(0, "");
   }
 
-  /** Whether an event is an answer to the connection itself, which it has then. @param {Told} event */
+  /** Handles an answer to this connection's own command; false for any other event. @param {Told} event */
   #isOurs(event) {
     switch (event.type) {
       case "ack":
@@ -745,7 +751,7 @@ export class Connection {
     if (!item) this.#answer(ack.ref, ack);
   }
 
-  /** @param {ErrorEvent} error @returns {boolean} whether it was about a request */
+  /** @param {ErrorEvent} error @returns {boolean} whether it answers a request */
   #reject({ ref = "", content, code }) {
     const request = this.#requests.get(ref);
     this.#requests.delete(ref);
@@ -772,7 +778,9 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const ref = this.#around.newRef();
       if (!this.#put({ ...command, ref })) {
-        return reject(new RefusedError("There is no connection now.", "unavailable"));
+        return reject(
+          new RefusedError("Not connected to the server. Try again in a moment.", "unavailable"),
+        );
       }
       this.#requests.set(ref, { resolve, reject });
       this.#expect();
@@ -780,10 +788,10 @@ export class Connection {
   }
 
   /**
-   * Puts a command on the wire.
+   * Sends a command.
    *
    * @param {Command} command
-   * @returns {boolean} whether there was one
+   * @returns {boolean} false without a live connection
    */
   #put(command) {
     if (this.#state.state !== "live" || this.#socket?.readyState !== 1) return false;
@@ -794,6 +802,10 @@ export class Connection {
   /** @param {ConnectionState} state */
   #become(state) {
     this.#state = state;
+    if (state.state === "refused" && !this.#listeners.state?.size) {
+      // deno-lint-ignore no-console
+      console.warn(`The connection to the room ${this.room} is refused. ${state.reason}`);
+    }
     this.#emit("state", state);
   }
 
@@ -807,14 +819,19 @@ export class Connection {
   }
 }
 
+/** @param {string | URL} base @throws {TypeError} */
+function checkBase(base) {
+  if (/^https?:\/\/[^/]/i.test(String(base)) && URL.canParse(base)) return;
+  throw new TypeError(`base must be an address such as https://chat.example/, not "${base}".`);
+}
+
 /** @param {number} waitMs */
 function longest(waitMs) {
   return Math.min(LONGEST_WAIT_MS, waitMs);
 }
 
 /**
- * Reads why the server refuses. Where there is no sentence of it, the status alone must do; where
- * there is no answer, it is 0.
+ * Reads a refusal. `sentence` is `""` if the answer has none; `status` is 0 if there is no answer.
  *
  * @param {Response | undefined | Promise<Response>} answer
  */
@@ -834,8 +851,8 @@ async function readRefusal(answer) {
 }
 
 /**
- * Whether a WebSocket failed on its way: the server says that it would take one, or something else
- * answers for it, and does not say that it is busy.
+ * Whether something on the way blocks WebSockets: the server would accept one, or something else
+ * answers in its place and does not report that it is busy.
  *
  * @param {{ status: number, sentence: string }} why
  */
@@ -846,7 +863,7 @@ function isBlocked({ status, sentence }) {
 
 /**
  * @param {unknown} data
- * @returns {Event[]} Without what is not an event: a newer server may send such things.
+ * @returns {Event[]} without unknown values, which a newer server may send
  */
 function decode(data) {
   if (typeof data !== "string") return [];

@@ -16,7 +16,7 @@
   add(sorry, "a", { href: url, target: "_blank", rel: "noopener", textContent: "Open it alone" });
   const frame = add(panel, "iframe", { hidden: true, title: label, allow: "clipboard-write" });
 
-  // No Content-Security-Policy stands against such a sheet.
+  // No Content-Security-Policy blocks such a sheet.
   const sheet = new CSSStyleSheet();
   root.adoptedStyleSheets = [sheet];
   sheet.replaceSync(`
@@ -54,7 +54,7 @@ p { margin: 1em }
     frame.hidden = false;
     tell();
   });
-  // Nothing tells of a refused frame. Others say so.
+  // Browsers report no refused frame; the page in it reports that it is ready.
   frame.onload = () =>
     frame.src && setTimeout(() => {
       if (isReady) return;

@@ -1,13 +1,13 @@
 // @ts-check
 /**
- * Which way a connection takes: a WebSocket, or, where none gets through, plain HTTP (`stream.js`);
- * and when it may go back to a WebSocket.
+ * Chooses a connection's transport: a WebSocket, or plain HTTP (`stream.js`) where WebSockets are
+ * blocked, and back to a WebSocket once one works.
  *
  * @module
  */
 
 /**
- * What is needed from the outside, so that tests can stand in for the network and for time.
+ * The network and the timers: tests replace them.
  *
  * @typedef {object} Surroundings
  * @property {(url: string) => WebSocket} openSocket
@@ -15,38 +15,38 @@
  * @property {(timer: any) => void} clearTimeout
  */
 
-/** A connection that lasted this long was a good one. */
+/** A connection that lasted this long counts as stable. */
 export const STEADY_MS = 10_000;
-/** After this many sockets in a row that are cut young, none gets through: one may be an accident. */
+/** WebSockets count as blocked after this many young sockets cut in a row. */
 const MAX_CUTS = 2;
 /**
- * How often a WebSocket is tried again. People move between networks a few times a day, and a stream
- * does all that a socket does: being back a few minutes later is soon enough.
+ * How often a WebSocket is tried again. A stream does all that a socket does, and people change
+ * networks a few times a day: a few minutes are soon enough.
  */
 export const PROBE_EVERY_MS = 5 * 60_000;
-/** How long that WebSocket must work: longer than a socket that is cut young. */
+/** How long that WebSocket must work: longer than `STEADY_MS`. */
 export const PROBE_MS = 12_000;
 
-/** The status with which the server answers when it would let us in, but heard of no WebSocket. */
+/** The server's status for a request that lacks only the upgrade. */
 export const NO_UPGRADE = 426;
 
 /**
- * The codes of a connection that ended without a close frame (RFC 6455, section 7.4.1; Deno has 0)
- * or with one that made no sense. No server sends them, so something on the way cut it.
+ * Close codes without a valid close frame (RFC 6455, section 7.4.1; Deno has 0). No server sends
+ * them, so something on the way cut the connection.
  */
 const CUT = new Set([0, 1002, 1005, 1006]);
 
-/** Knows whether WebSockets get through. */
+/** Knows whether WebSockets work. */
 export class Fallback {
   /**
-   * The way of the next attempt.
+   * The transport of the next attempt.
    *
    * @type {"socket" | "stream"}
    */
   via;
 
   /** @type {Surroundings} */ #around;
-  /** How many sockets in a row have been cut young. */
+  /** Young sockets cut in a row. */
   #cuts = 0;
   /** @type {unknown} */ #timer;
   /** @type {WebSocket | undefined} */ #probe;
@@ -58,8 +58,8 @@ export class Fallback {
   }
 
   /**
-   * A connection has ended that was live. After two sockets in a row that were cut within 10 s, the
-   * next attempt is a stream. A server that restarts says so, and is not counted.
+   * Notes the end of a live connection. After two sockets in a row that were cut within 10 s, the
+   * next attempt is a stream. The close code of a restart does not count.
    *
    * @param {number} code
    * @param {number} livedMs
@@ -73,9 +73,9 @@ export class Fallback {
   }
 
   /**
-   * Looks every 5 minutes whether a WebSocket gets through and stays.
+   * Checks every 5 minutes whether a WebSocket works and stays open.
    *
-   * @param {string} url of a socket that sends back what it receives
+   * @param {string} url of a socket that echoes
    * @param {() => void} onThrough
    */
   watch(url, onThrough) {
@@ -83,7 +83,7 @@ export class Fallback {
     this.#timer = this.#around.setTimeout(() => this.#try(url, onThrough), PROBE_EVERY_MS);
   }
 
-  /** Stops looking. */
+  /** Stops checking. */
   rest() {
     this.#around.clearTimeout(this.#timer);
     const probe = this.#probe;
@@ -98,7 +98,7 @@ export class Fallback {
       if (probe === this.#probe) this.watch(url, onThrough);
     };
     const patience = () => this.#timer = this.#around.setTimeout(fail, PROBE_MS);
-    // It must carry something at the end, too: a socket may be dead without being closed.
+    // The second echo comes at the end: a socket may be dead without being closed.
     const askAgain = () => {
       patience();
       probe.send("And still?");

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * What a client has seen of one room: the numbering, by which a reconnect resumes without a gap or a
- * repeat, and, in an encrypted room, the opening of what comes and the signs of a server that cheats.
+ * Tracks the events received from one room, so that a reconnect resumes without a gap or a repeat. In
+ * an encrypted room it also opens texts, and marks those that the server tampered with.
  *
  * Knows no sockets and no page.
  *
@@ -15,22 +15,21 @@ import { isSealed, nonceOf } from "./cipher.js";
 /** @import { Sealer } from "./outbox.js" */
 
 /**
- * What opening a sealed text came to: it was `sound`, it could not be opened (`broken`), it is a
- * repeat of another message or of an earlier text (`replayed`), or it was not sealed at all (`bare`).
- * Absent where there is no cipher.
+ * The result of opening a text: it opened (`sound`), it did not (`broken`), it repeats another message
+ * or an earlier text (`replayed`), or it was not sealed (`bare`). Absent without a cipher.
  *
  * @typedef {"sound" | "broken" | "replayed" | "bare"} Seal
  */
 
 /**
- * An event of the server; in a sealed room its content has been opened.
+ * An event of the server, with its content opened.
  *
  * @typedef {Event & { seal?: Seal }} Told
  */
 
 /** @typedef {{ ref?: string | undefined, replyTo?: string | undefined }} Bound */
 
-/** Messages of which the refs and the nonces are remembered; the oldest are forgotten first. */
+/** Maximum messages whose refs and nonces are remembered; the oldest are forgotten first. */
 const MAX_REMEMBERED = 20_000;
 
 /** The events of one room, as one client sees them. */
@@ -39,17 +38,17 @@ export class Inbox {
   /** @type {Sealer | undefined} */ #cipher;
   /** @type {string | undefined} */ #epoch;
   #seq = 0;
-  /** The private messages seen: all up to `#inboxSeq`, and these beyond it. */
+  /** Private messages received: all up to `#inboxSeq`, and those in `#ahead`. */
   #inboxSeq = 0;
   /** @type {Set<number>} */ #ahead = new Set();
 
   /**
-   * What the edits of each message are bound to, by its id: the author's ref, and what it answers.
+   * What the edits of a message are bound to, by its id: the author's ref, and the message it answers.
    *
    * @type {Map<string, Bound>}
    */
   #bounds = new Map();
-  /** The message of each nonce. @type {Map<string, string>} */ #owners = new Map();
+  /** The message id of each nonce. @type {Map<string, string>} */ #owners = new Map();
   /** The nonce of each message's newest text, by id. @type {Map<string, string>} */
   #newest = new Map();
 
@@ -60,7 +59,7 @@ export class Inbox {
   }
 
   /**
-   * The place from which the server is to go on, if the room has been seen before.
+   * Where the server should resume; `undefined` before the first welcome.
    *
    * @returns {{ epoch: string, after: number, inbox: number } | undefined}
    */
@@ -69,16 +68,16 @@ export class Inbox {
     return { epoch: this.#epoch, after: this.#seq, inbox: this.#inboxSeq };
   }
 
-  /** What the edits of a message are bound to, as far as it is remembered. @param {string} id */
+  /** What the edits of a message are bound to, if remembered. @param {string} id */
   boundOf(id) {
     return this.#bounds.get(id);
   }
 
   /**
-   * Takes up the numbering of a welcome.
+   * Adopts the numbering of a welcome.
    *
    * @param {WelcomeEvent} welcome
-   * @returns {{ isNewLife: boolean } | undefined} the gap that there is now, if there is one
+   * @returns {{ isNewLife: boolean } | undefined} the gap before it, if there is one
    */
   begin({ epoch, seq, inbox_seq, recovered }) {
     const before = this.#epoch;
@@ -91,11 +90,11 @@ export class Inbox {
   }
 
   /**
-   * Keeps the numbering.
+   * Counts an event.
    *
    * @param {Event} event
-   * @returns {"next" | "again" | "hole"} whether it is to be told on, was told already, or comes
-   *   after one that is missing
+   * @returns {"next" | "again" | "hole"} `next`: new; `again`: a repeat; `hole`: an earlier event is
+   *   missing
    */
   follow(event) {
     switch (event.type) {
@@ -123,8 +122,8 @@ export class Inbox {
   }
 
   /**
-   * Counts a private message. Acks and private messages of others are numbered together, and may
-   * come in another order.
+   * Counts a private message. Acks and received messages share one numbering, and may arrive out of
+   * order.
    *
    * @param {number} seq
    * @returns {boolean} whether it is new
@@ -139,7 +138,7 @@ export class Inbox {
   // ---- Sealed texts --------------------------------------------------------------------------
 
   /**
-   * Opens the texts of a frame. Where there is no cipher, that is nothing.
+   * Opens the texts of a frame. Call it only with a cipher.
    *
    * @param {readonly Event[]} events
    * @returns {Promise<Told[]>}
@@ -150,10 +149,10 @@ export class Inbox {
   }
 
   /**
-   * Marks repeated texts. Frames are to be checked in their order.
+   * Marks repeated texts. Call it for each frame in order.
    *
    * @param {readonly Told[]} told
-   * @param {readonly Event[]} events the same, still sealed
+   * @param {readonly Event[]} events the same events, still sealed
    */
   checkRepeats(told, events) {
     for (const [i, event] of told.entries()) {
@@ -169,7 +168,7 @@ export class Inbox {
   }
 
   /**
-   * Whether a text belongs to another message, or is an earlier text of the same one.
+   * Whether a text belongs to another message, or is an older text of the same one.
    *
    * @param {string} id
    * @param {string} nonce
@@ -193,8 +192,8 @@ export class Inbox {
   }
 
   /**
-   * Remembers what the edits of a message are bound to. The first one stands: where the server names
-   * another one later, nothing opens.
+   * Remembers what the edits of a message are bound to. The first value stays, so that the server
+   * cannot change it later.
    *
    * @param {string} id
    * @param {Bound} bound
@@ -239,7 +238,7 @@ export class Inbox {
       const text = await /** @type {Sealer} */ (this.#cipher).open(content, label);
       return { content: text, seal: "sound" };
     } catch {
-      // Never what is in it: to a person it is noise.
+      // The sealed text is noise to a person.
       return { content: "", seal: "broken" };
     }
   }

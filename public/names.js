@@ -1,13 +1,12 @@
 // @ts-check
 /**
- * The comparing of names, as the server does it (`lib/names.ts`).
+ * Compares names as the server does (`lib/names.ts`).
  *
  * @module
  */
 
 /**
- * Whether two names are the same for the server, which looks at neither case nor width, nor at what
- * cannot be seen.
+ * Whether two names are the same for the server, which ignores case, width and invisible characters.
  *
  * @param {string} a
  * @param {string} b

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * What a person has written in one room and the server has not stored yet: messages, private
- * messages and edits, in order. It outlives connections, names and pages: each item stays until the
- * server has it, or its author takes it back.
+ * Holds the texts that the server has not stored yet: messages, private messages and edits of one
+ * person in one room, in order. It outlives connections, names and pages: an item stays until the
+ * server has stored it or its author discards it.
  *
  * An item for an encrypted room names its key, and is sent sealed with that key only. Knows no
  * sockets and no page.
@@ -17,7 +17,7 @@ import { isSameName } from "./names.js";
 /** @import { Label } from "./cipher.js" */
 
 /**
- * Seals what is sent and opens what comes, as `Cipher` of `cipher.js` does.
+ * Seals outgoing texts and opens incoming ones, as `Cipher` of `cipher.js` does.
  *
  * @typedef {object} Sealer
  * @property {string} fingerprint Names the key.
@@ -26,24 +26,24 @@ import { isSameName } from "./names.js";
  */
 
 /**
- * A message of one's own that gets another text: its id, its ref, and the id of what it answers.
+ * The message that an edit changes: its id, its ref, and the id of the message it answers.
  *
  * @typedef {{ id: string, ref?: string | undefined, replyTo?: string | undefined }} Edited
  */
 
 /**
- * What a person writes: a message, a private message (`to`), or a new text for a message (`edits`).
+ * A message, a private message (`to`), or the new text of a message (`edits`).
  *
  * @typedef {object} Writing
  * @property {string} content
  * @property {string} [to] The only receiver.
- * @property {string} [replyTo] The id of the message that it answers.
- * @property {Edited} [edits] The message that it changes.
+ * @property {string} [replyTo] The id of the answered message.
+ * @property {Edited} [edits] The edited message.
  */
 
 /**
- * A text on its way out. It is `waiting` until it can go, `sending` until the server has stored it,
- * then `sent`; or it has `failed` for `reason`, and may be sent again.
+ * An outgoing text: `waiting` until it can be sent, `sending` until the server has stored it, then
+ * `sent`; or `failed` for `reason`, until its author sends it again.
  *
  * @typedef {Writing & {
  *   ref: string,
@@ -51,15 +51,13 @@ import { isSameName } from "./names.js";
  *   reason: string,
  *   isLocked?: boolean,
  *   ack?: Pick<AckEvent, "id" | "seq" | "inbox_seq" | "timestamp" | "duplicate">,
- * }} Outgoing `ref` names it here and for the server, which takes the same `ref` only once. A locked
- *   one is sealed with a key that is not here: it has no text, and can only be discarded. `ack` is
- *   there once it is sent.
+ * }} Outgoing The server accepts a `ref` once. A locked item is sealed with a key that this page does
+ *   not have: it has no text, and can only be discarded. `ack` is present once the text is sent.
  */
 
 /**
- * An item as it is kept over the end of a page. `by` is its author. With `key`, `content` is sealed,
- * for the author as spelled in `from`; `as` is the identity under which it went out, if it did;
- * `reason` is why it failed, if so.
+ * An item as the page stores it. `by` is the author. With `key`, `content` is sealed for the author
+ * as spelled in `from`; `as` is the identity it was sent under; `reason` is why it failed.
  *
  * @typedef {Writing & {
  *   ref: string,
@@ -76,12 +74,12 @@ import { isSameName } from "./names.js";
  *
  * @typedef {object} Way
  * @property {string} username The author, as the server spells the name.
- * @property {string} identity The person behind it: another one repeats no `ref` of this one.
+ * @property {string} identity The person behind the name: a `ref` counts once for each person.
  * @property {(command: Command) => boolean} put Sends a command; false if there is no connection.
  */
 
 /**
- * What is needed from the outside, so that tests can stand in for time and chance.
+ * The timers and chance: tests replace them.
  *
  * @typedef {object} Surroundings
  * @property {(task: () => void, delayMs: number) => unknown} setTimeout
@@ -99,21 +97,22 @@ import { isSameName } from "./names.js";
  * }} Item
  */
 
-/** Texts under way at a time. The rest waits for their acks, and the server is not flooded. */
+/** Maximum unacknowledged texts. The others wait, so as not to flood the server. */
 const WINDOW = 16;
-/** How long a text waits that the server could not take just now, unless it says how long. */
+/** How long sending pauses after a temporary error that names no time. */
 const PAUSE_MS = 2000;
 
-/** Errors that pass: the same text may be taken later. */
+/** Temporary errors: the server may accept the same text later. */
 const PASSING = new Set(["rate_limited", "unavailable", "full"]);
 
-const TOO_FAST = "Slow down a little. What you wrote goes out by itself, in a moment.";
-const NOT_SEALED = "It could not be encrypted.";
-const IN_THE_OPEN = "It was written where nothing is encrypted.";
+const TOO_FAST = "Slow down a little. Your message goes out in a moment.";
+const NOT_SEALED = "Encryption failed. Send it again.";
+const IN_THE_OPEN = "You wrote it without encryption. Send it again to encrypt it.";
 const OTHER_KEY =
   "It is encrypted with a key that this link does not have. Open the room with its whole link.";
-const OTHER_NAME = "It was written under another name.";
-const OTHER_PERSON = "It may have been sent already, under the name you had before. Look first.";
+const OTHER_NAME = "You wrote it under another name. Send it again under this one.";
+const OTHER_PERSON =
+  "It may have been sent under your earlier name. Check before you send it again.";
 
 /** @type {Surroundings} */
 const REAL = {
@@ -130,12 +129,12 @@ export class Outbox {
   /** @type {Map<string, Item>} */ #items = new Map();
   /** @type {Set<(item: Outgoing) => void>} */ #listeners = new Set();
   /** @type {Set<Promise<void>>} */ #sealing = new Set();
-  /** The name under which texts are sealed before there is a connection. */
+  /** The author's name before the first welcome. */
   #author = "";
   /** @type {Way | undefined} */ #way;
   /** @type {unknown} */ #pauseTimer;
   #isPaused = false;
-  /** The server had too much from us: one text at a time, until all that waits is sent. */
+  /** After a `rate_limited`: one text at a time, until all are sent. */
   #isSlow = false;
 
   /**
@@ -150,39 +149,39 @@ export class Outbox {
   }
 
   /**
-   * Calls back with each item whose status changes.
+   * Calls `listener` with each item whose status changes.
    *
    * @param {(item: Outgoing) => void} listener
-   * @returns {() => void} stops it
+   * @returns {() => void} removes the listener
    */
   onChange(listener) {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
 
-  /** The author, as far as it is known before the server spells the name. */
+  /** Sets the author's name before the server spells it. */
   set author(/** @type {string} */ username) {
     this.#author = username;
     this.#sealAll();
   }
 
-  /** The author now. */
+  /** The author's current name. */
   get #name() {
     return this.#way?.username ?? this.#author;
   }
 
-  /** Everything the server has not stored yet, oldest first. @returns {Outgoing[]} */
+  /** The items that the server has not stored yet, oldest first. @returns {Outgoing[]} */
   get items() {
     return [...this.#items.values()];
   }
 
-  /** Whether everything is stored, or has failed. */
+  /** Whether every item is stored or has failed. */
   get isDone() {
     return this.items.every(({ status }) => status === "failed");
   }
 
   /**
-   * Adds what a person wrote. It goes out now, or as soon as there is a connection, and once.
+   * Adds a text. It is sent once: now, or as soon as there is a connection.
    *
    * @param {Writing} writing
    * @returns {Outgoing}
@@ -204,7 +203,7 @@ export class Outbox {
     return item;
   }
 
-  /** An edit that has not gone out yet is void when another one follows. @param {string} id */
+  /** Drops an unsent edit of a message when another one follows. @param {string} id */
   #replaceEdit(id) {
     for (const item of this.#items.values()) {
       if (item.edits?.id === id && item.status !== "sending") this.#items.delete(item.ref);
@@ -212,17 +211,17 @@ export class Outbox {
   }
 
   /**
-   * Sends an item again that has failed.
+   * Sends a failed item again.
    *
    * @param {string} ref
    */
   sendAgain(ref) {
     const item = this.#items.get(ref);
     if (item?.status !== "failed" || item.isLocked) return;
-    // It goes to the end: what was written since then is sent already.
+    // It goes to the end: later texts are already sent.
     this.#items.delete(ref);
     this.#items.set(ref, item);
-    // Whoever sends it again has seen that it is not there.
+    // The person has checked that it is not in the room.
     if (item.reason === OTHER_PERSON) delete item.as;
     item.by = this.#name;
     if (this.#cipher) item.key = this.#cipher.fingerprint;
@@ -231,7 +230,7 @@ export class Outbox {
   }
 
   /**
-   * Forgets an item that has failed.
+   * Forgets a failed item.
    *
    * @param {string} ref
    */
@@ -239,7 +238,7 @@ export class Outbox {
     if (this.#items.get(ref)?.status === "failed") this.#items.delete(ref);
   }
 
-  /** Forgets an item, whatever its status: another outbox has it now. @param {string} ref */
+  /** Forgets an item of any status: another outbox has it now. @param {string} ref */
   remove(ref) {
     this.#items.delete(ref);
   }
@@ -249,11 +248,11 @@ export class Outbox {
     this.#items.clear();
   }
 
-  // ---- Over the end of a page ----------------------------------------------------------------
+  // ---- Across reloads ------------------------------------------------------------------------
 
   /**
-   * Everything that is not stored, in a form that can be kept: with a cipher nothing is in the clear,
-   * and what is not sealed yet is left out. So is what belongs to another key.
+   * The unstored items, for keeping across a reload. With a cipher, only sealed items are included;
+   * items of another key never are.
    *
    * @returns {Unsent[]}
    */
@@ -278,8 +277,8 @@ export class Outbox {
   }
 
   /**
-   * Takes over what {@linkcode Outbox.save} gave. What was sealed with another key, or not sealed
-   * where there is a key now, is there as failed.
+   * Restores items from {@linkcode Outbox.save}. Items of another key, and unsealed ones if there is a
+   * cipher now, become failed.
    *
    * @param {readonly Unsent[]} unsent
    */
@@ -300,12 +299,12 @@ export class Outbox {
     this.#pump();
   }
 
-  /** Resolves when everything is sealed, and {@linkcode Outbox.save} leaves nothing out. */
+  /** Resolves when every item is sealed, so that {@linkcode Outbox.save} includes all. */
   async sealed() {
     while (this.#sealing.size > 0) await Promise.all(this.#sealing);
   }
 
-  /** Opens an item that was kept sealed, so that its author can read it. @param {Item} item */
+  /** Opens a stored item, so that its author can read it. @param {Item} item */
   async #open(item) {
     try {
       const label = this.#labelOf(item, item.from ?? "");
@@ -319,7 +318,7 @@ export class Outbox {
 
   // ---- With a connection ---------------------------------------------------------------------
 
-  /** Sends over a connection from now on. @param {Way} way */
+  /** Starts sending over a connection. @param {Way} way */
   start(way) {
     this.#way = way;
     for (const item of this.#items.values()) {
@@ -330,9 +329,9 @@ export class Outbox {
   }
 
   /**
-   * A connection is gone: what was under way goes out again with the next one.
+   * Stops sending over a connection; its unacknowledged texts are sent again over the next one.
    *
-   * @param {Way | undefined} way If another one is in use by now, nothing happens.
+   * @param {Way | undefined} way ignored unless it is the current one
    */
   stop(way) {
     if (way === undefined || way !== this.#way) return;
@@ -345,17 +344,17 @@ export class Outbox {
   }
 
   /**
-   * The server has stored an item.
+   * Marks an item as stored.
    *
    * @param {AckEvent} ack
-   * @returns {Outgoing | undefined} the item, if it was about one
+   * @returns {Outgoing | undefined} the acknowledged item, if it is one of this outbox
    */
   settle(ack) {
     return this.#settle(ack.ref ?? "", ack);
   }
 
   /**
-   * A message of one's own came back from the room: it is stored, whether or not its ack has come.
+   * Marks an own message received from the room as stored: its ack may be late or lost.
    *
    * @param {ChatEvent | DmEvent} event
    */
@@ -378,10 +377,10 @@ export class Outbox {
   }
 
   /**
-   * The server refuses something.
+   * Handles an error of the server.
    *
    * @param {Pick<ErrorEvent, "ref" | "content" | "code" | "retry_after">} error
-   * @returns {boolean} whether it was about an item
+   * @returns {boolean} whether it is about an item
    */
   refuse({ ref = "", content, code, retry_after: seconds }) {
     const item = this.#items.get(ref);
@@ -398,7 +397,7 @@ export class Outbox {
     return true;
   }
 
-  /** Sends nothing for a while. @param {number} delayMs */
+  /** Pauses sending. @param {number} delayMs */
   #pause(delayMs) {
     this.#isPaused = true;
     this.#around.clearTimeout(this.#pauseTimer);
@@ -408,7 +407,7 @@ export class Outbox {
     }, delayMs);
   }
 
-  /** Sends what is waiting, in order, as far as it may go now. */
+  /** Sends waiting items in order, as many as the window allows. */
   #pump() {
     this.#sealAll();
     const way = this.#way;
@@ -432,7 +431,7 @@ export class Outbox {
     }
   }
 
-  /** Seals items that are unsealed, or sealed for an earlier spelling of the name. */
+  /** Seals items that are not sealed for the current spelling of the name. */
   #sealAll() {
     const from = this.#name;
     if (!this.#cipher || from === "") return;
@@ -481,9 +480,9 @@ export class Outbox {
   }
 }
 
-/** Why an item is not sent as somebody without being asked; `""` if it is. @param {Way} way @param {Item} item */
+/** Why an item needs the person's consent before it is sent; `""` if it needs none. @param {Way} way @param {Item} item */
 function whyNotAs({ username, identity }, { by, as, from = username }) {
-  // What went out sealed for one spelling of the name can be sealed for no other: it may be stored.
+  // A text sent under one spelling of the name may be stored: it cannot be sealed for another.
   if (as !== undefined && (as !== identity || from !== username)) return OTHER_PERSON;
   return by === "" || isSameName(by, username) ? "" : OTHER_NAME;
 }
@@ -495,13 +494,13 @@ function commandOf({ ref, content, wire = content, to, replyTo, edits }) {
   return { type: "chat", content: wire, ref, ...(replyTo !== undefined && { reply_to: replyTo }) };
 }
 
-/** A ref that nobody else gives. `crypto.randomUUID` is not there on plain http. */
+/** A new unique ref. `crypto.randomUUID` is missing on plain http. */
 export function newRef() {
   const numbers = crypto.getRandomValues(new Uint32Array(4));
   return Array.from(numbers, (number) => number.toString(36).padStart(7, "0")).join("");
 }
 
-/** A server's sentence as it stands on a page: with a capital and a full stop. @param {string} text */
+/** Gives a server's sentence a capital and a full stop. @param {string} text */
 export function asSentence(text) {
   if (text === "") return "";
   return text[0]?.toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");

@@ -1,7 +1,6 @@
 // @ts-check
 /**
- * Who is in the room, as far as the server tells: everyone in a small room, and in a crowd the names
- * that are known and the count of all.
+ * The people of a room: all names in a small room; in a large one, the known names and the count.
  *
  * @module
  */
@@ -11,24 +10,24 @@
 /** The people of one room. */
 export class Roster {
   /**
-   * In order of joining; the number counts a person's connections, where it is known.
+   * The connections of each person, by name, in order of joining; 1 where the number is unknown.
    *
    * @type {Map<string, number>}
    */
   #people = new Map();
   #online = 0;
 
-  /** The names that are known, in order of joining. */
+  /** The known names, in order of joining. */
   get names() {
     return [...this.#people.keys()];
   }
 
-  /** How many people there are in all. */
+  /** The count of all people. */
   get online() {
     return this.#online;
   }
 
-  /** How many there are whose names are not known. */
+  /** The count of people with unknown names. */
   get unknown() {
     return Math.max(0, this.#online - this.#people.size);
   }
@@ -44,16 +43,16 @@ export class Roster {
   }
 
   /**
-   * Learns from an event.
+   * Applies an event.
    *
    * @param {Event} event
-   * @returns {boolean} whether anything is new
+   * @returns {boolean} whether the roster changed
    */
   apply(event) {
     switch (event.type) {
       case "welcome":
       case "online_users":
-        // A list that is not everyone adds names and takes none away.
+        // A partial list adds names and removes none.
         if (event.type === "welcome" || event.users.length === event.online) this.#people.clear();
         for (const { username, connections } of event.users) {
           this.#people.set(username, connections);
@@ -87,7 +86,7 @@ export class Roster {
     if (!this.#people.has(name)) this.#people.set(name, 1);
   }
 
-  /** Of a crowd not every leaving is told by name: who is known the longest may be long gone. */
+  /** A large room does not name everyone who leaves: the oldest names are the likeliest to be gone. */
   #forgetSurplus() {
     for (const name of this.#people.keys()) {
       if (this.#people.size <= this.#online) break;

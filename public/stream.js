@@ -1,10 +1,10 @@
 // @ts-check
 /**
- * A WebSocket's stand-in over plain HTTP, where WebSockets do not get through: Server-Sent Events
- * bring the events of the room, and each command goes out as a POST.
+ * Replaces a WebSocket by plain HTTP, where WebSockets are blocked: Server-Sent Events bring the
+ * events of the room, and each command is a POST.
  *
- * Reads the stream with `fetch`: so it runs in a browser, in Deno and in Node 22, and knows why the
- * server refuses it.
+ * Reads the stream with `fetch`, which runs in a browser, in Deno and in Node 22, and shows the reason
+ * of a refusal.
  *
  * @module
  */
@@ -14,7 +14,7 @@
 /** @typedef {{ type: string, data: string }} ServerEvent */
 
 /**
- * What is needed from the outside, so that tests can stand in for the network and for time.
+ * The network and the timers: tests replace them.
  *
  * @typedef {object} Surroundings
  * @property {(url: string, init: RequestInit) => Promise<Response>} fetch
@@ -30,14 +30,14 @@ const CLOSED = 3;
 
 /** The close code of a connection that ended without a goodbye (RFC 6455, section 7.1.5). */
 const LOST = 1006;
-/** The server sends a comment every 15 s. Without two of them, and some delay, it is gone. */
+/** How long the stream may be silent. The server sends a comment every 15 s: two may be late. */
 const SILENCE_MS = 40_000;
 /** How long the server may take to answer a command. */
 const ANSWER_MS = 10_000;
 
 /**
- * The `code` of a refused command, by the HTTP status. With any other status the command may or may
- * not have been performed.
+ * The `code` of a refused command, by HTTP status. After any other status, the command may or may not
+ * have run.
  *
  * @type {Record<number, ErrorCode>}
  */
@@ -53,24 +53,24 @@ const CODES = {
 };
 
 /**
- * Takes an event stream apart, by the rules of the HTML standard (section 9.2.6). Reads `event` and
- * `data`; a connection keeps its place and its waits itself, and needs neither `id` nor `retry`.
+ * Parses an event stream by the rules of the HTML standard (section 9.2.6). Reads `event` and `data`;
+ * ignores `id` and `retry`, since the connection itself resumes and waits.
  */
 export class EventParser {
-  /** Drops a leading byte order mark, and keeps a character that is cut in two. */
+  /** Drops a leading byte order mark, and joins a character cut in two. */
   #decoder = new TextDecoder();
-  /** The line that has not ended yet. */
+  /** The start of an unfinished line. */
   #rest = "";
-  /** Whether the last piece ended with CR: an LF that follows ends the same line. */
+  /** Whether the last piece ended with CR: a following LF ends the same line. */
   #isAfterCr = false;
   #type = "";
   /** @type {string[]} */ #data = [];
 
   /**
-   * Takes the next piece of the stream, cut anywhere.
+   * Reads the next piece of the stream, which may be cut anywhere.
    *
    * @param {Uint8Array} bytes
-   * @returns {ServerEvent[]} the events that it completes
+   * @returns {ServerEvent[]} the events completed by it
    */
   push(bytes) {
     const piece = this.#decoder.decode(bytes, { stream: true });
@@ -105,15 +105,14 @@ export class EventParser {
  * The part of a WebSocket's interface that a connection uses, over `GET …/events` and
  * `POST …/commands`.
  *
- * It counts every byte of the stream as a sign of life, and closes with 1006 after 40 s without one.
- * A command without an answer within 10 s closes it, too: the sender repeats the command under its
- * `ref` on the next connection, and the server performs it once.
+ * Closes with 1006 after 40 s without a byte, or when a command has no answer after 10 s. The sender
+ * then repeats the command with its `ref` on the next connection, and the server performs it once.
  */
 export class Stream {
   /** @type {0 | 1 | 2 | 3} */ readyState = CONNECTING;
-  /** The stream has begun. @type {(() => void) | null} */ onopen = null;
+  /** Called when the stream begins. @type {(() => void) | null} */ onopen = null;
   /**
-   * A frame has come: an event or an array of events, as JSON.
+   * Called with each frame: an event or an array of events, as JSON.
    *
    * @type {((event: { data: string }) => void) | null}
    */
@@ -123,7 +122,7 @@ export class Stream {
   /** @type {((event: { code: number, reason: string, wasClean: boolean }) => void) | null} */
   onclose = null;
   /**
-   * The answer of a server that refused the stream, once it is closed.
+   * The answer that refused the stream, once the stream is closed.
    *
    * @type {Response | undefined}
    */
@@ -135,14 +134,14 @@ export class Stream {
   #abort = new AbortController();
   /** @type {unknown} */ #silence;
   #parser = new EventParser();
-  /** The commands that wait for the answer to an earlier one. @type {string[]} */ #waiting = [];
+  /** Commands that wait for the answer to an earlier one. @type {string[]} */ #waiting = [];
   #isPosting = false;
   #end = { code: LOST, reason: "" };
 
   /**
    * Connects at once.
    *
-   * @param {string} url `…/api/rooms/ROOM/events?…`; `commands` is beside it
+   * @param {string} url `…/api/rooms/ROOM/events?…`; commands go to `commands` beside it
    * @param {Surroundings} around
    */
   constructor(url, around) {
@@ -154,8 +153,8 @@ export class Stream {
   }
 
   /**
-   * Sends a command, after those that were sent before are answered. The answer comes as a frame;
-   * so does a refusal, as an `error` with the command's `ref`.
+   * Sends a command once all earlier ones are answered. The answer arrives as a frame; a refusal, as
+   * an `error` with the command's `ref`.
    *
    * @param {string} command JSON
    */
@@ -165,7 +164,7 @@ export class Stream {
   }
 
   /**
-   * Ends the stream, and drops the commands that have no answer yet.
+   * Ends the stream, and drops the unanswered commands.
    *
    * @param {number} [code] the code for `onclose`
    * @param {string} [reason]
@@ -182,7 +181,7 @@ export class Stream {
     try {
       await this.#read(url);
     } catch {
-      // The network failed, or the stream was closed from here.
+      // The network failed, or `close()` was called.
     }
     this.close(LOST);
     this.#around.clearTimeout(this.#silence);
@@ -203,7 +202,7 @@ export class Stream {
     }
     this.readyState = OPEN;
     this.onopen?.();
-    // Not every browser can iterate over a body.
+    // Not every browser iterates over a body.
     const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
     for (let it = await reader.read(); !it.done; it = await reader.read()) {
       this.#hear();
@@ -217,13 +216,13 @@ export class Stream {
     return this.#around.fetch(String(url), { cache: "no-store", signal, ...init });
   }
 
-  /** Notes a sign of life. */
+  /** Restarts the time that the stream may be silent. */
   #hear() {
     this.#around.clearTimeout(this.#silence);
     this.#silence = this.#around.setTimeout(() => this.close(LOST), SILENCE_MS);
   }
 
-  /** Passes on the events that came together as one frame. @param {ServerEvent[]} events */
+  /** Emits events that arrived together as one frame. @param {ServerEvent[]} events */
   #take(events) {
     const frames = events.filter(({ type }) => type === "message").map(({ data }) => data);
     if (this.#room === "") this.#greet(frames);
@@ -238,7 +237,7 @@ export class Stream {
   }
 
   /**
-   * Keeps the secret of the welcome, with which a guest without a cookie proves who it is.
+   * Keeps the secret from the welcome: it identifies a guest without a cookie.
    *
    * @param {string[]} frames
    */
@@ -262,7 +261,7 @@ export class Stream {
     try {
       for (let next; (next = this.#waiting.shift()) !== undefined;) await this.#post(next);
     } catch {
-      // Nobody knows whether the command has arrived.
+      // The command may or may not have arrived.
       this.close(LOST);
     }
     this.#isPosting = false;
@@ -289,7 +288,7 @@ export class Stream {
    * @param {string} command
    * @param {Response} response
    * @param {string} text
-   * @throws if it is not the server that refuses it
+   * @throws if the answer is not the server's
    */
   #refusalOf(command, { status, headers }, text) {
     const content = parse(text)?.error;
@@ -302,7 +301,7 @@ export class Stream {
   }
 }
 
-/** @param {string} text @returns {any} nothing if it is not JSON */
+/** @param {string} text @returns {any} `undefined` if it is not JSON */
 function parse(text) {
   try {
     return JSON.parse(text);

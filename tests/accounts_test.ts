@@ -38,10 +38,10 @@ import {
 import { startServer, TEST_ENV, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
-/** What a secret looks like. */
+/** The form of a secret. */
 const SECRET = /^[A-Za-z0-9_-]{43}$/;
 
-/** 256 bits that are nobody's. */
+/** 256 bits that belong to nobody. */
 const NOBODYS_TOKEN = "A".repeat(43);
 
 const V1 = { "Sec-WebSocket-Protocol": "chat.v1" };
@@ -70,12 +70,12 @@ const join = (room: string, token: string, username?: string) =>
   );
 
 describe("POST /api/register", () => {
-  it("makes an account, and gives its name back in NFC", async () => {
+  it("creates an account, and returns its name in NFC", async () => {
     const { status, body } = await register(server, "Zoe\u0308");
     assertEquals([status, body], [201, { username: "Zo\u00eb" }]);
   });
 
-  it("refuses a name that there is already, in any case and any Unicode form", async () => {
+  it("refuses a name that is taken, in any case and any Unicode form", async () => {
     const names = ["Alice", "alice", "ALICE", "\uff21\uff4c\uff49\uff43\uff45", "al\u0131ce"];
     for (const name of [...names, "ZOE\u0308", "zo\u00eb"]) {
       const { status, body } = await register(server, name);
@@ -84,7 +84,7 @@ describe("POST /api/register", () => {
     }
   });
 
-  it("makes one account of a name that is asked for many times at once", async () => {
+  it("creates one account when many requests for one name come at once", async () => {
     const names = ["erin", "Erin", "ERIN", "\uff45rin"];
     const answers = await Promise.all(names.map((name) => register(server, name)));
     assertEquals(answers.map(({ status }) => status).sort(), [201, 409, 409, 409]);
@@ -109,14 +109,14 @@ describe("POST /api/register", () => {
     ],
   ];
   for (const [what, username, password, sentence] of BAD) {
-    it(`refuses ${what} with 400 and says why`, async () => {
+    it(`refuses ${what} with 400 and the reason`, async () => {
       const { status, body } = await register(server, username, password);
       assertEquals(status, 400);
       assertStringIncludes(body.error, sentence);
     });
   }
 
-  it("takes passwords of 8 and of 256 characters, which then sign in", async () => {
+  it("accepts passwords of 8 and of 256 characters", async () => {
     for (const [name, password] of [["short", "x".repeat(8)], ["long", "ü".repeat(256)]] as const) {
       assertEquals((await register(server, name, password)).status, 201);
       assertEquals((await login(server, name, password)).status, 200);
@@ -125,7 +125,7 @@ describe("POST /api/register", () => {
 });
 
 describe("POST /api/login", () => {
-  it("gives a token and when it ends, with the name as it was registered", async () => {
+  it("returns a token, its end, and the name as registered", async () => {
     const { status, body, headers } = await login(server, "\uff41LICE");
     assertEquals([status, body.username], [200, "Alice"]);
     assertMatch(body.token, SECRET);
@@ -136,7 +136,7 @@ describe("POST /api/login", () => {
     assert(Math.abs(Number(maxAge) - 30 * 86_400) < 60, maxAge);
   });
 
-  it("gives the token in a cookie that no script can read and no other site can send", async () => {
+  it("sets the token as a cookie that no script can read and no other site can send", async () => {
     const { body, headers } = await login(server, "alice");
     const [cookie, ...flags] = headers.get("set-cookie")!.split("; ");
     assertEquals(cookie, `${cookieName(server, "session")}=${body.token}`);
@@ -144,7 +144,7 @@ describe("POST /api/login", () => {
     assertEquals(rest, ["HttpOnly", "Path=/", "SameSite=Lax"]);
   });
 
-  it("answers a wrong password and an unknown name alike, and takes as long", async () => {
+  it("answers a wrong password and an unknown name alike, in the same time", async () => {
     const times: Record<string, number[]> = { Alice: [], nobody: [] };
     const answers = new Set<string>();
     for (let i = 0; i < 4; i++) {
@@ -159,19 +159,19 @@ describe("POST /api/login", () => {
     assertEquals(answers.size, 1, [...answers].join("\n"));
     assertStringIncludes([...answers][0]!, '[401,{"error":"The name or the password is wrong."}');
     const [wrong, unknown] = Object.values(times).map((list) => quantile(list));
-    // Who does not hash answers in a millisecond or two.
+    // Without hashing, the answer takes a millisecond or two.
     assert(unknown! > wrong! / 3 && unknown! < wrong! * 3, JSON.stringify(times));
     assert(unknown! > 20, JSON.stringify(times));
   });
 
-  it("answers what can be no name and no password the same way", async () => {
+  it("answers an impossible name or password the same way", async () => {
     for (const [name, password] of [["", ""], ["a,b", "x"], ["Alice", "x".repeat(9999)]] as const) {
       const { status, body } = await login(server, name, password);
       assertEquals([status, body], [401, { error: "The name or the password is wrong." }]);
     }
   });
 
-  it("takes JSON alone, so that no other site's form can sign anybody in", async () => {
+  it("accepts JSON only, so that no form of another site can sign anyone in", async () => {
     const body = JSON.stringify({ username: "alice", password: PASSWORD });
     for (const type of ["text/plain", "application/x-www-form-urlencoded", "application/jsonx"]) {
       const answer = await call(server, "POST", "/api/login", {
@@ -187,7 +187,7 @@ describe("POST /api/login", () => {
 });
 
 describe("A token", () => {
-  it("is taken from the cookie, from Authorization, and from the query", async () => {
+  it("is accepted in the cookie, in Authorization, and in the query", async () => {
     const name = cookieName(server, "session");
     const cookie = `other=1; ${name}=${alice}`;
     const ways: [query: string, headers: Record<string, string>][] = [
@@ -195,7 +195,7 @@ describe("A token", () => {
       ["", { Authorization: `Bearer ${alice}` }],
       ["", { Authorization: `bearer ${alice}` }],
       [`?token=${alice}`, {}],
-      // The one that was given on purpose counts.
+      // An explicit token counts before the cookie.
       [`?token=${alice}`, { Cookie: `${name}=${NOBODYS_TOKEN}` }],
       [`?token=${NOBODYS_TOKEN}`, { Authorization: `Bearer ${alice}` }],
     ];
@@ -207,7 +207,7 @@ describe("A token", () => {
     }
   });
 
-  it("that is none is answered 401 before the upgrade, and never taken for a guest", async () => {
+  it("that is invalid gets 401 before the upgrade, and never makes a guest", async () => {
     for (const token of [NOBODYS_TOKEN, "garbage", "A".repeat(10_000), "%00", "../x"]) {
       const query = `token=${encodeURIComponent(token)}`;
       for (const path of [`/ws/r?username=bob&${query}`, `/ws?${query}`, `/echo?${query}`]) {
@@ -220,7 +220,7 @@ describe("A token", () => {
     assertEquals((await knock(server, "/ws/r?username=bob", headers)).status, 401);
   });
 
-  it("makes its owner's name the only one, and one that may be left out", async () => {
+  it("fixes the name to its owner's, which may be left out", async () => {
     const room = newRoom();
     await using member = await join(room, alice);
     assertEquals((await member.nextOf("welcome")).username, "Alice");
@@ -237,13 +237,13 @@ describe("A token", () => {
 });
 
 describe("GET /api/session", () => {
-  it("says who is signed in, and is kept by no cache", async () => {
+  it("names the signed-in account, and is not cacheable", async () => {
     const { status, body, headers } = await call(server, "GET", "/api/session", { token: alice });
     assertEquals([status, body], [200, { username: "Alice", admin: false, guests: true }]);
     assertEquals(headers.get("cache-control"), "no-store");
   });
 
-  it("says that nobody is, and takes back a cookie that is of no use", async () => {
+  it("reports that nobody is signed in, and deletes a useless cookie", async () => {
     const nobody = { username: null, admin: false, guests: true };
     const plain = await call(server, "GET", "/api/session");
     assertEquals([plain.body, plain.headers.get("set-cookie")], [nobody, null]);
@@ -256,7 +256,7 @@ describe("GET /api/session", () => {
 });
 
 describe("POST /api/logout", () => {
-  it("ends that session and its sockets with 4001 within a second, and no other's", async () => {
+  it("ends its session and that session's sockets with 4001 within a second, and no others", async () => {
     const [first, second] = [await signIn(server, "alice"), await signIn(server, "alice")];
     const [room, other] = [newRoom(), newRoom()];
     await using kept = await join(room, second);
@@ -281,7 +281,7 @@ describe("POST /api/logout", () => {
     assertEquals(body.username, "Alice");
   });
 
-  it("of no session, or of one that has ended, is answered the same", async () => {
+  it("answers the same without a session or with an ended one", async () => {
     for (const token of [undefined, "garbage", NOBODYS_TOKEN]) {
       assertEquals((await call(server, "POST", "/api/logout", { token })).status, 204);
     }
@@ -289,7 +289,7 @@ describe("POST /api/logout", () => {
 });
 
 describe("A registered name", () => {
-  it("is never a guest's, in any case and any Unicode form", async () => {
+  it("never admits a guest, in any case and any Unicode form", async () => {
     for (const name of ["Alice", "ALICE", "\uff41\uff4c\uff49\uff43\uff45"]) {
       const { status, error } = await knock(server, `/ws/r?username=${encodeURIComponent(name)}`);
       assertEquals(status, 401, name);
@@ -297,7 +297,7 @@ describe("A registered name", () => {
     }
   });
 
-  it("is taken from the guests who hold it when it is registered, with 4001 and why", async () => {
+  it("disconnects the guests who hold it when it is registered, with 4001 and the reason", async () => {
     await using witness = await V1Client.join(server.ws, "r1", "witness");
     const guests = [
       await V1Client.join(server.ws, "r1", "DORA"),
@@ -313,7 +313,7 @@ describe("A registered name", () => {
     assertEquals((await witness.ask({ type: "ping" })).type, "pong");
   });
 
-  it("in ADMINS is never a guest's, even before it is registered", async () => {
+  it("in ADMINS never admits a guest, even before it is registered", async () => {
     for (const name of ["Root", "root", "\uff32OOT"]) {
       const { status } = await knock(server, `/ws/r?username=${encodeURIComponent(name)}`);
       assertEquals(status, 401, name);
@@ -322,7 +322,7 @@ describe("A registered name", () => {
 });
 
 describe("GUESTS=off", () => {
-  it("lets nobody in without an account, and everybody with one", async () => {
+  it("admits everybody with an account, and nobody without one", async () => {
     await using closed = await startServer({ GUESTS: "off" });
     for (const path of ["/ws/r?username=bob", "/ws", "/ws?username=bob", "/echo"]) {
       assertEquals((await knock(closed, path)).status, 401, path);
@@ -343,14 +343,14 @@ describe("GUESTS=off", () => {
 });
 
 describe("A guest", () => {
-  /** What a browser that opens the page is given. */
+  /** The cookie that a browser gets from the page. */
   const visitPage = async (where = server, headers: Record<string, string> = {}) => {
     const all = { accept: "text/html", ...headers };
     const { headers: answer } = await call(where, "GET", "/", { headers: all });
     return answer.get("set-cookie");
   };
 
-  it("is given a cookie by the page, once, which no script can read", async () => {
+  it("gets one cookie from the page, which no script can read", async () => {
     const [cookie, ...flags] = (await visitPage())!.split("; ");
     assertMatch(cookie!, /^hubbub_guest_\d+=[A-Za-z0-9_-]{43}$/);
     assertEquals(flags.sort(), ["HttpOnly", "Max-Age=31536000", "Path=/", "SameSite=Lax"]);
@@ -358,7 +358,7 @@ describe("A guest", () => {
     assert(await visitPage(server, { cookie: `${cookieName(server, "guest")}=garbage` }) !== null);
   });
 
-  it("is one user in two tabs of one browser, and nobody else is that user", async () => {
+  it("is one user in two tabs of one browser, and in no other browser", async () => {
     const room = newRoom();
     const [cookie] = (await visitPage())!.split(";");
     const [other] = (await visitPage())!.split(";");
@@ -378,9 +378,9 @@ describe("A guest", () => {
     }
   });
 
-  it("takes its place back with ?session= while its dead connection still holds the name", async () => {
+  it("rejoins with ?session= while its dead connection still holds the name", async () => {
     const room = newRoom();
-    // It will never read again, nor close.
+    // This connection never reads or closes again.
     using dead = await Visitor.open(server, `/ws/${room}?username=bob`, V1);
     const { session } = await dead.nextOf("welcome");
     assertMatch(session, SECRET);
@@ -395,7 +395,7 @@ describe("A guest", () => {
     assertEquals(back.welcome.session, session);
   });
 
-  it("whose secret can be none is told so", async () => {
+  it("with an impossible secret is refused with the reason", async () => {
     const { status, error } = await knock(server, "/ws/r?username=bob&session=garbage");
     assertEquals([status, error], [400, "This session is not from this server. Join without it."]);
   });
@@ -412,7 +412,7 @@ describe("Cookies", () => {
     assertStringIncludes(await cookieOf(behind, https), "; Secure");
     assert(!(await cookieOf(behind, { "x-forwarded-proto": "http" })).includes("Secure"));
     assert(!(await cookieOf(behind, {})).includes("Secure"));
-    // Without TRUST_PROXY nobody is believed: a browser would drop the cookie.
+    // Without TRUST_PROXY the header is ignored: a browser would drop the cookie.
     assert(!(await cookieOf(server, https)).includes("Secure"));
     assertEquals((await register(behind, "bob")).status, 201);
     const { headers } = await login(behind, "bob", PASSWORD, { headers: https });
@@ -420,8 +420,8 @@ describe("Cookies", () => {
   });
 });
 
-describe("What happens while somebody is joining", () => {
-  /** A server on which joining waits, after all was checked, until the test lets it go on. */
+describe("A change during a join", () => {
+  /** A server whose joins wait, after all checks, until the test continues them. */
   function startSlow() {
     const config = readConfig(TEST_ENV);
     const { limits } = config;
@@ -490,7 +490,7 @@ describe("What happens while somebody is joining", () => {
     };
   }
 
-  it("counts: a session that ends before its socket opens has no socket for long", async () => {
+  it("counts: a session that ends before its socket opens loses the socket", async () => {
     await using slow = startSlow();
     await slow.accounts.register("alice", PASSWORD);
     const { token } = await slow.accounts.login("alice", PASSWORD);
@@ -503,7 +503,7 @@ describe("What happens while somebody is joining", () => {
     assertEquals(await soon(visitor.closeCode()), 4001);
   });
 
-  it("counts: a name that is registered before its guest is in is not the guest's", async () => {
+  it("counts: a name registered during a guest's join is not the guest's", async () => {
     await using slow = startSlow();
     const opening = Visitor.open(slow.where, "/ws/r?username=DORA");
     await slow.isChecked;
@@ -515,8 +515,8 @@ describe("What happens while somebody is joining", () => {
   });
 });
 
-describe("What is stored and what is logged", () => {
-  it("has no password, no token and no guest's secret, and neither has any error", async () => {
+describe("The store and the log", () => {
+  it("contain no password, token or guest's secret, and neither does any error", async () => {
     const folder = await Deno.makeTempDir();
     const path = `${folder}/chat.db`;
     const said: string[] = [];
@@ -572,7 +572,7 @@ describe("What is stored and what is logged", () => {
     await Deno.remove(folder, { recursive: true });
   });
 
-  it("lasts over a restart: accounts and tokens do, and a token that has expired is none", async () => {
+  it("keep accounts and tokens over a restart, but no expired token", async () => {
     const folder = await Deno.makeTempDir();
     const path = `${folder}/chat.db`;
     const env = { DATABASE_URL: `sqlite:${path}` };
@@ -603,7 +603,7 @@ describe("What is stored and what is logged", () => {
   });
 });
 
-/** The application, and ways to ask it for something. */
+/** The application, and requests to it. */
 function createTestApp(env: Record<string, string> = {}) {
   const fake = createFakeApp(env);
   const ask = async (path: string, init: RequestInit = {}) => {
@@ -624,10 +624,10 @@ function createTestApp(env: Record<string, string> = {}) {
   return { ...fake, ask, send, changes: fake.hub.changes };
 }
 
-/** What the owner of a room may ask for. */
+/** Changes that a room's owner may make. */
 const CHANGE = { private: true, members: ["bob"] };
 
-/** How a store fails, and what the client receives. */
+/** A failure of the store, and the client's answer. */
 const FAILURES: [what: string, failure: ChatError | Error, status: number, error: string][] = [
   [
     "cannot be reached",
@@ -645,7 +645,7 @@ const FAILURES: [what: string, failure: ChatError | Error, status: number, error
 
 describe("A store that", () => {
   for (const [what, failure, status, error] of FAILURES) {
-    it(`${what} turns no account into a guest: GET /api/session keeps the cookie and answers ${status}`, async () => {
+    it(`${what} makes no guest of an account: GET /api/session keeps the cookie and answers ${status}`, async () => {
       const { store, signIn, ask } = createTestApp();
       const headers = { cookie: `hubbub_session=${signIn("alice")}` };
       assertEquals((await ask("/api/session", { headers })).body.username, "alice");
@@ -680,7 +680,7 @@ describe("A store that", () => {
     });
   }
 
-  it("fails unexpectedly is logged once with its error, and nothing of it is sent", async () => {
+  it("fails unexpectedly is logged once with its error, which no client sees", async () => {
     const { store, log, signIn, ask } = createTestApp();
     const headers = { cookie: `hubbub_session=${signIn("alice")}` };
     store.failure = new Error("disk I/O error");
@@ -694,7 +694,7 @@ describe("A store that", () => {
 });
 
 describe("GET /api/session", () => {
-  it("takes a token until the moment it ends, and forgets the cookie from then on", async () => {
+  it("accepts a token until it ends, and then deletes the cookie", async () => {
     const { signIn, ask } = createTestApp();
     const session = (expiresAt: number) =>
       ask("/api/session", {
@@ -710,7 +710,7 @@ describe("GET /api/session", () => {
     );
   });
 
-  it("reads a token after the word Bearer alone, and else sees a guest", async () => {
+  it("reads a token only after the word Bearer", async () => {
     const { signIn, ask } = createTestApp();
     const token = signIn("alice");
     const CASES: [authorization: string, username: string | null][] = [
@@ -727,7 +727,7 @@ describe("GET /api/session", () => {
     }
   });
 
-  it("says who is an admin", async () => {
+  it("marks admins", async () => {
     const { signIn, ask } = createTestApp({ ADMINS: "Root" });
     for (const [username, admin] of [["root", true], ["alice", false]] as const) {
       const { body } = await ask(`/api/session?token=${signIn(username)}`);
@@ -735,7 +735,7 @@ describe("GET /api/session", () => {
     }
   });
 
-  it("takes no token whose account is gone", async () => {
+  it("refuses a token whose account is gone", async () => {
     const { store, signIn, ask } = createTestApp();
     const token = signIn("alice");
     store.accounts.clear();
@@ -745,7 +745,7 @@ describe("GET /api/session", () => {
 });
 
 describe("POST /api/login", () => {
-  it("gives a token for 30 days, in the body and in the cookie", async () => {
+  it("returns a token for 30 days, in the body and in the cookie", async () => {
     const { store, log, send } = createTestApp();
     const login = { username: "Alice", password: "correct horse" };
     assertEquals((await send("POST", "/api/register", login)).body, { username: "Alice" });
@@ -763,7 +763,7 @@ describe("POST /api/login", () => {
 });
 
 describe("PUT /api/rooms/:room", () => {
-  it("answers who may be in the room, and keeps the person behind a ban secret", async () => {
+  it("lists the members and bans, and keeps the person behind a ban secret", async () => {
     const { changes, signIn, send } = createTestApp();
     signIn("carol");
     const { status, body } = await send("PUT", "/api/rooms/r", CHANGE, signIn("alice"));
@@ -793,7 +793,7 @@ describe("PUT /api/rooms/:room", () => {
 });
 
 describe("A body", () => {
-  it("is JSON in every spelling of its type, and in no other type", async () => {
+  it("is accepted as JSON, in every spelling of that type, and as no other type", async () => {
     const { ask } = createTestApp();
     const login = JSON.stringify({ username: "nobody", password: "x" });
     const status = async (type: string) => {
@@ -829,7 +829,7 @@ describe("A refusal", () => {
     }]);
   });
 
-  it("for too many attempts names whole seconds, rounded up, in the sentence and the header", async () => {
+  it("for too many attempts gives whole seconds, rounded up, in the sentence and the header", async () => {
     const { ask } = createTestApp({ JOIN_RATE_PER_ADDRESS: "3" });
     for (let i = 0; i < 15; i++) assertEquals((await ask("/ws")).status, 426);
     const { status, body, headers } = await ask("/ws");

@@ -53,14 +53,14 @@ describe("clientAddress", () => {
     });
   }
 
-  it("is the last of several X-Forwarded-For, which is the one that our proxy wrote", () => {
+  it("is the last X-Forwarded-For, which our own proxy wrote", () => {
     const headers = new Headers();
     headers.append("x-forwarded-for", "203.0.113.1");
     headers.append("x-forwarded-for", "198.51.100.1");
     assertEquals(clientAddress(headers, undefined, true), "198.51.100.1");
   });
 
-  it("is not known where there is no peer", () => {
+  it("is unknown without a peer", () => {
     assertEquals(clientAddress(new Headers(), undefined, true), undefined);
   });
 });
@@ -108,7 +108,7 @@ describe("isAllowedOrigin", () => {
     });
   }
 
-  it("does not let an origin in where the request names no host", () => {
+  it("admits no origin if the request has no host", () => {
     assertEquals(isAllowedOrigin(new Headers({ origin: "https://chat.example" }), []), false);
   });
 });

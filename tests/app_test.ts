@@ -23,7 +23,7 @@ import { makeFolder } from "./support/folder.ts";
 import { cookieName, knock, Visitor } from "./support/people.ts";
 import { frame, OPCODE, RawClient } from "./support/raw.ts";
 
-/** An import by a module itself; a dynamic one has a parenthesis, one of types is a comment. */
+/** A static import; a dynamic one has a parenthesis, a type import is in a comment. */
 const STATIC_IMPORT = /^(?:import\s+(?:[^"'();]*\bfrom\s+)?|export\s[^"'();]*\bfrom\s+)"([^"]+)"/gm;
 
 const PUBLIC = new URL("../public/", import.meta.url);
@@ -87,12 +87,12 @@ const HANDSHAKE = {
 const REQUIRED = "room and username are required";
 
 describe("GET /health", () => {
-  it("says that all is well", async () => {
+  it("answers 200 and ok", async () => {
     const response = await createTestApp().app.request("/health");
     assertEquals([response.status, await response.json()], [200, { status: "ok" }]);
   });
 
-  it("is 503 while nothing can be stored or read", async () => {
+  it("answers 503 while the store fails", async () => {
     const { app, health } = createFakeApp();
     health.isDegraded = true;
     const degraded = await app.request("/health");
@@ -102,8 +102,8 @@ describe("GET /health", () => {
   });
 });
 
-describe("A refusal for want of the store", () => {
-  it("is not logged for each request: the store's failure is", async () => {
+describe("A refusal because the store fails", () => {
+  it("is not logged for each request: the failure is logged once", async () => {
     const { app, hub, log } = createFakeApp();
     const ask = async (code: ErrorCode) => {
       hub.onAdmit = () => {
@@ -127,7 +127,7 @@ describe("GET /", () => {
     assertStringIncludes((await response.text()).toLowerCase(), "<!doctype html>");
   });
 
-  it("may load what is its own and nothing else, and is framed by nobody", async () => {
+  it("loads only its own files, and cannot be framed", async () => {
     const { app } = createTestApp();
     const response = await app.request("/", { headers: { accept: "text/html" } });
     await response.body?.cancel();
@@ -142,11 +142,11 @@ describe("GET /", () => {
       "script-src 'self'",
       "style-src 'self'",
     ]);
-    // Only the proxy that speaks https can promise this one.
+    // Only a proxy with https may add this header.
     assertEquals(response.headers.get("strict-transport-security"), null);
   });
 
-  it("differs by Accept, and says so to caches", async () => {
+  it("varies by Accept, and tells caches", async () => {
     const { app } = createTestApp();
     for (const accept of ["text/html", "*/*"]) {
       const response = await app.request("/", { headers: { accept } });
@@ -167,7 +167,7 @@ describe("GET /", () => {
     }
   });
 
-  it("is a line of text for others", async () => {
+  it("is a line of text for other clients", async () => {
     const { app } = createTestApp();
     for (const accept of [undefined, "*/*", "application/json"]) {
       const response = await app.request("/", accept ? { headers: { accept } } : {});
@@ -177,7 +177,7 @@ describe("GET /", () => {
 });
 
 describe("GET /r/:room", () => {
-  it("is the page, whatever the room: the page itself says what is wrong with a name", async () => {
+  it("is the page for any room: the page itself explains a bad name", async () => {
     const { app } = createTestApp();
     for (const path of ["/r/general", "/r/general/", "/r/caf%C3%A9", "/r/%00"]) {
       const response = await app.request(path);
@@ -192,7 +192,7 @@ describe("The page's files", () => {
     const { app } = createTestApp();
     const response = await app.request("/connection.js");
     assertStringIncludes(response.headers.get("content-type") ?? "", "text/javascript");
-    // The policy governs documents: each of the page's has it, and code has the rest.
+    // Only documents need the policy; scripts have the other headers.
     assertEquals(response.headers.get("x-content-type-options"), "nosniff");
     assertEquals(response.headers.get("cross-origin-resource-policy"), "same-origin");
     const picture = await app.request("/favicon.svg");
@@ -206,7 +206,7 @@ describe("The page's files", () => {
     assertEquals(again.status, 304);
   });
 
-  it("are compressed for whom it helps, each encoding with a tag of its own", async () => {
+  it("are compressed if the client accepts it, each encoding with its own tag", async () => {
     const { app } = createTestApp();
     const plain = await Deno.readFile(new URL("connection.js", PUBLIC));
     const code = new TextEncoder().encode(withoutComments(new TextDecoder().decode(plain)));
@@ -248,14 +248,14 @@ describe("The page's files", () => {
       }
     }
     assertEquals(new Set(tags.values()).size, 3);
-    // The tag of one encoding is not that of another.
+    // Each encoding has its own tag.
     const headers = { "accept-encoding": "gzip", "if-none-match": tags.get("br")! };
     const other = await app.request("/connection.js", { headers });
     assertEquals(other.status, 200);
     await other.body?.cancel();
   });
 
-  it("are sent as they are if they are tiny, and HEAD says the length of what GET sends", async () => {
+  it("are not compressed if tiny, and HEAD gives the length of GET", async () => {
     const { app } = createTestApp();
     for (const path of ["/favicon.svg", "/style.css", "/r/tea"]) {
       const headers = { "accept-encoding": "br" };
@@ -274,7 +274,7 @@ describe("The page's files", () => {
     }
   });
 
-  it("are compressed once, until they change on the disk", async () => {
+  it("are compressed once for each change on the disk", async () => {
     await using folder = await makeFolder();
     const { app } = createTestApp({}, pathToFileURL(`${folder.path}/`));
     const ask = async (tag = "") => {
@@ -303,7 +303,7 @@ describe("The page's files", () => {
     await gone.body?.cancel();
   });
 
-  it("mean the same without the comments, which are not sent to browsers", async () => {
+  it("keep their meaning when the server strips their comments", async () => {
     const { parse } = await import("npm:acorn@^8");
     const paths = [...Deno.readDirSync(new URL("page", PUBLIC))].map(({ name }) => `page/${name}`);
     paths.push(...[...Deno.readDirSync(PUBLIC)].map(({ name }) => name));
@@ -312,7 +312,7 @@ describe("The page's files", () => {
     for (const path of scripts) {
       const code = await Deno.readTextFile(new URL(path, PUBLIC));
       const short = withoutComments(code);
-      // Of a node, what it says and on which line, but not in which column.
+      // A node's content and line, without the column.
       const trees = [code, short].map((text) =>
         JSON.stringify(
           parse(text, { ecmaVersion: "latest", sourceType: "module", locations: true }),
@@ -326,7 +326,7 @@ describe("The page's files", () => {
     assertEquals(withoutComments(code), 'a = "/* b */"; // c\n\n e = `\n/`;\n\ng /* h */');
   });
 
-  it("that the page's modules need are named in its head, so that they load at once", async () => {
+  it("needed by the page's modules are listed in its head, so that they load at once", async () => {
     const html = await Deno.readTextFile(new URL("index.html", PUBLIC));
     const named = [...html.matchAll(/<link rel="modulepreload" href="\.([^"]+)">/g)];
     const needed = new Set<string>();
@@ -351,7 +351,7 @@ describe("The page's files", () => {
     );
   });
 
-  it("are all that is served: no path leads out of the folder", async () => {
+  it("are the only files served: no path leads out of the folder", async () => {
     const { app } = createTestApp();
     const paths = ["/../main.ts", "/%2e%2e/main.ts", "/..%2fmain.ts", "//etc/passwd", "/%00"];
     for (const path of [...paths, "/main.ts", "/public/index.html", "/nothing"]) {
@@ -396,7 +396,7 @@ describe("GET /ws/:room without an upgrade answers as the upgrade would", () => 
     });
   }
 
-  it("says that a name is in use", async () => {
+  it("refuses a name in use", async () => {
     const { app, hub } = createTestApp();
     const request = { room: "general", username: "alice", identity: guest("1") };
     await hub.admit(request);
@@ -406,7 +406,7 @@ describe("GET /ws/:room without an upgrade answers as the upgrade would", () => 
     assertStringIncludes((await response.json()).error, "in use");
   });
 
-  it("says that the server is full, or has too many rooms", async () => {
+  it("refuses when the server is full or has too many rooms", async () => {
     const { app, hub, connections } = createTestApp({ MAX_CONNECTIONS: "1", MAX_ROOMS: "1" });
     const request = { room: "general", username: "bob", identity: guest("1") };
     await hub.admit(request);
@@ -451,7 +451,7 @@ describe("A bad handshake is refused before the upgrade", () => {
     }
   }
 
-  it("names the version that is spoken (RFC 6455, section 4.2.2)", async () => {
+  it("names the supported version (RFC 6455, section 4.2.2)", async () => {
     const headers = { ...HANDSHAKE, "sec-websocket-version": "8" };
     const response = await createTestApp().app.request("/ws", { headers });
     assertEquals(response.headers.get("sec-websocket-version"), "13");
@@ -459,7 +459,7 @@ describe("A bad handshake is refused before the upgrade", () => {
   });
 });
 
-/** A good handshake, but for these headers; without a value, a header is left out. */
+/** A good handshake with these headers changed; `undefined` leaves a header out. */
 function handshake(changed: Record<string, string | undefined> = {}, method = "GET"): Request {
   const headers = new Headers();
   const all = {
@@ -477,28 +477,28 @@ function handshake(changed: Record<string, string | undefined> = {}, method = "G
 
 describe("checkHandshake", () => {
   const GOOD: [why: string, headers: Record<string, string>, protocol?: string][] = [
-    ["the least there can be", {}],
+    ["the minimum of headers", {}],
     ["other cases", { upgrade: "WebSocket", connection: "upgrade" }],
     ["more than one token", { upgrade: "h2c, websocket", connection: "keep-alive, Upgrade" }],
     ["tokens without spaces", { connection: "keep-alive,Upgrade" }],
     ["a key whose last bits are not zero", { "sec-websocket-key": "AQIDBAUGBwgJCgsMDQ4PEC==" }],
     ["a key of + and /", { "sec-websocket-key": "+/+/+/+/+/+/+/+/+/+/+w==" }],
     ["the subprotocol", { "sec-websocket-protocol": "chat.v1" }, "chat.v1"],
-    ["it among others", { "sec-websocket-protocol": "mqtt, chat.v1 ,stomp" }, "chat.v1"],
-    ["none where one could be", {}, "chat.v1"],
+    [
+      "the subprotocol among others",
+      { "sec-websocket-protocol": "mqtt, chat.v1 ,stomp" },
+      "chat.v1",
+    ],
+    ["no subprotocol on a route that has one", {}, "chat.v1"],
   ];
   for (const [why, headers, protocol] of GOOD) {
-    it(`takes a handshake with ${why}`, () => {
+    it(`accepts a handshake with ${why}`, () => {
       checkHandshake(handshake(headers), protocol);
     });
   }
 
   const BAD: [why: string, request: Request, status: number, protocol?: string][] = [
     ["POST", handshake({}, "POST"), 405],
-    ["no Upgrade", handshake({ upgrade: undefined }), 426],
-    ["another Upgrade", handshake({ upgrade: "websockets" }), 426],
-    ["no Connection", handshake({ connection: undefined }), 426],
-    ["another Connection", handshake({ connection: "keep-alive" }), 426],
     ["no version", handshake({ "sec-websocket-version": undefined }), 426],
     ["version 8", handshake({ "sec-websocket-version": "8" }), 426],
     ["no key", handshake({ "sec-websocket-key": undefined }), 400],
@@ -509,7 +509,12 @@ describe("checkHandshake", () => {
     ["a subprotocol", handshake({ "sec-websocket-protocol": "chat.v1" }), 400],
     ["an empty subprotocol", handshake({ "sec-websocket-protocol": "" }), 400, "chat.v1"],
     ["another", handshake({ "sec-websocket-protocol": "mqtt" }), 400, "chat.v1"],
-    ["it in capitals", handshake({ "sec-websocket-protocol": "CHAT.V1" }), 400, "chat.v1"],
+    [
+      "the subprotocol in capitals",
+      handshake({ "sec-websocket-protocol": "CHAT.V1" }),
+      400,
+      "chat.v1",
+    ],
   ];
   for (const [why, request, status, protocol] of BAD) {
     it(`refuses ${why} with ${status}`, () => {
@@ -518,14 +523,10 @@ describe("checkHandshake", () => {
     });
   }
 
-  it("says with each refusal what a client should have sent", () => {
+  it("names in each refusal the headers a client needs", () => {
     const headersOf = (request: Request) =>
       assertThrows(() => checkHandshake(request), HandshakeError).headers;
     assertEquals(headersOf(handshake({}, "PUT")), { allow: "GET, HEAD" });
-    assertEquals(headersOf(handshake({ upgrade: undefined })), {
-      upgrade: "websocket",
-      connection: "Upgrade",
-    });
     assertEquals(headersOf(handshake({ "sec-websocket-version": "8" })), {
       "sec-websocket-version": "13",
     });
@@ -534,7 +535,7 @@ describe("checkHandshake", () => {
 });
 
 describe("offeredProtocols", () => {
-  it("are those of the header, in order and as they were written", () => {
+  it("are listed in order and as written", () => {
     const offered = (header?: string) =>
       offeredProtocols(handshake({ "sec-websocket-protocol": header }));
     assertEquals(offered(), []);
@@ -545,7 +546,7 @@ describe("offeredProtocols", () => {
 
 const V1 = ["chat.v1"];
 
-/** The next turn of the event loop, and what it brings. */
+/** Waits for the next turn of the event loop. */
 const pause = () => new Promise((resolve) => setTimeout(resolve, 20));
 
 describe("A request to join", () => {
@@ -596,7 +597,7 @@ describe("A request to join", () => {
     });
   }
 
-  it("without a name has the name of its account", async () => {
+  it("without a name uses the account's name", async () => {
     await using server = serveFakeApp();
     const token = server.signIn("Alice");
     await using _client = await Client.connect(`${server.ws}/ws/r?token=${token}`);
@@ -633,7 +634,7 @@ describe("A request to join", () => {
     });
   }
 
-  it("is proven by an account, and by a guest that shows its secret", async () => {
+  it("is authenticated by an account's token or a guest's secret", async () => {
     await using server = serveFakeApp();
     const ways = [
       `token=${server.signIn("alice")}`,
@@ -645,7 +646,7 @@ describe("A request to join", () => {
     assertEquals(proofs, [true, true, false]);
   });
 
-  it("of a guest with two secrets is of the one in the query, which a program chose", async () => {
+  it("of a guest with two secrets uses the one in the query", async () => {
     await using server = serveFakeApp();
     const [shown, cookie] = [createSecret(), createSecret()];
     const headers = { Cookie: `${cookieName(server, "guest")}=${cookie}` };
@@ -671,13 +672,13 @@ describe("A request to join", () => {
     assertEquals((await knock(server, `/ws/r?username=alice&token=${token}`)).status, 101);
   });
 
-  it("of a foreign page, or one too many, is refused before the token is read", async () => {
+  it("of a foreign page, or above the limit, is refused before the token is read", async () => {
     for (const route of ["/ws/r?username=bob&", "/ws?", "/echo?"]) {
       await using server = serveFakeApp({ JOIN_RATE_PER_ADDRESS: "1" });
       server.store.failure = new Error("The store was asked.");
       const path = `${route}token=${createSecret()}`;
       assertEquals((await knock(server, path, { Origin: "https://evil.example" })).status, 403);
-      // The refusal of the foreign page took nothing from the allowance of the address.
+      // The refusal of the foreign page did not count against the address.
       for (let i = 0; i < 5; i++) assertEquals((await knock(server, path)).status, 500);
       assertEquals((await knock(server, path)).status, 429);
     }
@@ -685,7 +686,7 @@ describe("A request to join", () => {
 });
 
 describe("A socket", () => {
-  it("gives the hub what it receives, until it closes: then the member leaves, once", async () => {
+  it("passes frames to the hub until it closes: then the member leaves, once", async () => {
     await using server = serveFakeApp();
     const client = await Client.connect(`${server.ws}/ws/r?username=bob`);
     await server.logged("joined");
@@ -712,7 +713,7 @@ describe("A socket", () => {
     assertEquals(server.log.map(({ msg }) => msg), ["joined"]);
   });
 
-  it("that sends binary is dismissed with 1003, and the log says who", async () => {
+  it("that sends binary is dismissed with 1003, and the log names the member", async () => {
     await using server = serveFakeApp();
     const client = await Client.connect(`${server.ws}/ws/r?username=bob`);
     client.send(new Uint8Array([1]));
@@ -736,7 +737,7 @@ describe("A socket", () => {
     assertEquals([server.hub.left.length, server.connections.size], [1, 0]);
   });
 
-  it("that the room no longer admits when it opens receives the reason, and is no member", async () => {
+  it("that the room no longer admits when it opens gets the reason, and does not join", async () => {
     const CASES: [query: string, protocols: string[], frame: string][] = [
       ["", [], '{"type":"error","content":"This name is in use in this room. Choose another."'],
       ["", V1, '{"type":"error","content":"This name is in use in this room. Choose another."'],
@@ -784,7 +785,7 @@ describe("A socket", () => {
 });
 
 describe("/echo", () => {
-  it("closes for a client that sends and does not read, before much waits for it", async () => {
+  it("closes for a client that sends and does not read, before much data waits", async () => {
     await using server = serveFakeApp({ SEND_QUEUE_BYTES: "100000", MESSAGE_RATE: "0" });
     using client = await RawClient.open(server.port, "/echo");
     const count = 2000;
@@ -797,7 +798,7 @@ describe("/echo", () => {
   });
 });
 
-describe("A member whose right has ended while it joined", () => {
+describe("A member whose right to join ended meanwhile", () => {
   it("receives the reason and leaves: its session has ended", async () => {
     await using server = serveFakeApp();
     const token = server.signIn("alice");
@@ -819,7 +820,7 @@ describe("A member whose right has ended while it joined", () => {
     assertEquals(server.hub.left.length, 1);
   });
 
-  it("receives nothing more if it has left already", async () => {
+  it("gets nothing more if it has already left", async () => {
     await using server = serveFakeApp();
     server.hub.onJoin = () => {
       server.signIn("bob");
@@ -846,7 +847,7 @@ describe("A member whose right has ended while it joined", () => {
     }
   });
 
-  it("stays if it has no name that could be registered", async () => {
+  it("stays if its name cannot be registered", async () => {
     await using server = serveFakeApp();
     await using client = await Client.connect(`${server.ws}/ws`);
     await server.logged("joined");
@@ -869,7 +870,7 @@ describe("A connection", () => {
     }
   });
 
-  it("that is one too many when it opens receives the reason in its own format", async () => {
+  it("above the limit when it opens gets the reason in its own format", async () => {
     const CASES: [path: string, text: string | undefined][] = [
       ["/echo", undefined],
       ["/ws/r?format=text", "Error: The server is full. Try again later."],
@@ -877,7 +878,7 @@ describe("A connection", () => {
     for (const [path, text] of CASES) {
       await using server = serveFakeApp({ MAX_CONNECTIONS: "1" });
       const token = server.signIn("alice");
-      // Both are checked before either is open.
+      // Both pass the check before either opens.
       const gate = Promise.withResolvers<void>();
       let asked = 0;
       server.store.onAsk = () => {

@@ -1,12 +1,21 @@
-/** The bench still runs, counts what there is to count, and leaves nothing behind. Not how fast. */
+/** The bench runs, counts correctly, and leaves nothing behind. Its speed is not tested. */
 
-import { assert, assertEquals, AssertionError } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  AssertionError,
+  assertMatch,
+  assertStringIncludes,
+} from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { SCENARIOS } from "../bench/scenarios.ts";
+import { SERVERS } from "../bench/servers.ts";
+import { processesWith } from "./support/processes.ts";
 
 const MAIN = new URL("../bench/main.ts", import.meta.url).pathname;
 const MEMBERS = 32;
 
-/** A run of the bench, and the folder that all its files are in. */
+/** A run of the bench, and the folder of its files. */
 class BenchRun implements AsyncDisposable {
   readonly #id = crypto.randomUUID();
   readonly #folder = Deno.makeTempDirSync();
@@ -19,7 +28,7 @@ class BenchRun implements AsyncDisposable {
   constructor(...args: string[]) {
     this.#child = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--no-lock", "--no-check", MAIN, `--out=${this.#folder}/out`, ...args],
-      // All that it starts inherits the id.
+      // All its processes inherit the id.
       env: { XDG_CACHE_HOME: `${this.#folder}/cache`, DENO_DIR: denoDir(), BENCH_RUN: this.#id },
       stdin: "null",
       stdout: "piped",
@@ -36,9 +45,9 @@ class BenchRun implements AsyncDisposable {
     });
   }
 
-  /** Resolves when it measures: the load runs, and so the server. */
+  /** Resolves when it measures: the load and the server run. */
   async measures(): Promise<void> {
-    const isLoad = (pid: string) => {
+    const isLoad = (pid: number) => {
       try {
         return Deno.readTextFileSync(`/proc/${pid}/cmdline`).includes("load.ts");
       } catch {
@@ -60,19 +69,12 @@ class BenchRun implements AsyncDisposable {
   }
 
   /** Its processes, by id. */
-  processes(): string[] {
-    const all = [...Deno.readDirSync("/proc")].map(({ name }) => name);
-    return all.filter((name) => {
-      try {
-        return Deno.readTextFileSync(`/proc/${name}/environ`).includes(this.#id);
-      } catch {
-        return false;
-      }
-    });
+  processes(): number[] {
+    return processesWith(this.#id);
   }
 
-  /** What is left of it: files of its runs, and processes. */
-  left(): string[] {
+  /** Its leftover files and processes. */
+  left(): unknown[] {
     const files = [...Deno.readDirSync(`${this.#folder}/cache/hubbub-bench`)];
     return [...files.map(({ name }) => name), ...this.processes()];
   }
@@ -88,7 +90,7 @@ class BenchRun implements AsyncDisposable {
   }
 }
 
-/** Where the runtime keeps what it has loaded, so that a run in another folder loads nothing. */
+/** The runtime's cache, so that a run in another folder downloads nothing. */
 function denoDir(): string {
   const caches = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME")}/.cache`;
   return Deno.env.get("DENO_DIR") ?? `${caches}/deno`;
@@ -106,7 +108,7 @@ describe("The bench", () => {
     const { outcome, ...place } = run;
     assertEquals(place, { scenario: "room", server: "hubbub-memory", round: 1 });
     assertEquals([outcome.lost, outcome.closed, outcome.evicted], [0, 0, 0]);
-    // Those under way when the count began and ended make the difference.
+    // Messages in flight at the start and the end of the count make the difference.
     const { sent, deliveries } = outcome;
     assert(sent > 0);
     assert(Math.abs(deliveries / MEMBERS - sent) <= 2 * MEMBERS, `${sent} and ${deliveries}`);
@@ -122,6 +124,17 @@ describe("The bench", () => {
     assertEquals(await bench.exited, 130);
     assertEquals(bench.left(), []);
   });
+
+  for (const option of ["--help", "-h"]) {
+    it(`says with ${option} how to call it, and measures nothing`, async () => {
+      await using bench = new BenchRun(option);
+      assertEquals([await bench.exited, bench.stderr], [0, ""]);
+      assertStringIncludes(bench.stdout, "deno task bench [SCENARIO…] [--only=SERVER,…]");
+      for (const name of [...Object.keys(SCENARIOS), ...Object.keys(SERVERS)]) {
+        assertMatch(bench.stdout, new RegExp(`^  ${name} `, "m"));
+      }
+    });
+  }
 
   whereItRuns("says what there is when asked for what there is not", async () => {
     await using bench = new BenchRun("rome");

@@ -1,4 +1,4 @@
-/** The bots of docs/bots.md, as they stand there, in a room with people who mean well or not. */
+/** The bots of docs/bots.md, as printed there, in a room with friendly and hostile people. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { describe } from "@std/testing/bdd";
@@ -10,7 +10,7 @@ import { startServer, type TestServer } from "./support/server.ts";
 import { itWith } from "./support/tools.ts";
 import { V1Client } from "./support/v1_client.ts";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
 const page = await readPage("bots.md");
@@ -21,7 +21,7 @@ function readBlocks(language: string, url: string): string[] {
   return blocksIn(page, language).map((block) => block.replaceAll("localhost:8080", host));
 }
 
-/** Texts that a careless program would run, obey, or take for another event. */
+/** Texts that a careless program would execute, obey, or mistake for another event. */
 const HOSTILE = [
   "$(touch owned)",
   "`touch owned`",
@@ -74,7 +74,7 @@ class Bot {
       .then((texts) => texts.join("\n"));
   }
 
-  /** Presses Ctrl-C. Returns what it has printed. */
+  /** Presses Ctrl-C. Returns its output. */
   async interrupt(): Promise<string> {
     this.#child.kill("SIGINT");
     return (await this.end()).output;
@@ -103,7 +103,7 @@ async function say(person: V1Client, content: string): Promise<string> {
   return answer.id!;
 }
 
-/** What a bot must do, whatever it is written in. */
+/** The promises of every bot, in any language. */
 async function check(
   start: (url: string, folder: string, token: string) => Bot,
 ): Promise<void> {
@@ -121,7 +121,7 @@ async function check(
   await ada.nextOf("user_joined", ({ username }) => username === "Dice");
 
   for (const hostile of HOSTILE) await say(ada, hostile);
-  // Its own account speaks: the bot must not answer that.
+  // The bot must not answer its own account.
   await using own = await V1Client.connect(`${server.ws}/ws/lobby?token=${session}`);
   await say(own, "!roll");
   const rolled = new RegExp(`^${name} rolled [1-6]\\.$`);
@@ -130,7 +130,7 @@ async function check(
 
   await own.close();
 
-  // A connection that breaks costs no command and doubles no answer.
+  // A broken connection loses no command and repeats no answer.
   line.cut();
   await ada.nextOf("user_left", ({ username }) => username === "Dice");
   const missed = await say(ada, "!roll");
@@ -166,7 +166,7 @@ async function check(
 
 describe("docs/bots.md", () => {
   itWithTools(
-    "has a bot in JavaScript that works, and is safe and quiet when it should be",
+    "has a JavaScript bot that answers, and ignores hostile texts",
     () =>
       check((url, folder, token) => {
         const [code] = readBlocks("js", url);
@@ -180,7 +180,7 @@ describe("docs/bots.md", () => {
   );
 
   itWithTools(
-    "has a bot in bash that works, and is safe and quiet when it should be",
+    "has a bash bot that answers, and ignores hostile texts",
     () =>
       check((url, folder, token) => {
         const [code] = readBlocks("bash", url);

@@ -1,4 +1,4 @@
-/** Servers that end a connection at any moment, or answer what they should not. */
+/** Database servers that end a connection at any moment, or answer wrongly. */
 
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -7,12 +7,12 @@ import { RedisBackend } from "../lib/engine/redis/redis.ts";
 import type { Backend } from "../lib/engine/remote/backend.ts";
 import { BrokenServer, type Script } from "./support/broken_server.ts";
 
-/** How long a server may be silent before the tests give it up, in milliseconds. */
+/** Maximum silence of a server before a test gives up, in milliseconds. */
 const SILENCE_MS = 200;
 
 /**
- * Connects, and returns the sentence of the refusal. A server that is silent at the end of its
- * script is given up.
+ * Connects, and returns the sentence of the refusal. Gives up on a server that is silent at the
+ * end of its script.
  */
 async function refusalOf(create: (port: number) => Backend, script: Script): Promise<string> {
   await using server = new BrokenServer(script);
@@ -31,13 +31,13 @@ async function refusalOf(create: (port: number) => Backend, script: Script): Pro
   server.done.then(() => timer = setTimeout(() => stop.abort(), SILENCE_MS));
   const { message } = await connecting;
   clearTimeout(timer);
-  // What the drivers do later must not end the process.
+  // Late errors of the drivers must not end the process.
   await new Promise((resolve) => setTimeout(resolve, 20));
   assertEquals(told, []);
   return message;
 }
 
-/** Tests each script: after a refusal, one more connection must not be needed. */
+/** Tests each script: one connection must suffice for the refusal. */
 function testScripts(
   create: (port: number) => Backend,
   scripts: readonly (readonly [name: string, sentence: string, script: Script])[],
@@ -70,10 +70,10 @@ const READY = join(message("R", 0), message("Z", "I"));
 const HALF_ROW = message("D", 1, 1, "[false").subarray(0, 12);
 const HTTP = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
 
-/** The beginning of a connection with TLS, and what is none. */
+/** A first TLS record, and bytes that are none. */
 const NO_HANDSHAKE = new Uint8Array(64).fill(7);
 
-/** Deno 2.5 does not tell why a socket that begins with TLS later ends. */
+/** Deno 2.5 gives no reason when a socket that turned to TLS ends. */
 const noTls = Deno.version.deno.startsWith("2.5.")
   ? "closes the connection"
   : "no TLS that sslmode accepts";
@@ -105,12 +105,12 @@ describe("A connection to PostgreSQL is refused in one sentence when the server"
     ["stops in the middle of an answer", silent, { replies: ["N", READY, HALF_ROW], then: "stay" }],
     ["speaks HTTP", foreign, { replies: [HTTP], then: "stay" }],
     ["speaks HTTP later", foreign, { replies: ["N", HTTP], then: "stay" }],
-    ["asks for what is no password", foreign, {
+    ["asks for an unknown kind of sign-in", foreign, {
       replies: ["N", SASL, message("R", 11, "rubbish")],
       then: "stay",
     }],
     ["asks for half a password", foreign, { replies: ["N", message("R")], then: "stay" }],
-    ["asks for a way to sign in that the driver lacks", "Allow scram-sha-256", {
+    ["asks for a sign-in that the driver lacks", "Allow scram-sha-256", {
       replies: ["N", message("R", 7)],
       then: "stay",
     }],
@@ -125,7 +125,7 @@ describe("A connection to PostgreSQL is refused in one sentence when the server"
     }],
   ]);
 
-  it("has no TLS, and must have it", async () => {
+  it("lacks the required TLS", async () => {
     const strict = (port: number) =>
       new PostgresBackend({
         url: `postgres://u:secret@127.0.0.1:${port}/d?sslmode=require`,
@@ -154,8 +154,14 @@ describe("A connection to Redis is refused in one sentence when the server", () 
     ["closes it in the middle of an answer", closes, { replies: ["+OK\r\n", half], then: "cut" }],
     ["stops in the middle of an answer", silent, { replies: ["+OK\r\n", half], then: "stay" }],
     ["speaks HTTP", "is not Redis", { replies: [HTTP], then: "stay" }],
-    ["answers what is no reply", "is not Redis", { replies: ["\u0001\u0002\r\n"], then: "stay" }],
-    ["answers what is no answer", "is not Redis", { replies: ["+OK\r\n", ":1\r\n"], then: "stay" }],
+    ["answers with bytes that are no reply", "is not Redis", {
+      replies: ["\u0001\u0002\r\n"],
+      then: "stay",
+    }],
+    ["answers with the wrong reply", "is not Redis", {
+      replies: ["+OK\r\n", ":1\r\n"],
+      then: "stay",
+    }],
   ]);
 
   describe("has no TLS, and", () => {

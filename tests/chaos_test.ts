@@ -1,7 +1,7 @@
 /**
- * Several instances on one engine, while everything that can fail fails in the middle of traffic.
+ * Several instances on one engine, under every kind of failure in the middle of traffic.
  *
- * `CHAOS_ROUNDS=20` runs more rounds of each test than the one of every day.
+ * `CHAOS_ROUNDS=20` runs more rounds of each test than the daily one.
  */
 
 import { assert } from "@std/assert";
@@ -13,7 +13,7 @@ import { hasRedis, NO_REDIS, RedisServer } from "./support/redis_server.ts";
 
 const ROUNDS = Number(Deno.env.get("CHAOS_ROUNDS") || 1);
 
-/** How many tests run at a time. */
+/** Maximum tests at a time. */
 const LANES = 2;
 
 /** A little longer than a lease, in milliseconds. */
@@ -82,7 +82,7 @@ const engines: { readonly name: string; readonly create: () => Promise<ChaosEngi
 if (POSTGRES_BIN !== undefined) engines.push({ name: "PostgreSQL", create: createPostgres });
 if (hasRedis) engines.push({ name: "Redis", create: createRedis });
 
-describe("Chaos", () => {
+describe("A chat of several instances", () => {
   withPostgres(() => {});
   if (!hasRedis) {
     (Deno.env.get("REQUIRE_ALL") === "1" ? it : it.skip)(NO_REDIS, () => {
@@ -113,7 +113,7 @@ describe("Chaos", () => {
     });
   }
 
-  /** The same, of rounds on the same three instances. */
+  /** The same, for rounds on the same three instances. */
   function itHolds(title: string, round: (chaos: Chaos) => Promise<void>): void {
     itRuns(title, async (create, seed) => {
       await using chaos = await Chaos.start(await create(), 3, seed);
@@ -122,7 +122,7 @@ describe("Chaos", () => {
     });
   }
 
-  itHolds("whose subscriptions are cut misses nothing", (chaos) =>
+  itHolds("with cut subscriptions misses nothing", (chaos) =>
     chaos.round(async () => {
       for (let i = 0; i < 5; i++) {
         for (const { wire } of chaos.instances) wire.kick();
@@ -131,7 +131,7 @@ describe("Chaos", () => {
     }));
 
   itHolds(
-    "whose engine is killed and comes back loses nothing",
+    "with a killed and restarted engine loses nothing",
     (chaos) =>
       chaos.round(async () => {
         await chaos.engine.kill();
@@ -143,7 +143,7 @@ describe("Chaos", () => {
   );
 
   itHolds(
-    "whose engine is frozen stores nothing that it refused",
+    "with a frozen engine stores no refused message",
     (chaos) =>
       chaos.round(async () => {
         await chaos.engine.freeze();
@@ -154,7 +154,7 @@ describe("Chaos", () => {
   );
 
   itHolds(
-    "one of whose instances is killed goes on, without its members",
+    "with a killed instance continues, without its members",
     (chaos) =>
       chaos.round(async () => {
         const instance = chaos.pick();
@@ -170,7 +170,7 @@ describe("Chaos", () => {
   );
 
   itHolds(
-    "one of whose instances is frozen past its lease gives no name to two",
+    "with an instance frozen past its lease gives no name to two people",
     (chaos) =>
       chaos.round(async () => {
         const instance = chaos.pick();
@@ -188,7 +188,7 @@ describe("Chaos", () => {
   );
 
   itHolds(
-    "one of whose instances is parted from the engine is level when it is back",
+    "with an instance cut off from the engine is up to date once it returns",
     (chaos) =>
       chaos.round(async () => {
         const instance = chaos.pick();
@@ -201,7 +201,7 @@ describe("Chaos", () => {
   );
 
   itHolds(
-    "one of whose instances is stopped while the engine is frozen drains in time",
+    "with an instance stopped during a freeze of the engine drains in time",
     (chaos) =>
       chaos.round(async () => {
         const instance = chaos.pick();
@@ -209,7 +209,7 @@ describe("Chaos", () => {
         await chaos.engine.freeze();
         await chaos.sleep(0, 1500);
         assert(await instance.stop() < 5000);
-        // Where a client was sending, the end of the connection may overtake the reason of it.
+        // The close frame may be lost on a connection that was sending.
         const codes = there.map(({ closes }) => closes[0]!);
         assert(codes.includes(1012) && codes.every((code) => code === 1012 || code === 0));
         await chaos.engine.thaw();
@@ -218,8 +218,8 @@ describe("Chaos", () => {
       }),
   );
 
-  // A server fails over once, so each round has another one.
-  itRuns("whose engine fails over tells its members what is lost", async (create, seed) => {
+  // A server fails over once, so each round needs a new one.
+  itRuns("with a failover of the engine tells its members about losses", async (create, seed) => {
     const figures: Figures[] = [];
     for (let i = 0; i < ROUNDS; i++) {
       await using chaos = await Chaos.start(await create(), 2 + i % 2, seed + i);
@@ -234,7 +234,7 @@ describe("Chaos", () => {
   });
 });
 
-/** Runs functions, so many at a time, in order. */
+/** Runs functions in order, `count` at a time. */
 function inLanes(
   lanes: number,
   runs: readonly (() => Promise<void>)[],
@@ -252,7 +252,7 @@ async function settle(run: () => Promise<void>): Promise<PromiseSettledResult<vo
   return result!;
 }
 
-/** Writes what a run came to, if more than the rounds of every day were asked for. */
+/** Writes the results if `CHAOS_ROUNDS` asks for more than the daily round. */
 function report(title: string, figures: readonly Figures[]): void {
   assert(figures.length > 0);
   if (ROUNDS <= 2) return;

@@ -1,4 +1,4 @@
-/** What serious clients see: chat.v1, over real sockets. */
+/** The `chat.v1` protocol, over real sockets. */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -26,11 +26,11 @@ const newRoom = () => `room-${++rooms}`;
 const join = (room: string, username: string, options = {}) =>
   V1Client.join(server.ws, room, username, options);
 
-/** The types of events, and what they say. */
+/** The types and contents of events. */
 const inShort = (events: Event[]) => events.map(({ type, content }) => `${type}: ${content}`);
 
 describe("A chat.v1 handshake", () => {
-  it("is answered with the subprotocol, however the list is spelled", async () => {
+  it("gets the subprotocol, however the list is spelled", async () => {
     for (const offer of ["chat.v1", "mqtt, chat.v1", "mqtt,chat.v1", " chat.v1 ,x"]) {
       using client = await RawClient.connect(server.port);
       const headers = { "Sec-WebSocket-Protocol": offer };
@@ -40,7 +40,7 @@ describe("A chat.v1 handshake", () => {
     }
   });
 
-  it("is refused with 400 if no known subprotocol is offered, and where none is spoken", async () => {
+  it("is refused with 400 without a known subprotocol, and on routes without one", async () => {
     const offers: [path: string, offer: string][] = [
       ["/ws/r?username=alice", "chat.v2"],
       ["/ws/r?username=alice", "CHAT.V1"],
@@ -56,7 +56,7 @@ describe("A chat.v1 handshake", () => {
     }
   });
 
-  it("is refused if what it says of a session or a place to resume is no such thing", async () => {
+  it("is refused with a malformed session or place to resume", async () => {
     const queries = ["session=abc", "after=1", "epoch=x", "epoch=x&after=-1", "epoch=x&after=1e3"];
     for (const query of [...queries, "epoch=x&after=1&inbox=y"]) {
       using client = await RawClient.connect(server.port);
@@ -70,7 +70,7 @@ describe("A chat.v1 handshake", () => {
 });
 
 describe("welcome", () => {
-  it("comes first and says who, where and from which number on", async () => {
+  it("comes first, with the name, the room and the newest number", async () => {
     const room = newRoom();
     await using alice = await join(room, "alice");
     const { session, epoch, ...rest } = alice.welcome;
@@ -93,7 +93,7 @@ describe("welcome", () => {
     });
   });
 
-  it("is followed by the notices of one's own coming, then the last 50 messages", async () => {
+  it("precedes the notices of the own join, then the last 50 messages", async () => {
     const room = newRoom();
     await using alice = await join(room, "alice");
     for (let i = 1; i <= 60; i++) alice.send({ type: "chat", content: `message ${i}` });
@@ -113,7 +113,7 @@ describe("welcome", () => {
 });
 
 describe("A chat command", () => {
-  it("is acked with the ref, after it is stored, in the same frame as the message", async () => {
+  it("is acked with its ref once stored, in the same frame as the message", async () => {
     await using alice = await join(newRoom(), "alice");
     await alice.nextOf("presence");
     alice.frames = 0;
@@ -141,7 +141,7 @@ describe("A chat command", () => {
     assertEquals(alice.all("ack"), []);
   });
 
-  it("with a ref that was used is acked again with the first number, and nobody sees it", async () => {
+  it("with a used ref is acked again with the first number, and delivered to nobody", async () => {
     const room = newRoom();
     await using bob = await join(room, "bob");
     const alice = await join(room, "alice");
@@ -159,7 +159,7 @@ describe("A chat command", () => {
     assertEquals(bob.all("chat").map(({ ref }) => ref), ["r1"]);
   });
 
-  it("with a ref that was used for another text is refused, and another person's ref is not", async () => {
+  it("with a ref used for another text is refused, but not with another person's ref", async () => {
     const room = newRoom();
     await using alice = await join(room, "alice");
     alice.send({ type: "chat", content: "hello", ref: "r1" });
@@ -167,7 +167,7 @@ describe("A chat command", () => {
     const error = await alice.nextOf("error");
     assertEquals([error.code, error.ref], ["conflict", "r1"]);
     await alice.close();
-    // Whoever takes the name later is another person.
+    // The next holder of the name is another person.
     await using stranger = await join(room, "alice");
     stranger.send({ type: "chat", content: "good-bye", ref: "r1" });
     const ack = await stranger.nextOf("ack");
@@ -207,7 +207,7 @@ describe("Frames", () => {
     assertEquals(frameEvents(["1", long, "2", "3"]), ["1", long, "[2,3]"]);
   });
 
-  it("that are no command object are refused with an error, and the socket stays open", async () => {
+  it("that are not a command object get an error, and the socket stays open", async () => {
     await using alice = await join(newRoom(), "alice");
     const bad = ["hello", "{", "[]", "7", '{"content":"x"}', '{"type":7}', '{"type":"fly"}', ""];
     for (const frame of bad) {
@@ -224,7 +224,7 @@ describe("Frames", () => {
     assertEquals((await alice.closed).code, 1003);
   });
 
-  it("that are too big are answered with an error, then close with 1009", async () => {
+  it("that are too big get an error, then close with 1009", async () => {
     const alice = await join(newRoom(), "alice");
     const error = await alice.ask({ type: "chat", content: "x".repeat(4097) }) as ErrorEvent;
     assertEquals(error.code, "too_big");
@@ -234,7 +234,7 @@ describe("Frames", () => {
 });
 
 describe("edit and delete", () => {
-  it("change a message for all, with a number of their own, and for those who come later", async () => {
+  it("change a message for everyone, also later members, with a number of their own", async () => {
     const room = newRoom();
     await using bob = await join(room, "bob");
     await using alice = await join(room, "alice");
@@ -259,7 +259,7 @@ describe("edit and delete", () => {
     assertEquals(more, []);
   });
 
-  it("are refused to others, for what is gone, and for what never was", async () => {
+  it("are refused to other people, and for deleted or unknown messages", async () => {
     const room = newRoom();
     await using bob = await join(room, "bob");
     await using alice = await join(room, "alice");
@@ -274,7 +274,7 @@ describe("edit and delete", () => {
     assertEquals(await code(alice, { type: "delete", id }), "not_found");
   });
 
-  it("are not for another guest who took the name later", async () => {
+  it("are refused to another guest who took the name later", async () => {
     const room = newRoom();
     await using _bob = await join(room, "bob");
     const alice = await join(room, "alice");
@@ -291,7 +291,7 @@ describe("edit and delete", () => {
 });
 
 describe("dm", () => {
-  it("reaches every connection of the two and nobody else; the sender's own gets the ack", async () => {
+  it("reaches every connection of the two people and nobody else; the sender also gets the ack", async () => {
     const room = newRoom();
     await using carol = await join(room, "carol");
     await using alice = await join(room, "alice");
@@ -313,7 +313,7 @@ describe("dm", () => {
     assertEquals(carol.all("chat"), []);
   });
 
-  it("with a ref that was used is acked again and delivered to nobody", async () => {
+  it("with a used ref is acked again and delivered to nobody", async () => {
     const room = newRoom();
     await using alice = await join(room, "alice");
     await using bob = await join(room, "bob");
@@ -325,7 +325,7 @@ describe("dm", () => {
     assertEquals(bob.all("dm").length, 1);
   });
 
-  it("to nobody, or to oneself, is an error", async () => {
+  it("to an unknown person, or to oneself, is an error", async () => {
     await using alice = await join(newRoom(), "alice");
     const nobody = await alice.ask({ type: "dm", to: "bob", content: "x" }) as ErrorEvent;
     assertEquals([nobody.code, nobody.content], [
@@ -336,7 +336,7 @@ describe("dm", () => {
     assertEquals(self.code, "bad_request");
   });
 
-  it("is part of the resume of both, and of nobody else who takes the name", async () => {
+  it("is resumed by both people, and by nobody else who takes a name", async () => {
     const room = newRoom();
     await using alice = await join(room, "alice");
     const bob = await join(room, "bob");
@@ -376,7 +376,7 @@ describe("dm", () => {
 });
 
 describe("history", () => {
-  it("pages back and forth through what is kept", async () => {
+  it("pages back and forth through the kept messages", async () => {
     const room = newRoom();
     await using alice = await join(room, "alice");
     for (let i = 1; i <= 30; i++) alice.send({ type: "chat", content: `${i}` });
@@ -399,7 +399,7 @@ describe("history", () => {
     assertEquals((await page({})).seqs.length, 30);
   });
 
-  it("keeps a page of long messages within a frame", async () => {
+  it("limits a page of long messages to one frame", async () => {
     await using alice = await join(newRoom(), "alice");
     for (let i = 1; i <= 30; i++) alice.send({ type: "chat", content: "x".repeat(4000) });
     await alice.nextOf("chat", ({ seq }) => seq === 30);
@@ -408,7 +408,7 @@ describe("history", () => {
     assert(JSON.stringify(messages).length < 65536);
   });
 
-  it("refuses a range that makes no sense", async () => {
+  it("refuses a contradictory range", async () => {
     await using alice = await join(newRoom(), "alice");
     const bad = [{ before: 1, after: 1 }, { before: 0 }, { after: -1 }, { after: 1.5 }, {
       limit: 0,
@@ -420,7 +420,7 @@ describe("history", () => {
 });
 
 describe("typing", () => {
-  it("is told to chat.v1 members alone, once until it ends, and ends with a message", async () => {
+  it("reaches chat.v1 members only, once until it ends, and ends with a message", async () => {
     const room = newRoom();
     await using plain = await Client.join(server.ws, room, "plain");
     await using bob = await join(room, "bob");
@@ -460,7 +460,7 @@ describe("ping", () => {
 });
 
 describe("Two connections of one person", () => {
-  it("are one user, who comes with the first and goes with the last", async () => {
+  it("are one user, who joins with the first and leaves with the last", async () => {
     const room = newRoom();
     await using bob = await join(room, "bob");
     const one = await join(room, "alice");
@@ -489,7 +489,7 @@ describe("Two connections of one person", () => {
 });
 
 describe("Plain clients in the same room", () => {
-  it("see what the tutorial promises them, and chat.v1 members see them", async () => {
+  it("get the tutorial's events, and are seen by chat.v1 members", async () => {
     const room = newRoom();
     await using plain = await Client.join(server.ws, room, "plain");
     await using alice = await join(room, "alice");
@@ -511,7 +511,7 @@ describe("Plain clients in the same room", () => {
     ]);
   });
 
-  it("may send commands and get what they ask for", async () => {
+  it("may send commands and get answers", async () => {
     const room = newRoom();
     await using plain = await Client.join(server.ws, room, "plain");
     plain.send('{"type":"chat","content":"hello","ref":"1"}');
@@ -523,7 +523,7 @@ describe("Plain clients in the same room", () => {
 });
 
 describe("Resume", () => {
-  /** Somebody has left after `seen` messages of `total`. */
+  /** Ada left after `seen` of `total` messages. */
   const setUp = async (total: number) => {
     const room = newRoom();
     const alice = await join(room, "alice");
@@ -537,7 +537,7 @@ describe("Resume", () => {
   };
 
   for (const total of [0, 1, 100, 1000]) {
-    it(`brings ${total} missed messages once and in order, then live ones`, async () => {
+    it(`delivers ${total} missed messages once and in order, then live ones`, async () => {
       const { room, alice, session, epoch } = await setUp(total);
       const bob = await join(room, "bob", { session, epoch, after: 0 });
       assertEquals(bob.welcome.recovered, true);
@@ -551,7 +551,7 @@ describe("Resume", () => {
     });
   }
 
-  it("tells of edits and deletions that were missed", async () => {
+  it("delivers missed edits and deletions", async () => {
     const { room, alice, session, epoch } = await setUp(0);
     const one = await alice.ask({ type: "chat", content: "one" }) as AckEvent;
     const two = await alice.ask({ type: "chat", content: "two" }) as AckEvent;
@@ -588,7 +588,7 @@ describe("Resume", () => {
     });
   }
 
-  it("with a seq older than what is kept: recovered is false", async () => {
+  it("with a seq older than the kept log: recovered is false", async () => {
     await using small = await startServer({ HISTORY_KEEP: "100" });
     await using alice = await V1Client.join(small.ws, "r", "alice");
     for (let i = 1; i <= 300; i++) alice.send({ type: "chat", content: `${i}` });
@@ -605,7 +605,7 @@ describe("Resume", () => {
     assertEquals(carol.welcome.recovered, true);
   });
 
-  it("needs no session: the room's messages are everyone's", async () => {
+  it("needs no session for the room's messages", async () => {
     const { room, alice, epoch } = await setUp(3);
     await using carol = await join(room, "carol", { epoch, after: 1 });
     await carol.ask({ type: "ping" });
@@ -615,7 +615,7 @@ describe("Resume", () => {
 });
 
 describe("A reply", () => {
-  it("carries the id that it answers, live, in history, on resume and to plain clients", async () => {
+  it("carries the id of the answered message: live, in history, on resume and to plain clients", async () => {
     await using folder = await makeFolder();
     const env = { DATABASE_URL: `sqlite:${folder.path}/chat.db` };
     const room = newRoom();
@@ -651,7 +651,7 @@ describe("A reply", () => {
     await check(second.ws);
   });
 
-  it("is refused with a sentence if its room does not have the message", async () => {
+  it("is refused with a sentence if the room does not have the answered message", async () => {
     await using alice = await join(newRoom(), "alice");
     await using elsewhere = await join(newRoom(), "alice");
     const { id } = await elsewhere.ask({ type: "chat", content: "elsewhere" }) as AckEvent;
@@ -670,7 +670,7 @@ describe("A reply", () => {
     assertEquals(ack.seq, 1);
   });
 
-  it("has no reply_to any more when it is deleted, whoever resumes", async () => {
+  it("loses its reply_to when it is deleted, also on resume", async () => {
     const room = newRoom();
     await using alice = await join(room, "alice");
     const { id } = await alice.ask({ type: "chat", content: "question" }) as AckEvent;

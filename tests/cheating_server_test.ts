@@ -1,4 +1,4 @@
-/** What end-to-end encryption holds against the very server that it names, and what it does not. */
+/** What end-to-end encryption protects against a cheating server, and what it does not. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -9,13 +9,13 @@ import type { Told } from "../public/inbox.js";
 import { CheatingServer, type Lie } from "./support/cheat.ts";
 import { startServer } from "./support/server.ts";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 10_000;
 const ROOM = "tea";
 
 type Chat = Extract<Told, { type: "chat" }>;
 
-/** A person with the key, who keeps everything that is told. */
+/** A person with the key, who keeps all events. */
 class Person {
   readonly told: Told[] = [];
   readonly connection: Connection;
@@ -49,7 +49,7 @@ class Person {
     stop.onabort = null;
   }
 
-  /** The texts of messages and edits, each with what its seal came to. */
+  /** The texts of messages and edits, with the result of opening each. */
   get texts(): [content: string, seal: string | undefined][] {
     return this.told.flatMap((event) =>
       ["chat", "dm", "message_updated"].includes(event.type)
@@ -84,8 +84,8 @@ function about(change: (event: ChatEvent) => Event | readonly Event[]): Lie {
   return (event) => isChat(event) ? change(event) : event;
 }
 
-describe("A server that cheats in an encrypted room", () => {
-  it("cannot put a text into another mouth, room or message (rename, swap)", async () => {
+describe("A cheating server in an encrypted room", () => {
+  it("cannot move a text to another author, room or message (rename, swap)", async () => {
     await meet(async ({ ada, grace, cheat }) => {
       const said: ChatEvent[] = [];
       cheat.lie = about((event) => {
@@ -107,7 +107,7 @@ describe("A server that cheats in an encrypted room", () => {
     });
   });
 
-  it("cannot move an edit to another message, nor undo one unseen", async () => {
+  it("cannot move an edit to another message, nor undo an edit unnoticed", async () => {
     await meet(async ({ ada, grace, cheat }) => {
       for (const text of ["yes", "no"]) ada.connection.send(text);
       await grace.until(() => grace.texts.length === 2);
@@ -132,7 +132,7 @@ describe("A server that cheats in an encrypted room", () => {
     });
   });
 
-  it("cannot hang an answer on another question, nor take the question away", async () => {
+  it("cannot attach a reply to another message, nor detach it", async () => {
     await meet(async ({ ada, grace, cheat }) => {
       for (const text of ["Tea?", "War?"]) grace.connection.send(text);
       await ada.until(() => ada.texts.length === 2);
@@ -155,7 +155,7 @@ describe("A server that cheats in an encrypted room", () => {
     });
   });
 
-  it("cannot repeat a message unseen (replay)", async () => {
+  it("cannot repeat a message unnoticed (replay)", async () => {
     await meet(async ({ ada, grace, cheat }) => {
       ada.connection.send("pay him");
       ada.connection.whisper("Grace", "the code is 7");
@@ -170,7 +170,7 @@ describe("A server that cheats in an encrypted room", () => {
     });
   });
 
-  it("cannot pass off a text of its own as a sealed one (bare)", async () => {
+  it("cannot pass off its own text as a sealed one (bare)", async () => {
     await meet(async ({ ada, grace, cheat }) => {
       cheat.lie = about((event) => ({ ...event, content: "I resign" }));
       ada.connection.send("good morning");
@@ -179,7 +179,7 @@ describe("A server that cheats in an encrypted room", () => {
     });
   });
 
-  it("cannot let somebody in under another name than asked, to have texts sealed for it", async () => {
+  it("cannot admit a person under another name, to get texts sealed for it", async () => {
     await using server = await startServer();
     await using cheat = new CheatingServer(server.ws);
     cheat.lie = (event) => event.type === "welcome" ? { ...event, username: "Boss" } : event;
@@ -192,11 +192,11 @@ describe("A server that cheats in an encrypted room", () => {
     await ada.connection.close();
   });
 
-  it("is found out when it drops a message, for the numbers have no holes (drop)", async () => {
+  it("is noticed when it drops a message: numbers have no holes (drop)", async () => {
     await meet(async ({ ada, grace, cheat }) => {
       cheat.lie = about((event) => event.seq === 1 ? [] : event);
       for (const text of ["one", "two"]) ada.connection.send(text);
-      // Grace asks anew for what is missing, as often as it stays so.
+      // Grace reconnects while the message is missing.
       await grace.until(() => grace.connection.state.state === "reconnecting");
       cheat.lie = (event) => event;
       grace.connection.retry();
@@ -205,7 +205,7 @@ describe("A server that cheats in an encrypted room", () => {
     });
   });
 
-  it("can drop a message and number the rest anew: that is not seen", async () => {
+  it("can drop a message and renumber the rest unnoticed", async () => {
     await meet(async ({ ada, grace, cheat }) => {
       cheat.lie = about((event) => event.seq === 1 ? [] : { ...event, seq: event.seq - 1 });
       for (const text of ["one", "two"]) ada.connection.send(text);
@@ -214,7 +214,7 @@ describe("A server that cheats in an encrypted room", () => {
     });
   });
 
-  it("can repeat a message to those who have not seen the first one: that is not seen", async () => {
+  it("can repeat a message unnoticed to people who have not seen the first one", async () => {
     await meet(async ({ ada, grace, cheat, key }) => {
       ada.connection.send("yes");
       await grace.until(() => grace.texts.length === 1);
@@ -230,7 +230,7 @@ describe("A server that cheats in an encrypted room", () => {
   });
 });
 
-describe("Texts that were sealed in the old format", () => {
+describe("Texts sealed in the old format", () => {
   it("stay readable", async () => {
     await using server = await startServer();
     const key = createKey();

@@ -1,4 +1,4 @@
-/** The sealing of texts, without a browser. */
+/** Sealing texts, without a browser. */
 
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -7,7 +7,7 @@ import { Cipher, createKey, isKey, isSealed, maxTextBytes, SealError } from "../
 const LABEL = { room: "tea", from: "Ada" };
 
 describe("Cipher", () => {
-  it("opens what it sealed, whatever the text", async () => {
+  it("opens any text that it sealed", async () => {
     const cipher = await Cipher.fromKey(createKey());
     for (const text of ["", "hello", "\ufeffé ☂️ 你好\n\t", "x".repeat(3037)]) {
       const sealed = await cipher.seal(text, LABEL);
@@ -17,7 +17,7 @@ describe("Cipher", () => {
     }
   });
 
-  it("never seals the same text to the same letters", async () => {
+  it("never seals a text to the same result twice", async () => {
     const cipher = await Cipher.fromKey(createKey());
     const all = await Promise.all(Array.from({ length: 500 }, () => cipher.seal("hi", LABEL)));
     assertEquals(new Set(all).size, all.length);
@@ -54,7 +54,7 @@ describe("Cipher", () => {
     }
   });
 
-  it("opens nothing of which a single bit was changed", async () => {
+  it("opens nothing after a single bit was changed", async () => {
     const cipher = await Cipher.fromKey(createKey());
     const sealed = await cipher.seal("secret", LABEL);
     const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -68,7 +68,7 @@ describe("Cipher", () => {
     for (const text of texts) await assertRejects(() => cipher.open(text, LABEL), SealError);
   });
 
-  it("has the format that the docs say, to the byte", async () => {
+  it("has the documented format, to the byte", async () => {
     const key = createKey();
     const cipher = await Cipher.fromKey(key);
     const cases: [label: Parameters<typeof cipher.seal>[1], bound: unknown[]][] = [
@@ -98,7 +98,7 @@ describe("Cipher", () => {
     }
   });
 
-  it("takes 256 bits in base64url for a key and nothing else", async () => {
+  it("accepts 256 bits in base64url as a key, and nothing else", async () => {
     const keys = Array.from({ length: 100 }, createKey);
     assert(keys.every((key) => key.length === 43 && isKey(key)));
     assertEquals(new Set(keys).size, keys.length);
@@ -111,7 +111,7 @@ describe("Cipher", () => {
     }
   });
 
-  it("says how long a text may be so that it fits when sealed", async () => {
+  it("computes the maximum length of a text that fits when sealed", async () => {
     const cipher = await Cipher.fromKey(createKey());
     for (const limit of [64, 511, 512, 513, 4096, 4097]) {
       const most = maxTextBytes(limit);
@@ -122,7 +122,7 @@ describe("Cipher", () => {
     assertEquals(maxTextBytes(10), 0);
   });
 
-  it("knows what is sealed without the key", () => {
+  it("recognises sealed texts without the key", () => {
     assert(isSealed("sealed.1.AAAA") && isSealed("sealed.12.x"));
     assert(!isSealed("sealed") && !isSealed("it is sealed.1.") && !isSealed("sealed. Done"));
     assertNotEquals(isSealed(""), true);

@@ -1,4 +1,4 @@
-/** What a typed line means, for the page and the terminal client alike. */
+/** The meaning of a typed line, in the page and in the terminal client. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -8,7 +8,7 @@ const NAMES = ["Ada", "Ada Two", "Grace Hopper", "José María", "O’Brien", "�
 const read = (text: string) => readLine(text, NAMES);
 
 describe("a typed line", () => {
-  it("is said as it was typed, unless it begins with a command", () => {
+  it("is a message as typed, unless it begins with a command", () => {
     const lines = [
       "hello",
       "// TODO: tidy\nfoo();",
@@ -32,7 +32,7 @@ describe("a typed line", () => {
     assertEquals(read("/help "), { type: "help" });
   });
 
-  it("is refused with a sentence, and not eaten, where it is no command", () => {
+  it("is refused with a sentence if its command is unknown", () => {
     const lines = [
       "/me",
       "/me ",
@@ -49,7 +49,7 @@ describe("a typed line", () => {
     }
   });
 
-  it("names a person who is here by the whole name, the longest that fits", () => {
+  it("names a person in the room by the longest name that fits", () => {
     const whisper = (to: string, text: string) => ({ type: "whisper" as const, to, text });
     assertEquals(read("/msg ada two hi\nyou"), whisper("Ada Two", "hi\nyou"));
     assertEquals(read("/msg Ada Twofold"), whisper("Ada", "Twofold"));
@@ -64,7 +64,7 @@ describe("a typed line", () => {
     assertEquals(read("\u200f/msg \u200fأحمد علي مرحبا"), whisper("أحمد علي", "مرحبا"));
   });
 
-  it("names anybody in quotes, those of any keyboard", () => {
+  it("names any person in quotes, of any keyboard", () => {
     for (
       const quoted of ['"grace hopper"', "“Grace Hopper”", "„Grace Hopper“", "« Grace Hopper »"]
     ) {
@@ -81,7 +81,7 @@ describe("a typed line", () => {
     });
   });
 
-  it("never guesses whom it is for, and is then for nobody", () => {
+  it("reaches nobody if its receiver is not certain", () => {
     assertEquals(read("/msg Linus hi"), { type: "whisper", to: "Linus", text: "hi" });
     const lines = ["Grace hi", "gra hi", "Hopper hi", "Grace Hoper hi", "Ada, hi", "Ada: hi"];
     lines.push("Ada. hi", "Ada", "", '"" hi', '"Grace Hopper hi', '"Grace Hopper"hi');
@@ -95,7 +95,7 @@ describe("a typed line", () => {
     assertStringIncludes(early.why, '/msg "NAME" text');
   });
 
-  it("takes a name as it was completed", () => {
+  it("reads a completed name", () => {
     const names = [...NAMES, "Grace", "-", "٣", "🦊 fox"];
     for (const name of names) {
       const line = readLine(`/msg ${quoteName(name, names)} hopper two`, names);
@@ -105,14 +105,14 @@ describe("a typed line", () => {
     assertEquals(quoteName("Ada", NAMES), '"Ada"');
   });
 
-  it("is for all to see that it is being written, or not", () => {
+  it("shows as typing only if it is for the room", () => {
     for (const text of ["hi", "/me w", "/say x", "//", "see /msg"]) assert(isSpeech(text), text);
     for (const text of ["", "/", "/m", "/msg Ada", " /w Ada", "\u200f/msg", "／msg", "/me"]) {
       assert(!isSpeech(text), text);
     }
   });
 
-  it("is read in time that grows with its length alone", () => {
+  it("is read in time proportional to its length", () => {
     const names = Array.from({ length: 100 }, (_, n) => `Guest ${n}`);
     const start = performance.now();
     for (const text of ["a ", '"', "\u0301", "“a ", "@"]) {

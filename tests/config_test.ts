@@ -1,6 +1,19 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { ConfigError, readConfig } from "../lib/config.ts";
+import { ConfigError, findTypos, readConfig } from "../lib/config.ts";
+import { readPage } from "./support/docs.ts";
+
+const ROOT = new URL("..", import.meta.url);
+
+/** The files of a folder and of the folders in it. */
+async function filesIn(folder: string): Promise<string[]> {
+  const files: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(new URL(folder, ROOT))) {
+    if (isDirectory) files.push(...await filesIn(`${folder}${name}/`));
+    else files.push(`${folder}${name}`);
+  }
+  return files;
+}
 
 describe("readConfig", () => {
   it("has a safe default for everything", () => {
@@ -29,7 +42,13 @@ describe("readConfig", () => {
           bytes: { perSecond: 102_400, burst: 1_228_800 },
         },
       },
-      people: { guests: true, admins: [], adminCode: undefined },
+      people: {
+        guests: true,
+        registration: true,
+        signInSecret: undefined,
+        admins: [],
+        adminCode: undefined,
+      },
       http: {
         allowedOrigins: [],
         embedOrigins: [],
@@ -73,6 +92,8 @@ describe("readConfig", () => {
       ALLOWED_ORIGINS: "https://chat.example,http://localhost:3000",
       ADMIN_CODE: "open sesame",
       GUESTS: "off",
+      REGISTRATION: "off",
+      SIGN_IN_SECRET: "s".repeat(32),
       TRUST_PROXY: "1",
       REUSE_PORT: "1",
     });
@@ -80,6 +101,7 @@ describe("readConfig", () => {
     assertEquals(config.people.adminCode, "open sesame");
     assertEquals(config.http.allowedOrigins, ["https://chat.example", "http://localhost:3000"]);
     assertEquals([config.people.guests, config.http.trustProxy], [false, true]);
+    assertEquals([config.people.registration, config.people.signInSecret?.length], [false, 32]);
     assertEquals(config.listen.reusePort, true);
   });
 
@@ -334,6 +356,10 @@ describe("readConfig", () => {
     ["TRUST_PROXY", "2", "TRUST_PROXY must be one of"],
     ["ADMIN_CODE", " padded", "ADMIN_CODE must have at most 256 characters, and no space around"],
     ["ADMIN_CODE", "x".repeat(257), "ADMIN_CODE must have at most 256 characters"],
+    ["SIGN_IN_SECRET", "x".repeat(31), "SIGN_IN_SECRET must have 32 to 1024 characters"],
+    ["SIGN_IN_SECRET", "x".repeat(1025), "Make one with: openssl rand -base64 48"],
+    ["SIGN_IN_SECRET", `${"x".repeat(40)}\n`, "and no space around them"],
+    ["REGISTRATION", "closed", "REGISTRATION must be one of on, off"],
     ["ADMINS", "alice,<b>", "ADMINS must be names, separated by commas. The username may only"],
     ["ALLOWED_ORIGINS", "chat.example", 'or *, not "chat.example".'],
     ["ALLOWED_ORIGINS", "https://chat.example/x", "ALLOWED_ORIGINS must be origins such as"],
@@ -349,10 +375,54 @@ describe("readConfig", () => {
   }
 });
 
+describe("findTypos", () => {
+  const TYPOS: [kind: string, name: string, setting: string][] = [
+    ["a letter is missing", "MAX_MESSAGE_BYTE", "MAX_MESSAGE_BYTES"],
+    ["the first letter is missing", "UESTS", "GUESTS"],
+    ["a letter is too many", "DATABASE_URLS", "DATABASE_URL"],
+    ["a letter is doubled", "MAX_ROOOMS", "MAX_ROOMS"],
+    ["a letter is wrong", "PUBLIC_URI", "PUBLIC_URL"],
+    ["the first letter is wrong", "NAX_CONNECTIONS", "MAX_CONNECTIONS"],
+    ["two letters changed places", "LOG_LEVLE", "LOG_LEVEL"],
+    ["the first two letters changed places", "DAMINS", "ADMINS"],
+    ["a line is missing", "TRUSTPROXY", "TRUST_PROXY"],
+    ["the plural is missing", "ADMIN", "ADMINS"],
+  ];
+  for (const [kind, name, setting] of TYPOS) {
+    it(`finds ${name}: ${kind}`, () => {
+      const sentence = `${name} is not a setting. Did you mean ${setting}?`;
+      assertEquals(findTypos({ [name]: "1" }), [sentence]);
+    });
+  }
+
+  it("finds each of them", () => {
+    assertEquals(findTypos({ GUEST: "off", PORT: "1", MAX_ROOM: "1" }).length, 2);
+  });
+
+  it("says nothing of settings, of short words, and of what is further away", () => {
+    const names = [
+      ...["PORT", "HOST", "GUESTS", "ADMIN_CODE", "OTEL_DENO", "DENO_DEPLOY"],
+      ...["PORTS", "HOSTS", "POST", "PROT", "HOSTNAME", "HOSTTYPE"],
+      ...["DENO_DIR", "DENO_DEPLOYMENT_ID", "DENO_USE_WRITEV", "OTEL_SERVICE_NAME", "NO_COLOR"],
+      ...[
+        "DATABASE",
+        "MESSAGES",
+        "MAX_ROOMS_PER_X",
+        "PUBLIC",
+        "LOGNAME",
+        "LOG_LEVVELS",
+        "max_rooms",
+      ],
+      ...["PATH", "HOME", "SHELL", "USER", "PWD", "LANG", "TERM", "EDITOR", "MAIL", "TZ", "CI"],
+    ];
+    assertEquals(findTypos(Object.fromEntries(names.map((name) => [name, "1"]))), []);
+  });
+});
+
 describe("docs/configuration.md", () => {
   it("lists every variable with its default, and no other", async () => {
-    const text = await Deno.readTextFile(new URL("../docs/configuration.md", import.meta.url));
-    const rows = [...text.matchAll(/^\| `([A-Z_]+)` +\| (?:`(.*?)`|none) +\|/gm)];
+    const [text] = (await readPage("configuration.md")).split("## Other variables");
+    const rows = [...text!.matchAll(/^\| `([A-Z_]+)` +\| (?:`(.*?)`|none) +\|/gm)];
     const defaults = Object.fromEntries(rows.map(([, name, value]) => [name, value]));
     assertEquals(readConfig(defaults), readConfig({}));
     const read = new Set<string>();
@@ -363,5 +433,19 @@ describe("docs/configuration.md", () => {
     // The platform sets this one.
     read.delete("DENO_DEPLOY");
     assertEquals(Object.keys(defaults).sort(), [...read].sort());
+  });
+
+  it("names every variable that something else reads, and no other", async () => {
+    const [, section] = (await readPage("configuration.md")).split("## Other variables");
+    const named = [...section!.matchAll(/^\| `([A-Z_]+)`/gm)].map(([, name]) => name!);
+    const read = new Set(["DENO_DEPLOY"]);
+    for (
+      const file of ["main.ts", "hub.ts", ...await filesIn("lib/"), ...await filesIn("public/")]
+    ) {
+      if (!/\.[jt]s$/.test(file)) continue;
+      const text = await Deno.readTextFile(new URL(file, ROOT));
+      for (const [, name] of text.matchAll(/\benv\.get\("(\w+)"\)/g)) read.add(name!);
+    }
+    assertEquals(named.sort(), [...read].sort());
   });
 });

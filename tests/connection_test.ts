@@ -1,4 +1,4 @@
-/** The client module: with time and network in hand, and against the real server. */
+/** The client module: with a fake clock and network, and against the real server. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -13,7 +13,7 @@ import { RefusedError } from "../public/connection.js";
 import { isSameName } from "../public/names.js";
 import { Outbox } from "../public/outbox.js";
 
-describe("Connection, with time in hand", () => {
+describe("Connection, with a fake clock", () => {
   it("waits twice as long each time, and never more than 30 seconds", async () => {
     const world = new World();
     const waits = [];
@@ -44,7 +44,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(crowd.nextTimer().delayMs, 30_000);
   });
 
-  it("notices at once that the network is gone, and a clock that is set back changes nothing", () => {
+  it("notices at once that the network is gone, and ignores a clock that is set back", () => {
     const world = new World();
     world.connection.open();
     world.welcome();
@@ -60,7 +60,7 @@ describe("Connection, with time in hand", () => {
     assert(state.state === "reconnecting" && state.reason === "Your device is offline.");
   });
 
-  it("is not let in under another name than it asked for, but in another spelling of it", () => {
+  it("accepts another spelling of its name from the server, but no other name", () => {
     for (
       const [username, isSame] of [["ADA", true], ["Mallory", false], ["Ada 2", false]] as const
     ) {
@@ -73,14 +73,14 @@ describe("Connection, with time in hand", () => {
     }
   });
 
-  it("tells nothing of what comes behind a welcome under another name", () => {
+  it("emits no event after a welcome under another name", () => {
     const world = new World();
     world.connection.open();
     world.frame([{ type: "welcome", username: "Mallory" }, { ...chat(1), history: true }]);
     assertEquals([world.told("welcome"), world.told("chat")], [[], []]);
   });
 
-  it("with a token asks for no name, and keeps the one that the welcome says", () => {
+  it("needs no name with a token, and takes the one in the welcome", () => {
     const world = new World({ token: "secret" });
     world.connection.open();
     const query = () => Object.fromEntries(new URL(world.url).searchParams);
@@ -94,7 +94,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(world.connection.state.state, "refused");
   });
 
-  it("takes its own message from the room for the ack that was lost", () => {
+  it("counts its own message from the room as the lost ack", () => {
     const world = new World();
     world.connection.open();
     world.welcome();
@@ -105,7 +105,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(world.connection.outbox.items, []);
   });
 
-  it("does not try again while it is live", () => {
+  it("ignores retry() while it is live", () => {
     const world = new World();
     world.connection.open();
     world.welcome();
@@ -113,7 +113,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(world.connection.state.state, "live");
   });
 
-  it("starts from the first wait again after a connection that lasted", async () => {
+  it("returns to the first wait after a stable connection", async () => {
     const world = new World();
     world.connection.open();
     for (const [livedMs, waitMs] of [[10, 500], [10, 1000], [10_000, 500]] as const) {
@@ -125,7 +125,7 @@ describe("Connection, with time in hand", () => {
     }
   });
 
-  it("does not come back where it is not wanted", async () => {
+  it("does not reconnect after a refusal", async () => {
     for (const code of [1003, 1008, 1009, 4001, 4003, 4009]) {
       const world = new World();
       world.connection.open();
@@ -135,7 +135,7 @@ describe("Connection, with time in hand", () => {
     }
   });
 
-  it("comes back after every end of which the server says so", async () => {
+  it("reconnects after every close code that the server marks for it", async () => {
     for (const { code, reconnect } of Object.values(CLOSE)) {
       const world = new World();
       world.connection.open();
@@ -146,7 +146,7 @@ describe("Connection, with time in hand", () => {
     }
   });
 
-  it("comes back after every other end", async () => {
+  it("reconnects after any other end", async () => {
     for (const code of [1001, 1005, 1006, 1011, 1012, 1013, 4008, 4029]) {
       const world = new World();
       world.connection.open();
@@ -158,7 +158,7 @@ describe("Connection, with time in hand", () => {
     }
   });
 
-  it("says in the server's words why it was refused, and waits as long as it says", async () => {
+  it("gives the server's reason for a refusal, and waits as long as the server asks", async () => {
     const world = new World();
     world.answer = Response.json({ error: "the room is closed on Sundays" }, { status: 403 });
     world.connection.open();
@@ -172,7 +172,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(world.nextTimer().delayMs, 17_000);
   });
 
-  it("says what the server complained of before it closed", async () => {
+  it("gives the server's error before a close as the reason", async () => {
     const world = new World();
     world.connection.open();
     world.frame({ type: "error", content: "This name is in use.", code: "name_in_use" });
@@ -181,7 +181,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(state, { state: "refused", reason: "This name is in use.", code: 4009 });
   });
 
-  it("hears nothing more from a socket it has given up", () => {
+  it("ignores a socket that it has given up", () => {
     const world = new World();
     world.connection.open();
     world.connection.close();
@@ -191,7 +191,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(world.sent, []);
   });
 
-  it("asks a silent server after 25 seconds, and gives it up after 10 more", () => {
+  it("pings a silent server after 25 seconds, and gives it up after 10 more", () => {
     const world = new World();
     world.connection.open();
     world.welcome();
@@ -222,7 +222,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(world.connection.outbox.items.map(({ status }) => status), ["waiting"]);
   });
 
-  it("takes nothing on trust that comes out of order: it asks for it anew", () => {
+  it("resumes when an event arrives out of order", () => {
     const world = new World();
     world.connection.open();
     world.welcome({ seq: 7 });
@@ -237,7 +237,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(world.told("chat"), [8, 9, 10]);
   });
 
-  it("numbers private messages of others and its own acks as one, in whatever order", () => {
+  it("counts received private messages and acks in one numbering, in any order", () => {
     const world = new World();
     world.connection.open();
     world.welcome();
@@ -267,7 +267,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(items[0]!.status, "sent");
   });
 
-  it("waits a little with what the server cannot take just now, and gives up what it never will", () => {
+  it("retries a text after a temporary error, and fails it after a permanent one", () => {
     const world = new World();
     world.connection.open();
     world.welcome();
@@ -288,7 +288,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(world.connection.outbox.items.map(({ content }) => content), ["two"]);
   });
 
-  it("slows down when the server says so, and then sends one message after the other", () => {
+  it("sends one message at a time after a rate limit", () => {
     const world = new World();
     world.connection.open();
     world.welcome();
@@ -309,7 +309,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(world.sent.length, 8);
   });
 
-  it("removes people and changes the room, and knows what it may do then", async () => {
+  it("removes people and changes the room, and knows its new role", async () => {
     const world = new World();
     world.connection.open();
     world.welcome({ role: "member", private: false });
@@ -327,7 +327,7 @@ describe("Connection, with time in hand", () => {
     assertEquals([world.connection.role, world.connection.isPrivate], ["owner", true]);
   });
 
-  it("says again every three seconds that somebody types, and once that nobody does", () => {
+  it("repeats typing every three seconds, and reports its end once", () => {
     const world = new World();
     world.connection.typing(true);
     world.connection.open();
@@ -342,7 +342,7 @@ describe("Connection, with time in hand", () => {
     assertEquals(world.sent.map(({ active }) => active), [true, true, false]);
   });
 
-  it("ignores what a newer server may say", () => {
+  it("ignores unknown events of a newer server", () => {
     const world = new World();
     world.connection.open();
     for (const data of ["{", "null", "3", "[]", "[null,{}]", new ArrayBuffer(1)]) world.data(data);
@@ -351,14 +351,14 @@ describe("Connection, with time in hand", () => {
     assertEquals(world.connection.state.state, "live");
   });
 
-  it("has one idea of names that are the same", () => {
+  it("compares names as the server does", () => {
     assert(isSameName("Ada", "ＡＤＡ") && isSameName("straße", "STRASSE"));
     assert(!isSameName("Ada", "Ida"));
   });
 });
 
 describe("Connection, with a server", () => {
-  it("joins, speaks, and hears itself once and after its ack", async () => {
+  it("joins, sends, and gets its own message once, after the ack", async () => {
     await using server = await startServer();
     await using ada = new Caller(server);
     await ada.live();
@@ -408,7 +408,7 @@ describe("Connection, with a server", () => {
     assertEquals(ada.gaps, []);
   });
 
-  it("delivers once what was sent while the line was dead, acked or not", async () => {
+  it("delivers texts sent over a dead line once, acked or not", async () => {
     await using server = await startServer();
     await using line = new Line(server.port);
     await using ada = new Caller(line);
@@ -435,7 +435,7 @@ describe("Connection, with a server", () => {
     assertEquals(ada.connection.outbox.items, []);
   });
 
-  it("keeps what another life of the page left unsent, and sends it once", async () => {
+  it("restores unsent texts of an earlier page, and sends them once", async () => {
     await using server = await startServer();
     await using line = new Line(server.port);
     const ada = new Caller(line);
@@ -460,7 +460,7 @@ describe("Connection, with a server", () => {
     assertEquals(watcher.all("chat").length, 1);
   });
 
-  it("brings private messages to the two and nobody else, missed ones too", async () => {
+  it("delivers private messages to the two people only, missed ones too", async () => {
     await using server = await startServer();
     await using line = new Line(server.port);
     await using ada = new Caller(server);
@@ -488,7 +488,7 @@ describe("Connection, with a server", () => {
     line.letGo();
   });
 
-  it("pages through the past, and edits and deletes its own", async () => {
+  it("pages through history, and edits and deletes own messages", async () => {
     await using server = await startServer({ HISTORY_SIZE: "5" });
     await using ada = new Caller(server);
     await ada.live();
@@ -526,7 +526,7 @@ describe("Connection, with a server", () => {
     await grace.hears("typing", (event) => !event.active);
   });
 
-  /** Ada says one thing, and another while the server is started anew. */
+  /** Ada sends one message, and another while the server restarts. */
   async function talkOverARestart(
     env: Record<string, string>,
     check: (ada: Caller) => void,
@@ -550,7 +550,7 @@ describe("Connection, with a server", () => {
     }
   }
 
-  it("says that something may be missing when the server starts anew without memory", async () => {
+  it("reports a gap when the server restarts without its memory", async () => {
     await talkOverARestart({}, (ada) => {
       assertEquals(ada.gaps, [{ isNewLife: true }]);
       assertEquals(ada.chats().map(({ content }) => content), ["before", "meanwhile"]);
@@ -569,7 +569,7 @@ describe("Connection, with a server", () => {
     }
   });
 
-  it("is told why it may not join", async () => {
+  it("reports why it may not join", async () => {
     await using server = await startServer();
     await using ada = new Caller(server);
     await ada.live();
@@ -585,7 +585,7 @@ describe("Connection, with a server", () => {
     assert(wrong.state === "refused" && wrong.code === 400 && wrong.reason.startsWith("The user"));
   });
 
-  it("seals every text for who has the key, and shows the server none of it", async () => {
+  it("seals every text for people with the key, and shows the server none", async () => {
     await using server = await startServer();
     await using line = new Line(server.port);
     const key = createKey();
@@ -607,7 +607,7 @@ describe("Connection, with a server", () => {
     await grace.hears("message_updated", (event) => event.content === "the new plan");
     plain.send({ type: "chat", content: "not sealed" });
     await grace.hears("chat", ({ seal, content }) => seal === "bare" && content === "not sealed");
-    // Sealed for one room or person, told of another.
+    // Sealed for one room or person, delivered as another.
     const { content: stolen } = await plain.nextOf("chat");
     plain.send({ type: "chat", content: stolen });
     await grace.hears("chat", ({ seal, username }) => seal === "broken" && username === "Plain");

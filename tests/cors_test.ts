@@ -1,4 +1,4 @@
-/** What pages of other sites may read: all that ALLOWED_ORIGINS names, and nobody else anything. */
+/** What pages of other sites may read: those in ALLOWED_ORIGINS everything, others nothing. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -13,7 +13,7 @@ const PREFLIGHT = {
   "access-control-request-headers": "content-type,authorization",
 };
 
-/** The headers of an answer that have to do with other origins. */
+/** The headers of an answer about other origins. */
 async function grantsOf(
   server: TestServer,
   [method, path]: readonly [string, string],
@@ -32,7 +32,7 @@ async function grantsOf(
   };
 }
 
-/** What pages of a site need, and how it is answered. */
+/** Requests that pages of a site need, and their answers. */
 const NEEDS: readonly (readonly [status: number, method: string, path: string])[] = [
   [200, "GET", "/api/session"],
   [200, "HEAD", "/api/session"],
@@ -74,7 +74,7 @@ describe("An allowed origin", () => {
     }
   });
 
-  it("may read why it is refused: too much, too often, too many, at another address", async () => {
+  it("may read every refusal: too big, too often, too many, at another address", async () => {
     const site = { ALLOWED_ORIGINS: APP };
     await using server = await startServer({ ...site, AUTH_RATE_PER_ADDRESS: "1" });
     const post = async (body: unknown) => {
@@ -99,7 +99,7 @@ describe("An allowed origin", () => {
     await ann.close();
   });
 
-  it("may ask beforehand, with every method and header of the API", async () => {
+  it("passes preflight for every method and header of the API", async () => {
     await using server = await startServer({ ALLOWED_ORIGINS: APP });
     for (const path of ["/api/login", "/api/rooms/tea/messages", "/ws/tea?username=ann"]) {
       const headers = { origin: APP, ...PREFLIGHT };
@@ -113,7 +113,7 @@ describe("An allowed origin", () => {
     }
   });
 
-  it("may go on with a module that has not changed", async () => {
+  it("may revalidate an unchanged module", async () => {
     await using server = await startServer({ ALLOWED_ORIGINS: APP });
     const first = await call(server, "GET", "/connection.js", { headers: { origin: APP } });
     const etag = first.headers.get("etag")!;
@@ -122,7 +122,7 @@ describe("An allowed origin", () => {
     assertEquals([status, origin, varies], [304, APP, true]);
   });
 
-  it("opens WebSockets, and the answer to the upgrade has nothing added", async () => {
+  it("opens WebSockets without extra headers in the answer", async () => {
     await using open = await startServer({ ALLOWED_ORIGINS: APP });
     await using plain = await startServer();
     const namesOf = async (server: TestServer, headers: Record<string, string>) => {
@@ -133,7 +133,7 @@ describe("An allowed origin", () => {
     assertEquals(await namesOf(open, { Origin: APP }), await namesOf(plain, {}));
   });
 
-  it("has no credentials if it stands for anybody", async () => {
+  it("gets no credentials if it is `*`", async () => {
     for (const [setting, origin, granted] of [["*", FOREIGN, "*"], ["null", "null", "null"]]) {
       await using server = await startServer({ ALLOWED_ORIGINS: setting! });
       const grants = await grantsOf(server, ["GET", "/api/session"], { origin: origin! });
@@ -146,7 +146,7 @@ describe("An allowed origin", () => {
 });
 
 describe("Any other origin", () => {
-  it("is granted nothing, and learns nothing but that it may not", async () => {
+  it("is refused, and learns nothing else", async () => {
     for (const env of [{}, { ALLOWED_ORIGINS: APP }]) {
       await using server = await startServer(env);
       for (const [, method, path] of NEEDS) {
@@ -166,7 +166,7 @@ describe("Any other origin", () => {
     }
   });
 
-  it("loads no module as a plain script, unless some origin is allowed", async () => {
+  it("cannot load a module as a plain script, unless some origin is allowed", async () => {
     await using closed = await startServer();
     await using open = await startServer({ ALLOWED_ORIGINS: APP });
     const policy = async (server: TestServer, path: string) =>
@@ -178,7 +178,7 @@ describe("Any other origin", () => {
     assertEquals(await policy(closed, "/embed.js"), "cross-origin");
   });
 
-  it("makes no request without its name, as for an image", async () => {
+  it("cannot request files without its name, as for an image", async () => {
     await using server = await startServer({ ALLOWED_ORIGINS: APP });
     const statusOf = async (site: string, mode: string) => {
       const headers = { "sec-fetch-site": site, "sec-fetch-mode": mode };
@@ -186,7 +186,7 @@ describe("Any other origin", () => {
     };
     assertEquals(await statusOf("cross-site", "no-cors"), 403);
     assertEquals(await statusOf("same-site", "no-cors"), 403);
-    // The page itself, and a person who follows a link or types an address.
+    // The page itself, and a person who follows a link.
     assertEquals(await statusOf("same-origin", "cors"), 200);
     assertEquals(await statusOf("cross-site", "navigate"), 200);
     assertEquals(await statusOf("none", "navigate"), 200);
@@ -201,7 +201,7 @@ describe("Any other origin", () => {
   });
 });
 
-/** What the server says to browsers of who may load an answer: refusals of WebSockets say nothing. */
+/** The policy for loading an answer from other sites: refusals of WebSockets have none. */
 function policyOf(path: string): string | null {
   return path.startsWith("/api/") ? "same-origin" : null;
 }
@@ -216,7 +216,7 @@ describe("The setting EMBED_ORIGINS", () => {
     return [ancestors, headers.get("x-frame-options")];
   }
 
-  it("names who may frame the page: nobody, these sites, or all", async () => {
+  it("decides who may frame the page: nobody, these sites, or all", async () => {
     assertEquals(await framing({}), ["'none'", "DENY"]);
     const sites = "https://site.example,http://localhost:3000";
     assertEquals(await framing({ EMBED_ORIGINS: sites }), [sites.replace(",", " "), null]);
@@ -253,7 +253,7 @@ describe("Cookies of the page in a frame", () => {
     assertStringIncludes(headers.get("set-cookie")!, "SameSite=Lax");
   });
 
-  it("sign in and out in the frame, and count where there is no ordinary one", async () => {
+  it("sign in and out in the frame, and count if there is no ordinary cookie", async () => {
     await using server = await startServer(env);
     const sign = async (name: string, path: string) => {
       const body = { username: name, password: "correct horse" };
@@ -278,7 +278,7 @@ describe("Cookies of the page in a frame", () => {
     assertEquals(await whoIs(inFrame), null);
   });
 
-  it("are no proof in the hands of the site around it", async () => {
+  it("give the site around the frame no rights", async () => {
     await using server = await startServer(env);
     const page = await call(server, "GET", "/r/tea?embed=1", { headers: PAGE });
     const cookie = page.headers.get("set-cookie")!.split(";")[0]!;

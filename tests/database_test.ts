@@ -1,6 +1,6 @@
 /**
- * The database, as its owner sees it: what is in it, how to query it; and how to back up and restore
- * the file of SQLite.
+ * The database for its owner: its contents and queries, and the backup and restore of the SQLite
+ * file.
  */
 
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
@@ -18,7 +18,7 @@ const ROOT = new URL("..", import.meta.url);
 const docs = await Deno.readTextFile(new URL("docs/database.md", ROOT));
 const [sqliteDocs, postgresDocs] = docs.split(/^## (?=PostgreSQL$|Redis$)/m) as [string, string];
 
-/** Why something is skipped, and how to change that. */
+/** The reason for skipping a test, and the remedy. */
 const NO_SQLITE3 = "The tests with sqlite3 are skipped. Install it: apt-get install -y sqlite3";
 
 /** Runs a program to its end. `undefined` if the machine does not have it. */
@@ -33,12 +33,12 @@ async function run(program: string, args: string[], options: Deno.CommandOptions
   }
 }
 
-/** Declares a test that needs something of the machine: where that is missing, it says so. */
+/** Declares a test that needs a program or a right; skips it visibly without. */
 function itWith(isThere: boolean, reason: string, name: string, test: () => Promise<void>): void {
   if (isThere) return void it(name, test);
   // deno-lint-ignore no-console
   console.log(reason);
-  // A container may not mount a disk, whatever is installed.
+  // A container may not mount a disk.
   if (reason === NO_TMPFS || Deno.env.get("REQUIRE_ALL") !== "1") return void it.skip(name, test);
   it(name, () => {
     throw new Error(reason);
@@ -59,7 +59,7 @@ beforeEach(async () => {
 
 afterEach(() => Deno.remove(folder, { recursive: true }));
 
-/** What a query finds in a file. */
+/** The rows of a query on a file. */
 function query(file: string, sql: string): Record<string, unknown>[] {
   const db = new DatabaseSync(file, { readOnly: true });
   try {
@@ -85,7 +85,7 @@ async function ask(client: V1Client, command: { type: string; [field: string]: u
     | ErrorEvent;
 }
 
-/** Something of everything that docs/database.md asks for. */
+/** Some of everything that docs/database.md queries. */
 async function talk(server: ServerProcess): Promise<void> {
   await using alice = await V1Client.join(server.ws, "lobby", "alice");
   await using bob = await V1Client.join(server.ws, "lobby", "bob");
@@ -124,7 +124,7 @@ describe("docs/database.md, of SQLite", () => {
     assertEquals(documented, real);
   });
 
-  it("has queries that are right", async () => {
+  it("has queries that work", async () => {
     await using server = await ServerProcess.start({ env });
     await talk(server);
     const [lastDay, search, ofAlice, sizes, ...more] = readBlocks("sql")
@@ -146,7 +146,7 @@ describe("docs/database.md, of SQLite", () => {
     );
   });
 
-  it("says what becomes of a message that is deleted", async () => {
+  it("describes the row of a deleted message", async () => {
     await using server = await ServerProcess.start({ env });
     await talk(server);
     const sql = "SELECT username, content, edited, deleted FROM messages WHERE deleted OR edited";
@@ -230,7 +230,7 @@ withPostgres(() =>
       assertEquals([...documented].sort(), real.split("\n").sort());
     });
 
-    it("has queries that are right, for a user that may only read", async () => {
+    it("has queries that work for a read-only user", async () => {
       const [user, ...queries] = readBlocks("sql", postgresDocs);
       await postgres.query(user!, database);
       const settings = "SET ROLE reader; SET search_path = hubbub;";
@@ -250,7 +250,7 @@ withPostgres(() =>
 );
 
 describe("A backup of a server under load", () => {
-  /** Backs up while three members talk; then compares the copy with what they know. */
+  /** Backs up while three members talk; then compares the copy with their messages. */
   async function check(back: (copy: string) => Promise<void>): Promise<void> {
     const copy = `${folder}/copy.db`;
     const acks = [];
@@ -285,7 +285,7 @@ describe("A backup of a server under load", () => {
     assertEquals("seq" in answer && answer.seq, stored.length + 1);
   }
 
-  it("by deno task backup holds every message that was acked before, and a server starts on it", () =>
+  it("by deno task backup holds every message acked before it, and a server starts on it", () =>
     check(async (copy) => {
       const { code, stdout, stderr } = (await backUp(copy))!;
       assertEquals(code, 0, stderr);
@@ -300,7 +300,7 @@ describe("A backup of a server under load", () => {
     itWith(
       hasSqlite3,
       NO_SQLITE3,
-      `by sqlite3 and ${name} is as good`,
+      `by sqlite3 and ${name} is as complete`,
       () =>
         check(async (copy) => {
           const result = await run("sqlite3", [path, `${command}'${copy}'`]);
@@ -317,7 +317,7 @@ describe("deno task backup", () => {
     await server.stop();
   };
 
-  it("copies the file of a server that is stopped, and leaves nothing else behind", async () => {
+  it("copies the file of a stopped server, and leaves nothing else behind", async () => {
     await fill();
     const before = [...Deno.readDirSync(folder)].map(({ name }) => name);
     const { code, stdout } = (await backUp(`${folder}/copy.db`))!;
@@ -326,14 +326,14 @@ describe("deno task backup", () => {
     assertEquals(after.sort(), [...before, "copy.db"].sort());
   });
 
-  it("makes a copy that its owner alone can read", async () => {
+  it("makes a copy that only its owner can read", async () => {
     await fill();
     await backUp(`${folder}/copy.db`);
     if (Deno.build.os === "windows") return;
     assertEquals((await Deno.stat(`${folder}/copy.db`)).mode! & 0o777, 0o600);
   });
 
-  it("takes the copy's place from the folder it is called in", async () => {
+  it("resolves the copy's path in the current folder", async () => {
     await fill();
     const config = new URL("deno.json", ROOT).pathname;
     const args = [Deno.execPath(), "task", "--config", config, "backup", "copy.db"];
@@ -356,7 +356,7 @@ describe("deno task backup", () => {
     }
   });
 
-  it("says in a sentence what is wrong, and leaves no half of a copy", async () => {
+  it("explains a failure in one sentence, and leaves no partial copy", async () => {
     const copy = `${folder}/copy.db`;
     const other = `${folder}/other.db`;
     const db = new DatabaseSync(other);
@@ -386,6 +386,7 @@ describe("deno task backup", () => {
       [`sqlite:${folder}/text.db`, copy, `Cannot copy ${folder}/text.db to ${copy}: `],
       [`sqlite:${path}`, `${folder}/no/copy.db`, `Cannot copy ${path} to ${folder}/no/copy.db: `],
       [`sqlite:${path}`, "", "Name one file: deno task backup COPY"],
+      [`sqlite:${path}`, "--help", "Name one file: deno task backup COPY"],
     ];
     const before = [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
     for (const [url, target, sentence] of CASES) {
@@ -399,7 +400,7 @@ describe("deno task backup", () => {
 });
 
 describe("A restore", () => {
-  it("as docs/database.md says brings back what the copy holds, and nothing of the -wal", async () => {
+  it("as in docs/database.md restores the copy, without the old -wal", async () => {
     const copy = `${folder}/copy.db`;
     {
       await using server = await ServerProcess.start({ env });
@@ -439,7 +440,7 @@ describe("A server whose store fails", () => {
     await server.logLine((line) => line.msg === msg);
     assertEquals(await readHealth(server), wanted);
   };
-  it("is degraded while the file is gone, says so once, and goes on when it is back", async () => {
+  it("is degraded while the file is gone, logs it once, and recovers when it is back", async () => {
     await using server = await ServerProcess.start({ env });
     await using alice = await V1Client.join(server.ws, "r", "alice");
     assertEquals((await ask(alice, { type: "chat", content: "before" })).type, "ack");
@@ -457,7 +458,7 @@ describe("A server whose store fails", () => {
   itWith(
     hasDisks,
     NO_TMPFS,
-    "for want of space takes no message, and takes the next when there is some",
+    "refuses messages on a full disk, and accepts the next once there is space",
     async () => {
       const disk = `${folder}/disk`;
       await Deno.mkdir(disk);

@@ -5,9 +5,10 @@ import { describe, it } from "@std/testing/bdd";
 import { type HttpServer, Listener } from "../lib/http/listener.ts";
 import { createLogger } from "../lib/logger.ts";
 import { Client } from "./support/client.ts";
-import { makeFolder } from "./support/folder.ts";
-import { ServerProcess } from "./support/process.ts";
+import { ServerProcess, startInVain } from "./support/process.ts";
+import { processesWith } from "./support/processes.ts";
 import { OPCODE, RawClient } from "./support/raw.ts";
+import { TEST_ENV } from "./support/server.ts";
 
 const SIGNALS: Deno.Signal[] = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"];
 
@@ -93,35 +94,60 @@ describe("A server that is told to end", () => {
 });
 
 describe("A server that cannot start", () => {
-  const run = async (env: Record<string, string>) => {
-    const output = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "main.ts"],
-      cwd: new URL("..", import.meta.url),
-      env: { HOST: "127.0.0.1", PORT: "0", DATABASE_URL: "memory:", ...env },
-    }).output();
-    return { code: output.code, stderr: new TextDecoder().decode(output.stderr) };
-  };
-
   it("says which setting is wrong", async () => {
-    const { code, stderr } = await run({ PORT: "eighty" });
-    assertEquals(code, 1);
-    assertEquals(stderr, 'PORT must be a whole number from 0 to 65535, not "eighty".\n');
+    const sentence = await startInVain({ env: { PORT: "eighty" } });
+    assertEquals(sentence, 'PORT must be a whole number from 0 to 65535, not "eighty".\n');
   });
 
   it("says that it cannot listen", async () => {
     using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    await using folder = await makeFolder();
-    const { code, stderr } = await run({
-      PORT: String(taken.addr.port),
-      DATABASE_URL: `sqlite:${folder.path}/chat.db`,
-    });
-    assertEquals(code, 1);
+    const PORT = String(taken.addr.port);
     assertEquals(
-      stderr,
-      `Cannot listen on 127.0.0.1:${taken.addr.port}: Another program uses the address. ` +
+      await startInVain({ env: { PORT, DATABASE_URL: "sqlite:chat.db" } }),
+      `Cannot listen on 127.0.0.1:${PORT}: Another program uses the address. ` +
         "Stop it, or choose another PORT.\n",
     );
   });
+});
+
+describe("A server that starts", () => {
+  it("warns of variables that are almost settings", async () => {
+    await using server = await ServerProcess.start({
+      env: { MAX_MESSAGE_BYTE: "1", GUEST: "off", PORTS: "1" },
+    });
+    const warnings = server.log.filter(({ level }) => level === "warn").map(({ msg }) => msg);
+    assertEquals(warnings.filter((msg) => msg.includes("not a setting")).sort(), [
+      "GUEST is not a setting. Did you mean GUESTS?",
+      "MAX_MESSAGE_BYTE is not a setting. Did you mean MAX_MESSAGE_BYTES?",
+    ]);
+  });
+});
+
+describe("deno task dev", () => {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    it(`ends with 0 within 5 seconds at ${signal}`, async () => {
+      const id = crypto.randomUUID();
+      const task = new Deno.Command(Deno.execPath(), {
+        args: ["task", "dev"],
+        cwd: new URL("..", import.meta.url),
+        // All that it starts inherits the id.
+        env: { ...TEST_ENV, DEV_RUN: id },
+        stdin: "null",
+        stdout: "piped",
+        stderr: "null",
+      }).spawn();
+      const endAll = () => processesWith(id).forEach((pid) => Deno.kill(pid, "SIGKILL"));
+      let late: ReturnType<typeof setTimeout> | undefined;
+      for await (const text of task.stdout.pipeThrough(new TextDecoderStream())) {
+        if (!text.includes("Server starting on :")) continue;
+        task.kill(signal);
+        late = setTimeout(endAll, 5000);
+      }
+      clearTimeout(late);
+      assertEquals((await task.status).code, 0);
+      assertEquals(processesWith(id), []);
+    });
+  }
 });
 
 const HOST = "192.0.2.1";

@@ -1,9 +1,9 @@
-/** What was acknowledged is stored: the real process, killed without warning, on a real file. */
+/** Acked messages are stored: the real process, killed without warning, on a real file. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { afterEach, beforeEach, describe, it } from "@std/testing/bdd";
 import type { ChatEvent, HistoryEvent } from "../lib/protocol/events.ts";
-import { ServerProcess } from "./support/process.ts";
+import { ServerProcess, startInVain } from "./support/process.ts";
 import { V1Client } from "./support/v1_client.ts";
 
 let folder: string;
@@ -32,7 +32,7 @@ const contentsOf = (name: string, count: number) =>
   Array.from({ length: count }, (_, i) => `${name} ${i}`);
 
 describe("kill -9 in the middle of a burst, and a restart on the same file", () => {
-  it("loses nothing that was acked, repeats nothing, and lets everyone resume without a gap", async () => {
+  it("loses no acked message, repeats nothing, and lets everyone resume without a gap", async () => {
     const names = ["alice", "bob", "carol"];
     const first = await ServerProcess.start({ env });
     const before = await Promise.all(names.map((name) => V1Client.join(first.ws, "r", name)));
@@ -82,7 +82,7 @@ describe("kill -9 in the middle of a burst, and a restart on the same file", () 
       for (const { seq, id, ref } of acks[n]!) {
         assertEquals([log[seq! - 1]!.id, log[seq! - 1]!.content], [id, `${name} ${ref}`]);
       }
-      // What this one saw before and after is what is stored: no gap, no repeat.
+      // This client saw exactly the stored messages: no gap, no repeat.
       const seen = [...before[n]!.all("chat"), ...after[n]!.all("chat")];
       assertEquals(
         seen.map(({ seq, id }) => `${seq} ${id}`),
@@ -94,7 +94,7 @@ describe("kill -9 in the middle of a burst, and a restart on the same file", () 
 });
 
 describe("A file", () => {
-  it("keeps a room's messages and numbering over a restart, which costs nobody their place", async () => {
+  it("keeps a room's messages and numbering over a restart, so that everyone resumes", async () => {
     const welcomes = [];
     for (const expected of [0, 1]) {
       await using server = await ServerProcess.start({ env });
@@ -110,26 +110,15 @@ describe("A file", () => {
     assertEquals(welcomes[1]!.recovered, true);
   });
 
-  it("is for one server at a time, and the second one says so", async () => {
+  it("admits one server at a time; the second one stops with a sentence", async () => {
     await using _first = await ServerProcess.start({ env });
-    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "main.ts"],
-      cwd: new URL("..", import.meta.url),
-      env: { HOST: "127.0.0.1", PORT: "0", ...env },
-    }).output();
-    assertEquals(code, 1);
-    const sentence = new TextDecoder().decode(stderr);
+    const sentence = await startInVain({ env });
     assertStringIncludes(sentence, `Cannot open the database ${folder}/chat.db: `);
     assert(!sentence.includes("    at "), sentence);
   });
 
-  it("in a folder that is not there stops the start", async () => {
-    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "main.ts"],
-      cwd: new URL("..", import.meta.url),
-      env: { HOST: "127.0.0.1", PORT: "0", DATABASE_URL: `sqlite:${folder}/no/chat.db` },
-    }).output();
-    assertEquals(code, 1);
-    assertStringIncludes(new TextDecoder().decode(stderr), "Cannot open the database ");
+  it("in a missing folder stops the start", async () => {
+    const sentence = await startInVain({ env: { DATABASE_URL: `sqlite:${folder}/no/chat.db` } });
+    assertStringIncludes(sentence, "Cannot open the database ");
   });
 });

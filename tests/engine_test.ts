@@ -72,7 +72,7 @@ class SharedMemory implements Store {
 
 testEngine("MemoryEngine on a shared store", () => new SharedMemory());
 
-/** A folder of its own for a file. */
+/** A new folder for a file. */
 class SqliteStore implements Store {
   readonly isLasting = true;
   readonly isShared = false;
@@ -89,10 +89,10 @@ class SqliteStore implements Store {
     return new SqliteEngine({ ...options, path: this.path, atCommit: setImmediate });
   }
 
-  /** Goes on with a copy of the files as they are now. */
+  /** Continues with a copy of the current files. */
   freeze(): void {
     const copy = `${this.dir}/copy${++this.#copies}.db`;
-    // In this order, a checkpoint that comes between the two does no harm.
+    // In this order, a checkpoint between the two is harmless.
     Deno.copyFileSync(`${this.path}-wal`, `${copy}-wal`);
     Deno.copyFileSync(this.path, copy);
     this.path = copy;
@@ -104,7 +104,7 @@ class SqliteStore implements Store {
     return this.inspect(all).map((row) => JSON.stringify(row));
   }
 
-  /** Does something with the file itself, while no engine has it. */
+  /** Runs a function on the file while no engine has it open. */
   inspect<T>(look: (db: DatabaseSync) => T): T {
     const db = new DatabaseSync(this.path);
     try {
@@ -153,13 +153,34 @@ function bytesOf(path: string): string {
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
-/** Waits until something is so. */
+/** Waits until a condition holds. */
 async function until(isDone: () => boolean, what: string): Promise<void> {
   const end = performance.now() + 10_000;
   while (!isDone()) {
     assert(performance.now() < end, `Waited in vain: ${what}`);
     await sleep(50);
   }
+}
+
+/** Runs a program until it writes that it is ready. */
+async function runUntilReady(code: string): Promise<{ pid: number; kill: () => Promise<void> }> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--no-lock", code],
+    stdout: "piped",
+  }).spawn();
+  const reader = child.stdout.getReader();
+  await reader.read();
+  const kill = async () => {
+    child.kill("SIGKILL");
+    await child.status;
+    await reader.cancel();
+  };
+  return { pid: child.pid, kill };
+}
+
+/** How a sentence goes on that names a process. Only Linux tells. */
+function named(pid: number): string {
+  return Deno.build.os === "linux" ? `: process ${pid} (${Deno.execPath()} eval ` : "";
 }
 
 describe("SqliteEngine: a file", () => {
@@ -175,7 +196,7 @@ describe("SqliteEngine: a file", () => {
     await second.close();
   });
 
-  it("is one file under whatever name it is opened", async () => {
+  it("is one file under any name", async () => {
     await using store = new SqliteStore();
     const first = store.open();
     Deno.symlinkSync(store.path, `${store.path}.link`);
@@ -184,7 +205,7 @@ describe("SqliteEngine: a file", () => {
     await first.close();
   });
 
-  it("is one file behind a link that was there first", async () => {
+  it("is one file behind an existing link", async () => {
     await using store = new SqliteStore();
     const link = `${store.dir}/link.db`;
     Deno.symlinkSync(store.path, link);
@@ -194,7 +215,7 @@ describe("SqliteEngine: a file", () => {
     await store.open().close();
   });
 
-  it("is free at once when its server is killed, and has every message", async () => {
+  it("is free as soon as its server is killed, and has every message", async () => {
     await using store = new SqliteStore();
     const url = new URL("../lib/engine/sqlite.ts", import.meta.url);
     const code = `
@@ -207,19 +228,29 @@ describe("SqliteEngine: a file", () => {
       console.log("ready");
       setInterval(() => {}, 1000);
     `;
-    const child = new Deno.Command(Deno.execPath(), {
-      args: ["eval", "--no-lock", code],
-      stdout: "piped",
-    }).spawn();
-    const reader = child.stdout.getReader();
-    await reader.read();
-    assertThrows(() => store.open(), Error, "Another Hubbub uses");
-    child.kill("SIGKILL");
-    await child.status;
-    await reader.cancel();
+    const { pid, kill } = await runUntilReady(code);
+    const sentence = `Another Hubbub uses this file${named(pid)}`;
+    assertThrows(() => store.open(), Error, sentence);
+    await kill();
     const engine = store.open();
     assertEquals((await engine.log.events("r", 0, 10)).map(({ content }) => content), ["acked"]);
     await engine.close();
+  });
+
+  it("that another program has locked is refused, and the sentence names the program", async () => {
+    await using store = new SqliteStore();
+    await store.open().close();
+    const { pid, kill } = await runUntilReady(`
+      const { DatabaseSync } = await import("node:sqlite");
+      const db = new DatabaseSync(${JSON.stringify(store.path)});
+      db.exec("BEGIN IMMEDIATE");
+      console.log("ready");
+      setInterval(() => db.isOpen, 1000);
+    `);
+    const sentence = `Another program has locked the file${named(pid)}`;
+    assertThrows(() => store.open(), Error, sentence);
+    await kill();
+    await store.open().close();
   });
 
   it("can be read by other programs while its server runs", async () => {
@@ -244,7 +275,7 @@ describe("SqliteEngine: a file", () => {
     await engine.close();
   });
 
-  it("says whose it is and how far its schema is", async () => {
+  it("names its program and its schema version", async () => {
     await using store = new SqliteStore();
     for (let i = 0; i < 2; i++) {
       const engine = store.open();
@@ -259,7 +290,7 @@ describe("SqliteEngine: a file", () => {
     await engine.close();
   });
 
-  it("has settings of the first release without a version, which can be changed", async () => {
+  it("may have settings of the first release without a version, which can be changed", async () => {
     await using store = new SqliteStore();
     await store.open().close();
     const old = { owner: "alice", isPrivate: true, members: [], bans: [] };
@@ -276,7 +307,7 @@ describe("SqliteEngine: a file", () => {
   });
 });
 
-/** Makes the tables of version 5 of the present ones. */
+/** Turns the current tables into those of version 5. */
 const WITHOUT_BOTS = `
   DROP INDEX sessions_name;
   ALTER TABLE sessions DROP COLUMN name;
@@ -378,13 +409,13 @@ describe("SqliteEngine: a file of an earlier version", () => {
   ];
   const [twelve, thirteen] = [chat(12, "twelve"), chat(13, "thirteen")];
   const refs: Record<number, string> = { 5: "5", 13: "13" };
-  // An edit that a later one replaced has the present text of its message.
+  // A replaced edit has the current text of its message.
   const events = [...block, twelve, thirteen].map((event) => {
     if (event.seq === 7) return { ...event, content: "secret-6 now" };
     return event.seq in refs ? { ...event, ref: refs[event.seq]! } : event;
   });
 
-  /** Makes a file as that version left it, killed while events were in the journal. */
+  /** Creates a file of that version, killed with events in the journal. */
   function make(store: SqliteStore, version: number): void {
     store.inspect((db) => {
       db.exec(`PRAGMA journal_mode = WAL; ${OLD_SCHEMA.slice(0, version).join("")}`);
@@ -430,7 +461,7 @@ describe("SqliteEngine: a file of an earlier version", () => {
   }
 
   for (const version of [1, 2, 3]) {
-    it(`has everything it had (version ${version})`, async () => {
+    it(`keeps all its data (version ${version})`, async () => {
       await using store = new SqliteStore();
       make(store, version);
       let engine = store.open();
@@ -473,7 +504,7 @@ describe("SqliteEngine: a file of an earlier version", () => {
       const { epoch } = await engine.log.state("r");
       assertEquals((await engine.log.append("r", draft(ALICE, "on"))).event.id, `${epoch}-14`);
       assertEquals((await engine.log.append("new", draft(ALICE, "on"))).event.seq, 1);
-      // A deletion finds every text of before.
+      // A deletion finds every earlier text.
       await deleteMessage(engine, "r", change(ALICE, "old-1-6"));
       const log = await engine.log.events("r", 5, 2);
       assertEquals(log.map(({ content }) => content), ["", ""]);
@@ -510,7 +541,7 @@ describe("SqliteEngine: a file of an earlier version", () => {
   });
 
   for (const version of [1, 2, 3, 4, 5]) {
-    it(`takes the tokens of bots (version ${version}), and keeps the sessions`, async () => {
+    it(`accepts tokens of bots (version ${version}), and keeps the sessions`, async () => {
       await using store = new SqliteStore();
       if (version <= 3) make(store, version);
       else {
@@ -535,7 +566,7 @@ describe("SqliteEngine: a file of an earlier version", () => {
     });
   }
 
-  it("has accounts and rooms under the keys that their names have now", async () => {
+  it("has accounts and rooms under the current keys of their names", async () => {
     await using store = new SqliteStore();
     make(store, 3);
     const bans = [
@@ -569,7 +600,7 @@ describe("SqliteEngine: a file of an earlier version", () => {
     assertEquals(names.map(({ name }) => name), ["r", "quiet", "s", "☕"]);
   });
 
-  it("stays as it is if something goes wrong on the way", async () => {
+  it("stays unchanged if the migration fails", async () => {
     await using store = new SqliteStore();
     make(store, 3);
     store.inspect((db) => db.exec("INSERT INTO journal VALUES (9000, 'no list')"));
@@ -624,7 +655,7 @@ describe("SqliteEngine: a file that is refused", () => {
   }
 
   for (const [what, [make, sentence]] of Object.entries(refusals)) {
-    it(`${what}, is left as it is`, async () => {
+    it(`${what}, stays unchanged`, async () => {
       await using store = new SqliteStore();
       make(store.path);
       const before = Deno.readFileSync(store.path);
@@ -652,13 +683,13 @@ describe("SqliteEngine: a file that is refused", () => {
 });
 
 describe("SqliteEngine: a deleted text", () => {
-  it("is in no byte of the file, nor of the log behind it after a checkpoint", async () => {
+  it("is in no byte of the file, nor of its log after a checkpoint", async () => {
     await using store = new SqliteStore();
     let engine = store.open();
     const other = "x".repeat(300);
     const secrets: string[] = [];
     for (let round = 0; round < 30; round++) {
-      // Long texts too, which have pages of their own; and edits, which move rows.
+      // Also long texts, on pages of their own, and edits, which move rows.
       const texts = [`secret-${round}`, `secret-${round} `.repeat(800)];
       const said = await Promise.all([
         ...texts.map((text) => engine.log.append(`room ${round % 3}`, draft(ALICE, text))),
@@ -676,7 +707,7 @@ describe("SqliteEngine: a deleted text", () => {
       const room = `room ${Math.floor(i / 2) % 3}`;
       await deleteMessage(engine, room, change(ALICE, id));
     }
-    // Somebody goes on writing, so that the log is never idle.
+    // Another room keeps writing, so that the log is never idle.
     let isWiped = false;
     const writing = (async () => {
       while (!isWiped) {
@@ -703,7 +734,7 @@ describe("SqliteEngine: an epoch", () => {
   }
   const upTo = (name: string, count: number) => Array.from({ length: count }, (_, i) => name + i);
 
-  it("of a file that was put back is over where the backup ends, and gives no id again", async () => {
+  it("of a restored backup ends with the backup, and no id is given twice", async () => {
     await using store = new SqliteStore();
     const original = store.path;
     let engine = store.open();
@@ -739,7 +770,7 @@ describe("SqliteEngine: an epoch", () => {
     await engine.close();
   });
 
-  it("of a log that lost its end is over where it was cut", async () => {
+  it("of a log that lost its end stops where it was cut", async () => {
     await using store = new SqliteStore();
     const engine = store.open();
     await sayEach(engine, upTo("kept", 10));
@@ -757,12 +788,12 @@ describe("SqliteEngine: an epoch", () => {
     await next.close();
   });
 
-  it("of an earlier life is good as long as nothing is missing", async () => {
+  it("of an earlier life can be resumed while nothing is missing", async () => {
     await using store = new SqliteStore();
     const seen: [epoch: string, seq: number][] = [];
     for (let life = 0; life < 4; life++) {
       const engine = store.open();
-      // In every second life nobody says anything.
+      // Every second life has no messages.
       if (life % 2 === 0) await sayEach(engine, upTo(`${life} `, 3));
       const { epoch, lastSeq } = await engine.log.state("r");
       for (const [old, seq] of seen) {
@@ -781,7 +812,7 @@ describe("SqliteEngine: an epoch", () => {
     }
   });
 
-  it("can be resumed to where a log was trimmed, not before", async () => {
+  it("can be resumed from the trimmed end of a log, not before", async () => {
     await using store = new SqliteStore();
     const options = { ...OPTIONS, keep: 20 };
     let engine = store.open(options);
@@ -793,7 +824,7 @@ describe("SqliteEngine: an epoch", () => {
     for (let life = 0; life < 2; life++) {
       const { oldestSeq, epoch } = await engine.log.state("r");
       assert(oldestSeq > 101);
-      // In the first life, the client cannot have seen what was dropped.
+      // In the first life, the client cannot have seen the dropped events.
       assertEquals(await engine.log.canResume("r", before, oldestSeq - 1), false);
       assertEquals(await engine.log.canResume("r", epoch, oldestSeq - 1), true);
       assertEquals(await engine.log.canResume("r", epoch, oldestSeq - 2), false);
@@ -803,7 +834,7 @@ describe("SqliteEngine: an epoch", () => {
     await engine.close();
   });
 
-  it("cannot be resumed across a hole, which is logged", async () => {
+  it("cannot be resumed across a hole, and logs the hole", async () => {
     await using store = new SqliteStore();
     let engine = store.open();
     const { epoch } = await engine.log.state("r");
@@ -839,7 +870,7 @@ describe("SqliteEngine: an epoch", () => {
 class Follower {
   #epoch = "";
   #seq = 0;
-  /** What it was told, by `seq`. */
+  /** The events it received, by `seq`. */
   readonly #told = new Map<number, LogEvent>();
 
   async resume({ log }: SqliteEngine): Promise<boolean> {
@@ -851,7 +882,7 @@ class Follower {
     assertEquals(missed.map(({ seq }) => seq), missed.map((_, i) => first + i));
     assertEquals(missed.at(-1)?.seq ?? (can ? this.#seq : 0), lastSeq);
     for (const event of missed) this.#told.set(event.seq, event);
-    // Whatever it was told before is what the log still has, and the newest word on each message.
+    // Its earlier events match the log and the newest text of each message.
     const texts = new Map(
       [...this.#told].sort(([a], [b]) => a - b).map(([, { id, content }]) => [id, content]),
     );
@@ -865,9 +896,9 @@ class Follower {
   }
 }
 
-describe("SqliteEngine: whatever happens to its file", () => {
+describe("SqliteEngine: any accident of its file", () => {
   for (const seed of seeds(3)) {
-    it(`tells every client of everything, or that it does not (SEED=${seed})`, async () => {
+    it(`gives every client all events, or recovered: false (SEED=${seed})`, async () => {
       await using store = new SqliteStore();
       const random = new Random(seed);
       const options = { ...OPTIONS, keep: 60 };
@@ -941,7 +972,7 @@ describe("SqliteEngine: whatever happens to its file", () => {
 });
 
 describe("SqliteEngine: a ref", () => {
-  it("is known after a restart, of the newest ten thousand messages of a room", async () => {
+  it("is known after a restart, for the newest 10,000 messages of a room", async () => {
     await using store = new SqliteStore();
     let engine = store.open();
     for (let i = 0; i < 130; i++) {
@@ -962,7 +993,7 @@ describe("SqliteEngine: a ref", () => {
     await engine.close();
   });
 
-  it("is known as long as its message is kept, though few are kept", async () => {
+  it("is known as long as its message is kept, even if few are kept", async () => {
     await using store = new SqliteStore();
     const engine = store.open({ ...OPTIONS, keep: 3 });
     for (let i = 1; i <= 300; i++) {
@@ -990,7 +1021,7 @@ describe("SqliteEngine: maxStoredBytes", () => {
       return (Number(pragma("page_count")) - Number(pragma("freelist_count"))) * 4096;
     });
 
-  it("lets the rooms go first that have been silent for longest", async () => {
+  it("drops the rooms first that have been silent for longest", async () => {
     await using store = new SqliteStore();
     const { engine, wait } = openBounded(store, 1_000_000);
     const { log, bus } = engine;
@@ -1007,7 +1038,7 @@ describe("SqliteEngine: maxStoredBytes", () => {
     await until(() => size(store) <= 1_100_000, "the file is small");
     assertEquals((await log.state("one-off 0")).lastSeq, 0);
     assertEquals((await log.state("one-off 1499")).lastSeq, 1);
-    // A room that somebody is in keeps its numbers.
+    // A room with members keeps its numbers.
     assertEquals((await log.state("open")).lastSeq, 100);
     assert((await log.state("open")).oldestSeq > 50);
     assertEquals((await log.state("lobby")).lastSeq, 115);
@@ -1017,7 +1048,7 @@ describe("SqliteEngine: maxStoredBytes", () => {
     await engine.close();
   });
 
-  it("holds for the private messages of a room that somebody is in", async () => {
+  it("applies to the private messages of a room with members", async () => {
     await using store = new SqliteStore();
     const { engine } = openBounded(store, 500_000);
     const { log, bus } = engine;
@@ -1035,7 +1066,7 @@ describe("SqliteEngine: maxStoredBytes", () => {
     await engine.close();
   });
 
-  it("does not let a client believe that it has seen all of a room that is gone", async () => {
+  it("does not tell a client that it has seen all of a dropped room", async () => {
     await using store = new SqliteStore();
     const { engine, wait } = openBounded(store, 500_000);
     const { log } = engine;
@@ -1057,7 +1088,7 @@ describe("SqliteEngine: maxStoredBytes", () => {
 });
 
 describe("SqliteEngine: check", () => {
-  it("is rejected while the file is gone or another is in its place, and so is every write", async () => {
+  it("fails while the file is gone or replaced, and so does every write", async () => {
     await using store = new SqliteStore();
     const engine = store.open();
     await engine.check();
@@ -1077,7 +1108,7 @@ describe("SqliteEngine: check", () => {
     await engine.close();
   });
 
-  it("tries to write while the last commit failed", async () => {
+  it("tries to write after a failed commit", async () => {
     await using store = new SqliteStore();
     await store.open().close();
     store.inspect((db) =>
@@ -1102,12 +1133,12 @@ describe("SqliteEngine: check", () => {
 });
 
 describe("SqliteEngine: the write-ahead log", () => {
-  it("stays small under load, and is emptied when nobody writes", async () => {
+  it("stays small under load, and is emptied when idle", async () => {
     await using store = new SqliteStore();
     const engine = store.open();
     let largest = 0;
     const rooms = Array.from({ length: 100 }, (_, i) => `room ${i}`);
-    // Much more than 16 MB, and sooner than the next checkpoint by the clock.
+    // Far more than 16 MB, and before the next scheduled checkpoint.
     const text = "x".repeat(2000);
     for (let i = 0; i < 200; i++) {
       await Promise.all(rooms.map((room) => engine.log.append(room, draft(ALICE, text))));
@@ -1120,7 +1151,7 @@ describe("SqliteEngine: the write-ahead log", () => {
     assertThrows(() => walOf(store), Deno.errors.NotFound);
   });
 
-  it("is no reason to wait: a reader keeps it, and commits go on", async () => {
+  it("delays no commit while a reader holds it", async () => {
     await using store = new SqliteStore();
     const engine = store.open();
     await engine.log.append("r", draft(ALICE, "one"));
@@ -1155,12 +1186,12 @@ describe("Checkpoints", () => {
       logger: { info: note, warn: note, error: note },
       onRelease: () => released.resolve(),
     });
-    /** Waits until commits have waited, and no longer do. */
+    /** Waits until commits have been delayed and are not any more. */
     const release = async () => {
       await released.promise;
       released = Promise.withResolvers();
     };
-    // The thread alone keeps no program running, as a server's port does.
+    // Unlike a server's port, the thread alone keeps no program running.
     const port = setInterval(() => {}, 1000);
     const close = async () => {
       await checkpoints.close();
@@ -1170,7 +1201,7 @@ describe("Checkpoints", () => {
     return { db, checkpoints, release, lines, close };
   }
 
-  it("try again until the reader that keeps the log has ended", async () => {
+  it("are retried until the reader that holds the log has ended", async () => {
     await using store = new SqliteStore();
     const { db, checkpoints, release, lines, close } = open(store);
     const reader = new DatabaseSync(store.path);
@@ -1188,7 +1219,7 @@ describe("Checkpoints", () => {
     assertEquals(lines, []);
   });
 
-  it("run on the main thread, and say so, if the other one fails", async () => {
+  it("run on the main thread if the worker fails, and log it", async () => {
     await using store = new SqliteStore();
     const { checkpoints, release, lines, close } = open(store, `${store.dir}/no/such.db`);
     assert(walOf(store) > 0);
@@ -1200,9 +1231,9 @@ describe("Checkpoints", () => {
   });
 });
 
-describe("SqliteEngine: what is written in one turn", () => {
+describe("SqliteEngine: the writes of one turn", () => {
   for (const how of ["ABORT", "ROLLBACK"] as const) {
-    it(`is stored whole or not at all (${how})`, async () => {
+    it(`are stored together or not at all (${how})`, async () => {
       await using lab = await openPoisoned(how);
       const { engine } = lab;
       using red = await Listener.open(engine, "red");
@@ -1238,7 +1269,7 @@ describe("SqliteEngine: what is written in one turn", () => {
     });
   }
 
-  it("fails without a change of the epoch, not even of a room that was empty till then", async () => {
+  it("fail without a change of the epoch, even in an empty room", async () => {
     await using lab = await openPoisoned("ABORT");
     const { engine } = lab;
     using _ = await Listener.open(engine, "r");
@@ -1256,7 +1287,7 @@ describe("SqliteEngine: what is written in one turn", () => {
     assertEquals([oldestSeq, lastSeq], [1, 1]);
   });
 
-  it("drops nothing if it fails", async () => {
+  it("drop nothing if they fail", async () => {
     await using lab = await openPoisoned("ABORT", { keep: 20 });
     const { log } = lab.engine;
     const say = (text: string) => log.append("r", draft(ALICE, text));
@@ -1272,7 +1303,7 @@ describe("SqliteEngine: what is written in one turn", () => {
     assert((await log.state("r")).oldestSeq > 100);
   });
 
-  it("leaves no ref behind if it fails, though another message takes its number", async () => {
+  it("leave no ref behind if they fail, though another message takes the number", async () => {
     await using lab = await openPoisoned("ABORT");
     const { log } = lab.engine;
     await log.append("r", draft(ALICE, "one", "1"));
@@ -1286,7 +1317,7 @@ describe("SqliteEngine: what is written in one turn", () => {
     assert((await log.append("r", draft(ALICE, "one", "1"))).isDuplicate);
   });
 
-  it("fails whole, though a room was forgotten in the middle of it", async () => {
+  it("fail together, even if a room was forgotten meanwhile", async () => {
     await using lab = await openPoisoned("ABORT");
     const { log } = lab.engine;
     // Enough for a block, so that the room waits for none.
@@ -1302,7 +1333,7 @@ describe("SqliteEngine: what is written in one turn", () => {
     assertEquals((await log.events("r", 0, 10)).map(({ content }) => content), ["one"]);
   });
 
-  it("is given up whole when the engine ends before the turn does", async () => {
+  it("are all dropped when the engine ends before the turn", async () => {
     await using lab = await Lab.open(() => new SqliteStore());
     const writes = [1, 2, 3].map((n) => lab.engine.log.append("r", draft(ALICE, `late ${n}`)));
     const closing = lab.engine.close();
@@ -1317,7 +1348,7 @@ describe("SqliteEngine: what is written in one turn", () => {
 });
 
 describe("GroupCommit", () => {
-  it("makes writes wait, in order, and refuses more than can wait", async () => {
+  it("queues writes in order, and refuses those beyond its limit", async () => {
     let mustWait = true;
     const published: string[] = [];
     const commits = new GroupCommit({
@@ -1344,7 +1375,7 @@ describe("GroupCommit", () => {
 });
 
 describe("SqliteEngine: rooms in memory", () => {
-  it("are forgotten if nobody uses them, and read back as they were", async () => {
+  it("are forgotten when unused, and read back unchanged", async () => {
     await using lab = await Lab.open(() => new SqliteStore());
     const { log, bus } = lab.engine;
     const stop = await bus.subscribe("heard", () => {});
@@ -1386,7 +1417,7 @@ describe("MemoryEngine: maxSize", () => {
     for (let i = 0; i < count; i++) await engine.log.append(room, draft(ALICE, text, `${i}`));
   };
 
-  it("drops the oldest of the room that was not written to for the longest", async () => {
+  it("drops the oldest messages of the longest silent room", async () => {
     const engine = open(20_000);
     using _red = await Listener.open(engine, "red");
     using _green = await Listener.open(engine, "green");
@@ -1408,7 +1439,7 @@ describe("MemoryEngine: maxSize", () => {
     assertEquals([forgotten.isDuplicate, forgotten.event.seq], [false, 21]);
   });
 
-  it("never lets a room that is listened to begin to count again", async () => {
+  it("never restarts the numbers of a room with subscribers", async () => {
     const engine = open(20_000);
     using _ = await Listener.open(engine, "heard");
     await fill(engine, "heard", 5);
@@ -1424,7 +1455,7 @@ describe("MemoryEngine: maxSize", () => {
     assertEquals((await engine.log.append("heard", draft(ALICE, "on"))).event.seq, 6);
   });
 
-  it("holds for a single room, and for private messages", async () => {
+  it("applies to a single room, and to private messages", async () => {
     const engine = open(20_000);
     for (let i = 0; i < 20; i++) {
       await fill(engine, "r", 20);
@@ -1439,12 +1470,12 @@ describe("MemoryEngine: maxSize", () => {
     assertEquals(await engine.log.inboxSeq("s", ALICE.person), 200);
   });
 
-  /** What everything in a room takes, as it can be read: 200 units and its text each. */
+  /** The size of a room's readable contents: 200 units and the text for each. */
   const sizeOf = async ({ log }: MemoryEngine, room: string, people: readonly Author[]) => {
     const sizes = (all: readonly { content: string }[]) =>
       all.reduce((sum, { content }) => sum + 200 + content.length, 200);
     const events = await log.events(room, 0, ALL);
-    // The text of an edit that a later change replaced is only read from its message.
+    // A replaced edit has no text of its own.
     const kept = events.map((event, i) => {
       const isReplaced = event.type !== "chat" &&
         events.slice(i + 1).some(({ id }) => id === event.id);
@@ -1459,7 +1490,7 @@ describe("MemoryEngine: maxSize", () => {
   };
 
   const seed = seeds(1)[0]!;
-  it(`counts exactly what is kept, whatever is written and forgotten (SEED=${seed})`, async () => {
+  it(`counts exactly the kept size through random writes (SEED=${seed})`, async () => {
     const maxSize = 20_000;
     const random = new Random(seed);
     const engine = open(maxSize);
@@ -1491,7 +1522,7 @@ describe("MemoryEngine: maxSize", () => {
         needed = 200;
       }
       const size = await sizeOf(engine, "r", people);
-      // An edit may make its message longer, which counts from the next write on.
+      // An edit may lengthen its message, which counts from the next write.
       const growth = step === "edit" ? 300 : 0;
       assert(size <= maxSize + growth, `${size} units are kept.`);
       const isForgetting = (await extent()).some((first, i) => first > before.extent[i]!);
@@ -1501,7 +1532,7 @@ describe("MemoryEngine: maxSize", () => {
     assert(forgettings > 20, `It forgot ${forgettings} times.`);
   });
 
-  it("is not used up by what keep has dropped", async () => {
+  it("does not count messages dropped by keep", async () => {
     const engine = new MemoryEngine({ ...OPTIONS, keep: 10, maxSize: 20_000 });
     for (let i = 0; i < 500; i++) {
       await engine.log.append("r", draft(ALICE, text));
@@ -1513,7 +1544,7 @@ describe("MemoryEngine: maxSize", () => {
     }
   });
 
-  it("is free again of rooms that are forgotten whole", async () => {
+  it("does not count forgotten rooms", async () => {
     const engine = open(20_000);
     for (let i = 0; i < 500; i++) {
       await fill(engine, `room ${i}`, 5);
@@ -1562,7 +1593,7 @@ function assertRefused(run: () => void, code: ErrorCode): void {
 }
 
 describe("A change", () => {
-  it("is the author's, or a moderator's, of a message that is there", () => {
+  it("needs an existing message, and its author or a moderator", () => {
     const found = { event: message, person: "guest:a" };
     assertEquals(checkChange(found, edit), message);
     const stranger = { ...deletion, person: "guest:b" };
@@ -1575,7 +1606,7 @@ describe("A change", () => {
     for (const one of gone) assertRefused(() => checkChange(one, deletion), "not_found");
   });
 
-  it("is an event of its own, under the message's id and name", () => {
+  it("is a separate event, with the message's id and name", () => {
     const { type: _, ...base } = message;
     assertEquals(edited, { ...base, type: "message_updated", content: "second", seq: 2 });
     assertEquals(deleted, { ...base, type: "message_deleted", content: "", seq: 3 });
@@ -1592,7 +1623,7 @@ describe("A change", () => {
     assertEquals(applyChange(deleted, deleted), deleted);
   });
 
-  it("that a later one replaced has the present text of its message, if that is kept", () => {
+  it("replaced by a later one has the current text of its message, if kept", () => {
     const replaced = { ...edited, content: "" };
     const find = (id: string) => id === message.id ? { ...message, content: "now" } : undefined;
     assertEquals(withPresentText(replaced, find), { ...edited, content: "now" });
@@ -1602,7 +1633,7 @@ describe("A change", () => {
     }
   });
 
-  it("alters nothing about another message", () => {
+  it("leaves other messages unchanged", () => {
     const other = { ...message, id: "e-9", seq: 9 };
     for (const change of [edited, deleted, message]) {
       assertEquals(applyChange(other, change), other);

@@ -24,7 +24,7 @@ afterAll(async () => {
 
 const newRoom = () => `stream-${++count}`;
 
-/** The guest that speaks here, and proves it. */
+/** The guest of these tests, with the secret. */
 const CI = `username=ci&session=${"c".repeat(43)}`;
 
 async function say(room: string, content: string, where = server): Promise<ChatEvent> {
@@ -36,7 +36,7 @@ async function say(room: string, content: string, where = server): Promise<ChatE
 }
 
 describe("a stream", () => {
-  it("begins with when to come back and the welcome, then the newest messages", async () => {
+  it("begins with retry and the welcome, then the newest messages", async () => {
     const room = newRoom();
     await say(room, "one");
     await using reader = await StreamReader.open(server, room);
@@ -51,7 +51,7 @@ describe("a stream", () => {
     assertEquals([old.id, old.event.history], [`${event.epoch}:1`, true]);
   });
 
-  it("carries every event of the room, each as one message with its place in the log", async () => {
+  it("carries every event of the room, each with its place in the log", async () => {
     const room = newRoom();
     await using reader = await StreamReader.join(server, room);
     const { epoch } = reader.welcome;
@@ -70,7 +70,7 @@ describe("a stream", () => {
     assertEquals(reader.all("presence").length, 1);
   });
 
-  it("of a reader without a name leaves no trace in the room", async () => {
+  it("of a reader without a name does not show in the room", async () => {
     const room = newRoom();
     await using ann = await V1Client.join(server.ws, room, "ann");
     await using _reader = await StreamReader.join(server, room);
@@ -81,7 +81,7 @@ describe("a stream", () => {
     assertEquals(ann.all("user_joined").length, 1);
   });
 
-  it("of a reader with a name is a member, until the reader goes", async () => {
+  it("of a reader with a name is a member until it ends", async () => {
     const room = newRoom();
     await using ann = await V1Client.join(server.ws, room, "ann");
     const bob = await StreamReader.join(server, room, { query: { username: "bob" } });
@@ -110,7 +110,7 @@ describe("a stream", () => {
     assertEquals(reader.all("error").map(({ code }) => code), ["unauthenticated"]);
   });
 
-  it("ends for one who is removed from the room", async () => {
+  it("ends for a member removed from the room", async () => {
     const room = newRoom();
     const token = await signUp(server, "Keeper");
     const ask = (body: unknown) =>
@@ -121,7 +121,7 @@ describe("a stream", () => {
     assertEquals(await bob.end(), { code: 4003, reason: "you may not be here" });
   });
 
-  it("leaves out what its own person posts with echo=0 only", async () => {
+  it("leaves out its own person's posts only with echo=0", async () => {
     const room = newRoom();
     const session = "b".repeat(43);
     const who = { username: "bob", session };
@@ -148,14 +148,14 @@ describe("a stream", () => {
   });
 });
 
-describe("a reader that comes back", () => {
-  /** Everything with a place in the log that a reader has seen, as `seq type`. */
+describe("a reader that reconnects", () => {
+  /** The numbered events that a reader has received, as `seq type`. */
   const seen = (reader: StreamReader) =>
     reader.messages.filter(({ id }) => id !== undefined).map(({ id, data }) =>
       `${id!.split(":")[1]} ${JSON.parse(data!).type}`
     );
 
-  it("receives what it missed, once and in order, and then what is new", async () => {
+  it("receives missed events once and in order, then new ones", async () => {
     const room = newRoom();
     const first = await StreamReader.join(server, room);
     const { id: messageId } = await say(room, "one");
@@ -203,7 +203,7 @@ describe("a reader that comes back", () => {
     assertEquals((await last.nextMessage("welcome")).id, next);
   });
 
-  it("by its last event, not by the place in its address, which is older", async () => {
+  it("resumes from its last event, not from the older place in its address", async () => {
     const room = newRoom();
     await using first = await StreamReader.join(server, room);
     const { epoch } = first.welcome;
@@ -218,7 +218,7 @@ describe("a reader that comes back", () => {
     assertEquals(seen(byHeader), ["3 chat"]);
   });
 
-  it("after more than is kept, or from another life, learns it and gets the newest", async () => {
+  it("after more than the kept log, or from another life, gets recovered: false and the newest", async () => {
     const room = newRoom();
     for (const content of ["1", "2"]) await say(room, content);
     for (const id of ["another:1", "x:99999"]) {
@@ -230,7 +230,7 @@ describe("a reader that comes back", () => {
     }
   });
 
-  it("with private messages to a guest gets those it missed by inbox", async () => {
+  it("of a guest gets missed private messages by inbox", async () => {
     const room = newRoom();
     await using ann = await V1Client.join(server.ws, room, "ann");
     const bob = await StreamReader.join(server, room, { query: { username: "bob" } });
@@ -253,7 +253,7 @@ describe("a reader that comes back", () => {
 });
 
 describe("a stream that is refused", () => {
-  it("gets the status and the sentence of any other request", async () => {
+  it("gets the same status and sentence as any other request", async () => {
     const room = newRoom();
     await using _ann = await V1Client.join(server.ws, room, "ann");
     const open = (query: Record<string, string>) => () =>
@@ -265,7 +265,7 @@ describe("a stream that is refused", () => {
     await assertRejects(open({ after: "1" }), Error, "400 To resume");
   });
 
-  it("counts as a connection, and no longer when it has ended", async () => {
+  it("counts as a connection until it ends", async () => {
     await using strict = await startServer({ MAX_CONNECTIONS_PER_ADDRESS: "1" });
     const first = await StreamReader.join(strict, "r");
     await assertRejects(() => StreamReader.open(strict, "r"), Error, "429 ");
@@ -276,7 +276,7 @@ describe("a stream that is refused", () => {
 });
 
 describe("a reader that does not read", () => {
-  it("is removed within the bounds of a socket, and its leaving is announced", async () => {
+  it("is evicted within the limits of a socket, and its leave is announced", async () => {
     await using strict = await startServer({ SEND_QUEUE_BYTES: "65536", MAX_MESSAGE_BYTES: "0" });
     await using ann = await V1Client.join(strict.ws, "r", "ann");
     using slow = await RawClient.connect(strict.port);
@@ -296,8 +296,8 @@ describe("a reader that does not read", () => {
   });
 });
 
-describe("a server that stops", () => {
-  it("says so to every reader, and ends its stream", async () => {
+describe("a stopping server", () => {
+  it("sends every reader a close event, and ends its stream", async () => {
     const own = await startServer();
     await using reader = await StreamReader.join(own, "r", { query: { username: "ann" } });
     const stopped = own.stop();
@@ -315,7 +315,7 @@ describe("the body of a stream", () => {
     return done ? "(end)" : decoder.decode(value);
   }
 
-  it("counts what waits, hands it over at once, and ends after the reason", async () => {
+  it("counts waiting bytes, hands them over at once, and ends after the reason", async () => {
     let ends = 0;
     const stream = new EventStream(() => ends++);
     stream.send("a");
@@ -334,7 +334,7 @@ describe("the body of a stream", () => {
     assertEquals([await take(reader), ends], ["(end)", 1]);
   });
 
-  it("drops what a slow reader has not taken", async () => {
+  it("drops events that a slow reader has not taken", async () => {
     const stream = new EventStream(() => {});
     stream.send("x".repeat(1000));
     stream.close(4008, "slow");
@@ -342,7 +342,7 @@ describe("the body of a stream", () => {
     assert((await take(stream.body.getReader())).startsWith("event: close"));
   });
 
-  it("ends once when the reader goes away, and is sent nothing more", async () => {
+  it("ends once when the reader disconnects", async () => {
     let ends = 0;
     const stream = new EventStream(() => ends++);
     stream.send("x");
@@ -352,7 +352,7 @@ describe("the body of a stream", () => {
     assertEquals([ends, stream.bufferedAmount], [1, 0]);
   });
 
-  it("carries a comment now and then, while nothing waits", async () => {
+  it("carries regular comments while idle", async () => {
     const { app, hub, timers } = createFakeApp();
     const { body } = await app.request("/api/rooms/r/events");
     const reader = body!.getReader();

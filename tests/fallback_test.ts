@@ -1,4 +1,4 @@
-/** The client module where WebSockets do not get through: by plain HTTP, and back. */
+/** The client module where WebSockets are blocked: to plain HTTP, and back. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -14,16 +14,16 @@ import { call, signUp } from "./support/people.ts";
 import { startServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
-/** How long an attempt may take that hangs: the client's own 15 s are long for a test. */
+/** Maximum time of a hanging attempt: the client's own 15 s are too long for a test. */
 const HANG_MS = 1000;
-/** The client's times that tests do not wait for, and what they are here, in milliseconds. */
+/** Times of the client and their replacements in these tests, in milliseconds. */
 const SHORT = new Map([[15_000, HANG_MS], [PROBE_EVERY_MS, 150], [PROBE_MS, 100]]);
 
 const hurry = {
   setTimeout: (task: () => void, ms: number) => setTimeout(task, SHORT.get(ms) ?? ms),
 };
 
-/** All events of a stream that comes in pieces. */
+/** All events of a stream in pieces. */
 function parse(...pieces: (string | Uint8Array)[]) {
   const parser = new EventParser();
   const encoder = new TextEncoder();
@@ -35,14 +35,14 @@ function parse(...pieces: (string | Uint8Array)[]) {
 describe("EventParser", () => {
   const message = (data: string, type = "message") => ({ type, data });
 
-  it("takes lines that end with LF, CR or CRLF", () => {
+  it("reads lines that end with LF, CR or CRLF", () => {
     for (const end of ["\n", "\r", "\r\n"]) {
       const text = ["data: one", "", "event: close", "data: two", "", ""].join(end);
       assertEquals(parse(text), [message("one"), message("two", "close")]);
     }
   });
 
-  it("does not mind where the stream is cut, in a character or between CR and LF", () => {
+  it("reads a stream cut anywhere, in a character or between CR and LF", () => {
     const text = "\ufeff: heartbeat\r\nid: e:1\r\ndata: Zoë 🎉\r\ndata:  two\r\rdata: 李\n\n";
     const bytes = new TextEncoder().encode(text);
     const expected = [message("Zoë 🎉\n two"), message("李")];
@@ -63,7 +63,7 @@ describe("EventParser", () => {
   });
 });
 
-/** A server that speaks as it is told, at the other end of a stream, and a clock. */
+/** A scripted server at the other end of a stream, and a fake clock. */
 class Desk {
   readonly posts: { url: URL; body: string; answer: PromiseWithResolvers<Response> }[] = [];
   readonly frames: string[] = [];
@@ -117,7 +117,7 @@ class Desk {
     this.#body.close();
   }
 
-  /** Runs the timer of so many milliseconds. */
+  /** Runs the timer with this delay. */
   ring(ms: number): void {
     const [id, timer] = [...this.timers].find(([, { delayMs }]) => delayMs === ms)!;
     this.timers.delete(id);
@@ -133,13 +133,13 @@ class Desk {
   }
 }
 
-/** Resolves when all that was made ready has run. */
+/** Resolves when all ready callbacks have run. */
 const settled = () => new Promise<void>((resolve) => setTimeout(resolve));
 
 const WELCOME = `data: {"type":"welcome","room":"tea","session":"secret"}\n\n`;
 
 describe("Stream", () => {
-  it("hands on what comes at once as one frame, and says with which code it ends", async () => {
+  it("emits events that arrive together as one frame, and ends with the server's code", async () => {
     const desk = new Desk();
     await desk.opened();
     await desk.says(`retry: 100\n\n${WELCOME}id: e:1\ndata: {"seq":1}\n\n`);
@@ -153,7 +153,7 @@ describe("Stream", () => {
     assertEquals([desk.stream.readyState, desk.timers.size, desk.errors], [3, 0, 0]);
   });
 
-  it("keeps the answer of a server that refuses it, or of what is no such server", async () => {
+  it("keeps the answer that refused it, from the server or something else", async () => {
     for (
       const [status, type] of [
         [403, "application/json"],
@@ -175,7 +175,7 @@ describe("Stream", () => {
     }
   });
 
-  it("is lost when it ends without a goodbye, and ends as it is told to", async () => {
+  it("ends with 1006 without a close event, and with the given code after close()", async () => {
     const [lost, left] = [new Desk(), new Desk()];
     await Promise.all([lost.opened(), left.opened()]);
     lost.ends();
@@ -195,7 +195,7 @@ describe("Stream", () => {
     assertEquals([desk.posts.length, desk.frames.length], [1, 1]);
   });
 
-  it("takes any byte for a sign of life, and is lost after 40 seconds without one", async () => {
+  it("stays open while bytes arrive, and is lost after 40 seconds without one", async () => {
     const desk = new Desk();
     assertEquals([...desk.timers.values()].map(({ delayMs }) => delayMs), [40_000]);
     await desk.opened();
@@ -208,7 +208,7 @@ describe("Stream", () => {
     assertEquals((await desk.closed).code, 1006);
   });
 
-  it("posts one command at a time, in order, with the welcome's secret and no place", async () => {
+  it("posts one command at a time, in order, with the welcome's secret and without a place", async () => {
     const desk = new Desk();
     await desk.opened();
     await desk.says(WELCOME);
@@ -225,7 +225,7 @@ describe("Stream", () => {
     await desk.closed;
   });
 
-  it("makes an error event of a refusal, with the command's ref", async () => {
+  it("turns a refusal into an error event with the command's ref", async () => {
     const desk = new Desk();
     await desk.opened();
     await desk.says(WELCOME);
@@ -246,7 +246,7 @@ describe("Stream", () => {
     await desk.closed;
   });
 
-  it("is lost when nobody knows what became of a command", async () => {
+  it("is lost when the fate of a command is unknown", async () => {
     const troubles: ((desk: Desk) => unknown)[] = [
       (desk) => desk.ring(10_000),
       (desk) => desk.posts[0]!.answer.reject(new TypeError("connection reset")),
@@ -267,13 +267,13 @@ describe("Stream", () => {
   });
 });
 
-/** A fallback that looks for a way back, with time and sockets in hand. */
+/** A fallback that probes for WebSockets, with a fake clock and sockets. */
 class Lookout {
   readonly timers = new Map<number, { task: () => void; delayMs: number }>();
   sent: string[] = [];
-  /** How many sockets are open. */
+  /** Open sockets. */
   open = 0;
-  /** How often a socket got through. */
+  /** How often a WebSocket worked. */
   through = 0;
   socket = {} as WebSocket;
   #lastTimer = 0;
@@ -298,7 +298,7 @@ class Lookout {
     this.fallback.watch("ws://chat.example/echo", () => this.through++);
   }
 
-  /** What it waits for, in milliseconds. */
+  /** The delays of its timers, in milliseconds. */
   get waits(): number[] {
     return [...this.timers.values()].map(({ delayMs }) => delayMs);
   }
@@ -320,7 +320,7 @@ class Lookout {
 }
 
 describe("Fallback", () => {
-  it("takes a socket that sends back what it receives, at once and at the end", () => {
+  it("accepts a socket that echoes at once and at the end", () => {
     const lookout = new Lookout();
     assertEquals([lookout.waits, lookout.open], [[PROBE_EVERY_MS], 0]);
     lookout.ring();
@@ -336,10 +336,10 @@ describe("Fallback", () => {
     assertEquals([lookout.waits, lookout.open], [[], 0]);
   });
 
-  it("tries again later after a socket that fails, and hears no more of that one", () => {
+  it("tries again later after a failed socket, and ignores that socket", () => {
     let prevented = 0;
     const failures: ((lookout: Lookout) => void)[] = [
-      // It never opens, never answers, or has died without being closed.
+      // The socket never opens, never answers, or is dead without a close.
       (lookout) => lookout.ring(),
       (lookout) => {
         lookout.opens();
@@ -370,7 +370,7 @@ describe("Fallback", () => {
     assertEquals(prevented, 1);
   });
 
-  it("looks once, however often it is asked to", () => {
+  it("probes once at a time, however often it is asked", () => {
     const lookout = new Lookout();
     lookout.watch();
     assertEquals(lookout.waits, [PROBE_EVERY_MS]);
@@ -383,20 +383,20 @@ describe("Fallback", () => {
 const UPGRADE = { error: "upgrade required" };
 const isStream = (url: string) => url.includes("/api/rooms/tea/events?");
 
-describe("Connection, with time in hand and no WebSockets", () => {
-  it("asks why a socket failed, and takes a stream at once if the server would let it in", async () => {
+describe("Connection, with a fake clock and no WebSockets", () => {
+  it("asks why a socket failed, and opens a stream at once if the server would admit it", async () => {
     const world = new World();
     world.answer = Response.json(UPGRADE, { status: 426 });
     world.streamAnswer = Response.json({ error: "the room is closed" }, { status: 403 });
     world.connection.open();
     await world.fails();
-    // The refusal of the stream is all that is to be known: nobody asks a second time.
+    // The refusal of the stream is final: the client does not ask again.
     const reason = "The room is closed.";
     assertEquals(world.connection.state, { state: "refused", reason, code: 403 });
     assertEquals(world.calls.map(isStream), [false, false, true]);
   });
 
-  it("waits as long as the server says when that refuses the stream", async () => {
+  it("waits as long as the server asks when it refuses the stream", async () => {
     const world = new World();
     world.answer = Response.json(UPGRADE, { status: 426 });
     const headers = { "retry-after": "7" };
@@ -408,7 +408,7 @@ describe("Connection, with time in hand and no WebSockets", () => {
     assert(isStream(world.calls.at(-1)!));
   });
 
-  it("says so when nothing gets through, and tries both again", async () => {
+  it("reports when both ways are blocked, and tries both again", async () => {
     for (const page of [undefined, new Response("<h1>Blocked</h1>", { status: 403 })]) {
       const world = new World();
       world.answer = Response.json(UPGRADE, { status: 426 });
@@ -424,7 +424,7 @@ describe("Connection, with time in hand and no WebSockets", () => {
     }
   });
 
-  it("takes a stream where something else answers for the server, unless that is busy", async () => {
+  it("opens a stream if something else answers in the server's place, unless busy", async () => {
     for (
       const [status, isTaken] of [[403, true], [404, true], [502, true], [503, false]] as const
     ) {
@@ -436,7 +436,7 @@ describe("Connection, with time in hand and no WebSockets", () => {
     }
   });
 
-  it("does not take a stream while the server is away", async () => {
+  it("opens no stream while the server is down", async () => {
     const world = new World();
     world.connection.open();
     for (let n = 0; n < 5; n++) {
@@ -446,7 +446,7 @@ describe("Connection, with time in hand and no WebSockets", () => {
     assert(!world.calls.some(isStream));
   });
 
-  it("takes a stream after two sockets in a row that were cut young", async () => {
+  it("opens a stream after two young sockets cut in a row", async () => {
     for (
       const [ends, isTaken] of [
         [[[1006, 100], [1006, 100]], true],
@@ -468,7 +468,7 @@ describe("Connection, with time in hand and no WebSockets", () => {
     }
   });
 
-  it("asks why after an upgrade that hangs, and does not let it in any more", async () => {
+  it("asks for the reason after a hanging upgrade, and ignores that socket", async () => {
     const world = new World();
     world.answer = Response.json(UPGRADE, { status: 426 });
     world.connection.open();
@@ -480,7 +480,7 @@ describe("Connection, with time in hand and no WebSockets", () => {
   });
 });
 
-/** Somebody behind a gate, and Grace in front of it. */
+/** Ada behind a gate, and Grace in front of it. */
 async function meet(sockets: Treatment, env: Record<string, string> = {}) {
   const server = await startServer(env);
   const gate = new Gate(server, sockets);
@@ -497,7 +497,7 @@ async function meet(sockets: Treatment, env: Record<string, string> = {}) {
   };
 }
 
-/** Says something, and waits until it is stored. */
+/** Sends a message, and waits until it is stored. */
 const say = (client: V1Client, content: string) => client.ask({ type: "chat", content });
 
 const onStream = { state: "live", via: "stream" } as const;
@@ -505,7 +505,7 @@ const onStream = { state: "live", via: "stream" } as const;
 describe("Connection, behind a proxy", () => {
   const treatments: Treatment[] = [403, 502, "drop", "hang", { cutAfterMs: 30 }];
   for (const sockets of treatments) {
-    it(`goes by plain HTTP where upgrades end like this: ${JSON.stringify(sockets)}`, async () => {
+    it(`uses plain HTTP if upgrades end like this: ${JSON.stringify(sockets)}`, async () => {
       await using stage = await meet(sockets);
       const { gate, grace } = stage;
       await using ada = new Caller(gate, {}, hurry);
@@ -520,7 +520,7 @@ describe("Connection, behind a proxy", () => {
     });
   }
 
-  it("goes by plain HTTP where a page answers every request for a socket's address", async () => {
+  it("uses plain HTTP if a page answers every request for a socket", async () => {
     for (const status of [403, 404, 502]) {
       await using stage = await meet(403);
       stage.gate.pages.set("/ws/", status);
@@ -530,7 +530,7 @@ describe("Connection, behind a proxy", () => {
     }
   });
 
-  it("does on a stream all that it does on a socket", async () => {
+  it("does everything on a stream that it does on a socket", async () => {
     await using stage = await meet(403);
     const { gate, grace } = stage;
     await using ada = new Caller(gate);
@@ -565,7 +565,7 @@ describe("Connection, behind a proxy", () => {
     assertEquals(gate.upgrades.length, 1);
   });
 
-  it("sends once what it sent again, and resumes where the stream was cut", async () => {
+  it("delivers repeated texts once, and resumes where the stream was cut", async () => {
     await using stage = await meet("drop");
     const { gate, grace } = stage;
     await using ada = new Caller(gate);
@@ -599,7 +599,7 @@ describe("Connection, behind a proxy", () => {
     assertEquals(ada.gaps, []);
   });
 
-  it("begins with a stream where it is told to, and with a socket if there is none", async () => {
+  it("begins with a stream on request, and falls back to a socket", async () => {
     await using stage = await meet("pass");
     await using ada = new Caller(stage.gate, { via: "stream" });
     await ada.live();
@@ -610,7 +610,7 @@ describe("Connection, behind a proxy", () => {
     assertEquals(bob.connection.state, { state: "live", via: "socket" });
   });
 
-  it("proves on every way who it is, where only accounts may come in", async () => {
+  it("signs in on both ways, with GUESTS=off", async () => {
     await using server = await startServer({ GUESTS: "off" });
     await using gate = new Gate(server, 403);
     const token = await signUp(server, "mia");
@@ -622,7 +622,7 @@ describe("Connection, behind a proxy", () => {
     await mia.until(() => "via" in mia.connection.state && mia.connection.state.via === "socket");
   });
 
-  itInNode("goes by plain HTTP in Node unchanged", async () => {
+  itInNode("uses plain HTTP in Node unchanged", async () => {
     await using stage = await meet(403);
     const module = new URL("../public/connection.js", import.meta.url).href;
     const script = `
@@ -657,7 +657,7 @@ describe("Connection, behind a proxy", () => {
     await stage.grace.nextOf("chat", ({ content }) => content.startsWith("sealed.2."));
   });
 
-  it("learns on a stream that it was removed, that its session ended, and that a name is taken", async () => {
+  it("learns on a stream that it was removed, that its session ended, or that a name is taken", async () => {
     await using stage = await meet(403, { ADMINS: "root" });
     const { gate, server } = stage;
     const root = await signUp(server, "root");
@@ -684,7 +684,7 @@ describe("Connection, behind a proxy", () => {
     await admin.close();
   });
 
-  it("stays on a stream over a restart of the server, and loses nothing", async () => {
+  it("stays on a stream over a restart of the server, without loss", async () => {
     await using folder = await makeFolder();
     const env = { DATABASE_URL: `sqlite:${folder.path}/chat.db` };
     const place = { port: 0 };
@@ -710,12 +710,12 @@ describe("Connection, behind a proxy", () => {
     assertEquals(ada.gaps, []);
   });
 
-  it("goes back to a socket once one gets through and stays, and loses and doubles nothing", async () => {
+  it("returns to a socket once one works and lasts, without loss or repeat", async () => {
     await using stage = await meet(403);
     const { gate, grace } = stage;
     await using ada = new Caller(gate, {}, hurry);
     await ada.live();
-    // The first probes are refused, and the next are cut before they have proved anything.
+    // The first probes are refused, and the next are cut too early.
     await gate.upgraded(3);
     gate.sockets = { cutAfterMs: 50 };
     await gate.upgraded(6);
@@ -741,7 +741,7 @@ describe("Connection, behind a proxy", () => {
     await grace.nextOf("dm", ({ content }) => content === `psst ${n}`);
     assertEquals(grace.all("dm").length, n);
     assertEquals(ada.gaps, []);
-    // Nobody saw the probes, which have no place in the room.
+    // The probes do not show in the room.
     const joins = grace.all("user_joined").filter(({ username }) => username === "Ada");
     assert(joins.length <= 2, `${joins.length} joins`);
     assert(gate.upgrades.slice(1, -1).every((line) => line.startsWith("WebSocket GET /echo?")));

@@ -1,4 +1,4 @@
-/** The feed of a room on another machine: whatever the wire does, each event once and in order. */
+/** The feed of a room on another machine: each event once and in order, over any wire. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -17,12 +17,12 @@ const START: Position = {
   erasures: 0,
 };
 
-/** A room on another machine, and a wire to it that the test holds. */
+/** A room on another machine, and a wire to it under the test's control. */
 class Far {
   position: Position;
-  /** The oldest event that is kept. */
+  /** The oldest kept event. */
   oldest = 1;
-  /** Whether the log no longer has what the feed has seen. */
+  /** Whether the log lost events that the feed has seen. */
   isCut = false;
   /** Whether reads fail. */
   isDown = false;
@@ -46,7 +46,7 @@ class Far {
     if (isOpen) this.open();
   }
 
-  /** Starts the feed where the room stands. */
+  /** Starts the feed at the room's newest event. */
   open(): void {
     this.feed.start({
       position: this.position,
@@ -58,7 +58,7 @@ class Far {
     });
   }
 
-  /** Writes events to the log, and gives the news of them. */
+  /** Writes events to the log, and returns their news. */
   write(count = 1): News {
     const first = this.position.seq + 1;
     this.#move({ seq: this.position.seq + count });
@@ -100,22 +100,22 @@ class Far {
     return this.#news([{ event, number: this.position.erasures }]);
   }
 
-  /** News of something that is not numbered. */
+  /** News of an event without a number. */
   type(username: string): News {
     return this.#news([{ event: typing(username) }]);
   }
 
-  /** Another life of the server, which still has everything. */
+  /** A new life of the server, with a complete log. */
   begin(epoch: string): void {
     this.#move({ epoch });
   }
 
-  /** The news of a stretch that does not fit. */
+  /** The news of events that do not fit. */
   tooLong({ room, epoch }: News): News {
     return { room, epoch, position: this.position };
   }
 
-  /** Answers every read that waits, and those that follow. */
+  /** Answers every waiting read, and those that follow. */
   async answer(): Promise<void> {
     do {
       for (const answer of this.#waiting.splice(0)) answer();
@@ -123,17 +123,17 @@ class Far {
     } while (this.#waiting.length > 0);
   }
 
-  /** Lets every timer ring that is set now. */
+  /** Runs every timer that is set now. */
   ring(): void {
     for (const { callback } of this.timers.splice(0)) callback();
   }
 
-  /** What was told, in short. */
+  /** The delivered events, in short form. */
   get short(): string[] {
     return this.told.map(toShort);
   }
 
-  /** The numbers of the log's events that were told. */
+  /** The numbers of the delivered log events. */
   get seqs(): number[] {
     return this.told.flatMap((one) => one.type === "logged" ? [one.event.seq] : []);
   }
@@ -219,7 +219,7 @@ function toShort(event: EngineEvent): string {
 }
 
 describe("Feed", () => {
-  it("tells what it hears at once, and a repeat once", async () => {
+  it("delivers news at once, and a repeat once", async () => {
     const far = new Far();
     const [one, two] = [far.write(2), far.write(1)];
     for (const news of [one, one, two, one, two]) far.feed.hear(news);
@@ -227,7 +227,7 @@ describe("Feed", () => {
     await far.answer();
   });
 
-  it("reads what a hole hides, page by page, and tells later news after it", async () => {
+  it("reads the events of a hole page by page, and delivers later news after them", async () => {
     const far = new Far();
     far.write(8);
     const news = far.write(1);
@@ -240,7 +240,7 @@ describe("Feed", () => {
     assertEquals([far.short.length, far.reads], [10, 4]);
   });
 
-  it("says when it has told what is up to a position, or that it is closed", async () => {
+  it("reports when all events up to a position are delivered, or that it is closed", async () => {
     const far = new Far();
     const reached: string[] = [];
     const wait = (name: string, settings: number) =>
@@ -260,7 +260,7 @@ describe("Feed", () => {
     assertEquals(reached, ["first", "second", "at once", "never"]);
   });
 
-  it("reads what it missed of everything, and tells the log first", async () => {
+  it("reads all missed events, and delivers the log first", async () => {
     const far = new Far();
     far.feed.hear(far.enter("a"));
     far.feed.hear(far.enter("b"));
@@ -291,7 +291,7 @@ describe("Feed", () => {
     assertEquals(far.short.slice(9), ["3", "-b@7", "private 2", "settings 4"]);
   });
 
-  it("tells what has no number once, whatever is missing before it", async () => {
+  it("delivers events without a number once, even before a hole", async () => {
     const far = new Far();
     const [kept, lost, late] = [far.write(), far.write(), far.write()];
     far.feed.hear({ ...kept, items: [...far.type("a").items!, ...kept.items!] });
@@ -302,7 +302,7 @@ describe("Feed", () => {
     assertEquals(far.short, ["typing a", "1", "typing b", "2", "3", "typing c"]);
   });
 
-  it("reads what does not fit into the news of it, unless it has it", async () => {
+  it("reads events that do not fit into their news, unless it has them", async () => {
     const far = new Far();
     far.feed.hear(far.tooLong(far.write(2)));
     await far.answer();
@@ -310,7 +310,7 @@ describe("Feed", () => {
     assertEquals([far.short, far.reads], [["1", "2"], 1]);
   });
 
-  it("starts where the room was read, with what came meanwhile", () => {
+  it("starts where the room was read, with the news since then", () => {
     const far = new Far({ from: 40, isOpen: false });
     const early = [far.enter("a"), far.write(1), far.type("a")];
     const opened = far.position;
@@ -324,7 +324,7 @@ describe("Feed", () => {
     assertEquals(far.short, ["42", "-a@2"]);
   });
 
-  it("reads once more if something happens while it reads", async () => {
+  it("reads once more after news during a read", async () => {
     const far = new Far();
     far.write(1);
     far.feed.catchUp();
@@ -335,7 +335,7 @@ describe("Feed", () => {
     assert(far.reads <= 3);
   });
 
-  it("reads what a receipt is ahead of, unless it is heard in time", async () => {
+  it("reads events that a receipt names, unless their news arrives in time", async () => {
     const far = new Far();
     const news = far.write(1);
     far.feed.expect({ seq: 1 });
@@ -350,7 +350,7 @@ describe("Feed", () => {
     assertEquals([far.short, far.reads], [["1", "2", "+a@1"], 1]);
   });
 
-  it("waits once for many receipts, and then for those that came meanwhile", async () => {
+  it("waits once for many receipts, then for those that arrived meanwhile", async () => {
     const far = new Far();
     const news = far.write(1);
     far.feed.expect({ seq: 1 });
@@ -365,7 +365,7 @@ describe("Feed", () => {
     assertEquals([far.seqs, far.reads], [[1, 2], 1]);
   });
 
-  it("learns of a last event that nothing follows, from a comparison of positions", async () => {
+  it("learns of a lost last event by comparing positions", async () => {
     const far = new Far();
     far.write(1);
     far.feed.compare(far.position);
@@ -375,7 +375,7 @@ describe("Feed", () => {
     assertEquals(far.reads, 1);
   });
 
-  it("tries again after a read that failed, and keeps what came meanwhile", async () => {
+  it("reads again after a failed read, and keeps the news since then", async () => {
     const far = new Far();
     far.write(2);
     far.isDown = true;
@@ -389,7 +389,7 @@ describe("Feed", () => {
     assertEquals(far.short, ["1", "2", "3", "typing a"]);
   });
 
-  it("goes on in another epoch of the same log, which it tells ahead of its events", async () => {
+  it("continues in a new epoch of the same log, announced before its events", async () => {
     const far = new Far();
     far.feed.hear(far.write(2));
     far.begin("f");
@@ -405,7 +405,7 @@ describe("Feed", () => {
     assertEquals(far.short.slice(7), ["epoch g", "settings 0"]);
   });
 
-  it("is lost with a lost tail, with dropped events, and with erasures that it did not hear", async () => {
+  it("is lost after a lost tail, dropped events, or unheard erasures", async () => {
     const losses: ((far: Far) => void)[] = [
       (far) => {
         far.isCut = true;
@@ -432,7 +432,7 @@ describe("Feed", () => {
       lose(far);
       await far.answer();
       assertEquals(far.short, ["1", "2", "lost"], String(lose));
-      // It has ended: nothing is told any more.
+      // It has ended, and delivers nothing.
       far.isCut = false;
       far.feed.hear(far.write(1));
       far.feed.catchUp();
@@ -442,7 +442,7 @@ describe("Feed", () => {
     }
   });
 
-  it("takes erasures that it has heard while it reads for no loss", async () => {
+  it("survives erasures that it hears during a read", async () => {
     const far = new Far();
     far.write(2);
     far.feed.hear(far.write(1));
@@ -463,7 +463,7 @@ describe("Feed", () => {
     assertEquals([far.short.at(-1), far.reads], ["private 11", 4]);
   });
 
-  it("tells nothing after it was closed, in the middle of a read neither", async () => {
+  it("delivers nothing after it was closed, even during a read", async () => {
     const far = new Far();
     far.write(2);
     far.feed.catchUp();
@@ -475,7 +475,7 @@ describe("Feed", () => {
   });
 
   for (const seed of seeds(5)) {
-    it(`tells each event once and in order, whatever is lost, late or repeated (SEED=${seed})`, async () => {
+    it(`delivers each event once and in order, with news lost, late or repeated (SEED=${seed})`, async () => {
       const random = new Random(seed);
       for (let run = 0; run < 100; run++) await runAtRandom(random);
     });
@@ -496,7 +496,7 @@ const STEPS = {
   answer: 10,
 };
 
-/** A room in which anything may happen to the wire, and that is level in the end. */
+/** A room whose wire fails at random, and is up to date in the end. */
 async function runAtRandom(random: Random): Promise<void> {
   const far = new Far({ pageSize: random.between(1, 5) });
   const wire: News[] = [];
@@ -551,7 +551,7 @@ async function runAtRandom(random: Random): Promise<void> {
   assertLevel(far);
 }
 
-/** Asserts that the events that were told add up to what the room is. */
+/** Asserts that the delivered events add up to the room's state. */
 function assertLevel(far: Far): void {
   assertEquals(far.seqs, range(1, far.position.seq));
   const present = new Set<string>();

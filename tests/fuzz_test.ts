@@ -1,8 +1,8 @@
 /**
- * Whatever comes: random requests and random commands, from people of every kind.
+ * Random requests and random commands, from people of every kind.
  *
- * The seed is in the tests' names. `FUZZ_SEED=123 deno task test tests/fuzz_test.ts` runs them with
- * the same one again, `FUZZ_ROUNDS=100` runs them for longer.
+ * The seed is in the tests' names. `FUZZ_SEED=123 deno task test tests/fuzz_test.ts` repeats it, and
+ * `FUZZ_ROUNDS=100` runs for longer.
  */
 
 import { assert, assertEquals } from "@std/assert";
@@ -16,10 +16,10 @@ const SEED = Number(Deno.env.get("FUZZ_SEED") || Math.floor(Math.random() * 1e9)
 const ROUNDS = Number(Deno.env.get("FUZZ_ROUNDS") || 2);
 const seeded = `[FUZZ_SEED=${SEED}]`;
 
-/** Memory that a round may leave behind, at the most: what caches and buffers may grow by. */
+/** Maximum growth of memory in a round, for caches and buffers. */
 const MAX_GROWTH_BYTES = 96 * 1024 * 1024;
 
-/** Numbers from 0 to 1 that are the same for the same seed (a 32-bit mix of a counter). */
+/** Numbers from 0 to 1, repeated by the same seed (a 32-bit mix of a counter). */
 function createRandom(seed: number): () => number {
   let counter = seed >>> 0;
   return () => {
@@ -30,7 +30,7 @@ function createRandom(seed: number): () => number {
   };
 }
 
-/** Things drawn at random. */
+/** Random values. */
 class Dice {
   readonly #random: () => number;
 
@@ -50,7 +50,7 @@ class Dice {
     return list[this.below(list.length)]!;
   }
 
-  /** A text as nobody expects it. */
+  /** An unexpected text. */
   text(): string {
     return this.pick<() => string>([
       () => "",
@@ -78,17 +78,17 @@ class Dice {
     ])();
   }
 
-  /** An object with some of these fields, and anything in them. */
+  /** An object with some of these fields, with any values. */
   object(fields: readonly string[], depth = 0): Record<string, unknown> {
     const chosen = fields.filter(() => this.chance(0.7));
-    // Unlike an assignment, this makes `__proto__` a field like any other.
+    // Unlike an assignment, this makes `__proto__` an ordinary field.
     return Object.fromEntries(chosen.map((field) => [field, this.value(depth)]));
   }
 }
 
 const assertAllIsWell = (server: ServerProcess) => {
   assertEquals(server.log.filter(({ level }) => level === "error"), []);
-  // The runtime's advice, once, when somebody looks at the signal of a request, as Hono does.
+  // The runtime's warning when code reads the signal of a request, as Hono does.
   const complaints = server.stderr.split("\n").filter((line) =>
     !/^Deno\.serve: request\.signal/.test(line)
   );
@@ -144,13 +144,13 @@ describe("Random HTTP requests", () => {
       () => "[".repeat(dice.below(5000)),
       () => JSON.stringify({ private: dice.chance(0.5), members: [dice.text(), "owner"] }),
       () => JSON.stringify({ name: dice.text() }),
-      // Now and then one that costs a hash, so that the queue for it is in the game.
+      // Some requests cost a hash, to fill the queue for hashing.
       () => JSON.stringify({ username: dice.pick(["owner", "x"]), password: "x".repeat(9) }),
     ])();
     return { method, path, headers, ...(!["GET", "HEAD"].includes(method) && { body }) };
   };
 
-  it(`are all answered, never with an error of the server's own ${seeded}`, async () => {
+  it(`all get an answer, never a server error ${seeded}`, async () => {
     await using server = await ServerProcess.start({ env: { MAX_ROOMS: "50" } });
     const tokens = [await signUp(server, "owner"), "A".repeat(43), "garbage"];
     await using witness = await V1Client.join(server.ws, "lobby", "witness");
@@ -167,7 +167,7 @@ describe("Random HTTP requests", () => {
           assert(response.status < 500 || response.status === 503, said);
           assert(!/\bat \S.*:\d+:\d+|file:\/\//.test(text), said);
           const isJson = response.headers.get("content-type")?.includes("json");
-          // A browser is told with a page that its link is cut.
+          // A browser gets a page about the damaged link.
           if (headers.accept === "text/html" && text.includes("cut off or damaged")) continue;
           if (response.status >= 400 && method !== "HEAD") {
             assert(isJson && typeof JSON.parse(text).error === "string", said);
@@ -189,7 +189,7 @@ describe("Random commands", () => {
   const EVERYONE = [...ACCOUNTS, ...GUESTS];
   const ROOMS = ["a", "b"];
 
-  /** A command, half of the time one that could be meant. */
+  /** A command, plausible half of the time. */
   const command = (dice: Dice, ids: readonly string[]): string => {
     const name = () => dice.chance(0.8) ? dice.pick(EVERYONE) : dice.text();
     const id = () => dice.chance(0.8) && ids.length > 0 ? dice.pick(ids) : dice.text();
@@ -219,7 +219,7 @@ describe("Random commands", () => {
     ])();
   };
 
-  it(`lose no member and leave every room as it should be ${seeded}`, async () => {
+  it(`lose no member and leave every room in order ${seeded}`, async () => {
     const env = { ADMINS: "root", MAX_ROOMS: "50" };
     await using server = await ServerProcess.start({ env });
     const tokens = new Map<string, string>();
@@ -237,7 +237,7 @@ describe("Random commands", () => {
 
     const dice = new Dice(SEED);
     const ids: string[] = [];
-    /** Guests' secrets, so that who comes back is who it was. */
+    /** The guests' secrets, so that a returning guest is the same person. */
     const sessions = new Map<string, string>();
     const addressOf = (room: string, name: string) => {
       const query = new URLSearchParams({ username: name });
@@ -254,7 +254,7 @@ describe("Random commands", () => {
       return client;
     };
 
-    /** One person in one room: talks, is thrown out, comes back if it may. */
+    /** One person in one room: talks, is removed, and returns if allowed. */
     const live = async (room: string, name: string): Promise<V1Client | undefined> => {
       let client: V1Client | undefined;
       for (let i = 0; i < 150; i++) {
@@ -265,7 +265,7 @@ describe("Random commands", () => {
           });
           assert([426, 403].includes(status), `${name} cannot come into ${room}: ${status}`);
           if (status === 403) continue;
-          // It may have been banned since.
+          // The person may be banned.
           client = await join(room, name).catch(() => undefined);
           if (client === undefined) continue;
         }
@@ -293,7 +293,7 @@ describe("Random commands", () => {
     }
     assert(memory.at(-1)! - memory[0]! < MAX_GROWTH_BYTES, `${memory}`);
 
-    // Once all may come in again, all do, all are counted, and all hear each other.
+    // At the end, all return, are counted, and receive each other's messages.
     for (const room of ROOMS) {
       const { body } = await put(room, { private: false });
       assertEquals(body.owner, "owner");

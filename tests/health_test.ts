@@ -1,11 +1,11 @@
-/** What the server says of its store. */
+/** The server's report on its store. */
 
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { Health } from "../lib/http/health.ts";
 import { createLogger } from "../lib/logger.ts";
 
-/** A health whose clock and whose store a test moves by hand. */
+/** A health with a fake clock and a fake store. */
 function createHealth() {
   let time = 0;
   const log: string[] = [];
@@ -25,7 +25,7 @@ function createHealth() {
     checks,
     pass: (ms: number) => void (time += ms),
     readLog: () => log.splice(0),
-    /** Makes a check, which ends at once. */
+    /** Runs a check, which ends at once. */
     async sweep(error?: unknown) {
       health.sweep();
       if (error === undefined) checks.at(-1)!.resolve();
@@ -35,14 +35,14 @@ function createHealth() {
   };
 }
 
-/** Resolves when everything that a settled promise sets off has happened. */
+/** Resolves when all callbacks of settled promises have run. */
 const settled = () => new Promise((resolve) => setTimeout(resolve));
 
 const UNAVAILABLE = "error store unavailable: ";
 const BACK = "warn store is back: ";
 
 describe("Health", () => {
-  it("is well until a check fails, and again from the next check that does not", async () => {
+  it("is ok until a check fails, and again from the next good check", async () => {
     const { health, sweep } = createHealth();
     assertEquals(health.isDegraded, false);
     await sweep();
@@ -65,7 +65,7 @@ describe("Health", () => {
     assertEquals(readLog(), [UNAVAILABLE + "no error"]);
   });
 
-  it("makes one check at a time", async () => {
+  it("runs one check at a time", async () => {
     const { health, checks } = createHealth();
     for (let i = 0; i < 3; i++) health.sweep();
     assertEquals(checks.length, 1);
@@ -79,7 +79,7 @@ describe("Health", () => {
     assertEquals(checks.length, 3);
   });
 
-  it("takes a check for failed that has no answer within 2 seconds", async () => {
+  it("counts a check without an answer within 2 seconds as failed", async () => {
     const { health, checks, pass, readLog, sweep } = createHealth();
     health.sweep();
     for (const isDegraded of [false, false, true, true]) {
@@ -88,7 +88,7 @@ describe("Health", () => {
       assertEquals(health.isDegraded, isDegraded);
     }
     assertEquals(readLog(), [UNAVAILABLE + "The store does not answer within 2 seconds."]);
-    // An answer this late says nothing of now.
+    // So late an answer says nothing about the present.
     checks[0]!.resolve();
     await settled();
     assertEquals([health.isDegraded, readLog()], [true, []]);
@@ -96,7 +96,7 @@ describe("Health", () => {
     assertEquals([health.isDegraded, readLog()], [false, [BACK]]);
   });
 
-  it("takes a late answer for a failure though nothing looked meanwhile", async () => {
+  it("counts a late answer as a failure, even if no timer ran", async () => {
     const { health, checks, pass } = createHealth();
     health.sweep();
     pass(2001);
@@ -105,7 +105,7 @@ describe("Health", () => {
     assertEquals(health.isDegraded, true);
   });
 
-  it("takes a check for failed that throws", () => {
+  it("counts a check that throws as failed", () => {
     const logger = createLogger({ level: "info", write: () => {} });
     const check = () => {
       throw new Error("broken");

@@ -1,8 +1,8 @@
 /**
- * What a hostile client can do, and that nobody else notices.
+ * Attacks by a hostile client, which nobody else notices.
  *
- * Every attack hits a server on which two members chat. After it the same server must take a third
- * member, all three must hear each other, and the list of who is online must be exact.
+ * Every attack hits a server with two members. Afterwards the same server must admit a third member,
+ * all three must receive each other's messages, and `online_users` must be exact.
  */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
@@ -26,13 +26,13 @@ import { startServer } from "./support/server.ts";
 const TOWN = "town";
 const TARGET = `/ws/${TOWN}?username=mallory`;
 
-/** Two members of one room, to whom nothing may happen. */
+/** Two members of one room, whom no attack may disturb. */
 class Town implements AsyncDisposable {
   readonly port: number;
   readonly ws: string;
   readonly ann: Client;
   readonly bob: Client;
-  /** How often somebody has said something in {@linkcode Town.isWell}. */
+  /** Number of the next message in {@linkcode Town.isWell}. */
   #said = 0;
 
   private constructor(server: { port: number; ws: string }, ann: Client, bob: Client) {
@@ -48,12 +48,12 @@ class Town implements AsyncDisposable {
     return new Town(server, ann, bob);
   }
 
-  /** Connects to the room as a member who may then misbehave. */
+  /** Connects to the room as a member that may misbehave. */
   mallory(): Promise<RawClient> {
     return RawClient.open(this.port, TARGET);
   }
 
-  /** Sends one request on a connection of its own. No answer may have a stack, or be a 500. */
+  /** Sends one request on a new connection. No answer may contain a stack or be a 500. */
   async ask(target: string, request: RawRequest = {}): Promise<RawAnswer> {
     using client = await RawClient.connect(this.port);
     await client.write(handshake(target, request));
@@ -62,12 +62,12 @@ class Town implements AsyncDisposable {
     return answer;
   }
 
-  /** What ann has been told that mallory said. */
+  /** Mallory's messages, as Ann received them. */
   get rumours(): string[] {
     return this.ann.frames.filter(isFrom("mallory")).map(({ content }) => content);
   }
 
-  /** Proves that the listener, the delivery and the presence are as they should be. */
+  /** Proves that the listener, the delivery and the presence work. */
   async isWell(): Promise<void> {
     {
       await using carol = await Client.join(this.ws, TOWN, "carol");
@@ -78,7 +78,7 @@ class Town implements AsyncDisposable {
     await isOnline(this.bob, "ann,bob");
   }
 
-  /** Everyone says something, and everyone hears it. */
+  /** Everyone sends a message, and everyone receives it. */
   async chats(members = [this.ann, this.bob]): Promise<void> {
     for (const speaker of members) {
       const content = `all is well ${++this.#said}`;
@@ -98,7 +98,7 @@ function isFrom(username: string): (frame: Frame) => boolean {
   return (frame) => frame.type === "chat" && frame.username === username;
 }
 
-/** Waits until the newest list that a member was sent is this one. */
+/** Waits until a member's newest `online_users` is this list. */
 async function isOnline(member: Client, names: string): Promise<void> {
   const newest = () => member.frames.findLast(({ type }) => type === "online_users")?.content;
   while (newest() !== names) await member.next();
@@ -109,7 +109,7 @@ function assertIsClean({ status, body }: RawAnswer): void {
   assert(!/\bat \S.*:\d+:\d+|file:\/\//.test(body), `The answer has a stack: ${body}`);
 }
 
-/** Runs an attack on a server of its own, and proves that the server is as it was before. */
+/** Runs an attack on a new server, and proves that the server still works. */
 async function survives(
   attack: (town: Town) => Promise<void>,
   env: Record<string, string> = {},
@@ -217,7 +217,7 @@ describe("a hostile handshake", () => {
   }
 
   for (const host of ["[", "a b", "", undefined, ":::", "é", "a:99999999", "x@y", "a?b", "a#b"]) {
-    it(`with the host ${JSON.stringify(host)} gets a clean answer, and so does a plain request`, () =>
+    it(`with the host ${JSON.stringify(host)} gets a clean answer, as does a plain request`, () =>
       survives(async (town) => {
         await town.ask(TARGET, header("Host", host));
         for (const target of ["/", "/health", "/nothing", TARGET, "/echo"]) {
@@ -288,7 +288,7 @@ describe("a hostile handshake", () => {
       assertIsClean(await client.readAnswer());
     }));
 
-  it("that comes byte by byte is accepted", () =>
+  it("in single bytes is accepted", () =>
     survives(async (town) => {
       using mallory = await RawClient.connect(town.port);
       for (const byte of handshake(TARGET)) await mallory.write(byte);
@@ -297,7 +297,7 @@ describe("a hostile handshake", () => {
       assertEquals((await nextEvent(mallory, "chat")).content, "slowly");
     }));
 
-  it("with garbage right behind it ends that connection alone", () =>
+  it("followed by garbage ends only its connection", () =>
     survives(async (town) => {
       for (const garbage of [handshake(TARGET), "\xff".repeat(1000), "\0".repeat(1000)]) {
         using mallory = await RawClient.connect(town.port);
@@ -310,7 +310,7 @@ describe("a hostile handshake", () => {
       assertEquals(town.rumours, []);
     }));
 
-  it("with a good frame right behind it is accepted, and the frame is heard", () =>
+  it("followed by a good frame is accepted, and the frame is received", () =>
     survives(async (town) => {
       using mallory = await RawClient.connect(town.port);
       await mallory.write(concat([new TextEncoder().encode(handshake(TARGET)), frame("early")]));
@@ -318,7 +318,7 @@ describe("a hostile handshake", () => {
       assertEquals((await nextEvent(mallory, "chat")).content, "early");
     }));
 
-  it("that is left half done holds nobody up", () =>
+  it("left unfinished delays nobody", () =>
     survives(async (town) => {
       const half = handshake(TARGET).slice(0, -20);
       const clients = await Promise.all(range(100, () => RawClient.connect(town.port)));
@@ -327,7 +327,7 @@ describe("a hostile handshake", () => {
       for (const client of clients) client.close();
     }));
 
-  it("that is cut off before the answer leaves no member behind, 300 times", () =>
+  it("cut off before the answer leaves no member behind, 300 times", () =>
     survives(async (town) => {
       await Promise.all(range(300, async (i) => {
         const client = await RawClient.connect(town.port);
@@ -336,7 +336,7 @@ describe("a hostile handshake", () => {
       }));
     }));
 
-  it("that is reset before the answer leaves no member behind, 300 times", () =>
+  it("reset before the answer leaves no member behind, 300 times", () =>
     survives(async (town) => {
       await Promise.all(range(300, async (i) => {
         const client = await RawClient.connect(town.port);
@@ -347,7 +347,7 @@ describe("a hostile handshake", () => {
       }));
     }));
 
-  it("for one name, sent 20 times at once, makes one member", () =>
+  it("for one name, sent 20 times at once, admits one member", () =>
     survives(async (town) => {
       const clients = await Promise.all(range(20, () => RawClient.connect(town.port)));
       await Promise.all(clients.map((client) => client.write(handshake(TARGET))));
@@ -363,7 +363,7 @@ describe("a hostile handshake", () => {
     }));
 });
 
-describe("a name that every object has", () => {
+describe("a name of a built-in property", () => {
   const names = ["__proto__", "constructor", "toString", "hasOwnProperty", "valueOf", "prototype"];
 
   it("is an ordinary room and an ordinary username", () =>
@@ -387,7 +387,7 @@ describe("a name that every object has", () => {
     }));
 });
 
-describe("a frame against the rules of RFC 6455", () => {
+describe("a frame that breaks RFC 6455", () => {
   const cut: [string, Uint8Array, number?][] = [
     ...[1, 2, 4, 7].map((rsv): [string, Uint8Array] => [
       `with the reserved bits ${rsv}`,
@@ -452,7 +452,7 @@ describe("a frame against the rules of RFC 6455", () => {
     ["in a close", closeFrame(1000, "bye").subarray(0, 5)],
   ];
   for (const [where, part] of unfinished) {
-    it(`that stops ${where} is waited for, and forgotten when its sender goes`, () =>
+    it(`that stops ${where} waits, and is forgotten when its sender disconnects`, () =>
       survives(async (town) => {
         {
           using mallory = await town.mallory();
@@ -465,7 +465,7 @@ describe("a frame against the rules of RFC 6455", () => {
       }));
   }
 
-  it("that is not masked ends its connection or is read, and nothing else", () =>
+  it("without a mask is read or ends its connection, and nothing else", () =>
     survives(async (town) => {
       using mallory = await town.mallory();
       await mallory.write(frame("bare", { masked: false }));
@@ -475,7 +475,7 @@ describe("a frame against the rules of RFC 6455", () => {
       assert(town.rumours.every((content) => content === "bare"));
     }));
 
-  it("that comes after a close is not heard", () =>
+  it("after a close frame is ignored", () =>
     survives(async (town) => {
       using mallory = await town.mallory();
       await mallory.write(concat([closeFrame(1000), frame("late")]));
@@ -522,7 +522,7 @@ describe("an unusual frame within the rules", () => {
     ],
   ];
   for (const [what, attack, content] of heard) {
-    it(`with ${what} is heard as any other`, () =>
+    it(`with ${what} is received as any other`, () =>
       survives(async (town) => {
         using mallory = await town.mallory();
         await mallory.write(attack);
@@ -536,7 +536,7 @@ describe("an unusual frame within the rules", () => {
 describe("a flood", () => {
   const FLOOD = 10_000;
 
-  it("of 10,000 pings is answered with 10,000 pongs", () =>
+  it("of 10,000 pings gets 10,000 pongs", () =>
     survives(async (town) => {
       using mallory = await town.mallory();
       const ping = control(OPCODE.ping, "p".repeat(125));
@@ -553,10 +553,10 @@ describe("a flood", () => {
       await town.chats();
     }));
 
-  it("of pings whose pongs are not read holds up its sender alone", () =>
+  it("of pings whose pongs are not read delays only its sender", () =>
     survives(async (town) => {
       using mallory = await town.mallory();
-      // More than the system buffers on both ways.
+      // More than the system buffers in both directions.
       const pings = concat(range(FLOOD, () => control(OPCODE.ping, "p".repeat(125))));
       const writing = mallory.write(concat(range(25, () => pings)));
       await town.chats();
@@ -581,7 +581,7 @@ describe("a flood", () => {
       }));
   }
 
-  it("of 60 members who all reset their connections leaves none of them behind", () =>
+  it("of 60 members that reset their connections leaves none behind", () =>
     survives(async (town) => {
       const mob = await Promise.all(
         range(60, (i) => RawClient.open(town.port, `/ws/${TOWN}?username=m${i}`)),
@@ -638,7 +638,7 @@ describe("a hostile message", () => {
       }));
   }
 
-  // Only a JSON object whose type is a string is a command. All else is what somebody says.
+  // Only a JSON object whose type is a string is a command; anything else is a message.
   const said: string[] = [
     '{"type":1,"content":"x"}',
     '{"type":null,"content":"x"}',
@@ -660,7 +660,7 @@ describe("a hostile message", () => {
   ];
   for (const text of said) {
     const name = text.length > 50 ? `${text.slice(0, 10)}... (${text.length} long)` : text;
-    it(`that is ${name} is said as it stands`, () =>
+    it(`that is ${name} is delivered unchanged`, () =>
       survives(async (town) => {
         using mallory = await town.mallory();
         await mallory.write(frame(text));
@@ -670,7 +670,7 @@ describe("a hostile message", () => {
       }));
   }
 
-  it("has no effect through fields that are not asked for, however deep", () =>
+  it("has no effect through unknown fields, however deep", () =>
     survives(async (town) => {
       using mallory = await town.mallory();
       const extra = `"__proto__":{"username":"ann"},"username":"ann","seq":0,"x":${deep(8000)}`;
@@ -703,7 +703,7 @@ describe("a hostile message", () => {
 describe("a message's size", () => {
   const env = { MAX_MESSAGE_BYTES: "100", MAX_FRAME_BYTES: "300" };
   const chat = (content: string) => JSON.stringify({ type: "chat", content });
-  /** A command of exactly so many bytes. */
+  /** A command of exactly `bytes` bytes. */
   const padded = (size: number) => {
     const fields = '{"type":"chat","content":"x","pad":""}';
     return fields.replace('""', `"${"p".repeat(size - fields.length)}"`);
@@ -717,7 +717,7 @@ describe("a message's size", () => {
     ["a frame of 300 bytes", padded(300)],
   ];
   for (const [what, text] of fits) {
-    it(`of ${what} is taken at a limit of 100 and 300 bytes`, () =>
+    it(`of ${what} is accepted at a limit of 100 and 300 bytes`, () =>
       survives(async (town) => {
         using mallory = await town.mallory();
         await mallory.write(frame(text));
@@ -739,7 +739,7 @@ describe("a message's size", () => {
     ["a megabyte of brackets", "[".repeat(1_000_000)],
   ];
   for (const [what, text] of tooBig) {
-    it(`of ${what} is refused with an error, then 1009, at a limit of 100 and 300 bytes`, () =>
+    it(`of ${what} gets an error, then 1009, at a limit of 100 and 300 bytes`, () =>
       survives(async (town) => {
         using mallory = await town.mallory();
         await mallory.write(frame(text));
@@ -761,8 +761,8 @@ describe("a message's size", () => {
     }, env));
 });
 
-describe("a member that was closed", () => {
-  it("and never answers is out of the room, keeps its place, and gives it back when it goes", () =>
+describe("a closed member", () => {
+  it("that never answers is out of the room, and counts as a connection until it ends", () =>
     survives(async (town) => {
       {
         using first = await town.mallory();
@@ -782,7 +782,7 @@ describe("a member that was closed", () => {
 });
 
 describe("random bytes", () => {
-  // Run with FUZZ_SEED=... to see the same again.
+  // FUZZ_SEED=... repeats a run.
   const seed = Number(Deno.env.get("FUZZ_SEED") ?? crypto.getRandomValues(new Uint32Array(1))[0]);
 
   it(`as 3,000 frames disturb nobody (FUZZ_SEED=${seed})`, () =>
@@ -819,8 +819,8 @@ describe("random bytes", () => {
 });
 
 describe("a server process", () => {
-  it("survives a message that is larger than a string can be", async () => {
-    // What ends that member is its silence: the runtime has stopped reading from it.
+  it("survives a message larger than a string can be", async () => {
+    // The member ends by its silence: the runtime has stopped reading from it.
     await using server = await ServerProcess.start({ env: { PONG_WAIT_SECONDS: "8" } });
     await using town = await Town.settle(server);
     {
@@ -838,7 +838,7 @@ describe("a server process", () => {
     assertEquals(await server.stop(), { code: 0, signal: null });
   });
 
-  it("survives that its open files run out, and takes connections again", async () => {
+  it("survives running out of open files, and accepts connections again", async () => {
     await using server = await ServerProcess.start({ maxOpenFiles: 64 });
     await using town = await Town.settle(server);
     const attempts = await Promise.allSettled(range(100, () => RawClient.connect(server.port)));
@@ -866,7 +866,7 @@ async function status({ port }: Town, target: string): Promise<number | undefine
   return (await client.tryReadAnswer())?.status;
 }
 
-/** Asks again and again until it is so. */
+/** Repeats the request until the condition holds. */
 async function eventually(isSo: () => Promise<boolean>): Promise<void> {
   const deadline = performance.now() + 20_000;
   while (!await isSo()) {
@@ -879,7 +879,7 @@ function range<T>(count: number, make: (i: number) => T): T[] {
   return Array.from({ length: count }, (_, i) => make(i));
 }
 
-/** Numbers that look random and are the same for the same seed (a 32-bit xorshift, Marsaglia 2003). */
+/** Pseudo-random numbers, repeated by the same seed (a 32-bit xorshift, Marsaglia 2003). */
 class Random {
   #state: number;
 
@@ -887,7 +887,7 @@ class Random {
     this.#state = seed >>> 0 || 1;
   }
 
-  /** A whole number from 0 to `end`, without `end`. */
+  /** A whole number from 0 to `end` - 1. */
   below(end: number): number {
     this.#state ^= this.#state << 13;
     this.#state ^= this.#state >>> 17;
@@ -895,7 +895,7 @@ class Random {
     return (this.#state >>> 0) % end;
   }
 
-  /** Whether something happens that does so once in `times`. */
+  /** True once in `times` calls, on average. */
   once(times: number): boolean {
     return this.below(times) === 0;
   }
@@ -908,7 +908,7 @@ class Random {
     return Uint8Array.from(range(count, () => this.below(256)));
   }
 
-  /** A text with a few bytes changed, lost, doubled or put in. */
+  /** A text with a few bytes changed, removed, repeated or inserted. */
   garble(text: string, scraps: readonly string[]): string {
     for (let changes = this.below(5); changes > 0; changes--) {
       const at = this.below(text.length + 1);
@@ -925,7 +925,7 @@ class Random {
   }
 }
 
-/** Mostly a good text frame with a garbled command; sometimes anything. */
+/** Mostly a valid text frame with a garbled command; sometimes anything. */
 function randomFrame(random: Random): Uint8Array {
   const command = random.garble('{"type":"chat","content":"hello","ref":"r"}', [
     '"__proto__":{',
@@ -947,7 +947,7 @@ function randomFrame(random: Random): Uint8Array {
   });
 }
 
-/** A handshake that is garbled more or less, as bytes. */
+/** The bytes of a garbled handshake. */
 function randomHandshake(random: Random): Uint8Array {
   const targets = [
     TARGET,

@@ -15,7 +15,7 @@ import { TYPING_MS } from "../lib/room/roster.ts";
 import { account, createHub, FakePeer, guest } from "./support/fake_hub.ts";
 
 describe("Hub.join", () => {
-  it("tells everyone who is online, then who joined, the joiner included", async () => {
+  it("sends everyone online_users, then user_joined, the joiner included", async () => {
     const { join, turn } = createHub();
     const alice = await join("alice");
     turn();
@@ -27,7 +27,7 @@ describe("Hub.join", () => {
     assertEquals(bob.peer.read(), both);
   });
 
-  it("sends the joiner alone the newest messages, after the notices", async () => {
+  it("sends the newest messages to the joiner only, after the notices", async () => {
     const { hub, join, turn } = createHub({ historySize: 2 });
     const alice = await join("alice");
     for (const text of ["one", "two", "three"]) hub.receive(alice.member, text);
@@ -44,7 +44,7 @@ describe("Hub.join", () => {
     assertEquals(alice.peer.read().length, 2);
   });
 
-  it("gives a message of the same turn once: before the join as history, after it live", async () => {
+  it("delivers a message of the same turn once: before the join as history, after it live", async () => {
     const { hub, join, turn } = createHub();
     const alice = await join("alice");
     hub.receive(alice.member, "before");
@@ -65,7 +65,7 @@ describe("Hub.join", () => {
     ]);
   });
 
-  it("refuses a name that is in use in this room, whatever its case, and only there", async () => {
+  it("refuses a name in use in this room, in any case, and only there", async () => {
     const { hub, join } = createHub();
     await join("alice");
     const error = await assertRejects(() => join("ALICE"), ChatError, "in use");
@@ -74,7 +74,7 @@ describe("Hub.join", () => {
     hub.join(new FakePeer(), { room: "other", username: "alice", identity: guest("1") });
   });
 
-  it("refuses the second of two that were admitted under one name", async () => {
+  it("refuses the second of two members admitted under one name", async () => {
     const { hub } = createHub();
     const request = { room: "r", username: "alice", identity: guest("1") };
     const other = { ...request, identity: guest("2") };
@@ -83,7 +83,7 @@ describe("Hub.join", () => {
     assertThrows(() => hub.join(new FakePeer(), other), ChatError, "in use");
   });
 
-  it("refuses a room more than there may be, and no more once one is forgotten", async () => {
+  it("refuses a room above the maximum, until one is forgotten", async () => {
     const { hub, join, pass } = createHub({ maxRooms: 1 });
     const { member } = await join("alice", { room: "one" });
     const error = await assertRejects(() => join("bob", { room: "two" }), ChatError);
@@ -94,7 +94,7 @@ describe("Hub.join", () => {
     await join("bob", { room: "two" });
   });
 
-  it("lets nobody fill the server with rooms that nobody is in", async () => {
+  it("keeps no empty rooms beyond the maximum", async () => {
     const { hub, join } = createHub({ maxRooms: 2 });
     await join("alice", { room: "one" });
     for (const room of ["x", "y", "z"]) {
@@ -104,7 +104,7 @@ describe("Hub.join", () => {
     await assertRejects(() => join("carol", { room: "three" }), ChatError, "Too many rooms");
   });
 
-  it("refuses who comes long after being admitted, when the room is forgotten", async () => {
+  it("refuses a late joiner whose room is forgotten", async () => {
     const { hub, pass } = createHub();
     const request = { room: "r", username: "alice", identity: guest("1") };
     await hub.admit(request);
@@ -113,7 +113,7 @@ describe("Hub.join", () => {
     assertThrows(() => hub.join(new FakePeer(), request), ChatError, "too long");
   });
 
-  it("keeps a room open for a while after its last member left", async () => {
+  it("keeps a room open for a while after its last leave", async () => {
     const { hub, join, pass } = createHub();
     const request = { room: "r", username: "bob", identity: guest("1") };
     const alice = await join("alice");
@@ -130,7 +130,7 @@ describe("Hub.join", () => {
     assertThrows(() => hub.join(new FakePeer(), request), ChatError, "too long");
   });
 
-  it("remembers the messages of a room that it forgot", async () => {
+  it("reads the messages of a forgotten room again", async () => {
     const { hub, join, turn, pass } = createHub();
     const alice = await join("alice");
     hub.receive(alice.member, "hello");
@@ -143,7 +143,7 @@ describe("Hub.join", () => {
     assertEquals(bob.peer.read().at(-1), "chat again: hello");
   });
 
-  it("reports a room that cannot be loaded, and tries again for the next", async () => {
+  it("reports a room that cannot be loaded, and loads it again for the next member", async () => {
     const { engine, join, log } = createHub();
     const open = engine.open.bind(engine);
     engine.open = () => Promise.reject(new Error("disk"));
@@ -154,7 +154,7 @@ describe("Hub.join", () => {
     await join("alice");
   });
 
-  it("misses and repeats nothing that is said while the room is loaded", async () => {
+  it("misses and repeats no message sent while the room loads", async () => {
     const asked = Promise.withResolvers<void>();
     const read = Promise.withResolvers<void>();
     const { hub, engine, join, turn } = createHub();
@@ -200,7 +200,7 @@ describe("Hub.receive", () => {
     assertEquals(carol.peer.read(), []);
   });
 
-  it("leaves out the sender who wants no echo, and only the sender's own messages", async () => {
+  it("skips a sender with echo=0, for its own messages only", async () => {
     const { hub, join, turn } = createHub();
     const alice = await join("alice", { echo: false });
     const bob = await join("bob");
@@ -212,7 +212,7 @@ describe("Hub.receive", () => {
     assertEquals(alice.peer.read(), ["chat: yours"]);
   });
 
-  it("gives messages their number, id and time", async () => {
+  it("gives each message a number, an id and a time", async () => {
     const { hub, join, turn, pass } = createHub();
     const { peer, member } = await join("alice");
     turn();
@@ -227,7 +227,7 @@ describe("Hub.receive", () => {
     assert(one.id !== two.id);
   });
 
-  it("relays nothing but texts between members without a name, and nobody sees them", async () => {
+  it("relays only texts between members without a name, who do not show in the room", async () => {
     const { hub, join, turn } = createHub();
     const raw = await join(undefined, { format: "raw" });
     const alice = await join("alice");
@@ -240,7 +240,7 @@ describe("Hub.receive", () => {
     assertEquals(JSON.parse(alice.peer.sent[0]!).username, "anonymous");
   });
 
-  it("answers a bad command with an error for its sender, who stays", async () => {
+  it("sends an error for a bad command to its sender, who stays", async () => {
     const { hub, join, turn } = createHub();
     const [alice, bob] = [await join("alice"), await join("bob")];
     turn();
@@ -254,7 +254,7 @@ describe("Hub.receive", () => {
     assertEquals(alice.peer.closed, undefined);
   });
 
-  it("says that a message is too big, closes, and delivers what came before", async () => {
+  it("refuses a message that is too big, closes, and delivers earlier messages", async () => {
     const { hub, join, turn } = createHub({ maxMessageBytes: 5 });
     const [alice, bob] = [await join("alice"), await join("bob")];
     turn();
@@ -275,7 +275,7 @@ describe("Hub.receive", () => {
     ]);
   });
 
-  it("tells the sender alone when a message cannot be stored", async () => {
+  it("tells only the sender that a message cannot be stored", async () => {
     const { hub, join, turn, pass, log } = createHub({}, {
       log: { append: () => Promise.reject(new Error("disk")) },
     });
@@ -324,7 +324,7 @@ describe("Hub.receive", () => {
     assert(failures[0].omitted >= 22, failures[0].omitted);
   });
 
-  it("asks for one flush a turn, however much happens in however many rooms", async () => {
+  it("flushes once a turn, for all events in all rooms", async () => {
     const hub = createHub();
     for (const room of ["a", "b", "c"]) {
       const { member } = await hub.join("alice", { room });
@@ -337,7 +337,7 @@ describe("Hub.receive", () => {
 });
 
 describe("Hub.leave", () => {
-  it("tells those left that a member left and who is online, once", async () => {
+  it("sends the remaining members user_left and online_users, once", async () => {
     const { hub, join, turn } = createHub();
     const [alice, bob] = [await join("alice"), await join("bob")];
     turn();
@@ -349,7 +349,7 @@ describe("Hub.leave", () => {
     assertEquals(bob.peer.read(), ["user_left: alice left the room", "online_users: bob"]);
   });
 
-  it("ends what a member receives", async () => {
+  it("ends the member's deliveries", async () => {
     const { hub, join, turn } = createHub();
     const [alice, bob] = [await join("alice"), await join("bob")];
     const raw = await join(undefined, { format: "raw" });
@@ -368,7 +368,7 @@ describe("Hub.leave", () => {
     await join("Alice");
   });
 
-  it("ends what a member may say", async () => {
+  it("ends the member's right to send", async () => {
     const { hub, join, turn } = createHub();
     const [alice, bob] = [await join("alice"), await join("bob")];
     hub.leave(alice.member);
@@ -412,7 +412,7 @@ describe("A member that cannot keep up", () => {
     }
   };
 
-  it("is evicted with more frames in its queue than may be, and its leaving is told", async () => {
+  it("is evicted above the maximum frames in its queue, and its leave is announced", async () => {
     const { hub, slow, fast, turn } = await setUp({ sendQueueFrames: 3 });
     say(hub, fast.member, 3, turn);
     assertEquals(slow.peer.closed, undefined);
@@ -425,14 +425,14 @@ describe("A member that cannot keep up", () => {
     ]);
   });
 
-  it("is evicted with more bytes in its queue than may be", async () => {
+  it("is evicted above the maximum bytes in its queue", async () => {
     const { hub, slow, fast, turn } = await setUp({ sendQueueBytes: 500 });
     say(hub, fast.member, 10, turn);
     assertEquals(slow.peer.closed, 4008);
     assert(slow.peer.bufferedAmount < 800, `${slow.peer.bufferedAmount} bytes wait.`);
   });
 
-  it("is evicted when nothing leaves for the write wait, by the sweep alone", async () => {
+  it("is evicted by the sweep when its queue does not drain for the write wait", async () => {
     const { hub, slow, fast, turn, pass } = await setUp({ writeWaitMs: 10_000 });
     say(hub, fast.member, 1, turn);
     pass(9_999);
@@ -448,7 +448,7 @@ describe("A member that cannot keep up", () => {
     ]);
   });
 
-  it("stays while something leaves, however slowly", async () => {
+  it("stays while its queue drains, however slowly", async () => {
     const { hub, slow, fast, turn, pass } = await setUp({ writeWaitMs: 10_000 });
     say(hub, fast.member, 20, turn);
     for (let i = 0; i < 19; i++) {
@@ -459,7 +459,7 @@ describe("A member that cannot keep up", () => {
     assertEquals(slow.peer.closed, undefined);
   });
 
-  it("stays when a single turn brings more than may wait, and it takes it all", async () => {
+  it("stays if one turn exceeds its queue and it reads everything", async () => {
     const { hub, slow, fast, turn } = await setUp({ sendQueueFrames: 3 });
     for (let i = 0; i < 100; i++) hub.receive(fast.member, "burst");
     turn();
@@ -470,7 +470,7 @@ describe("A member that cannot keep up", () => {
     assertEquals(slow.peer.read().filter((frame) => frame === "chat: burst").length, 100);
   });
 
-  it("costs a bounded amount even when a single turn brings very much", async () => {
+  it("costs bounded memory, however much one turn brings", async () => {
     const { hub, slow, fast, turn } = await setUp({ sendQueueBytes: 1000 });
     say(hub, fast.member, 1, turn);
     for (let i = 0; i < 1000; i++) hub.receive(fast.member, "burst");
@@ -490,8 +490,8 @@ describe("A member that cannot keep up", () => {
   });
 });
 
-describe("A large room in which much is said", () => {
-  /** So many members, and a delivery to all of them that takes so long, in milliseconds. */
+describe("A large, busy room", () => {
+  /** A room of this size, whose delivery takes this long, in milliseconds. */
   async function setUp(ms = 30, members = 60) {
     const lab = createHub();
     const people = [];
@@ -506,14 +506,14 @@ describe("A large room in which much is said", () => {
     lab.pass(1000);
     await lab.settle();
     for (const { peer } of people) peer.sent.length = 0;
-    /** Delivers, and lets the time pass that it takes. */
+    /** Delivers, and advances the clock by the time it takes. */
     const deliver = () => {
       lab.turn();
       lab.pass(ms);
       lab.turn();
     };
     const count = () => peer.sent.splice(0).map((text) => [JSON.parse(text)].flat().length);
-    /** Says so much during a delivery, which the next one brings. */
+    /** Sends messages during a delivery, for the next one. */
     const talk = (events: number) => {
       say(1);
       lab.turn();
@@ -524,7 +524,7 @@ describe("A large room in which much is said", () => {
     return { ...lab, people, say, deliver, talk, count };
   }
 
-  it("rests after a delivery for as long as that took, and then brings all in one frame", async () => {
+  it("rests after a delivery for as long as that took, then delivers all in one frame", async () => {
     const { say, talk, turn, pass, count } = await setUp();
     talk(5);
     assertEquals(count(), [1, 5]);
@@ -547,7 +547,7 @@ describe("A large room in which much is said", () => {
     }
   });
 
-  it("rests for less when less is said, and never long, however long a delivery took", async () => {
+  it("rests less with fewer messages, and never long, however long a delivery took", async () => {
     const { say, talk, turn, pass, count } = await setUp(1000);
     talk(2);
     say(1);
@@ -558,11 +558,11 @@ describe("A large room in which much is said", () => {
     assertEquals(count(), [1]);
   });
 
-  it("goes by what is said during a delivery, not by what gathers while it rests", async () => {
+  it("measures messages during a delivery, not during a rest", async () => {
     const { say, deliver, talk, turn, pass, count } = await setUp();
     talk(5);
     count();
-    // Three in sixty milliseconds are not two in thirty.
+    // Three in sixty milliseconds are fewer than two in thirty.
     say(2);
     pass(30);
     deliver();
@@ -572,7 +572,7 @@ describe("A large room in which much is said", () => {
     assertEquals(count(), [1]);
   });
 
-  it("rests for no more than twice as long after one delivery that took far longer", async () => {
+  it("rests at most twice as long after one far longer delivery", async () => {
     const { say, talk, pass, turn, count } = await setUp(20);
     talk(5);
     say(20);
@@ -588,11 +588,11 @@ describe("A large room in which much is said", () => {
     assertEquals(count(), [1]);
   });
 
-  it("is delivered to in parts, one after the other, and nobody misses anything", async () => {
+  it("receives deliveries in parts, one after the other, without loss", async () => {
     const { hub, people, say, talk, turn, pass } = await setUp(30, 500);
     talk(5);
     const [first, last] = [people[0]!, people.at(-1)!];
-    /** The newest message that somebody has, by its number. */
+    /** The number of a member's newest message. */
     const newest = ({ peer }: typeof first) => JSON.parse(peer.sent.at(-1)!).at(-1).seq;
     const before = newest(last);
     say(2);
@@ -601,7 +601,7 @@ describe("A large room in which much is said", () => {
     pass(15);
     turn();
     assertEquals(newest(last), before + 2);
-    // A half that everyone has left leaves nothing behind.
+    // An empty half leaves nothing behind.
     for (const { member } of people.slice(0, 250)) hub.leave(member);
     for (let i = 0; i < 20; i++) {
       hub.receive(last.member, '{"type":"chat","content":"hi"}');
@@ -615,7 +615,7 @@ describe("A large room in which much is said", () => {
     assertEquals(numbers.at(-1), before + 22);
   });
 
-  it("tells all of what an eviction brings about while it is being divided", async () => {
+  it("announces an eviction to all parts while it is being divided", async () => {
     const { hub, join, people, say, turn, pass } = await setUp(30, 400);
     const slow = people[10]!;
     slow.peer.isStalled = true;
@@ -633,7 +633,7 @@ describe("A large room in which much is said", () => {
     }
   });
 
-  it("does not rest after many at once when it was quiet before", async () => {
+  it("does not rest after one burst in a quiet room", async () => {
     const { say, deliver, turn, count } = await setUp();
     say(20);
     deliver();
@@ -642,7 +642,7 @@ describe("A large room in which much is said", () => {
     assertEquals(count(), [20, 1]);
   });
 
-  it("does not rest when one thing is said at a time", async () => {
+  it("does not rest with one message at a time", async () => {
     const { say, deliver, count } = await setUp();
     for (let i = 0; i < 5; i++) {
       say(1);
@@ -660,7 +660,7 @@ describe("A large room in which much is said", () => {
     }
   });
 
-  it("is told all at once when the server ends", async () => {
+  it("receives everything when the server stops", async () => {
     const { hub, say, talk, turn, pass, settle, count } = await setUp();
     talk(5);
     count();
@@ -678,7 +678,7 @@ describe("A large room in which much is said", () => {
 });
 
 describe("Hub.drain", () => {
-  it("delivers what was accepted, then closes everyone with 1012, and lets nobody in", async () => {
+  it("delivers accepted messages, then closes everyone with 1012, and admits nobody", async () => {
     const { hub, join, turn, pass } = createHub();
     const [alice, bob] = [await join("alice"), await join("bob", { room: "other" })];
     turn();
@@ -692,7 +692,7 @@ describe("Hub.drain", () => {
     assertEquals(error.code, "unavailable");
   });
 
-  it("lets those finish who are speaking, but not for ever", async () => {
+  it("waits for commands in flight, for a limited time", async () => {
     const { hub, join, turn, pass, settle } = createHub();
     const alice = await join("alice");
     turn();
@@ -711,8 +711,8 @@ describe("Hub.drain", () => {
   });
 });
 
-describe("Somebody who types and says no more", () => {
-  it("is told to have stopped after 5 seconds, at the next sweep", async () => {
+describe("A member that types and then stays silent", () => {
+  it("counts as stopped after 5 seconds, at the next sweep", async () => {
     const { hub, join, turn, pass } = createHub();
     const alice = await join("alice", { format: "v1" });
     const bob = await join("bob", { format: "v1" });
@@ -752,7 +752,7 @@ describe("Two hubs on one store", () => {
     return { one, two, alice, bob };
   };
 
-  it("are one room: what one's member says, does or types, the other's sees, in one order", async () => {
+  it("are one room: members of one see messages, changes and typing of the other, in one order", async () => {
     const { one, two, alice, bob } = await setUp();
     one.hub.receive(alice.member, '{"type":"typing","active":true}');
     one.hub.receive(alice.member, '{"type":"chat","content":"hello"}');
@@ -778,7 +778,7 @@ describe("Two hubs on one store", () => {
     assertEquals(error.code, "name_in_use");
   });
 
-  it("let those go whose hub has not been heard of for the time of its lease", async () => {
+  it("drop the members of a hub whose lease has expired", async () => {
     const { one, two, alice } = await setUp();
     // The store's clock is the first one's.
     for (let i = 0; i < 4; i++) {
@@ -792,7 +792,7 @@ describe("Two hubs on one store", () => {
   });
 });
 
-/** An engine whose events reach the hub only when the test hands them over. */
+/** An engine whose events the test hands to the hub. */
 function lateEngine(options: EngineOptions) {
   const engine = new MemoryEngine(options);
   const late: (() => void)[] = [];
@@ -817,7 +817,7 @@ describe("A member on an engine far away", () => {
     return { ...createHub({}, {}, { open }), handOver: (count?: number) => late.handOver(count) };
   };
 
-  it("goes live when the room has heard of its entering, and misses and repeats nothing", async () => {
+  it("goes live when the room hears of its presence, without loss or repeat", async () => {
     const { engine, join, turn, handOver } = setUp();
     const say = (content: string) =>
       engine.log.append("r", { content, username: "bob", person: "p", origin: "elsewhere" });
@@ -826,7 +826,7 @@ describe("A member on an engine far away", () => {
     await say("2");
     turn();
     assertEquals(peer.read(), []);
-    // Of what is under way, the entering comes first.
+    // The presence is answered first.
     handOver(1);
     await say("3");
     turn();
@@ -840,7 +840,7 @@ describe("A member on an engine far away", () => {
     assertEquals(peer.read(), ["chat: 2", "chat: 3"]);
   });
 
-  it("that leaves before is never made live", async () => {
+  it("that leaves before never goes live", async () => {
     const { hub, join, turn, handOver } = setUp();
     const { peer, member } = await join("alice");
     hub.leave(member);
@@ -849,7 +849,7 @@ describe("A member on an engine far away", () => {
     assertEquals(peer.read(), []);
   });
 
-  it("that waits for one position is not made live by an earlier one", async () => {
+  it("that waits for one position does not go live at an earlier one", async () => {
     const { join, turn, handOver } = setUp();
     const alice = await join("alice");
     const bob = await join("bob");
@@ -864,7 +864,7 @@ describe("A member on an engine far away", () => {
 });
 
 describe("A room that misses an event", () => {
-  it("closes its members with 1011, so that they come back, and reads its log anew", async () => {
+  it("closes its members with 1011, so that they reconnect, and reads its log again", async () => {
     let late!: ReturnType<typeof lateEngine>;
     const open = (options: EngineOptions) => (late = lateEngine(options)).engine;
     const { engine, join, log, turn } = createHub({}, {}, { open });
@@ -891,7 +891,7 @@ describe("A room that misses an event", () => {
     assertEquals(history.map(({ content }) => content), ["one", "lost", "two"]);
   });
 
-  it("takes an event that it has heard already for no news", async () => {
+  it("ignores an event that it already has", async () => {
     const { hub, engine, join, turn } = createHub();
     const { peer, member } = await join("alice");
     hub.receive(member, "one");
@@ -904,7 +904,7 @@ describe("A room that misses an event", () => {
   });
 });
 
-describe("What an engine far away tells of itself", () => {
+describe("News of a remote engine", () => {
   const setUp = async () => {
     const { engine, join, turn, log, ...rest } = createHub();
     const alice = await join("alice", { format: "v1" });
@@ -916,7 +916,7 @@ describe("What an engine far away tells of itself", () => {
     return { engine, join, turn, log, alice, bob, tell, ...rest };
   };
 
-  it("another epoch is told to chat.v1 members, and in every later welcome", async () => {
+  it("a new epoch reaches chat.v1 members, and every later welcome", async () => {
     const { alice, bob, join, turn, tell } = await setUp();
     await tell({ type: "epoch", epoch: "another" });
     turn();
@@ -930,7 +930,7 @@ describe("What an engine far away tells of itself", () => {
     assertEquals(welcome.epoch, "another");
   });
 
-  it("a lost room closes its members with 1012, and is read anew for the next", async () => {
+  it("a lost room closes its members with 1012, and is read again for the next", async () => {
     const { engine, alice, bob, join, turn, log, tell } = await setUp();
     await tell({ type: "lost" });
     assertEquals([alice.peer.closed, bob.peer.closed], [1012, 1012]);
@@ -941,7 +941,7 @@ describe("What an engine far away tells of itself", () => {
     assertEquals(back.peer.events()[0]?.type, "welcome");
   });
 
-  it("a presence that cannot come back closes its member with 4009, and nobody else", async () => {
+  it("a lost presence closes its member with 4009, and nobody else", async () => {
     const { alice, bob, turn, tell } = await setUp();
     await tell({ type: "displaced", connection: alice.member.id });
     await tell({ type: "displaced", connection: "of another instance" });
@@ -952,7 +952,7 @@ describe("What an engine far away tells of itself", () => {
     assertEquals(error.code, "name_in_use");
   });
 
-  it("missed events end the sessions that have ended, and the names that have accounts", async () => {
+  it("missed events close members with ended sessions, and guests with registered names", async () => {
     const { engine, bob, join, tell, settle } = await setUp();
     const { accounts } = engine;
     const join2 = (key: string) => join(key, { identity: account(key), room: "s" });
@@ -970,7 +970,7 @@ describe("What an engine far away tells of itself", () => {
     assertEquals(closed(), [undefined, 4001, 4001, undefined]);
   });
 
-  it("sessions that cannot be checked are checked again a second later", async () => {
+  it("a failed check of sessions runs again a second later", async () => {
     const { engine, join, tell, settle, pass } = await setUp();
     const dora = await join("dora", { identity: account("dora") });
     await settle();
@@ -986,8 +986,8 @@ describe("What an engine far away tells of itself", () => {
   });
 });
 
-describe("A room that is opened again", () => {
-  it("knows what happened on another instance: names, bans, messages and edits", async () => {
+describe("A reopened room", () => {
+  it("has the changes of another instance: names, bans, messages and edits", async () => {
     let store: MemoryStore | undefined;
     const open = (options: EngineOptions) =>
       new MemoryEngine(options, store ??= new MemoryStore(options));
@@ -1023,7 +1023,7 @@ describe("A room that is opened again", () => {
 });
 
 describe("A crowd", () => {
-  it("sends no notices of its own join to a member, new or returning", async () => {
+  it("sends a member no notices of its own join, new or returning", async () => {
     const { join, turn } = createHub();
     const types = ({ peer }: { peer: FakePeer }) => peer.events().map(({ type }) => type);
     for (let i = 0; i < 99; i++) await join(`user ${i}`);
@@ -1041,7 +1041,7 @@ describe("A crowd", () => {
 });
 
 describe("A member that catches up", () => {
-  it("receives its errors after the welcome and what it missed, in the same order", async () => {
+  it("receives its errors after the welcome and the missed events, in order", async () => {
     const read = Promise.withResolvers<void>();
     const { hub, engine, join, settle } = createHub();
     const inboxSeq = engine.log.inboxSeq;
@@ -1078,7 +1078,7 @@ describe("An ack", () => {
 });
 
 describe("Hub.drain, on an engine that does not answer", () => {
-  it("hears nobody any more, and still closes everyone with 1012, after a second", async () => {
+  it("accepts no commands, and still closes everyone with 1012 after a second", async () => {
     const { hub, join, turn, pass, settle } = createHub({}, {
       log: { append: () => new Promise(() => {}) },
     });
@@ -1102,7 +1102,7 @@ describe("Hub.drain, on an engine that does not answer", () => {
 });
 
 describe("history", () => {
-  it("has one message at least, however long it is, and no more than fit one frame", async () => {
+  it("has at least one message, and at most one frame of them", async () => {
     const { hub, join, turn, settle } = createHub({
       maxMessageBytes: 100_000,
       maxFrameBytes: 200_000,
@@ -1129,8 +1129,8 @@ describe("history", () => {
   });
 });
 
-describe("A command that is refused at once", () => {
-  it("is refused with its ref, as one that is refused later", async () => {
+describe("A command refused at once", () => {
+  it("gets an error with its ref, like one refused later", async () => {
     const { hub, join, settle } = createHub({}, {
       log: {
         append: () => {
@@ -1149,8 +1149,8 @@ describe("A command that is refused at once", () => {
   });
 });
 
-describe("Rooms that are opened at once", () => {
-  it("are never more than there may be", async () => {
+describe("Rooms opened at the same time", () => {
+  it("never exceed the maximum", async () => {
     const { hub } = createHub({ maxRooms: 2 });
     const admit = (room: string) =>
       hub.admit({ room, username: "alice", identity: guest("1") }).then(
@@ -1162,8 +1162,8 @@ describe("Rooms that are opened at once", () => {
   });
 });
 
-describe("A user who joins and leaves a crowd before that is announced", () => {
-  it("was never there for anyone", async () => {
+describe("A user who joins and leaves a large room between two announcements", () => {
+  it("is announced to nobody", async () => {
     const { hub, join, turn, pass } = createHub();
     const first = await join("user 0", { format: "v1" });
     for (let i = 1; i < 100; i++) await join(`user ${i}`);
@@ -1178,7 +1178,7 @@ describe("A user who joins and leaves a crowd before that is announced", () => {
 });
 
 describe("Hub.admit", () => {
-  it("opens no room once nobody may join", async () => {
+  it("opens no room while draining", async () => {
     const { hub, engine, pass } = createHub();
     let opened = 0;
     const open = engine.open.bind(engine);
@@ -1194,7 +1194,7 @@ describe("Hub.admit", () => {
   });
 });
 
-describe("A leave that a room does not know of", () => {
+describe("A leave unknown to its room", () => {
   it("is announced to nobody", async () => {
     const { engine, join, turn } = createHub();
     const { peer } = await join("alice");

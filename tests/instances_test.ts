@@ -11,7 +11,7 @@ import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client, type V1Options } from "./support/v1_client.ts";
 import { Wscat } from "./support/wscat.ts";
 
-/** A database server of the test's own. */
+/** A database server for one test. */
 interface Store extends AsyncDisposable {
   readonly url: string;
   kill(): Promise<void>;
@@ -29,7 +29,7 @@ async function startPostgres(): Promise<Store> {
   };
 }
 
-/** How long something that nobody is told of may take, in milliseconds, and how often to look. */
+/** Maximum wait for a change without an event, and the interval of looking, in milliseconds. */
 const PATIENCE_MS = 20_000;
 const LOOK_MS = 20;
 
@@ -47,7 +47,7 @@ const say = (client: V1Client, content: string) => client.ask({ type: "chat", co
 
 const contents = (events: readonly { content: string }[]) => events.map(({ content }) => content);
 
-/** The messages of a room as an instance reads them. */
+/** The messages of a room, read from one instance. */
 async function messages(server: TestServer, room: string): Promise<readonly ChatEvent[]> {
   await using reader = await V1Client.join(server.ws, room, `r${crypto.randomUUID()}`.slice(0, 20));
   const answer = await reader.ask({ type: "history", limit: 100 });
@@ -78,7 +78,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       }
     });
 
-    /** A name that nobody has had: of a room or a person. */
+    /** A new name, of a room or a person. */
     const fresh = (text: string) => `${text}${++count}`;
 
     const join = (server: TestServer, room: string, name: string, options: V1Options = {}) =>
@@ -89,7 +89,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       return Object.assign(client, { welcome: await client.nextOf("welcome") });
     };
 
-    it("tell the same messages in the same order, and remember the same", async () => {
+    it("deliver and store the same messages in the same order", async () => {
       const room = fresh("room");
       await using alice = await join(one, room, "alice");
       await using bob = await join(two, room, "bob");
@@ -110,7 +110,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       assertEquals(contents(await messages(two, room)), contents(alice.all("chat")));
     });
 
-    it("hand on private messages, and keep them for an account that is away", async () => {
+    it("deliver private messages, and keep them for an absent account", async () => {
       const [room, alice, carla] = [fresh("room"), fresh("alice"), fresh("carla")];
       await using first = await enter(one, room, await signUp(one, alice));
       await using second = await join(two, room, "bob");
@@ -128,7 +128,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       assertEquals((await third.nextOf("dm")).content, "later");
     });
 
-    it("tell who is typing, until the person stops or leaves", async () => {
+    it("show who is typing until the person stops or leaves", async () => {
       const room = fresh("room");
       const alice = await join(one, room, "alice");
       await using bob = await join(two, room, "bob");
@@ -143,7 +143,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       await bob.nextOf("user_left", ({ username }) => username === "alice");
     });
 
-    it("remove whom a moderator of the other one kicks, on both", async () => {
+    it("remove a person kicked on the other, on both", async () => {
       const room = fresh("room");
       await using admin = await enter(one, room, root);
       const bob = await join(two, room, "bob");
@@ -159,7 +159,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       assertEquals(back.welcome.online, 2);
     });
 
-    it("let nobody in who is banned on the other one", async () => {
+    it("refuse a person banned on the other", async () => {
       const room = fresh("room");
       const token = await signUp(one, fresh("mia"));
       await using admin = await enter(one, room, root);
@@ -172,7 +172,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       }
     });
 
-    it("edit and delete what was said on the other one", async () => {
+    it("edit and delete messages sent on the other", async () => {
       const room = fresh("room");
       const token = await signUp(one, fresh("alice"));
       await using here = await enter(one, room, token);
@@ -192,7 +192,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       for (const server of [one, two]) assertEquals(await messages(server, room), []);
     });
 
-    it("count both when the settings of a room change on both at once", async () => {
+    it("keep both changes when a room's settings change on both at once", async () => {
       const [token, mia] = [await signUp(one, fresh("olga")), fresh("mia")];
       await signUp(two, mia);
       for (let round = 0; round < 5; round++) {
@@ -211,7 +211,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       }
     });
 
-    it("make a room private together", async () => {
+    it("make a room private on both", async () => {
       const room = fresh("room");
       const token = await signUp(one, fresh("olga"));
       const path = `/api/rooms/${room}`;
@@ -227,7 +227,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       assertEquals([again.welcome.private, again.welcome.role], [true, "owner"]);
     });
 
-    it("know who owns a room, and that a room in use has no new owner", async () => {
+    it("know a room's owner, and let nobody claim a room in use", async () => {
       const [olga, mia] = [await signUp(one, fresh("olga")), await signUp(two, fresh("mia"))];
       const path = `/api/rooms/${fresh("room")}`;
       const claims = await Promise.all([
@@ -244,7 +244,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       assertEquals(late.status, 403);
     });
 
-    it("end a session on both, and all sessions, and those of an old password", async () => {
+    it("end one session, all sessions, and those of an old password on both", async () => {
       const [room, alice] = [fresh("room"), fresh("alice")];
       const password = { password: PASSWORD, new_password: "another one" };
       await using bob = await join(one, room, "bob");
@@ -272,7 +272,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       }
     });
 
-    it("end a bot's token on both, by its name and with all that its account has", async () => {
+    it("end a bot's token on both, by its name and with its account's sessions", async () => {
       const [room, alice] = [fresh("room"), fresh("alice")];
       await using bob = await join(one, room, "bob");
       let session = await signUp(one, alice);
@@ -309,7 +309,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       }
     });
 
-    it("forget an account that is removed: its sockets, its name and its messages", async () => {
+    it("forget a removed account: its sockets, its name and its messages", async () => {
       const [room, alice] = [fresh("room"), fresh("alice")];
       const token = await signUp(one, alice);
       const sockets = [await enter(one, room, token), await enter(two, room, token)];
@@ -332,7 +332,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       assertEquals((await knock(two, `/ws/${room}?token=${token}`)).status, 401);
     });
 
-    it("take a name from a guest when somebody registers it on the other one", async () => {
+    it("disconnect a guest whose name is registered on the other", async () => {
       const [room, dora] = [fresh("room"), fresh("dora")];
       const guest = await join(one, room, dora);
       assertEquals((await register(two, dora)).status, 201);
@@ -347,7 +347,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       assertEquals(owner.welcome.username, dora);
     });
 
-    it("give a name to one person", async () => {
+    it("give each name to one person", async () => {
       const room = fresh("room");
       const bob = await join(one, room, "bob");
       assertEquals((await knock(two, `/ws/${room}?username=BOB`)).status, 409);
@@ -368,7 +368,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       }
     });
 
-    it("show plain clients what the tutorial says", async () => {
+    it("send plain clients the tutorial's events", async () => {
       const room = fresh("room");
       await using alice = await Client.join(one.ws, room, "alice");
       await using bob = await Client.join(two.ws, room, "bob", "&echo=0");
@@ -388,7 +388,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       assertEquals(contents(bob.frames.filter(isChat)), ["from alice"]);
     });
 
-    it("relay the texts of the lobby", async () => {
+    it("relay the lobby's texts", async () => {
       await using here = await Client.connect(`${one.ws}/ws`);
       await using there = await Client.connect(`${two.ws}/ws`);
       here.send("from one");
@@ -406,7 +406,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       await using here = new Wscat(`${one.ws}/ws`);
       await using there = new Wscat(`${two.ws}/ws`);
       for (const [i, server] of [one, two].entries()) await server.logged("joined", counts[i]! + 1);
-      // A line typed before wscat has seen its connection open is lost: let it see something first.
+      // wscat drops lines typed before it sees the connection open: wait for a first frame.
       await using probe = await Client.connect(`${two.ws}/ws`);
       probe.send("ready");
       for (const terminal of [here, there]) assertEquals(await terminal.nextLine(), "ready");
@@ -420,7 +420,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       }
     });
 
-    it("resume what the other one has begun, with nothing twice", async () => {
+    it("resume on one what began on the other, without repeats", async () => {
       const room = fresh("room");
       await using alice = await join(one, room, "alice");
       const bob = await join(one, room, "bob");
@@ -444,7 +444,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       assertEquals(told, [2, 3, 4]);
     });
 
-    it("store a message once, though it is sent to both with one ref", async () => {
+    it("store a message once if it is sent to both with one ref", async () => {
       const room = fresh("room");
       const token = await signUp(one, fresh("alice"));
       await using here = await enter(one, room, token);
@@ -461,7 +461,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
       assertEquals(contents(await messages(two, room)), ["once"]);
     });
 
-    it("hear of the members of one that drains, who resume on the other one", async () => {
+    it("lose and regain the members of one that drains, who resume on the other", async () => {
       const room = fresh("room");
       const third = await open();
       await using alice = await join(one, room, "alice");
@@ -484,7 +484,7 @@ function testInstances(name: string, startStore: () => Promise<Store>): void {
   });
 
   describe(`Two instances on a ${name} that ends`, () => {
-    it("are degraded both, and go on when it is back", async () => {
+    it("are both degraded, and recover with it", async () => {
       await using store = await startStore();
       await using one = await startServer({ DATABASE_URL: store.url });
       await using two = await startServer({ DATABASE_URL: store.url });

@@ -1,4 +1,4 @@
-/** Whether somebody who attacks makes the messages of others late. The figures are printed. */
+/** Whether an attack delays the messages of other people. The figures are printed. */
 
 import { assert, assertEquals } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -7,18 +7,18 @@ import { Client } from "./support/client.ts";
 import { call, quantile, signUp } from "./support/people.ts";
 import { ServerProcess } from "./support/process.ts";
 
-/** Who talks, each as often as the server's default allows and no more. */
+/** The talkers, each as fast as the server's default allows. */
 const SPEAKERS = 6;
 const EVERY_MS = 125;
 const MESSAGES = 12;
 
 /**
- * What must never be reached, on however busy a machine, by 99 of 100 messages. What is aimed at is
- * a tenth of it: see what is printed.
+ * Maximum delay of 99 of 100 messages, on any busy machine. The aim is a tenth of it: see the printed
+ * figures.
  */
 const MOST_MS = 500;
 
-/** The limits as they are by default, which other tests turn off. */
+/** The default limits, which other tests turn off. */
 const DEFAULTS = {
   MESSAGE_RATE: "",
   MESSAGE_RATE_PER_ADDRESS: "",
@@ -53,7 +53,7 @@ async function attack(order: Order) {
     });
   await tell(order);
   return {
-    /** Ends it. Returns how often what was done and answered. */
+    /** Ends it. Returns the counts of attacks and answers. */
     async end(): Promise<Record<string, number>> {
       const counts = await tell(order);
       worker.terminate();
@@ -63,7 +63,7 @@ async function attack(order: Order) {
   };
 }
 
-/** Lets some people talk, and takes the time from saying something to another's hearing it. */
+/** Lets people talk, and measures the time from sending a message to its receipt. */
 async function measure(room: string): Promise<number[]> {
   const names = Array.from({ length: SPEAKERS }, (_, i) => `speaker-${i}`);
   const speakers = await Promise.all(names.map((name) => Client.join(server.ws, room, name)));
@@ -98,7 +98,7 @@ function inWords(late: readonly number[]): string {
 
 let rooms = 0;
 
-/** Measures under an attack, prints what came out, and checks it. */
+/** Measures under an attack, prints the figures, and checks them. */
 async function withstands(kind: Attack): Promise<Record<string, number>> {
   const room = `room-${++rooms}`;
   using attacker = await attack({ kind, port: server.port, room });
@@ -111,8 +111,8 @@ async function withstands(kind: Attack): Promise<Record<string, number>> {
   return counts;
 }
 
-describe("The messages of others", () => {
-  it("come at once when nobody attacks", async () => {
+describe("Messages of other people", () => {
+  it("arrive at once without an attack", async () => {
     const late = await measure("quiet");
     // deno-lint-ignore no-console
     console.log(`nobody: ${inWords(late)}`);
@@ -121,13 +121,13 @@ describe("The messages of others", () => {
 
   for (const kind of Object.keys(ATTACKS) as Attack[]) {
     if (kind === "logins") continue;
-    it(`are not late for ${kind}, on one connection`, async () => {
+    it(`are not delayed by ${kind}, on one connection`, async () => {
       await withstands(kind);
       assertEquals((await call(server, "GET", "/health")).status, 200);
     });
   }
 
-  it("are not late for a flood of logins, of which only so many are worked on at a time", async () => {
+  it("are not delayed by a flood of logins, whose hashing is limited", async () => {
     const calm = server;
     const env = { ...DEFAULTS, DATABASE_URL: `sqlite:${folder}/logins.db` };
     server = await ServerProcess.start({ env });
@@ -135,7 +135,7 @@ describe("The messages of others", () => {
       await signUp(server, "alice");
       const { 401: refused = 0, 503: postponed = 0 } = await withstands("logins");
       assert(refused > 0, "No password was hashed.");
-      assert(postponed > 0, "Nobody was told to come later.");
+      assert(postponed > 0, "No login was postponed.");
     } finally {
       await server[Symbol.asyncDispose]();
       server = calm;

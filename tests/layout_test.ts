@@ -1,11 +1,11 @@
-/** How the code is laid out: what may import what. */
+/** The layout of the code: which file may import which. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 
 const ROOT = new URL("..", import.meta.url);
 
-/** The floors of the house, from the ground up. A file imports from its own place or from below. */
+/** The floors of the house, from the ground up. A file imports from its own floor's folder or below. */
 const FLOORS: readonly (readonly string[])[] = [
   ["lib/"],
   ["lib/protocol/"],
@@ -18,7 +18,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["main.ts"],
 ];
 
-/** The folder that a file stands in, or the file itself at the top. */
+/** The folder of a file, or the file itself at the top level. */
 function placeOf(file: string): string {
   return file.includes("/") ? file.slice(0, file.lastIndexOf("/") + 1) : file;
 }
@@ -36,7 +36,7 @@ async function* walk(folder: string): AsyncGenerator<string> {
   }
 }
 
-/** The server's own files that a file imports, types included. */
+/** The server's files that a file imports, types included. */
 async function importsOf(file: string): Promise<string[]> {
   const text = await Deno.readTextFile(new URL(file, ROOT));
   const found = text.matchAll(/(?:from|import\()\s*"(\.{1,2}\/[^"]+\.ts)"/g);
@@ -61,12 +61,12 @@ describe("An import", () => {
     assertEquals(wrong, []);
   });
 
-  it("of what few servers need waits until a setting asks for it", async () => {
+  it("of an optional part happens only when a setting needs it", async () => {
     const reached = new Set(["main.ts"]);
     const bare = new Set<string>();
     for (const file of reached) {
       const text = await Deno.readTextFile(new URL(file, ROOT));
-      // The runtime reads what it knows the name of, though it is imported late.
+      // The runtime also loads literal dynamic imports early.
       const names =
         /^(?:import|export) (?!type )[^;]*?"([^"]+)";$|(?<!typeof )import\("([^"]+)"\)/gm;
       for (const [, early, late] of text.matchAll(names)) {
@@ -89,7 +89,7 @@ describe("An import", () => {
     );
   });
 
-  it("never leads back to where it came from", () => {
+  it("never makes a circle", () => {
     const done = new Set<string>();
     const visit = (file: string, path: readonly string[]): void => {
       assert(!path.includes(file), `A circle: ${[...path, file].join(" -> ")}`);
@@ -101,7 +101,7 @@ describe("An import", () => {
   });
 });
 
-/** The lines of each class body of a file, as the formatter leaves them. */
+/** The lines of each class body in a formatted file. */
 function classBodies(text: string): string[][] {
   const bodies: string[][] = [];
   let body: string[] | undefined;
@@ -117,7 +117,7 @@ describe("A field of a class", () => {
   /** A declaration: its modifiers, its name, and its type or value. */
   const FIELD = /^ {2}((?:\w+ )*)(#?\w+)[?!]?(?:: ([^=]+))?(?: =(.*)|;)$/;
 
-  it("is private, or is never written again", async () => {
+  it("is private or readonly", async () => {
     const wrong: string[] = [];
     for (const file of files) {
       const text = await Deno.readTextFile(new URL(file, ROOT));
@@ -130,7 +130,7 @@ describe("A field of a class", () => {
     assertEquals(wrong, []);
   });
 
-  it("that holds a collection is private, or cannot be changed through it", async () => {
+  it("with a collection is private or read-only", async () => {
     const wrong: string[] = [];
     for (const file of files) {
       const text = await Deno.readTextFile(new URL(file, ROOT));
@@ -143,6 +143,17 @@ describe("A field of a class", () => {
           wrong.push(`${file}: ${line.trim()}`);
         }
       }
+    }
+    assertEquals(wrong, []);
+  });
+});
+
+describe("A test", () => {
+  it("starts a server by ServerProcess alone, which keeps away from the user's chat.db", async () => {
+    const wrong: string[] = [];
+    for await (const file of walk("tests/")) {
+      const text = await Deno.readTextFile(new URL(file, ROOT));
+      if (/"run",[^\]]*\bmain\.ts"/.test(text)) wrong.push(file);
     }
     assertEquals(wrong, []);
   });

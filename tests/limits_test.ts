@@ -1,4 +1,4 @@
-/** Every limit, at its place and with its own error; and which pages may speak to the server. */
+/** Every limit with its own error, and the origins that may connect. */
 
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -27,14 +27,14 @@ async function on(
 
 const range = (count: number) => Array.from({ length: count }, (_, i) => i);
 
-/** Opens connections without a name in the lobby, and leaves the closing to the caller. */
+/** Opens connections without a name in the lobby; the caller closes them. */
 const openMany = (server: TestServer, count: number, query = "") =>
   Promise.all(range(count).map(() => Visitor.open(server, `/ws${query}`)));
 
 describe("MESSAGE_RATE and MESSAGE_BURST", () => {
   const RARE = { MESSAGE_RATE: "1", MESSAGE_BURST: "5" };
 
-  it("refuse what is too much with the ref and when to come back, and it reaches nobody", () =>
+  it("refuse excess messages with the ref and the wait, and deliver none of them", () =>
     on(RARE, async (server) => {
       await using alice = await V1Client.join(server.ws, "r", "alice");
       await using bob = await V1Client.join(server.ws, "r", "bob");
@@ -49,7 +49,7 @@ describe("MESSAGE_RATE and MESSAGE_BURST", () => {
       }
       const refs = [...acks, ...errors].map(({ ref }) => ref).sort();
       assertEquals(refs, range(20).map((i) => `r${i}`).sort());
-      // What was acked and nothing else is what others got, and what is stored.
+      // Others got exactly the acked messages, and so did the store.
       await bob.nextOf("chat", ({ seq }) => seq === acks.length);
       await using late = await V1Client.join(server.ws, "r", "late");
       const page = await late.ask({ type: "history" });
@@ -59,7 +59,7 @@ describe("MESSAGE_RATE and MESSAGE_BURST", () => {
       assertEquals(bob.all("chat").map(({ content }) => content), accepted);
     }));
 
-  it("count each connection by itself, and every command alike, bad ones too", () =>
+  it("count each connection separately, and every command, bad ones too", () =>
     on(RARE, async (server) => {
       await using alice = await V1Client.join(server.ws, "r", "alice");
       await using bob = await V1Client.join(server.ws, "r", "bob");
@@ -70,7 +70,7 @@ describe("MESSAGE_RATE and MESSAGE_BURST", () => {
       assertEquals((await bob.ask({ type: "ping" })).type, "pong");
     }));
 
-  it("hold for plain clients and the raw relay too, in their own formats", () =>
+  it("apply to plain clients and the raw relay, in their own formats", () =>
     on(RARE, async (server) => {
       await using plain = await Client.join(server.ws, "r", "alice");
       await using relay = await Client.connect(`${server.ws}/ws`);
@@ -83,7 +83,7 @@ describe("MESSAGE_RATE and MESSAGE_BURST", () => {
       while (!(await relay.nextText()).startsWith("Error: Too many messages at once."));
     }));
 
-  it("end the connection of who goes on all the same, with 4029 and a last word", () =>
+  it("disconnect a member that goes on, with an error and 4029", () =>
     on({ MESSAGE_RATE: "1", MESSAGE_BURST: "1" }, async (server) => {
       await using witness = await V1Client.join(server.ws, "r", "witness");
       const mallory = await V1Client.join(server.ws, "r", "mallory");
@@ -92,7 +92,7 @@ describe("MESSAGE_RATE and MESSAGE_BURST", () => {
         isClosed = true;
         return closed;
       });
-      // One by one, as the runtime drops what it still has to say to whom it hears from then.
+      // One by one: the runtime drops queued frames when more input arrives.
       let asked = 0;
       for (; !isClosed && asked < 2000; asked++) {
         mallory.send({ type: "chat", content: `${asked}` });
@@ -108,7 +108,7 @@ describe("MESSAGE_RATE and MESSAGE_BURST", () => {
     }));
 
   for (const text of ["hello", '{"type":"nonsense"}', '{"type":"chat"}', '{"type":']) {
-    it(`end a flood of ${text} in one go, of which next to nothing is heard`, () =>
+    it(`end a flood of ${text} in one write, and deliver almost nothing of it`, () =>
       on({ MESSAGE_RATE: "1", MESSAGE_BURST: "1" }, async (server) => {
         await using witness = await V1Client.join(server.ws, "r", "witness");
         using mallory = await RawClient.open(server.port, "/ws/r?username=mallory");
@@ -121,7 +121,7 @@ describe("MESSAGE_RATE and MESSAGE_BURST", () => {
       }));
   }
 
-  it("end the connection of who sends five times as much as it may, however evenly", async () => {
+  it("disconnect a member that sends five times its rate, however evenly", async () => {
     const { hub, join, pass } = createHub({ messageRate: { perSecond: 10, burst: 30 } });
     const { peer, member } = await join("mallory");
     for (let sent = 0; peer.closed === undefined && sent < 1000; sent++) {
@@ -131,7 +131,7 @@ describe("MESSAGE_RATE and MESSAGE_BURST", () => {
     assertEquals(peer.closed, 4029);
   });
 
-  it("forgive those who pause, however often they were refused before", async () => {
+  it("forgive a member that pauses, however often it was refused", async () => {
     const { hub, join, pass } = createHub({ messageRate: { perSecond: 10, burst: 30 } });
     const { peer, member } = await join("alice");
     for (let burst = 0; burst < 10; burst++) {
@@ -163,14 +163,14 @@ describe("JOIN_RATE_PER_ADDRESS", () => {
         assertEquals(error, "Too many connections at once from your address. Wait 1 seconds.");
         assertEquals(headers.get("retry-after"), "1");
       }
-      // Whatever is asked for, and by plain GET with the same words.
+      // For every route, and by plain GET with the same sentence.
       const ways = ["/ws", "/echo", "/ws/r?username=x"];
       for (const path of ways) {
         const { status, headers, body } = await call(server, "GET", path);
         if (status === 429) assertEquals(headers.get("retry-after"), "1");
         assert([426, 429].includes(status), `${path}: ${status} ${JSON.stringify(body)}`);
       }
-      // The rest of the server is as it was.
+      // The rest of the server still answers.
       assertEquals((await call(server, "GET", "/health")).status, 200);
     }));
 
@@ -195,7 +195,7 @@ describe("AUTH_RATE_PER_ADDRESS", () => {
         assertEquals(body.error, `Too many attempts from your address. Wait ${seconds} seconds.`);
         assertEquals(headers.get("set-cookie"), null);
       }
-      // Who is signed in, or a guest, is not concerned.
+      // Signed-in people and guests are not affected.
       assertEquals((await call(server, "GET", "/api/session")).status, 200);
       assertEquals((await call(server, "GET", "/ws/r?username=bob")).status, 426);
     }));
@@ -209,7 +209,7 @@ describe("AUTH_RATE_PER_ADDRESS", () => {
 });
 
 describe("MAX_CONNECTIONS", () => {
-  it("refuses one more with 503, by upgrade and by plain GET, until one has closed", () =>
+  it("refuses one more with 503, by upgrade and by plain GET, until one closes", () =>
     on({ MAX_CONNECTIONS: "3" }, async (server) => {
       const open = await openMany(server, 2);
       await using alice = await V1Client.join(server.ws, "r", "alice");
@@ -225,7 +225,7 @@ describe("MAX_CONNECTIONS", () => {
       assertEquals(bob.welcome.online, 2);
     }));
 
-  it("holds when many come at the same time", () =>
+  it("holds for many simultaneous connections", () =>
     on({ MAX_CONNECTIONS: "10" }, async (server) => {
       await holdsAgainst(server, 60, 10);
     }));
@@ -243,7 +243,7 @@ describe("MAX_CONNECTIONS", () => {
     }));
 });
 
-/** Many connect in the same moment. So many at most may then be open at a time, and stay so. */
+/** Many connect at once. At most `max` may be open at a time, and stay open. */
 async function holdsAgainst(server: TestServer, crowd: number, most: number): Promise<void> {
   const clients = await Promise.all(range(crowd).map(() => RawClient.connect(server.port)));
   const targets = range(crowd).map((i) => `/ws/r?username=user-${i}`);
@@ -251,7 +251,7 @@ async function holdsAgainst(server: TestServer, crowd: number, most: number): Pr
   const answers = await Promise.all(clients.map((client) => client.readAnswer()));
   const upgraded = clients.filter((_, i) => answers[i]!.status === 101);
   assert(upgraded.length >= most, `${upgraded.length} were let in.`);
-  // A frame of each tells who is in: a member is told who is online, others only why not.
+  // The first frame tells the admitted ones: members get online_users, others an error.
   const first = await Promise.all(upgraded.map(async (client) => (await client.readFrame())?.text));
   const members = first.filter((text) => text?.includes('"online_users"'));
   assertEquals(members.length, most);
@@ -270,7 +270,7 @@ describe("MAX_CONNECTIONS_PER_ADDRESS", () => {
         assertEquals([status, error], [429, sentence], path);
       }
       open.push(await Visitor.open(server, "/ws", from("192.0.2.2")));
-      // A network of 64 bits is one address.
+      // A /64 network is one address.
       for (const i of range(2)) {
         open.push(await Visitor.open(server, "/ws", from(`2001:db8::${i + 1}`)));
       }
@@ -279,14 +279,14 @@ describe("MAX_CONNECTIONS_PER_ADDRESS", () => {
       for (const visitor of open) visitor.close();
     }));
 
-  it("holds when many come at the same time", () =>
+  it("holds for many simultaneous connections", () =>
     on({ MAX_CONNECTIONS_PER_ADDRESS: "10" }, async (server) => {
       await holdsAgainst(server, 60, 10);
     }));
 });
 
 describe("MAX_CONNECTIONS_PER_ACCOUNT", () => {
-  it("refuses one more of the same account with 429, and nobody else", () =>
+  it("refuses one more of the same account with 429, and no other account", () =>
     on({ MAX_CONNECTIONS_PER_ACCOUNT: "2" }, async (server) => {
       const [alice, bob] = [await signUp(server, "alice"), await signUp(server, "bob")];
       const open = [
@@ -305,7 +305,7 @@ describe("MAX_CONNECTIONS_PER_ACCOUNT", () => {
 });
 
 describe("MAX_ROOMS", () => {
-  it("refuses one more room with 503, and not those that are there", () =>
+  it("refuses one more room with 503, and no existing room", () =>
     on({ MAX_ROOMS: "2" }, async (server) => {
       await using alice = await V1Client.join(server.ws, "a", "alice");
       await using _bob = await V1Client.join(server.ws, "b", "bob");
@@ -331,7 +331,7 @@ describe("A request's body", () => {
   ];
   const SENTENCE = "A request may have at most 65536 bytes.";
 
-  it("of more than 64 KiB is answered 413, however it is sent", () =>
+  it("above 64 KiB gets 413, however it is sent", () =>
     on({}, async (server) => {
       for (const [method, path] of ROUTES) {
         const body = JSON.stringify({ username: "x".repeat(65536), password: "x" });
@@ -355,7 +355,7 @@ describe("A request's body", () => {
       }
     }));
 
-  it("of 64 KiB is read", () =>
+  it("of 64 KiB is accepted", () =>
     on({}, async (server) => {
       const empty = JSON.stringify({ username: "", password: "" }).length;
       const body = JSON.stringify({ username: "x".repeat(65536 - empty), password: "" });
@@ -368,7 +368,7 @@ describe("TRUST_PROXY", () => {
   const FORWARDED = { "X-Forwarded-For": "203.0.113.7, 198.51.100.7" };
 
   for (const [value, address] of [["", "127.0.0.1"], ["1", "198.51.100.7"]] as const) {
-    it(`${value || "off"} takes ${address} for the address, in limits and in the log`, () =>
+    it(`${value || "off"} counts ${address} as the address, in limits and in the log`, () =>
       on({ TRUST_PROXY: value, AUTH_RATE_PER_ADDRESS: "1" }, async (server) => {
         using visitor = await Visitor.open(server, "/ws/r?username=bob", FORWARDED);
         await visitor.nextOf("user_joined");
@@ -380,7 +380,7 @@ describe("TRUST_PROXY", () => {
         assertEquals(await attempt(FORWARDED), 429);
         const other = { "x-forwarded-for": "198.51.100.8" };
         assertEquals(await attempt(other), value === "1" ? 400 : 429);
-        // What a client writes before the proxy's own word changes nothing.
+        // Addresses that the client put before the proxy's have no effect.
         const forged = { "x-forwarded-for": "1.2.3.4, 198.51.100.7" };
         assertEquals(await attempt(forged), 429);
       }));
@@ -406,7 +406,7 @@ describe("Origin", () => {
     ["null, with * allowed", "*", "null", true],
   ];
   for (const [what, allowed, origin, isAllowed] of CASES) {
-    it(`${what}, is ${isAllowed ? "allowed" : "refused with 403"}, everywhere alike`, () =>
+    it(`${what}, is ${isAllowed ? "allowed" : "refused with 403"}, on every route`, () =>
       on({ ALLOWED_ORIGINS: allowed }, async (server) => {
         const self = `127.0.0.1:${server.port}`;
         const headers = { Host: self, Origin: origin?.replace("SELF", self) };
@@ -420,7 +420,7 @@ describe("Origin", () => {
           [session.status, session.error],
           isAllowed ? [200, undefined] : [403, SENTENCE],
         );
-        // Without the right type a form of another site comes no further either.
+        // A form of another site also fails for its content type.
         for (const path of ["/api/register", "/api/login", "/api/logout"]) {
           using client = await RawClient.connect(server.port);
           const form = { ...plain, "Content-Type": "text/plain", "Content-Length": "2" };
@@ -433,7 +433,7 @@ describe("Origin", () => {
   }
 });
 
-/** Connections without limits but these. */
+/** Connections with only these limits. */
 function createConnections(limits: Partial<ConnectionLimits> = {}): Connections {
   return new Connections({
     maxConnections: Infinity,
@@ -443,13 +443,13 @@ function createConnections(limits: Partial<ConnectionLimits> = {}): Connections 
   });
 }
 
-/** A connection that remembers how it was closed. */
+/** A connection that records its close. */
 function createConnection(): Closable & { closed: unknown[] } {
   const closed: unknown[] = [];
   return { closed, close: (code, reason) => void closed.push([code, reason]) };
 }
 
-/** What a check refuses with. */
+/** The refusal of a check. */
 function refusal(check: () => void): unknown[] {
   const { code, retryAfter } = assertThrows(check, ChatError);
   return [code, retryAfter];
@@ -458,7 +458,7 @@ function refusal(check: () => void): unknown[] {
 const CLOSE = { code: 1012, reason: "server is restarting", reconnect: true };
 
 describe("Connections", () => {
-  it("lets in as many as it may, and one more when one has closed", () => {
+  it("admits the maximum, and one more when one closes", () => {
     const connections = createConnections({ maxConnections: 2 });
     const [first, second] = [createConnection(), createConnection()];
     connections.add(first, {});
@@ -483,7 +483,7 @@ describe("Connections", () => {
     connections.check({ address: "192.0.2.2" });
   });
 
-  it("counts those of an account, and no guest among them", () => {
+  it("counts the connections of an account, without guests", () => {
     const connections = createConnections({ maxConnectionsPerAccount: 1 });
     connections.add(createConnection(), { account: "alice" });
     assertEquals(refusal(() => connections.check({ account: "alice" })), ["rate_limited", 10]);
@@ -491,7 +491,7 @@ describe("Connections", () => {
     for (const _ of [1, 2, 3]) connections.add(createConnection(), {});
   });
 
-  it("frees a place once, however often a connection is deleted", () => {
+  it("frees a place once, even if a connection is deleted twice", () => {
     const limits = { maxConnectionsPerAddress: 2, maxConnectionsPerAccount: 2 };
     const connections = createConnections(limits);
     const holder = { address: "192.0.2.1", account: "alice" };
@@ -507,7 +507,7 @@ describe("Connections", () => {
 });
 
 describe("Connections.closeAll", () => {
-  it("asks every connection to close, and resolves when the last one has", async () => {
+  it("asks every connection to close, and resolves when the last has closed", async () => {
     const connections = createConnections();
     const open = [createConnection(), createConnection()];
     for (const connection of open) connections.add(connection, {});

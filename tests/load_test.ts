@@ -10,7 +10,7 @@ import { V1Client } from "./support/v1_client.ts";
 
 const CLIENTS = 20;
 const MESSAGES = 500;
-/** How many of its own messages a client has under way at a time. */
+/** Maximum unacked messages of a client. */
 const WINDOW = 25;
 
 /** The memory of a process, as the kernel counts it. */
@@ -20,7 +20,7 @@ async function residentBytes(pid: number): Promise<number> {
 }
 
 describe("20 clients with 500 messages each, while others join and leave", () => {
-  it("all see every message once and in one order", async () => {
+  it("all receive every message once and in one order", async () => {
     await using server = await startServer();
     const names = Array.from({ length: CLIENTS }, (_, i) => `user-${i}`);
     const clients = await Promise.all(names.map((name) => Client.join(server.ws, "r", name)));
@@ -62,11 +62,11 @@ describe("20 clients with 500 messages each, while others join and leave", () =>
 });
 
 describe("500 connections reset at once", () => {
-  /** Opens connections that do not read: what they have not read makes their close a reset. */
+  /** Opens connections that do not read, so that their close is a reset. */
   const open = (server: TestServer, room: string, names: string[]) =>
     Promise.all(names.map((name) => RawClient.open(server.port, `/ws/${room}?username=${name}`)));
 
-  it("in rooms of 100: each is told as left once, and presence is exact", async () => {
+  it("in rooms of 100: each leave is announced once, and presence is exact", async () => {
     await using server = await startServer();
     const names = Array.from({ length: 99 }, (_, i) => `user-${i}`);
     const rooms = ["a", "b", "c", "d", "e"];

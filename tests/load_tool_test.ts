@@ -1,4 +1,4 @@
-/** The load tool against real servers, honest ones and others. */
+/** The load tool against real servers, honest and cheating ones. */
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -33,7 +33,7 @@ class LoadRun implements AsyncDisposable {
     return this.#stderr;
   }
 
-  /** Its rows, by their names, and its status. */
+  /** Its rows by name, and its exit code. */
   async result(): Promise<{ rows: Record<string, string>; code: number; stdout: string }> {
     const code = await this.#ended;
     const stdout = this.#stdout;
@@ -41,7 +41,7 @@ class LoadRun implements AsyncDisposable {
     return { code, rows: Object.fromEntries(rows), stdout };
   }
 
-  /** Resolves when a line of progress says so. */
+  /** Resolves at a line of progress with this text. */
   async says(pattern: RegExp): Promise<void> {
     let hasEnded = false;
     this.#ended.then(() => {
@@ -105,7 +105,7 @@ function assertWellFormed(xml: string): void {
 const FEW = ["--clients=12", "--rooms=3", "--rate=40", "--seconds=1"];
 
 describe("A load", () => {
-  it("counts what an honest server stores and delivers, and draws it", async () => {
+  it("counts and draws the messages that an honest server stores and delivers", async () => {
     await using server = await startServer();
     await using folder = await makeFolder();
     const chart = `${folder.path}/load.svg`;
@@ -123,7 +123,7 @@ describe("A load", () => {
     const [, stored, delivered] = /^([\d.]+) stored, ([\d.]+) delivered/.exec(rows.throughput!)!;
     assert(Math.abs(Number(delivered) - 4 * Number(stored)) < 4, rows.throughput);
     assert(/^p50 [\d.]+ ms, p90 [\d.]+ ms, p99 [\d.]+ ms, max [\d.]+ ms$/.test(rows.latency!));
-    // A line a second where there is no terminal.
+    // A line a second without a terminal.
     assert(/^\d of 2 s {3}12 connected/m.test(load.stderr), load.stderr);
     const joined = server.log.filter(({ msg }) => msg === "joined");
     assert(joined.every(({ room, username }) => `${room}${username}`.startsWith("load-")));
@@ -136,7 +136,7 @@ describe("A load", () => {
     assertStringIncludes(svg, "prefers-color-scheme: dark");
   });
 
-  it("says why guests are turned away and messages refused, and what to do", async () => {
+  it("explains refused guests and messages, and what to do", async () => {
     await using server = await startServer({
       MAX_CONNECTIONS_PER_ADDRESS: "5",
       MESSAGE_RATE: "1",
@@ -161,7 +161,7 @@ describe("A load", () => {
     assertEquals([code, rows.connected, rows.lost], [0, "2 of 2", "0"]);
   });
 
-  it("has nobody to talk to where nothing listens", async () => {
+  it("stops with a sentence if nothing listens", async () => {
     const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
     const { port } = listener.addr;
     listener.close();
@@ -197,7 +197,7 @@ describe("A server that cheats is caught when it", () => {
     });
   }
 
-  it("acknowledges a message that it keeps from everyone", async () => {
+  it("acks a message that it does not deliver", async () => {
     await using server = await startServer();
     await using cheat = new CheatingServer(server.ws);
     const kept = new Set<string>();
@@ -210,13 +210,13 @@ describe("A server that cheats is caught when it", () => {
     assertEquals([code, rows.lost], [2, "4 deliveries, 0 without an answer"]);
   });
 
-  it("does not answer a message, or changes the order", async () => {
+  it("does not ack a message, or changes the order", async () => {
     await using server = await startServer();
     await using cheat = new CheatingServer(server.ws);
     let acks = 0;
     cheat.lie = (event) => {
       if (event.type === "ack" && ++acks === 5) return [];
-      // A later one has come, so it seems.
+      // Its number shows that a later one exists.
       return event.type === "chat" && event.seq === 3 ? { ...event, seq: 1 } : event;
     };
     await using load = new LoadRun(cheat.url, ...FEW);
@@ -237,7 +237,7 @@ describe("A load ends in time", () => {
     assert(Number(rows.acknowledged) > 0);
   });
 
-  it("though guests still join, who have not lost what was said before", async () => {
+  it("while guests still join, without counting earlier messages as lost", async () => {
     await using server = await startServer({ JOIN_RATE_PER_ADDRESS: "0" });
     const options = await readLoadOptions([
       server.url,
@@ -253,7 +253,7 @@ describe("A load ends in time", () => {
     assert(connected > 0 && late > 0 && stored > 0, `${connected} guests, ${stored} messages`);
   });
 
-  it("though the server hangs in the middle of it", async () => {
+  it("if the server hangs in the middle of it", async () => {
     await using server = await ServerProcess.start();
     await using load = new LoadRun(server.ws, "--clients=6", "--rate=50", "--seconds=3");
     await load.says(/[12] of 3 s/);
@@ -266,7 +266,7 @@ describe("A load ends in time", () => {
     assert(seconds < 20, `It took ${seconds} seconds.`);
   });
 
-  it("though the server hangs before it, and is interrupted", async () => {
+  it("if the server hangs before it, when interrupted", async () => {
     await using server = await ServerProcess.start();
     server.kill("SIGSTOP");
     await using load = new LoadRun(server.ws, ...FEW);
@@ -281,7 +281,7 @@ describe("The command line", () => {
   const refusal = async (...args: string[]) =>
     (await assertRejects(() => readLoadOptions(args), UsageError)).message;
 
-  it("has a default for everything but the server", async () => {
+  it("has a default for every option but the server", async () => {
     const options = await readLoadOptions(["https://localhost:8443/chat"]);
     assertEquals(options?.base.href, "wss://localhost:8443/chat/");
     const { base: _, ...rest } = options!;
@@ -297,7 +297,7 @@ describe("The command line", () => {
     assertEquals(await readLoadOptions(["--help"]), undefined);
   });
 
-  it("loads no other machine unless told that it may", async () => {
+  it("loads another machine only if told to", async () => {
     for (const host of ["192.0.2.7", "[2001:db8::1]", "0.0.0.0", "[::ffff:192.0.2.7]"]) {
       assertStringIncludes(await refusal(`ws://${host}:8080`), "add --yes if you may load it");
       const options = await readLoadOptions([`ws://${host}:8080`, "--yes"]);
@@ -312,7 +312,7 @@ describe("The command line", () => {
     );
   });
 
-  it("refuses what is wrong in one sentence", async () => {
+  it("refuses a wrong option in one sentence", async () => {
     const wrong = [
       [],
       ["ws://localhost", "ws://localhost"],

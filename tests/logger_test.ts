@@ -8,7 +8,7 @@ import {
   type LogLevel,
 } from "../lib/logger.ts";
 
-/** What a logger of a level writes when every level has something to say. */
+/** The output of a logger that gets one line of every level. */
 function write(level: LogLevel): string[] {
   const lines: string[] = [];
   const logger = createLogger({ level, clock: () => 0, write: (line) => lines.push(line) });
@@ -17,7 +17,7 @@ function write(level: LogLevel): string[] {
 }
 
 describe("createLogger", () => {
-  it("writes one JSON object a line: the time, the level, the message, and what goes with it", () => {
+  it("writes one JSON object per line: the time, the level, the message, and its fields", () => {
     const lines: string[] = [];
     const clock = () => Date.UTC(2026, 0, 2, 3, 4, 5, 6);
     const logger = createLogger({ level: "info", clock, write: (line) => lines.push(line) });
@@ -27,13 +27,13 @@ describe("createLogger", () => {
     ]);
   });
 
-  it("leaves out what is below its level", () => {
+  it("leaves out lines below its level", () => {
     assertEquals(write("info"), ["info", "warn", "error"]);
     assertEquals(write("warn"), ["warn", "error"]);
     assertEquals(write("error"), ["error"]);
   });
 
-  it("takes the time of the day, unless it is given another clock", () => {
+  it("uses the time of day, unless given another clock", () => {
     const lines: string[] = [];
     const before = Date.now();
     createLogger({ level: "info", write: (line) => lines.push(line) }).warn("now");
@@ -68,7 +68,7 @@ describe("createThrottledLogger", () => {
     assertEquals(read(), [{ level: "info", msg: "and another", omitted: 2 }]);
   });
 
-  it("counts what it leaves out, from line to line", () => {
+  it("counts the lines left out between two lines", () => {
     const { throttled, pass, read } = create();
     for (let i = 0; i < 25; i++) {
       throttled.error("failed");
@@ -90,7 +90,7 @@ describe("errorFields", () => {
     assertStringIncludes(String(stack), "logger_test.ts");
   });
 
-  it("are the text of anything else that is thrown", () => {
+  it("are the text of any other thrown value", () => {
     assertEquals(errorFields("no error"), { error: "no error" });
     assertEquals(errorFields(undefined), { error: "undefined" });
     assertMatch(String(errorFields({}).error), /object/);

@@ -1,4 +1,4 @@
-/** What the server tells those who watch it: the text for Prometheus, and what OpenTelemetry gets. */
+/** The metrics: the text for Prometheus, and the export for OpenTelemetry. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -14,7 +14,7 @@ import { RawClient } from "./support/raw.ts";
 import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
-/** The samples of a text by name and labels, as they stand in it. */
+/** The samples of a text, by name and labels as written. */
 type Samples = Map<string, number>;
 
 const METRIC = "[a-zA-Z_:][a-zA-Z0-9_:]*";
@@ -24,7 +24,7 @@ const HELP = new RegExp(String.raw`^# HELP (${METRIC}) ([^\\\n]|\\[\\n])+$`);
 const TYPE = new RegExp(String.raw`^# TYPE (${METRIC}) (counter|gauge|histogram)$`);
 const SAMPLE = new RegExp(String.raw`^(${METRIC})(\{${LABEL}(?:,${LABEL})*\})? (${NUMBER})$`);
 
-/** Reads a text line by line, and fails where it is not in the format, version 0.0.4. */
+/** Parses a text in the format, version 0.0.4; fails at any other line. */
 function parse(text: string): Samples {
   assert(text.endsWith("\n"), "The last line must end as every other.");
   const samples: Samples = new Map();
@@ -55,7 +55,7 @@ function parse(text: string): Samples {
   return samples;
 }
 
-/** Checks that no bucket of a histogram is smaller than the one before, and that the last has all. */
+/** Checks that the buckets of each histogram grow, and that the last one has all. */
 function checkBuckets(samples: Samples): void {
   let last = 0;
   for (const [key, value] of samples) {
@@ -75,14 +75,14 @@ async function scrape({ url }: { readonly url: string }): Promise<Samples> {
   return parse(await response.text());
 }
 
-/** By how much each of these has grown since an earlier look. */
+/** The growth of each sample since an earlier reading. */
 function growth(before: Samples, after: Samples, ...keys: string[]): Record<string, number> {
   return Object.fromEntries(
     keys.map((key) => [key, (after.get(key) ?? 0) - (before.get(key) ?? 0)]),
   );
 }
 
-/** Looks again until a value is as it should be: what a close brings about comes a moment later. */
+/** Reads again until a value is right: the effects of a close arrive a moment later. */
 async function scrapeUntil(server: TestServer, key: string, value: number): Promise<Samples> {
   const end = performance.now() + 20_000;
   while (true) {
@@ -96,14 +96,14 @@ const bytesOf = (texts: readonly unknown[]) =>
   texts.reduce((sum: number, text) => sum + new TextEncoder().encode(text as string).length, 0);
 
 describe("/metrics", () => {
-  it("is not there unless METRICS is on", async () => {
+  it("is missing unless METRICS is on", async () => {
     await using server = await startServer();
     const response = await fetch(`${server.url}/metrics`);
     assertEquals(response.status, 404);
     assertEquals(await response.json(), { error: "There is nothing at this address." });
   });
 
-  it("answers at any host, to HEAD too, and is kept by no cache", async () => {
+  it("answers at any host, also to HEAD, and is not cacheable", async () => {
     await using server = await startServer({ METRICS: "on", PUBLIC_URL: "https://chat.example" });
     for (const method of ["GET", "HEAD"]) {
       const response = await fetch(`${server.url}/metrics`, { method });
@@ -127,7 +127,7 @@ describe("/metrics", () => {
     assertEquals(names.sort(), Object.values(METRICS).map(prometheusName).sort());
   });
 
-  it("counts members, rooms and connections as they are now", async () => {
+  it("counts the current members, rooms and connections", async () => {
     await using server = await startServer({ METRICS: "on" });
     await using _alice = await V1Client.join(server.ws, "one", "alice");
     await using _bob = await Client.join(server.ws, "two", "bob");
@@ -145,7 +145,7 @@ describe("/metrics", () => {
     assert(now.get("process_cpu_time_seconds_total")! > 0);
   });
 
-  it("counts messages, events, frames and bytes as clients see them", async () => {
+  it("counts messages, events, frames and bytes as clients receive them", async () => {
     await using server = await startServer({ METRICS: "on" });
     await using alice = await V1Client.join(server.ws, "r", "alice");
     await using bob = await V1Client.join(server.ws, "r", "bob", { echo: false });
@@ -195,7 +195,7 @@ describe("/metrics", () => {
     assert(after.get("hubbub_delivery_duration_seconds_count")! > 0);
   });
 
-  it("counts what an event stream is sent", async () => {
+  it("counts the events sent to an event stream", async () => {
     await using server = await startServer({ METRICS: "on" });
     const stream = await fetch(`${server.url}/api/rooms/r/events?username=alice`);
     const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader();
@@ -222,6 +222,7 @@ describe("/metrics", () => {
     const statuses = [];
     const paths = [
       "/ws/r?username=alice",
+      // Not refused: 426 says that an upgrade would be accepted.
       "/ws/r?username=bob",
       "/api/rooms/r/events?username=alice",
       "/api/rooms/r/messages?before=x",
@@ -242,7 +243,6 @@ describe("/metrics", () => {
         '{at="command",code="rate_limited"} 1',
         '{at="http",code="bad_request"} 1',
         '{at="join",code="name_in_use"} 2',
-        '{at="join",code="upgrade_required"} 1',
       ],
     );
     const conflicts =
@@ -251,7 +251,7 @@ describe("/metrics", () => {
     assertEquals(now.get('hubbub_messages_stored_total{kind="room"}'), 1);
   });
 
-  it("counts a repeat of a message once, and private messages apart", async () => {
+  it("counts a repeated message once, and private messages separately", async () => {
     await using server = await startServer({ METRICS: "on" });
     await using alice = await V1Client.join(server.ws, "r", "alice");
     await using _bob = await V1Client.join(server.ws, "r", "bob");
@@ -262,7 +262,7 @@ describe("/metrics", () => {
     assertEquals(now.get('hubbub_messages_stored_total{kind="private"}'), 1);
   });
 
-  it("tells what became of each resume", async () => {
+  it("counts the results of resumes", async () => {
     await using server = await startServer({ METRICS: "on" });
     const first = await V1Client.join(server.ws, "r", "alice");
     await first.ask({ type: "chat", content: "hello" });
@@ -277,13 +277,13 @@ describe("/metrics", () => {
     }
   });
 
-  it("counts evictions and what else ends memberships, by close code", async () => {
+  it("counts evictions and other ends of memberships, by close code", async () => {
     await using server = await startServer({ METRICS: "on", SEND_QUEUE_BYTES: "1000" });
     await using alice = await V1Client.join(server.ws, "r", "alice", { echo: false });
     using _stalled = await RawClient.open(server.port, "/ws/r?username=stalled");
     const content = "x".repeat(4000);
     const isEvicted = () => server.log.some(({ msg }) => msg === "member evicted");
-    // The system takes some megabytes before the server can see that nobody reads.
+    // The system buffers some megabytes before the server notices a stalled reader.
     for (let sent = 0; !isEvicted(); sent += 100) {
       assert(sent < 10_000, "Nobody was evicted.");
       for (let i = 1; i < 100; i++) alice.send({ type: "chat", content });
@@ -300,7 +300,7 @@ describe("/metrics", () => {
     ]);
   });
 
-  it("has no room, no name, no address and no token in it", async () => {
+  it("contains no room, name, address or token", async () => {
     await using server = await startServer({ METRICS: "on" });
     await using alice = await V1Client.join(server.ws, "secretroom", "alicename");
     await alice.ask({ type: "chat", content: "secretword" });
@@ -312,7 +312,7 @@ describe("/metrics", () => {
 });
 
 describe("Metrics", () => {
-  /** Metrics of a fake server whose health a test sets. */
+  /** Metrics of a fake server, with its health set by the test. */
   function createMetrics() {
     let time = 0;
     const metrics = new Metrics(undefined, () => time);
@@ -326,13 +326,13 @@ describe("Metrics", () => {
     return { metrics, health, pass: (ms: number) => void (time += ms) };
   }
 
-  it("say when nothing can be stored or read", () => {
+  it("report a failing store", () => {
     const { metrics, health } = createMetrics();
     health.isDegraded = true;
     assertEquals(parse(metrics.text()).get("hubbub_store_up"), 0);
   });
 
-  it("measure each call of the engine, and leave its answers as they are", async () => {
+  it("measure each call of the engine, and leave its answers unchanged", async () => {
     const { metrics, pass } = createMetrics();
     const options = { clock: Date.now, newId: () => "id", keep: 10, leaseMs: 1000 };
     await using memory = Object.assign(new MemoryEngine(options), {
@@ -406,7 +406,7 @@ describe("OpenTelemetry", () => {
     });
   }
 
-  it("is warned of when it would get the tokens in addresses, unless that is wanted", async () => {
+  it("warns if it would export the tokens in addresses, unless that is set", async () => {
     const isWarned = async (env: Record<string, string>) => {
       const far = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9" };
       await using server = await ServerProcess.start({ env: { ...far, ...env } });
@@ -422,7 +422,7 @@ describe("OpenTelemetry", () => {
 describe("The docs of the metrics", () => {
   const root = new URL("..", import.meta.url);
   const read = (path: string) => Deno.readTextFile(new URL(path, root));
-  /** Every name in Prometheus, and those that a histogram has besides. */
+  /** Every name in Prometheus, with the extra names of histograms. */
   const known = new Set(
     Object.values(METRICS).flatMap((definition) => {
       const name = prometheusName(definition);
@@ -446,7 +446,7 @@ describe("The docs of the metrics", () => {
     assertEquals(rows, expected);
   });
 
-  it("have alerts and a dashboard that ask for what there is, the dashboard for all of it", async () => {
+  it("have alerts and a dashboard of existing metrics, and the dashboard shows all", async () => {
     const alerts = named(await read("docs/alerts.yaml"));
     const dashboard = await read("docs/dashboard.json");
     const shown = named(dashboard);

@@ -1,4 +1,4 @@
-/** Who may do what in a room: owners, admins, members, and everybody else. */
+/** The rights of owners, admins, moderators, members and everybody else. */
 
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -19,7 +19,7 @@ const PRIVATE = "This room is private. Ask its owner to let you in.";
 const BANNED = "You are banned from this room.";
 
 let server: TestServer;
-/** Tokens by name: an admin, and three like everybody else. */
+/** Tokens by name: an admin and three ordinary accounts. */
 const tokens: Record<string, string> = {};
 let rooms = 0;
 
@@ -35,7 +35,7 @@ afterAll(async () => {
 
 const newRoom = () => `room-${++rooms}`;
 
-/** Somebody joins a room: with an account if there is one of the name, else as a guest. */
+/** Joins a room: with the account of this name, or as a guest. */
 async function join(room: string, name: string): Promise<V1Client> {
   const token = tokens[name] === undefined ? "" : `&token=${tokens[name]}`;
   const client = await V1Client.connect(`${server.ws}/ws/${room}?username=${name}${token}`);
@@ -43,7 +43,7 @@ async function join(room: string, name: string): Promise<V1Client> {
   return client;
 }
 
-/** What somebody who wants to join a room is answered; 426 if it could. */
+/** The status for a person who would join a room; 426 if admitted. */
 async function visit(room: string, name: string): Promise<Answer> {
   const token = tokens[name] === undefined ? "" : `&token=${tokens[name]}`;
   return await call(server, "GET", `/ws/${room}?username=${name}${token}`);
@@ -52,7 +52,7 @@ async function visit(room: string, name: string): Promise<Answer> {
 const change = (room: string, name: string, body: unknown) =>
   call(server, "PUT", `/api/rooms/${room}`, { body, token: tokens[name] });
 
-/** A room that belongs to olga. */
+/** A room owned by Olga. */
 async function newOwnRoom(settings: Record<string, unknown> = { private: false }): Promise<string> {
   const room = newRoom();
   assertEquals((await change(room, "olga", settings)).status, 200);
@@ -81,12 +81,12 @@ describe("kick", () => {
     }
     await carl.nextOf("user_left", ({ username }) => username === "bob");
     assertEquals((await carl.ask({ type: "ping" })).type, "pong");
-    // Without a ban, who was removed may come back.
+    // Without a ban, a removed person may return.
     await using back = await V1Client.join(server.ws, room, "bob", { session });
     assertEquals(back.welcome.online, 3);
   });
 
-  it("reaches plain clients too, and says why in their own format", async () => {
+  it("reaches plain clients, with the reason in their own format", async () => {
     const room = await newOwnRoom();
     await using olga = await join(room, "olga");
     const json = await Client.join(server.ws, room, "bob");
@@ -110,7 +110,7 @@ describe("kick", () => {
     }
   });
 
-  it("by anybody else is refused, and removes nobody", async () => {
+  it("by anyone else is refused", async () => {
     const room = await newOwnRoom();
     await using bob = await join(room, "bob");
     for (const name of ["mia", "carl"]) {
@@ -118,13 +118,13 @@ describe("kick", () => {
       const answer = await member.ask({ type: "kick", username: "bob", ban: true });
       assertError(answer, "forbidden", ONLY_MODERATORS);
     }
-    // The owner of another room is nobody here.
+    // The owner of another room has no rights here.
     await using olga = await join(newRoom(), "olga");
     assertError(await olga.ask({ type: "kick", username: "bob" }), "forbidden", ONLY_MODERATORS);
     assertEquals((await bob.ask({ type: "ping" })).type, "pong");
   });
 
-  it("cannot reach the owner, nor who kicks, nor who is not there", async () => {
+  it("cannot remove the owner, the sender, or an absent person", async () => {
     const room = await newOwnRoom();
     await using olga = await join(room, "olga");
     await using root = await join(room, "root");
@@ -141,7 +141,7 @@ describe("kick", () => {
 });
 
 describe("A ban", () => {
-  it("keeps out the name, and the person under any name, until it is lifted", async () => {
+  it("excludes the name, and the person under any name, until it is lifted", async () => {
     const room = await newOwnRoom();
     await using olga = await join(room, "olga");
     const bob = await V1Client.join(server.ws, room, "bob");
@@ -156,7 +156,7 @@ describe("A ban", () => {
     }
     assertEquals((await again("bobby", `&session=${session}`)).status, 403);
     assertEquals((await again("bobby")).status, 426);
-    // It is a ban from this room alone.
+    // The ban applies to this room only.
     assertEquals((await call(server, "GET", `/ws/${newRoom()}?username=bob`)).status, 426);
     assertEquals((await olga.ask({ type: "room", unban: ["BOB"] })).type, "ack");
     for (const query of ["", `&session=${session}`]) {
@@ -164,7 +164,7 @@ describe("A ban", () => {
     }
   });
 
-  it("keeps an account out by name and person, but never an admin", async () => {
+  it("excludes an account by name and person, but never an admin", async () => {
     const room = await newOwnRoom();
     await using olga = await join(room, "olga");
     const mia = await join(room, "mia");
@@ -177,7 +177,7 @@ describe("A ban", () => {
     assertEquals((await visit(room, "root")).status, 426);
   });
 
-  it("of two people at once is a ban of both", async () => {
+  it("of two people at once bans both", async () => {
     const folder = await Deno.makeTempDir();
     for (const database of ["memory:", `sqlite:${folder}/chat.db`]) {
       await using other = await startServer({ ADMINS: "root", DATABASE_URL: database });
@@ -199,7 +199,7 @@ describe("A ban", () => {
 });
 
 describe("delete", () => {
-  it("of another's message is for the owner and for admins", async () => {
+  it("of another's message is allowed to the owner and to admins", async () => {
     const room = await newOwnRoom();
     await using bob = await join(room, "bob");
     for (const [name, mayDelete] of Object.entries({ olga: true, root: true, mia: false })) {
@@ -219,7 +219,7 @@ describe("delete", () => {
     assertError(answer, "forbidden", "Only the author of a message may change it.");
   });
 
-  it("is as far as a moderator goes: nobody gives another's message another text", async () => {
+  it("is allowed to moderators; editing another's message is allowed to nobody", async () => {
     const room = await newOwnRoom();
     await using bob = await join(room, "bob");
     await using olga = await join(room, "olga");
@@ -241,7 +241,7 @@ describe("A private room", () => {
     }
   });
 
-  it("lets the owner, its members and admins in, and tells them that it is private", async () => {
+  it("admits the owner, its members and admins, and tells them that it is private", async () => {
     const room = await newOwnRoom({ private: true, members: ["MIA"] });
     const roles = { olga: "owner", mia: "member", root: "admin" };
     for (const [name, role] of Object.entries(roles)) {
@@ -252,7 +252,7 @@ describe("A private room", () => {
   });
 
   for (const how of ["by command", "over HTTP"]) {
-    it(`made so ${how} lets strangers go with 4003 within a second, and members stay`, async () => {
+    it(`made private ${how} closes strangers with 4003 within a second, and keeps members`, async () => {
       const room = await newOwnRoom();
       await using olga = await join(room, "olga");
       await using mia = await join(room, "mia");
@@ -272,7 +272,7 @@ describe("A private room", () => {
       for (const member of [olga, mia, root]) {
         assertEquals((await member.ask({ type: "ping" })).type, "pong");
       }
-      // A member that is taken off the list goes too.
+      // A member removed from the list is closed too.
       assertEquals((await olga.ask({ type: "room", members: [] })).type, "ack");
       assertEquals((await soon(mia.closed)).code, 4003);
       assertEquals((await change(room, "olga", { private: false })).status, 200);
@@ -282,7 +282,7 @@ describe("A private room", () => {
 });
 
 describe("PUT /api/rooms/:room", () => {
-  it("gives the room to the account that changes it first, and says what it has become", async () => {
+  it("gives the room to the account that changes it first, and returns the settings", async () => {
     const room = newRoom();
     const { status, body } = await change(room, "olga", { private: true, members: ["Mia"] });
     const lists = { moderators: [], members: ["mia"], bans: [] };
@@ -294,7 +294,7 @@ describe("PUT /api/rooms/:room", () => {
     assertEquals((await change(room, "root", { private: false })).body.owner, "olga");
   });
 
-  it("gives a room that two ask for at once to one of them", async () => {
+  it("gives a room to one of two accounts that claim it at once", async () => {
     const folder = await Deno.makeTempDir();
     for (const database of ["memory:", `sqlite:${folder}/chat.db`]) {
       await using other = await startServer({ DATABASE_URL: database });
@@ -309,7 +309,7 @@ describe("PUT /api/rooms/:room", () => {
     await Deno.remove(folder, { recursive: true });
   });
 
-  it("is for accounts: a guest is told so, and an ended session too", async () => {
+  it("needs an account: a guest and an ended session get a sentence", async () => {
     const guest = await call(server, "PUT", `/api/rooms/${newRoom()}`, { body: { private: true } });
     assertEquals([guest.status, guest.body], [401, { error: "Sign in to do this." }]);
     const token = "A".repeat(43);
@@ -318,7 +318,7 @@ describe("PUT /api/rooms/:room", () => {
     assertEquals(ended.status, 401);
   });
 
-  it("leaves the lobby to everyone, but for admins", async () => {
+  it("is refused for the lobby, except to admins", async () => {
     const { status, body } = await change("lobby", "olga", { private: true });
     assertEquals([status, body], [403, { error: "The lobby is for everyone." }]);
     await using olga = await join("lobby", "olga");
@@ -330,7 +330,7 @@ describe("PUT /api/rooms/:room", () => {
 
   const BAD: [what: string, body: unknown, status: number, sentence: string][] = [
     ["nothing", {}, 400, "Name at least one of private, members, moderators, owner"],
-    ["what it does not know", { public: true }, 400, "Name at least one of"],
+    ["only unknown fields", { public: true }, 400, "Name at least one of"],
     ["a text for private", { private: "yes" }, 400, "private must be true or false."],
     ["null for private", { private: null }, 400, "Name at least one of"],
     ["a text for members", { members: "mia" }, 400, "members must be a list"],
@@ -353,13 +353,13 @@ describe("PUT /api/rooms/:room", () => {
     });
   }
 
-  it("of a name that can be no room's is answered 400", async () => {
+  it("with a bad room name gets 400", async () => {
     for (const room of ["a,b", "%00", "%zz", "a%2Fb", "x".repeat(65), "%20"]) {
       assertEquals((await change(room, "olga", { private: true })).status, 400, room);
     }
   });
 
-  it("gives one account at most 100 rooms", async () => {
+  it("allows at most 100 rooms for an account", async () => {
     await using other = await startServer();
     const token = await signUp(other, "greedy");
     const take = (room: string) =>
@@ -374,7 +374,7 @@ describe("PUT /api/rooms/:room", () => {
 });
 
 describe("Settings and bans", () => {
-  it("are what they were after a restart on the same file", async () => {
+  it("survive a restart on the same file", async () => {
     const folder = await Deno.makeTempDir();
     const env = { DATABASE_URL: `sqlite:${folder}/chat.db`, ADMINS: "root" };
     const first = await startServer(env);
@@ -416,7 +416,7 @@ describe("GET /api/rooms/:room", () => {
   const read = (room: string, name?: string, at = server, all = tokens) =>
     call(at, "GET", `/api/rooms/${room}`, { token: name === undefined ? undefined : all[name] });
 
-  it("says who owns and moderates a room, and to its owner and admins all it has", async () => {
+  it("names the owner and the moderators, and shows its owner and admins everything", async () => {
     await using other = await startServer({ ADMINS: "Root" });
     const all: Record<string, string> = {};
     for (const name of ["Root", "Olga", "Zoë", "tom"]) all[name] = await signUp(other, name);
@@ -433,7 +433,7 @@ describe("GET /api/rooms/:room", () => {
     }
     const free = { room: "free", private: false, owner: null, moderators: [] };
     assertEquals((await read("free", "tom", other, all)).body, free);
-    // To ask for a room claims none of it.
+    // Reading a room does not claim it.
     assertEquals((await read("free", "Root", other, all)).body.owner, null);
     assertEquals((await read("a,b", "tom", other, all)).status, 400);
     assertEquals((await call(other, "GET", "/api/rooms/tea", { token: "bad" })).status, 401);
@@ -446,7 +446,7 @@ describe("GET /api/rooms/:room", () => {
     assertEquals((await read("tea", "tom", other, all)).body, left);
   });
 
-  it("tells those whom the room does not admit its sentence, and nothing else", async () => {
+  it("gives people whom the room refuses the sentence, and nothing else", async () => {
     const room = await newOwnRoom({ private: true, members: ["mia"] });
     for (const name of ["tom", undefined]) {
       const { status, body } = await read(room, name);
@@ -464,15 +464,15 @@ describe("GET /api/rooms/:room", () => {
     assertEquals((await read(open, "olga")).body.bans, ["tom"]);
   });
 
-  it("asks guests to sign in where there are none", async () => {
+  it("asks guests to sign in with GUESTS=off", async () => {
     await using other = await startServer({ GUESTS: "off" });
     const { status, body } = await read("tea", undefined, other);
     assertEquals([status, body], [401, { error: "Sign in to chat here." }]);
   });
 });
 
-describe("Changes of a room's settings in the same moment", () => {
-  it("give it to one account, and the other is told so", async () => {
+describe("Simultaneous changes of a room's settings", () => {
+  it("give the room to one account, and refuse the other", async () => {
     const { hub } = createHub();
     const change = (name: string) => hub.changeRoom("r", account(name), { private: true });
     const results = await Promise.allSettled([change("ann"), change("bea")]);
@@ -480,7 +480,7 @@ describe("Changes of a room's settings in the same moment", () => {
     assertEquals((await hub.changeRoom("r", account("ann"), { unban: [] })).owner, "ann");
   });
 
-  it("lose none of each other: two bans are two bans", async () => {
+  it("keep both: two bans are two bans", async () => {
     const { hub, join, turn } = createHub();
     const { member } = await join("root", { identity: account("root", { isAdmin: true }) });
     const guests = [await join("bob"), await join("carl")];
@@ -488,7 +488,7 @@ describe("Changes of a room's settings in the same moment", () => {
     for (const username of ["bob", "carl"]) {
       hub.receive(member, JSON.stringify({ type: "kick", username, ban: true }));
     }
-    // Until all that can be done without waiting for anything is done.
+    // Resolves when all ready callbacks have run.
     await new Promise((resolve) => setTimeout(resolve));
     const root = account("root", { isAdmin: true });
     const { bans } = await hub.changeRoom("r", root, { private: false });
@@ -497,8 +497,8 @@ describe("Changes of a room's settings in the same moment", () => {
   });
 });
 
-describe("A session that ends by itself", () => {
-  it("ends its socket at the next command, which is not carried out", async () => {
+describe("A session that expires", () => {
+  it("closes its socket at the next command, which has no effect", async () => {
     const { hub, join, pass, turn } = createHub();
     const { peer, member } = await join("alice", {
       identity: account("alice", { expiresAt: 60_000 }),
@@ -518,7 +518,7 @@ describe("A session that ends by itself", () => {
     assertEquals(bob.peer.read(), ["user_left: alice left the room", "online_users: bob"]);
   });
 
-  it("ends its socket at the next sweep, even if nothing is said", async () => {
+  it("closes its socket at the next sweep, even when silent", async () => {
     const { hub, join, pass, turn } = createHub();
     const { peer } = await join("alice", { identity: account("alice", { expiresAt: 60_000 }) });
     const bob = await join("bob");
@@ -549,7 +549,7 @@ const X = { key: "x", person: "guest:x" };
 const Y = { key: "y", person: "guest:y" };
 
 describe("Permissions", () => {
-  it("of two instances keep both of two bans that are made at once", async () => {
+  it("of two instances keep two simultaneous bans", async () => {
     const store = new MemoryStore(OPTIONS);
     const [one, two] = [new MemoryEngine(OPTIONS, store), new MemoryEngine(OPTIONS, store)];
     const answers = await Promise.all([
@@ -561,7 +561,7 @@ describe("Permissions", () => {
     assertEquals(answers.map(({ version }) => version), [1, 2]);
   });
 
-  it("keep a ban that is made while the owner changes the room", async () => {
+  it("keep a ban made while the owner changes the room", async () => {
     const store = new MemoryStore(OPTIONS);
     const [one, two] = [new MemoryEngine(OPTIONS, store), new MemoryEngine(OPTIONS, store)];
     const owner = account("alice", { isAdmin: true });
@@ -579,7 +579,7 @@ describe("Permissions", () => {
     });
   });
 
-  it("are unavailable when other changes come first without end", async () => {
+  it("are unavailable when other changes always come first", async () => {
     const engine = new MemoryEngine(OPTIONS);
     let attempts = 0;
     engine.roomSettings.setSettings = () => Promise.resolve(++attempts < 0);

@@ -1,4 +1,4 @@
-/** What a person writes goes out once, whatever happens to the line, the server and the page. */
+/** A person's text is sent once, whatever happens to the line, the server and the page. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -12,13 +12,13 @@ import { ServerProcess } from "./support/process.ts";
 import { Random, seeds } from "./support/random.ts";
 
 const ROOM = "tea";
-/** Rounds of typing and trouble, over all runs together. */
+/** Rounds of typing and trouble, over all runs. */
 const ROUNDS = 1000;
 const RUNS = 4;
 /** How soon an impatient person presses "Try now". */
 const RETRY_MS = 10;
 
-/** A way to a server that takes everything down and answers nothing. */
+/** A connection to a server that records everything and answers nothing. */
 class Wire implements Way {
   readonly sent: Command[] = [];
   readonly identity: string;
@@ -34,7 +34,7 @@ class Wire implements Way {
 }
 
 describe("Outbox", () => {
-  it("keeps what was under way over a reload, and sends the very same again", async () => {
+  it("keeps unacked texts over a reload, and sends exactly the same again", async () => {
     const cipher = await Cipher.fromKey(createKey());
     for (const key of [undefined, cipher]) {
       const before = new Outbox({ room: ROOM, cipher: key });
@@ -55,7 +55,7 @@ describe("Outbox", () => {
     }
   });
 
-  it("keeps nothing of an encrypted room in the clear, before it is joined neither", async () => {
+  it("stores no plain text of an encrypted room, even before joining", async () => {
     const cipher = await Cipher.fromKey(createKey());
     const outbox = new Outbox({ room: ROOM, cipher });
     outbox.author = "Ada";
@@ -67,7 +67,7 @@ describe("Outbox", () => {
     assert(!JSON.stringify(kept).includes("plan"));
   });
 
-  it("sends nothing that was sealed without its key, and says so", async () => {
+  it("fails a sealed text without its key, with the reason", async () => {
     const [one, other] = [await Cipher.fromKey(createKey()), await Cipher.fromKey(createKey())];
     const outbox = new Outbox({ room: ROOM, cipher: one });
     outbox.author = "Ada";
@@ -92,7 +92,7 @@ describe("Outbox", () => {
     assertEquals(wire.sent.length, 1);
   });
 
-  it("seals what was written in the open only when its author sends it again", async () => {
+  it("seals a text written without encryption only when its author sends it again", async () => {
     const open = new Outbox({ room: ROOM });
     open.add({ content: "hello" });
     const cipher = await Cipher.fromKey(createKey());
@@ -110,7 +110,7 @@ describe("Outbox", () => {
     );
   });
 
-  it("repeats nothing as another person, and asks the author to look first", () => {
+  it("repeats no text as another person, and asks the author to check first", () => {
     const outbox = new Outbox({ room: ROOM });
     const guest = new Wire("Ada", "guest Ada");
     outbox.start(guest);
@@ -128,7 +128,7 @@ describe("Outbox", () => {
     assertEquals(account.sent.length, 2);
   });
 
-  it("sends nothing under another name than it was written under, unless it is told to", () => {
+  it("sends no text under another name unless its author sends it again", () => {
     const outbox = new Outbox({ room: ROOM });
     outbox.author = "Ada";
     outbox.add({ content: "hello" });
@@ -148,7 +148,7 @@ describe("Outbox", () => {
     assertEquals(contentsTo(bob), ["hello"]);
   });
 
-  it("seals nothing anew that may be stored, and asks the author to look first", async () => {
+  it("seals no text again that may be stored, and asks the author to check first", async () => {
     const cipher = await Cipher.fromKey(createKey());
     const outbox = new Outbox({ room: ROOM, cipher });
     const ada = new Wire("Ada", "guest 1");
@@ -171,7 +171,7 @@ describe("Outbox", () => {
     );
   });
 
-  it("keeps what was tampered with in the browser's memory for itself", async () => {
+  it("sends no text that was tampered with in the browser's memory", async () => {
     const cipher = await Cipher.fromKey(createKey());
     const outbox = new Outbox({ room: ROOM, cipher });
     outbox.author = "Ada";
@@ -185,7 +185,7 @@ describe("Outbox", () => {
     assertEquals(after.items, []);
   });
 
-  it("goes on with the next text when one is refused", () => {
+  it("continues with the next text when one is refused", () => {
     const outbox = new Outbox({ room: ROOM });
     const wire = new Wire();
     outbox.start(wire);
@@ -195,7 +195,7 @@ describe("Outbox", () => {
     assertEquals([wire.sent.length, items[0]!.reason], [17, "No."]);
   });
 
-  it("takes the room's own event for an ack, but only from its author", () => {
+  it("counts the room's own event as an ack, but only from its author", () => {
     const outbox = new Outbox({ room: ROOM });
     outbox.start(new Wire());
     const { ref } = outbox.add({ content: "one" });
@@ -206,7 +206,7 @@ describe("Outbox", () => {
     assertEquals(outbox.items, []);
   });
 
-  it("replaces an edit that has not gone out by the next one", () => {
+  it("replaces an unsent edit by the next one", () => {
     const outbox = new Outbox({ room: ROOM });
     outbox.add({ content: "teh", edits: { id: "m1" } });
     outbox.add({ content: "other", edits: { id: "m2" } });
@@ -220,10 +220,10 @@ describe("Outbox", () => {
   });
 });
 
-/** A page, as far as what it sends goes: it writes, loses its connection, and is loaded anew. */
+/** The sending part of a page: it writes, loses its connection, and reloads. */
 class Page {
   connection!: Connection;
-  /** Own messages that are stored: their place among all that was written. */
+  /** Stored own messages, by their index among all texts. */
   readonly stored = new Map<string, number>();
   #kept = "[]";
   readonly #base: string;
@@ -257,7 +257,7 @@ class Page {
     this.connection.open();
   }
 
-  /** The page is loaded anew: what is not kept is gone. */
+  /** Reloads the page: everything not stored is gone. */
   async reload(): Promise<void> {
     await this.connection.outbox.sealed();
     this.connection.close();
@@ -278,7 +278,7 @@ class Page {
   }
 }
 
-describe("What a person writes", () => {
+describe("A person's text", () => {
   for (const seed of seeds(RUNS)) {
     it(`is stored once and in order over cuts, kill -9 and reloads (seed ${seed})`, async () => {
       const random = new Random(seed);
@@ -288,11 +288,11 @@ describe("What a person writes", () => {
       const line = new Line(server.port);
       const cipher = seed % 2 === 0 ? undefined : await Cipher.fromKey(createKey());
       const page = new Page(line.url, cipher);
-      /** What each message says in the end. */
+      /** The final text of each message. */
       const texts: string[] = [];
       try {
         await page.open();
-        // Before the first welcome nothing could prove to be the same person.
+        // Before the first welcome, the page has no secret to prove its identity.
         await page.until(() => page.connection.state.state === "live");
         for (let round = 0; round < ROUNDS / RUNS; round++) {
           for (let n = random.below(4); n > 0; n--) {
@@ -340,7 +340,7 @@ describe("What a person writes", () => {
   }
 });
 
-/** All messages of the room, as they are now. */
+/** All current messages of the room. */
 async function readAll(base: string, cipher: Cipher | undefined): Promise<Told[]> {
   const reader = new Connection({ base, room: ROOM, username: "R", ...(cipher && { cipher }) });
   const isLive = new Promise<void>((resolve) => {

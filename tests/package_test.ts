@@ -1,4 +1,4 @@
-/** What is published, and what a program in TypeScript gets of it. */
+/** The published package, and its types in a TypeScript program. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -34,17 +34,17 @@ async function check(
   const module = new URL(settings.exports[name], ROOT).href;
   await Deno.writeTextFile(path, [`import * as hubbub from "${module}";`, ...lines].join("\n"));
   const config = new URL("deno.json", ROOT).pathname;
-  // Quiet, or the names of what it downloads, such as redis-errors, stand among the errors.
+  // Quiet, so that names of downloaded packages, such as redis-errors, do not look like errors.
   return await run("check", "--quiet", "--no-lock", `--config=${config}`, path);
 }
 
 describe("The package", () => {
-  it("can be published: whole types, and only the files that people need", async () => {
-    // `deno task publish:check` checks the types within, too.
+  it("can be published, with complete types and only the needed files", async () => {
+    // `deno task publish:check` also checks the types inside.
     const { code, output } = await run("publish", "--dry-run", "--allow-dirty", "--no-check");
     assertEquals(code, 0, output);
     const warnings = [...output.matchAll(/(?:warning|error)\[([\w-]+)\][^\n]*\n\s*--> (\S+?):/g)];
-    // What main.ts loads only where it is wanted: addresses beside it, which need no import map.
+    // The modules that main.ts loads on demand, at addresses beside it, without an import map.
     const known = "unanalyzable-dynamic-import main.ts";
     const others = warnings
       .map(([, kind, path]) => `${kind} ${path!.slice(path!.lastIndexOf("/") + 1)}`)
@@ -58,14 +58,14 @@ describe("The package", () => {
     assertEquals(files.filter((file) => /^(tests|bench|\.|Dockerfile)/.test(file)), []);
   });
 
-  it("has the version that the changelog begins with", async () => {
+  it("has the newest version of the changelog", async () => {
     const changelog = await Deno.readTextFile(new URL("CHANGELOG.md", ROOT));
     const [, version] = /^## (\d+\.\d+\.\d+) \(\d{4}-\d\d-\d\d, tag `v\1`\)$/m.exec(changelog) ??
       [];
     assertEquals(version, settings.version);
   });
 
-  it("starts a server in a program", async () => {
+  it("starts a server inside a program", async () => {
     const { code, output } = await check(".", [
       'const config = hubbub.readConfig({ PORT: "0" });',
       'const server = await hubbub.start(config, hubbub.createLogger({ level: "warn" }));',
@@ -76,7 +76,7 @@ describe("The package", () => {
     assertEquals(code, 0, output);
   });
 
-  it("has a client whose types are real", async () => {
+  it("has a typed client", async () => {
     const program = [
       'const options = { base: "http://localhost:8080", room: "tea", username: "Ada" };',
       "const connection = new hubbub.Connection(options);",
@@ -96,17 +96,17 @@ describe("The package", () => {
     assertStringIncludes(complaints, "Property 'nothing' does not exist on type 'Connection'");
   });
 
-  it("describes the client as it is", async () => {
+  it("describes every part of the client, and nothing else", async () => {
     const real = new URL("public/connection.js", ROOT).href;
     const { code, output } = await check("./client", [
       `import * as real from "${real}";`,
-      // What is described is there, with such a type.
+      // Everything described exists, with that type.
       "const connection: typeof hubbub.Connection = real.Connection;",
       "const refused: typeof hubbub.RefusedError = real.RefusedError;",
       "const state: real.ConnectionState = {} as hubbub.ConnectionState;",
       "const emits: real.Emits = {} as Omit<real.Emits, keyof hubbub.Emits> &",
       '  Omit<hubbub.Emits, "people"> & Pick<real.Emits, "people">;',
-      // What is there is described.
+      // Everything that exists is described.
       "type Missing<A, B> = Exclude<keyof A, keyof B>;",
       "const nothing: never[] = [] as (",
       "  | Missing<real.Connection, hubbub.Connection>",
@@ -119,7 +119,7 @@ describe("The package", () => {
     assertEquals(code, 0, output);
   });
 
-  it("runs from a registry, and gives its types to a program there", async () => {
+  it("runs from a registry, with types for a program there", async () => {
     await using registry = new Registry(settings);
     const env = { JSR_URL: registry.url };
     const published = await runWith(
@@ -152,5 +152,29 @@ describe("The package", () => {
     const checking = ["check", "--no-config", "--no-lock", program];
     const { output } = await runWith({ ...env, DENO_DIR: machine.cache }, ...checking);
     assertEquals(output.match(/TS\d+/g), ["TS2322", "TS2345"], output);
+  });
+});
+
+describe("deno.lock", () => {
+  it("has all that a start needs, with any engine, and nothing else", async () => {
+    const lock = JSON.parse(await Deno.readTextFile(new URL("../deno.lock", import.meta.url)));
+    const names = Object.keys(lock.specifiers).map((specifier) =>
+      specifier.slice(0, specifier.lastIndexOf("@"))
+    );
+    assertEquals(names, ["npm:@opentelemetry/api", "npm:hono", "npm:ioredis", "npm:postgres"]);
+    await using folder = await makeFolder();
+    const copy = `${folder.path}/deno.lock`;
+    await Deno.copyFile(new URL("../deno.lock", import.meta.url), copy);
+    await using server = await ServerProcess.start({ lock: copy });
+    await server.stop();
+    // The runtime notes here what it downloads besides.
+    assertEquals(JSON.parse(await Deno.readTextFile(copy)), lock);
+    const script = 'import "postgres"; import "ioredis"; import "@opentelemetry/api";';
+    const { success } = await new Deno.Command(Deno.execPath(), {
+      args: ["eval", `--lock=${copy}`, script],
+      cwd: new URL("..", import.meta.url),
+    }).output();
+    assert(success);
+    assertEquals(JSON.parse(await Deno.readTextFile(copy)), lock);
   });
 });

@@ -10,7 +10,7 @@ import { quantile } from "./support/people.ts";
 
 const PASSWORD = "correct horse battery";
 
-/** A hash that costs next to nothing, where the cost is not the point. */
+/** A cheap hash, for tests that are not about its cost. */
 function cheapHash(password: string): string {
   const hash = scryptSync(password, "salt", 32, { N: 2 ** 10, r: 8, p: 1 });
   const encode = (bytes: Uint8Array) => bytes.toBase64().replace(/=+$/, "");
@@ -18,14 +18,14 @@ function cheapHash(password: string): string {
 }
 
 describe("Passwords", () => {
-  it("writes a PHC string that says how it was made, and in which the password is not", async () => {
+  it("writes a PHC string with its parameters, without the password", async () => {
     const hash = await new Passwords(1).hash(PASSWORD);
     assertMatch(hash, /^\$scrypt\$ln=14,r=8,p=5\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$/);
     assert(!hash.includes(PASSWORD));
     assert(!hash.includes(btoa(PASSWORD).replace(/=+$/, "")));
   });
 
-  it("knows the right password from every other", async () => {
+  it("accepts the right password only", async () => {
     const passwords = new Passwords(2);
     const hash = cheapHash(PASSWORD);
     assertEquals(await passwords.check(PASSWORD, hash), true);
@@ -34,20 +34,20 @@ describe("Passwords", () => {
     }
   });
 
-  it("salts: the same password twice is two hashes", async () => {
+  it("salts: one password twice gives two hashes", async () => {
     const passwords = new Passwords(2);
     const [first, second] = await Promise.all([1, 2].map(() => passwords.hash(PASSWORD)));
     assertNotEquals(first, second);
   });
 
-  it("takes a password however its letters were typed (RFC 8265, section 4.2)", async () => {
+  it("accepts a password in any Unicode form (RFC 8265, section 4.2)", async () => {
     const passwords = new Passwords(2);
     const hash = cheapHash("p\u00e4ssword");
     assertEquals(await passwords.check("pa\u0308ssword", hash), true);
     assertEquals(await passwords.check("password", hash), false);
   });
 
-  it("reads the cost from the hash, so that it can be raised one day", async () => {
+  it("reads the cost from the hash, so that it can be raised later", async () => {
     // RFC 7914, section 12, second vector.
     const [cost, salt] = ["ln=10,r=8,p=16", btoa("NaCl").replace(/=+$/, "")];
     const hash = "/bq+HJ00cgB4VucZDQHp/nxq18vII3gw53N2Y0s3MWI";
@@ -56,7 +56,7 @@ describe("Passwords", () => {
     assertEquals(await passwords.check("passwore", `$scrypt$${cost}$${salt}$${hash}`), false);
   });
 
-  it("is never right without a hash, and takes as long as with one", async () => {
+  it("refuses every password without a hash, in the same time", async () => {
     const passwords = new Passwords(1);
     const hash = await passwords.hash(PASSWORD);
     const times: Record<"wrong" | "unknown", number[]> = { wrong: [], unknown: [] };
@@ -73,7 +73,7 @@ describe("Passwords", () => {
     assert(ratio > 1 / 3 && ratio < 3, `${ratio} times as long: ${JSON.stringify(times)}`);
   });
 
-  it("lets 64 wait for a thread, and tells the next one at once to come later", async () => {
+  it("queues 64 for a thread, and refuses the next one at once", async () => {
     const passwords = new Passwords(1);
     const known = cheapHash("another password");
     const accepted = Array.from({ length: 65 }, () => passwords.check(PASSWORD, known));
@@ -91,21 +91,21 @@ describe("A secret", () => {
     for (const secret of secrets) assertMatch(secret, /^[A-Za-z0-9_-]{43}$/);
   });
 
-  it("is told from what can be none", () => {
+  it("is told apart from an impossible one", () => {
     assert(isSecret(createSecret()));
     for (const text of ["", "x", `${createSecret()}=`, createSecret().slice(1), "é".repeat(43)]) {
       assert(!isSecret(text), text);
     }
   });
 
-  it("has nothing in front of it and nothing behind", () => {
+  it("has nothing before or after it", () => {
     for (const more of ["A", "!", "\n", " "]) {
       assert(!isSecret(more + createSecret()), more);
       assert(!isSecret(createSecret() + more), more);
     }
   });
 
-  it("cannot be told from its hash, and has always the same one", () => {
+  it("cannot be read from its hash, which never changes", () => {
     const secret = createSecret();
     assertEquals(hashSecret(secret), hashSecret(secret));
     assertNotEquals(hashSecret(secret), secret);
@@ -120,7 +120,7 @@ function createAccounts() {
   const engine = new MemoryEngine({ clock, newId, keep: 10, leaseMs: 1000 });
   const store = engine.accounts;
   const passwords = new Passwords(1);
-  const settings = { admins: [], guests: true };
+  const settings = { admins: [], guests: true, registration: true };
   return {
     engine,
     store,
@@ -130,7 +130,7 @@ function createAccounts() {
 }
 
 describe("Accounts.logout", () => {
-  it("costs nobody anything for a token that is none: only a real end is told to everyone", async () => {
+  it("costs nothing for an invalid token: only a real end is published", async () => {
     const { accounts, engine } = createAccounts();
     const ended: string[] = [];
     await engine.bus.subscribe("", (news) => {
@@ -149,7 +149,7 @@ describe("Accounts.logout", () => {
 });
 
 describe("Accounts.register", () => {
-  it("hashes nothing for a name that is taken: it says so however many wait for a thread", async () => {
+  it("refuses a taken name without hashing, however many wait for a thread", async () => {
     const { store, passwords, accounts } = createAccounts();
     await store.addAccount({ key: "alice", username: "Alice", passwordHash: cheapHash(PASSWORD) });
     const known = cheapHash("another password");
@@ -166,7 +166,7 @@ describe("Accounts.register", () => {
 });
 
 describe("Accounts.login", () => {
-  it("takes no password for the right one because it begins like it, however long it is", async () => {
+  it("refuses a password that begins with the right one, of any length", async () => {
     const { store, accounts } = createAccounts();
     const longest = "x".repeat(256);
     await store.addAccount({ key: "alice", username: "Alice", passwordHash: cheapHash(longest) });

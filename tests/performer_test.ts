@@ -1,11 +1,11 @@
-/** The performing of commands, and the wait for their answers. */
+/** Performing commands, and waiting for their answers. */
 
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import type { ActionContext, Actor } from "../lib/room/actions.ts";
 import { Performer } from "../lib/room/performer.ts";
 
-/** A performer whose engine answers when it is told to, and whose timers ring by hand. */
+/** A performer whose engine and timers the test controls. */
 function createPerformer() {
   const answers: PromiseWithResolvers<void>[] = [];
   const timers: { ms: number; ring: () => void }[] = [];
@@ -28,11 +28,11 @@ function createPerformer() {
   return { answers, timers, told, perform, wait, isDone: () => isDone };
 }
 
-/** Resolves when all that was made ready has run. */
+/** Resolves when all ready callbacks have run. */
 const settled = () => new Promise<void>((resolve) => setTimeout(resolve));
 
 describe("Performer.allAnswered", () => {
-  it("waits for the last answer, be it a refusal", async () => {
+  it("waits for the last answer, also a refusal", async () => {
     const { answers, told, perform, wait, isDone } = createPerformer();
     perform("room");
     perform("room");
@@ -46,7 +46,7 @@ describe("Performer.allAnswered", () => {
     assertEquals([told, isDone()], [["ack", refusal], true]);
   });
 
-  it("waits no longer than it may", async () => {
+  it("waits no longer than its limit", async () => {
     const { answers, timers, perform, wait, isDone } = createPerformer();
     perform("room");
     wait();
@@ -58,7 +58,7 @@ describe("Performer.allAnswered", () => {
     answers[0]!.resolve();
   });
 
-  it("waits for nothing where nothing is under way", async () => {
+  it("resolves at once without commands in flight", async () => {
     const { told, timers, perform, wait, isDone } = createPerformer();
     perform("ping");
     wait();

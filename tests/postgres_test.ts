@@ -1,4 +1,4 @@
-/** The remote engine on PostgreSQL, and the link between the two when things go wrong. */
+/** The remote engine on PostgreSQL, and the failures of the link between them. */
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -35,7 +35,7 @@ import { itPools, Pooler, PostgresServer, withPostgres } from "./support/postgre
 const turn = new Turn(setImmediate);
 const silent = { info() {}, warn() {}, error() {} };
 
-/** A database of its own, which several engines may be open on. */
+/** A new database, for one or more engines. */
 class Database implements Store {
   readonly isLasting = true;
   readonly isShared = true;
@@ -60,7 +60,7 @@ class Database implements Store {
   }
 }
 
-/** A link, and what it tells. */
+/** A link, and its news. */
 class Linked implements Disposable {
   readonly news: News[] = [];
   readonly probes: string[] = [];
@@ -81,7 +81,7 @@ class Linked implements Disposable {
     return linked;
   }
 
-  /** Waits until something is true of what was told. */
+  /** Waits until the news match a condition. */
   async until(isDone: () => boolean): Promise<void> {
     while (!isDone()) await new Promise<void>((resolve) => this.#wake = resolve);
   }
@@ -91,7 +91,7 @@ class Linked implements Disposable {
     return this.link.beat(beat);
   }
 
-  /** Runs jobs as the next batch, or as the one with a number. */
+  /** Runs jobs as the next batch, or as the batch with this number. */
   run(jobs: readonly Job[], { number = ++this.#number, instance = "one", in: ms = 5000 } = {}) {
     return this.link.turn({ instance, number, jobs, deadline: Date.now() + ms });
   }
@@ -116,7 +116,7 @@ async function startError(url: string): Promise<string> {
   return error.message;
 }
 
-/** Locks something in a transaction, runs something, and ends the transaction when a row is there. */
+/** Locks in a transaction, runs a function, and ends the transaction once a query finds a row. */
 async function hold(
   server: PostgresServer,
   database: string,
@@ -152,7 +152,7 @@ withPostgres(() =>
     });
     afterAll(() => server[Symbol.asyncDispose]());
 
-    it("answers a repeated batch from what it kept, and begins no batch too late", async () => {
+    it("answers a repeated batch from its kept answer, and begins no batch past its deadline", async () => {
       using one = await Linked.open(await server.createDatabase());
       await one.beat();
       const jobs: Job[] = [
@@ -170,7 +170,7 @@ withPostgres(() =>
       assertEquals((await one.link.state("r")).lastSeq, 1);
     });
 
-    it("tells everything in its order, whatever fits into a notification", async () => {
+    it("delivers all news in order, also those too long for a notification", async () => {
       using one = await Linked.open(await server.createDatabase());
       await one.link.subscribe("r");
       const long = "\u0001".repeat(4000);
@@ -220,7 +220,7 @@ withPostgres(() =>
       assertEquals(await two.link.presences("three"), []);
     });
 
-    it("ends a crowd's presences in steps, with numbers that follow each other", async () => {
+    it("ends many presences in steps, with consecutive numbers", async () => {
       const url = await server.createDatabase();
       using one = await Linked.open(url);
       using two = await Linked.open(url);
@@ -236,7 +236,7 @@ withPostgres(() =>
       assertEquals((await two.link.presences("one")).length, 500);
       await two.beat("two");
       assertEquals(await two.link.presences("one"), []);
-      // News of the entering may still be on their way.
+      // News of the joins may still arrive.
       const items = () =>
         two.news.flatMap(({ items = [] }) => items).filter(({ event }) => event.type === "left");
       await two.until(() => items().length === 2500);
@@ -246,7 +246,7 @@ withPostgres(() =>
       assertEquals(await server.query(visits, url.split("/").at(-1)), "2500");
     });
 
-    it("changes nothing of a room before it has locked the room", async () => {
+    it("changes a room only after locking it", async () => {
       const url = await server.createDatabase();
       const database = url.split("/").at(-1)!;
       using one = await Linked.open(url);
@@ -275,7 +275,7 @@ withPostgres(() =>
       assertEquals((await one.link.inbox("r", BOB.person, 0, 9))[0]!.message.content, "");
     });
 
-    it("removes the rows of rooms that are empty, and gives no number twice", async () => {
+    it("removes the rows of empty rooms, and gives no number twice", async () => {
       const url = await server.createDatabase();
       const names = () =>
         server.query(
@@ -316,7 +316,7 @@ withPostgres(() =>
       assertEquals(answers.slice(0, 2), [number + 1, number + 1]);
     });
 
-    it("runs a batch again whose room is removed while it waits for it", async () => {
+    it("runs a batch again if its room is removed meanwhile", async () => {
       const url = await server.createDatabase();
       const database = url.split("/").at(-1)!;
       using one = await Linked.open(url);
@@ -328,7 +328,7 @@ withPostgres(() =>
       assertEquals((await one.link.state("r")).lastSeq, 1);
     });
 
-    it("lets a beat wait for no read", async () => {
+    it("delays no beat for a read", async () => {
       const url = await server.createDatabase();
       using one = await Linked.open(url);
       const lock = "LOCK TABLE hubbub.accounts IN ACCESS EXCLUSIVE MODE";
@@ -390,7 +390,7 @@ withPostgres(() =>
       },
     );
 
-    it("begins an epoch with each life of the server and of the tables", async () => {
+    it("begins an epoch at each start of the server and each creation of the tables", async () => {
       await using own = await PostgresServer.start();
       const url = await own.createDatabase();
       const epochs: string[] = [];
@@ -424,7 +424,7 @@ withPostgres(() =>
       assertEquals(id, (await linked.link.events("r", 1, 1))[0]!.id);
     });
 
-    it("refuses a standby, and finds it when it is promoted", async () => {
+    it("refuses a standby, and finds it once promoted", async () => {
       await using primary = await PostgresServer.start();
       await primary.createDatabase();
       using before = await Linked.open(primary.urlOf("db1"));
@@ -444,7 +444,7 @@ withPostgres(() =>
       assertEquals(await after.link.canResume("r", epoch, 2), false);
     });
 
-    it("rejects everything at once when it is closed, though the server is frozen", async () => {
+    it("rejects everything at once when closed, even if the server is frozen", async () => {
       await using own = await PostgresServer.start();
       using linked = await Linked.open(await own.createDatabase());
       await own.freeze();
@@ -460,7 +460,7 @@ withPostgres(() =>
       await own.thaw();
     });
 
-    it("says once that it is lost when the server ends", async () => {
+    it("reports its loss once when the server stops", async () => {
       await using own = await PostgresServer.start();
       using linked = await Linked.open(await own.createDatabase());
       await own.kill();
@@ -469,7 +469,7 @@ withPostgres(() =>
       assertEquals(linked.lost.length, 1);
     });
 
-    it("takes three connections, or two", async () => {
+    it("uses three connections, or two", async () => {
       const url = await server.createDatabase();
       const name = url.split("/").at(-1);
       const count = async () =>
@@ -489,7 +489,7 @@ withPostgres(() =>
       await few.until(() => few.probes.length > 0);
     });
 
-    it("makes do with two connections where the server has no third", async () => {
+    it("works with two connections if the server has no third", async () => {
       const url = await server.createDatabase();
       const database = url.split("/").at(-1)!;
       await server.query(`CREATE ROLE few LOGIN PASSWORD 'secret' CONNECTION LIMIT 2`);
@@ -504,7 +504,7 @@ withPostgres(() =>
       assertStringIncludes(message, "has no connection left");
     });
 
-    it("is made ready by one of several instances that start at once", async () => {
+    it("is set up by one of several instances that start at once", async () => {
       const url = await server.createDatabase();
       const links = await Promise.all([1, 2, 3, 4].map(() => Linked.open(url)));
       const states = await Promise.all(links.map(({ link }) => link.state("r")));
@@ -512,7 +512,7 @@ withPostgres(() =>
       for (const { link } of links) link.close();
     });
 
-    it("brings tables of version 1 up to date once, and keeps what they hold", async () => {
+    it("migrates tables of version 1 once, and keeps their rows", async () => {
       const url = await server.createDatabase();
       const database = url.split("/").at(-1)!;
       {
@@ -540,7 +540,7 @@ withPostgres(() =>
       for (const linked of links) linked[Symbol.dispose]();
     });
 
-    it("says at the start what is wrong, and never the password", async () => {
+    it("explains an error at the start, without the password", async () => {
       const url = await server.createDatabase();
       const database = url.split("/").at(-1)!;
       assertStringIncludes(await startError(server.urlOf("none")), "createdb none");
@@ -568,7 +568,7 @@ withPostgres(() =>
       assertStringIncludes(await startError(url), "version 99");
     });
 
-    it("gives up when it is told to", async () => {
+    it("gives up on an abort", async () => {
       using mute = Deno.listen({ hostname: "127.0.0.1", port: 0 });
       const { port } = mute.addr as Deno.NetAddr;
       const url = server.url.replace(String(server.port), String(port));
@@ -582,7 +582,7 @@ withPostgres(() =>
       assertStringIncludes((await connecting).message, "does not answer");
     });
 
-    itPools("is one chat through a pooler that lets nobody hear, too", async () => {
+    itPools("works through a pooler without LISTEN", async () => {
       await using pooler = await Pooler.start(server);
       const url = pooler.through(await server.createDatabase());
       await using lab = await Lab.open(() => new Database(url));
@@ -590,7 +590,7 @@ withPostgres(() =>
       using listener = await Listener.open(other, "r");
       await lab.engine.log.append("r", draft(ALICE, "hello"));
       await lab.engine.bus.enter("r", presence(ALICE, "a1"));
-      // As the server does. What happens between two links is refused.
+      // As the server does. Errors between two links are rejected.
       const beat = () => [lab.engine, other].forEach(({ bus }) => void bus.renew().catch(() => {}));
       const timer = setInterval(beat, 500);
       const told = await listener.count(2);
@@ -598,7 +598,7 @@ withPostgres(() =>
       assertEquals(told.map(({ type }) => type), ["logged", "entered"]);
     });
 
-    itPools("hears nothing that a pooler hands to another connection", async () => {
+    itPools("ignores news that a pooler delivers to another connection", async () => {
       await using pooler = await Pooler.start(server);
       using one = await Linked.open(pooler.through(await server.createDatabase()));
       for (let i = 0; i < 10; i++) {
@@ -624,7 +624,7 @@ describe("the URL of a PostgreSQL database", () => {
     }
   };
 
-  it("may have what other programs need", () => {
+  it("may have the parameters of other programs", () => {
     const { host, port, user, password, database, ssl, connections } = parseTarget(
       "postgresql://us%40er:p%2Fw@[::1]/db?sslmode=require&pool=true&pgbouncer=true&schema=public",
     );

@@ -1,4 +1,4 @@
-/** Who is there: exact in small rooms as it happens, and cheap in large ones. */
+/** Presence: exact and immediate in small rooms, cheap in large ones. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -12,12 +12,12 @@ const V1 = { format: "v1" } as const;
 const presences = (events: Event[]) =>
   events.filter((event): event is PresenceEvent => event.type === "presence");
 
-/** A hub with so many users in one room, all told. */
+/** A hub with this many announced users in one room. */
 async function crowdOf(count: number, format: Format = "json") {
   const test = createHub();
   const members = [];
   for (let i = 0; i < count; i++) members.push(await test.join(`user-${i}`, { format }));
-  // A turn more after each delivery: a large room rests for as long as one takes.
+  // One more turn for each delivery: a large room rests as long as one takes.
   for (let i = 0; i < 2; i++) test.turn();
   test.pass(60_000);
   for (let i = 0; i < 2; i++) test.turn();
@@ -26,7 +26,7 @@ async function crowdOf(count: number, format: Format = "json") {
 }
 
 describe("A room of up to 100 users", () => {
-  it("tells everyone of each who comes and goes, in the turn in which it happens", async () => {
+  it("announces each join and leave to everyone, in the same turn", async () => {
     const { hub, join, turn, members } = await crowdOf(CROWD - 1, "v1");
     const last = await join("last", V1);
     turn();
@@ -43,7 +43,7 @@ describe("A room of up to 100 users", () => {
 });
 
 describe("A room of more than 100 users", () => {
-  it("gathers who came and went into one presence for chat.v1 members", async () => {
+  it("gathers joins and leaves into one presence for chat.v1 members", async () => {
     const { hub, join, turn, pass, members } = await crowdOf(200, "v1");
     const { peer } = members[0]!;
     for (let i = 0; i < 60; i++) await join(`new-${i}`, V1);
@@ -63,7 +63,7 @@ describe("A room of more than 100 users", () => {
     assertEquals(presence!.online, 259);
   });
 
-  it("gives plain members one online_users with the first 100 names and the count", async () => {
+  it("sends plain members one online_users with the first 100 names and the count", async () => {
     const { join, turn, pass, members } = await crowdOf(200);
     const { peer } = members[0]!;
     for (let i = 0; i < 10; i++) await join(`new-${i}`);
@@ -76,7 +76,7 @@ describe("A room of more than 100 users", () => {
     assert("online" in online! && online.online === 210);
   });
 
-  it("welcomes with the first 100 users and the count, and sends no notice of one's own", async () => {
+  it("welcomes with the first 100 users and the count, without a notice of the own join", async () => {
     const { join, turn } = await crowdOf(200, "v1");
     const { peer } = await join("new", V1);
     turn();
@@ -86,7 +86,7 @@ describe("A room of more than 100 users", () => {
     assertEquals([welcome.users.length, welcome.online], [100, 201]);
   });
 
-  it("lists the first 100 as they are, to each who comes", async () => {
+  it("lists the current first 100 for each new member", async () => {
     const { hub, join, settle, members } = await crowdOf(150, "v1");
     const comer = async (name: string) => {
       const { peer } = await join(name, V1);
@@ -108,7 +108,7 @@ describe("A room of more than 100 users", () => {
     assertEquals((await comer("e"))[0], "user-1 1");
   });
 
-  it("says nothing of who came and went again in between", async () => {
+  it("announces nothing if a user joined and left in between", async () => {
     const { hub, join, turn, pass, members } = await crowdOf(200, "v1");
     hub.leave((await join("visitor", V1)).member);
     pass(50);
@@ -116,7 +116,7 @@ describe("A room of more than 100 users", () => {
     assertEquals(members[0]!.peer.sent, []);
   });
 
-  it("is exact again when it has become small", async () => {
+  it("is exact again once it is small", async () => {
     const { hub, turn, pass, members } = await crowdOf(150, "v1");
     for (const { member } of members.slice(1)) hub.leave(member);
     pass(1000);
@@ -129,7 +129,7 @@ describe("A room of more than 100 users", () => {
     assertEquals(online!.content, "user-0");
   });
 
-  it("delivers messages at once, whatever is gathered", async () => {
+  it("delivers messages at once, also while notices are gathered", async () => {
     const { hub, join, turn, members } = await crowdOf(200, "v1");
     await join("new", V1);
     hub.receive(members[0]!.member, JSON.stringify({ type: "chat", content: "hello" }));
@@ -139,7 +139,7 @@ describe("A room of more than 100 users", () => {
 });
 
 describe("A storm of people joining one room", () => {
-  /** Bytes sent in all while so many join at the same pace, and the frames for the first of them. */
+  /** Bytes sent in total while `count` people join at one pace, and the frames for the first of them. */
   const storm = async (count: number, format: Format) => {
     const { join, turn, pass } = createHub();
     const members = [];
@@ -162,12 +162,12 @@ describe("A storm of people joining one room", () => {
   };
 
   for (const format of ["v1", "json"] as const) {
-    it(`costs each ${format} member the same, however many they are`, async () => {
+    it(`costs each ${format} member the same, at any size`, async () => {
       const few = await storm(2_000, format);
       const many = await storm(10_000, format);
       const ratio = many.perMember / few.perMember;
       assert(ratio < 1.5, `${few.perMember} bytes a member, then ${many.perMember}.`);
-      // The first 100 joined while each was told alone; after that there is a frame a window.
+      // The first 100 joins are announced one by one; then there is one frame a window.
       assert(many.frames < 400, `${many.frames} frames`);
     });
   }

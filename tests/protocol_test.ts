@@ -72,12 +72,12 @@ describe("decode", () => {
     });
   }
 
-  it("takes every text of the raw relay for a message", () => {
+  it("reads every text of the raw relay as a message", () => {
     const frame = '{"type":"fly"}';
     assertEquals(decode(frame, "raw", limits), { type: "chat", content: frame });
   });
 
-  it("names the ref of a command that it refuses", () => {
+  it("names the ref of a refused command", () => {
     const error = assertThrows(
       () => decode('{"type":"fly","ref":"7"}', "json", limits),
       ChatError,
@@ -85,13 +85,13 @@ describe("decode", () => {
     assertEquals(error.ref, "7");
   });
 
-  it("reads JSON nested as deep as a frame can be", () => {
+  it("reads JSON nested as deep as a frame allows", () => {
     const wide = { maxMessageBytes: 16384, maxFrameBytes: 16384 };
     const frame = `{"type":"chat","content":"a","deep":${"[".repeat(8000)}${"]".repeat(8000)}}`;
     assertEquals(decode(frame, "json", wide), { type: "chat", content: "a" });
   });
 
-  it("takes every length up to the longest, and none beyond it", () => {
+  it("accepts every length up to the maximum, and none above", () => {
     const kick = (length: number) =>
       JSON.stringify({ type: "kick", username: "bob", reason: "x".repeat(length) });
     const unban = (count: number) =>
@@ -107,7 +107,7 @@ describe("decode", () => {
     }
   });
 
-  it("has no limit where the limit is off", () => {
+  it("has no limit if the limit is off", () => {
     const none = { maxMessageBytes: Infinity, maxFrameBytes: Infinity };
     const text = "a".repeat(1_000_000);
     assertEquals(decode(text, "json", none), { type: "chat", content: text });
@@ -187,11 +187,11 @@ describe("encode, for a stream", () => {
     limits: { max_message_bytes: 4096, max_frame_bytes: 32768 },
   };
 
-  it("puts the place of an event of the log in front of it", () => {
+  it("puts the place of a log event before it", () => {
     assertEquals(encode(chat, "sse", "e-1"), `id: e-1:1\n${data(chat)}`);
   });
 
-  it("gives a place to no event without a number, and to none without the epoch", () => {
+  it("gives no place to an event without a number or an epoch", () => {
     const joined: Event = { ...notice, type: "user_joined" };
     for (const event of [joined, online, error]) {
       assertEquals(encode(event, "sse", "e-1"), data(event));
@@ -216,7 +216,7 @@ describe("chunkMessages", () => {
 describe("CLOSE", () => {
   const closes: CloseReason[] = Object.values(CLOSE);
 
-  it("has only codes that a server may send (RFC 6455, section 7.4)", () => {
+  it("contains only codes that a server may send (RFC 6455, section 7.4)", () => {
     for (const { code } of closes) {
       assert(
         code >= 4000 ? code < 5000 : [1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013]
@@ -226,12 +226,12 @@ describe("CLOSE", () => {
     }
   });
 
-  it("has each code once, with a reason that fits a close frame", () => {
+  it("contains each code once, with a reason that fits a close frame", () => {
     assertEquals(new Set(closes.map(({ code }) => code)).size, closes.length);
     for (const { reason } of closes) assert(new TextEncoder().encode(reason).length <= 123);
   });
 
-  it("answers for every error code, as the HTTP status does", () => {
+  it("matches every error code, as the HTTP status does", () => {
     assertEquals(Object.keys(ERROR_CLOSE), Object.keys(ERROR_STATUS));
   });
 });

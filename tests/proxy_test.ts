@@ -1,4 +1,4 @@
-/** The settings of proxies in docs/security.md and docs/deploy.md, in real ones before real servers. */
+/** The proxy settings of docs/deploy.md, in real proxies before real servers. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -19,10 +19,10 @@ import { askRaw, frame, handshake, OPCODE, RawClient } from "./support/raw.ts";
 import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
-/** From where the server sees the proxy come. */
+/** The address of the proxy, as the server sees it. */
 const PROXY_ADDRESS = "127.0.0.7";
 
-describeNginx("docs/security.md: nginx before the server", () => {
+describeNginx("docs/deploy.md: nginx before the server", () => {
   let folder: string;
   let server: TestServer;
   let stop: () => Promise<void>;
@@ -34,12 +34,12 @@ describeNginx("docs/security.md: nginx before the server", () => {
     const port = freePort();
     proxy = { port, url: `http://127.0.0.1:${port}`, ws: `ws://127.0.0.1:${port}` };
     const settings = await nginxSettings([
-      // On the loopback address alone.
+      // On the loopback address only.
       ["listen 80;", `listen 127.0.0.1:${port};`],
       ["listen [::]:80;", ""],
       ["127.0.0.1:8080", `127.0.0.1:${server.port}`],
       ["/var/log/nginx", folder],
-      // The same things, sooner.
+      // The same, with shorter times.
       ["client_header_timeout 10s", "client_header_timeout 1s"],
       ["client_body_timeout 10s", "client_body_timeout 1s"],
       ["proxy_read_timeout 75s", "proxy_read_timeout 3s"],
@@ -74,14 +74,14 @@ describeNginx("docs/security.md: nginx before the server", () => {
     await alice.nextOf("user_left");
   });
 
-  it("says why somebody is refused, in the server's own words", async () => {
+  it("gives the server's reason for a refusal", async () => {
     const { status, error } = await knock(proxy, "/ws/r?username=a,b");
     assertEquals([status, error.startsWith("The username may only have")], [400, true]);
     assertEquals((await call(proxy, "GET", "/ws/r?username=carl")).status, 426);
   });
 
-  it("lets the server see the real address, whatever the client claims", async () => {
-    // Three addresses, all different: the client's claim, its own, and the proxy's towards the server.
+  it("passes the real address to the server, whatever the client claims", async () => {
+    // Three different addresses: the client's claim, its own, and the proxy's towards the server.
     using client = await RawClient.connect(proxy.port);
     const headers = { "X-Forwarded-For": "1.2.3.4" };
     const joined = server.log.filter(({ msg }) => msg === "joined").length;
@@ -92,7 +92,7 @@ describeNginx("docs/security.md: nginx before the server", () => {
     assertEquals([username, address], ["dora", "127.0.0.1"]);
   });
 
-  it("knows the site's own pages from foreign ones", async () => {
+  it("tells the site's own pages from foreign ones", async () => {
     const headers = { Host: `127.0.0.1:${proxy.port}` };
     const own = { ...headers, Origin: proxy.url };
     assertEquals((await knock(proxy, "/ws/r?username=erin", own)).status, 101);
@@ -100,14 +100,14 @@ describeNginx("docs/security.md: nginx before the server", () => {
     assertEquals((await knock(proxy, "/ws/r?username=erin", foreign)).status, 403);
   });
 
-  it("believes nobody else that a connection is encrypted", async () => {
+  it("lets nobody else claim that a connection is encrypted", async () => {
     assertEquals((await register(proxy, "frank")).status, 201);
     const https = { headers: { "x-forwarded-proto": "https" } };
     const { headers } = await login(proxy, "frank", undefined, https);
     assert(!headers.get("set-cookie")!.includes("Secure"));
   });
 
-  it("cuts off headers and bodies that come too slowly, and the server never hears of them", async () => {
+  it("cuts off slow headers and bodies before they reach the server", async () => {
     const before = server.log.length;
     using slowHeaders = await RawClient.connect(proxy.port);
     await slowHeaders.write("GET /health HTTP/1.1\r\nHost: a\r\n");
@@ -126,7 +126,7 @@ describeNginx("docs/security.md: nginx before the server", () => {
     assertEquals(server.log.length, before);
   });
 
-  it("refuses a body that is too big by its length alone", async () => {
+  it("refuses a body that is too big by its announced length", async () => {
     using client = await RawClient.connect(proxy.port);
     const headers = {
       "Upgrade": undefined,
@@ -141,7 +141,7 @@ describeNginx("docs/security.md: nginx before the server", () => {
     using silent = await Visitor.open(proxy, "/ws/r?username=gina");
     await silent.client.write(frame("bytes", { opcode: OPCODE.binary }));
     assertEquals(await silent.closeCode(), 1003);
-    // Nothing more is sent. The test fails if it does not end by itself.
+    // The client sends nothing more: the connection must end without it.
     assertEquals(await silent.client.readFrames(), []);
   });
 
@@ -159,12 +159,16 @@ describeNginx("docs/security.md: nginx before the server", () => {
 });
 
 describeNginx("docs/deploy.md: nginx before two servers", () => {
-  it("shares members out, and gives all to the one that stays", async () => {
+  it("spreads members over two servers, and moves all to the remaining one", async () => {
     await using folder = await makeFolder();
     await using a = await startServer({ TRUST_PROXY: "1" });
     await using b = await startServer({ TRUST_PROXY: "1" });
     const port = freePort();
-    const [upstream, pass] = blocksIn(await readPage("deploy.md"), "nginx") as [string, string];
+    const [, upstream, pass] = blocksIn(await readPage("deploy.md"), "nginx") as [
+      string,
+      string,
+      string,
+    ];
     const settings = await nginxSettings([
       ["listen 80;", `listen 127.0.0.1:${port};`],
       ["listen [::]:80;", ""],
@@ -192,7 +196,68 @@ describeNginx("docs/deploy.md: nginx before two servers", () => {
   });
 });
 
-/** A server below a path, behind a proxy that leaves the path as it is or takes it away. */
+describeCaddy("docs/deploy.md: Caddy before the server", () => {
+  it("serves the page and the chat, and keeps the metrics inside and large bodies out", async () => {
+    await using folder = await makeFolder();
+    await using server = await startServer({ TRUST_PROXY: "1", METRICS: "on" });
+    const port = freePort();
+    const [settings] = blocksIn(await readPage("deploy.md"), "caddy") as [string];
+    const stop = await startCaddy(
+      folder.path,
+      change(settings, [
+        ["{\n\tservers", "{\n\tadmin off\n\tservers"],
+        ["chat.example", `http://127.0.0.1:${port}`],
+        ["127.0.0.1:8080", `127.0.0.1:${server.port}`],
+      ]),
+      port,
+    );
+    try {
+      const site = { port, url: `http://127.0.0.1:${port}` };
+      const page = await call(site, "GET", "/", { headers: { accept: "text/html" } });
+      assertStringIncludes(page.body, "<!DOCTYPE html>");
+      assertEquals((await call(site, "GET", "/metrics")).status, 404);
+      await using alice = await V1Client.join(`ws://127.0.0.1:${port}`, "r", "alice");
+      assertEquals((await alice.ask({ type: "chat", content: "hello" })).type, "ack");
+      const body = JSON.stringify({ content: "x".repeat(100_000) });
+      const large = await call(site, "POST", "/api/rooms/r/messages?username=bob", { body });
+      // Debian's Caddy, 2.6, answers 502.
+      assert([413, 502].includes(large.status), `${large.status}`);
+      await alice.close();
+    } finally {
+      await stop();
+    }
+  });
+
+  it("shares members out over two servers, and gives all to the one that stays", async () => {
+    await using folder = await makeFolder();
+    await using a = await startServer({ TRUST_PROXY: "1" });
+    await using b = await startServer({ TRUST_PROXY: "1" });
+    const port = freePort();
+    const balanced = blocksIn(await readPage("deploy.md"), "caddy").find((block) =>
+      block.includes("lb_policy")
+    )!;
+    const settings = change(`{\n\tadmin off\n}\nhttp://127.0.0.1:${port} {\n${balanced}}\n`, [
+      ["127.0.0.1:8081", `127.0.0.1:${a.port}`],
+      ["127.0.0.1:8082", `127.0.0.1:${b.port}`],
+    ]);
+    const stop = await startCaddy(folder.path, settings, port);
+    try {
+      const join = (name: string) => V1Client.join(`ws://127.0.0.1:${port}`, "r", name);
+      const count = (server: TestServer) => server.log.filter(({ msg }) => msg === "joined").length;
+      const clients = [];
+      for (const name of ["alice", "bob", "carol", "dora"]) clients.push(await join(name));
+      assertEquals([count(a), count(b)], [2, 2]);
+      await a.stop();
+      for (const name of ["erin", "frank", "gina", "heidi"]) clients.push(await join(name));
+      assertEquals([count(a), count(b)], [2, 6]);
+      for (const client of clients) await client.close();
+    } finally {
+      await stop();
+    }
+  });
+});
+
+/** A server below a path, behind a proxy that keeps the path or strips it. */
 async function startBelow(
   start: (port: number, server: TestServer) => Promise<() => Promise<void>>,
   path = "/chat/",
@@ -214,11 +279,11 @@ async function startBelow(
   };
 }
 
-/** Visits everything that a site has below its path. */
+/** Requests everything that a site has below its path. */
 async function visitSite(site: { url: string; ws: string; origin: string; port: number }) {
   const page = await call(site, "GET", "/", { headers: { accept: "text/html" } });
   assertStringIncludes(page.body, 'href="./style.css"');
-  // A proxy that takes the path away leaves one of two.
+  // A proxy that strips the path leaves one slash of two.
   for (const path of ["/chat/metrics", "/chat/chat/metrics", "/chat/chat/chat/metrics"]) {
     assert(!(await askRaw(site.port, path)).body.includes("hubbub_"), path);
   }
@@ -259,8 +324,8 @@ describe("docs/deploy.md: below a path of a site", () => {
     ]).then((settings) => startNginx(folder, settings, port));
 
   describeNginx("behind nginx", () => {
-    for (const [what, end] of [["leaves", ""], ["takes away", "/"]] as const) {
-      it(`works where the proxy ${what} the path`, async () => {
+    for (const [what, end] of [["keeps", ""], ["strips", "/"]] as const) {
+      it(`works if the proxy ${what} the path`, async () => {
         await using folder = await makeFolder();
         await using site = await startBelow((port, server) =>
           nginxSite(port, server, folder.path, end)
@@ -272,9 +337,9 @@ describe("docs/deploy.md: below a path of a site", () => {
 
   describeCaddy("behind Caddy", () => {
     for (
-      const [what, directive] of [["leaves", "handle"], ["takes away", "handle_path"]] as const
+      const [what, directive] of [["keeps", "handle"], ["strips", "handle_path"]] as const
     ) {
-      it(`works where the proxy ${what} the path`, async () => {
+      it(`works if the proxy ${what} the path`, async () => {
         const [block] = blocksIn(await readPage("deploy.md"), "caddy").filter((block) =>
           block.includes("/chat/")
         );

@@ -5,14 +5,14 @@ import { RateLimiter, TokenBucket } from "../lib/rate_limit.ts";
 const RATE = { perSecond: 10, burst: 3 };
 
 describe("TokenBucket.take", () => {
-  it("gives as many tokens at once as the burst is, then says how long to wait", () => {
+  it("gives the burst at once, then the wait", () => {
     const bucket = new TokenBucket(RATE, 0);
     assertEquals([1, 2, 3].map(() => bucket.take(0)), [0, 0, 0]);
     assertEquals(bucket.take(0), 0.1);
     assertEquals(bucket.take(50), 0.05);
   });
 
-  it("gives one again after exactly the time it said", () => {
+  it("gives a token again after exactly that wait", () => {
     const bucket = new TokenBucket(RATE, 0);
     for (let i = 0; i < 3; i++) bucket.take(0);
     assert(bucket.take(99) > 0);
@@ -20,27 +20,27 @@ describe("TokenBucket.take", () => {
     assert(bucket.take(100) > 0);
   });
 
-  it("takes nothing for what it refuses", () => {
+  it("charges nothing for a refusal", () => {
     const bucket = new TokenBucket(RATE, 0);
     for (let i = 0; i < 100; i++) bucket.take(0);
     assertEquals(bucket.take(100), 0);
   });
 
-  it("never holds more than the burst, however long nothing is taken", () => {
+  it("never holds more than the burst", () => {
     const bucket = new TokenBucket(RATE, 0);
     const given = [1, 2, 3, 4].map(() => bucket.take(1e9));
     assertEquals(given.map((seconds) => seconds === 0), [true, true, true, false]);
   });
 
-  it("gives the rate in the long run, neither more nor less", () => {
+  it("gives exactly the rate in the long run", () => {
     const bucket = new TokenBucket(RATE, 0);
     let given = 0;
-    // Steps that binary fractions have exactly, so that no rounding is counted.
+    // Steps that are exact in binary, so that rounding does not count.
     for (let now = 0; now <= 10_000; now += 6.25) if (bucket.take(now) === 0) given++;
     assertEquals(given, RATE.burst + 100);
   });
 
-  it("gives always where there is no limit", () => {
+  it("always gives without a limit", () => {
     const rates = [{ perSecond: Infinity, burst: 3 }, { perSecond: 10, burst: Infinity }];
     for (const rate of [...rates, { perSecond: Infinity, burst: Infinity }]) {
       const bucket = new TokenBucket(rate, 0);
@@ -48,7 +48,7 @@ describe("TokenBucket.take", () => {
     }
   });
 
-  it("can be slower than one a second", () => {
+  it("supports rates below one a second", () => {
     const bucket = new TokenBucket({ perSecond: 10 / 60, burst: 1 }, 0);
     assertEquals(bucket.take(0), 0);
     assertEquals(Math.ceil(bucket.take(0)), 6);
@@ -65,7 +65,7 @@ describe("TokenBucket.isFull", () => {
     assert(bucket.isFull(100));
   });
 
-  it("is true for ever where there is no limit", () => {
+  it("is always true without a limit", () => {
     for (const burst of [3, Infinity]) {
       const bucket = new TokenBucket({ perSecond: Infinity, burst }, 0);
       for (const now of [0, 0, 5]) {
@@ -83,14 +83,14 @@ function createLimiter(rate = RATE) {
 }
 
 describe("RateLimiter", () => {
-  it("counts each key by itself", () => {
+  it("counts each key separately", () => {
     const { limiter } = createLimiter();
     for (let i = 0; i < 3; i++) assertEquals(limiter.take("a"), 0);
     assert(limiter.take("a") > 0);
     assertEquals(limiter.take("b"), 0);
   });
 
-  it("forgets a key when its bucket is full again, and not before", () => {
+  it("forgets a key once its bucket is full, and not before", () => {
     const { limiter, clock } = createLimiter();
     limiter.take("a");
     limiter.take("b");
@@ -103,7 +103,7 @@ describe("RateLimiter", () => {
     assertEquals(limiter.size, 0);
   });
 
-  it("is no kinder to who was forgotten than to who was not", () => {
+  it("treats a forgotten key like a remembered one", () => {
     const { limiter, clock } = createLimiter();
     for (let i = 0; i < 3; i++) limiter.take("a");
     clock.now = 299;
@@ -111,13 +111,13 @@ describe("RateLimiter", () => {
     assertEquals([1, 2, 3].map(() => limiter.take("a") === 0), [true, true, false]);
   });
 
-  it("keeps a bounded number of keys, however many there are at once", () => {
+  it("keeps a bounded number of keys", () => {
     const { limiter } = createLimiter();
     for (let i = 0; i < 150_000; i++) limiter.take(`address ${i}`);
     assertEquals(limiter.size, 100_000);
   });
 
-  it("keeps no key where there is no limit", () => {
+  it("keeps no key without a limit", () => {
     const { limiter } = createLimiter({ perSecond: Infinity, burst: Infinity });
     for (let i = 0; i < 100; i++) assertEquals(limiter.take(`${i}`), 0);
     assertEquals(limiter.size, 0);

@@ -1,4 +1,4 @@
-/** The engine on a real Redis, which the tests start themselves. */
+/** The engine on a real Redis, started by the tests. */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -31,7 +31,7 @@ import { hasRedis, NO_REDIS, RedisServer } from "./support/redis_server.ts";
 
 const SILENT = { error() {}, warn() {}, info() {} };
 
-/** A server of its own for each store. */
+/** Each store has its own server. */
 async function createStore(): Promise<Store> {
   const server = await RedisServer.start();
   return {
@@ -50,7 +50,7 @@ async function createStore(): Promise<Store> {
   };
 }
 
-/** A link, and what it hears. */
+/** A link, and its news. */
 class Hearing implements AsyncDisposable {
   readonly news: News[] = [];
   readonly probes: string[] = [];
@@ -79,7 +79,7 @@ class Hearing implements AsyncDisposable {
     return hearing;
   }
 
-  /** Waits until so many news and probes have come. */
+  /** Waits until this many news and probes have arrived. */
   async count(count: number): Promise<readonly News[]> {
     while (this.news.length + this.probes.length < count) {
       await new Promise<void>((resolve) => this.#wake = resolve);
@@ -124,14 +124,14 @@ function append(room: string, content: string, ref?: string): Job {
   return { type: "append", room, draft: draft(ALICE, content, ref) };
 }
 
-/** The message of a connection that fails. */
+/** The message of a failing connection. */
 async function refusalOf(url: string, signal?: AbortSignal): Promise<string> {
   return (await assertRejects(() => Hearing.open(url, signal && { signal }), Error)).message;
 }
 
 function testLink(): void {
   describe("A turn in Redis", () => {
-    it("runs the jobs of several rooms, and tells each its own", async () => {
+    it("runs the jobs of several rooms, and answers each", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
       await one.link.subscribe("r");
@@ -146,7 +146,7 @@ function testLink(): void {
       assertEquals(news.map(({ room, items }) => [room, items!.length]), [["r", 2], ["s", 1]]);
     });
 
-    it("is answered again, and not done again, if it is repeated", async () => {
+    it("gets the same answer when repeated, and runs once", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
       const batch = one.batch([append("r", "a"), append("s", "b"), append("r", "c")]);
@@ -168,7 +168,7 @@ function testLink(): void {
       assertEquals(await one.link.account("a"), undefined);
     });
 
-    it("is done though the server has forgotten its scripts", async () => {
+    it("runs even if the server has forgotten its scripts", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
       await server.ask("SCRIPT", "FLUSH");
@@ -176,7 +176,7 @@ function testLink(): void {
       assertEquals((await one.link.state("s")).lastSeq, 1);
     });
 
-    it("lets nobody enter without a lease, and ends a lease once", async () => {
+    it("admits nobody without a lease, and ends a lease once", async () => {
       await using server = await RedisServer.start();
       let time = Date.now();
       await using one = await Hearing.open(server.url, { clock: () => time });
@@ -198,7 +198,7 @@ function testLink(): void {
       assertEquals(news.map(({ event }) => event.type), ["left", "token_ended"]);
     });
 
-    it("enters nobody when the lease has ended, though others are just ending the instance", async () => {
+    it("admits nobody after the lease has ended, even while others end the instance", async () => {
       await using server = await RedisServer.start();
       let time = Date.now();
       await using one = await Hearing.open(server.url, { clock: () => time });
@@ -214,7 +214,7 @@ function testLink(): void {
         await one.beat(instance);
         for (let i = 0; i < 5; i++) await join(i);
         time += 10_001;
-        // Joins go on while the other instance finds that the lease has ended.
+        // Joins continue while the other instance notices the end of the lease.
         const ending = two.beat({ instance: `other than ${round}` });
         for (let i = 5; i < 15; i++) {
           const [answer] = await join(i);
@@ -226,7 +226,7 @@ function testLink(): void {
       assertEquals(present, rooms.map(() => []));
     });
 
-    it("enters nobody if it cannot be noted for those who would end the presence", async () => {
+    it("admits nobody whose presence could not be ended later", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
       await one.beat();
@@ -239,7 +239,7 @@ function testLink(): void {
       assertEquals((await one.link.presences(one.instance)).length, 1);
     });
 
-    it("takes a presence over from an earlier name of the instance", async () => {
+    it("takes over a presence from an earlier name of the instance", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
       await one.beat();
@@ -254,7 +254,7 @@ function testLink(): void {
       assertEquals(await one.turn({ type: "present", room: "r" }), [[]]);
     });
 
-    it("forgets a room that its instance has left, until somebody enters it again", async () => {
+    it("forgets a room that its instance has left, until the next join", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
       await one.beat();
@@ -271,7 +271,7 @@ function testLink(): void {
       assertEquals((await noted()).toSorted(), ["a", "b"]);
     });
 
-    it("leaves nothing behind in a room where nothing is stored, and gives no number twice", async () => {
+    it("leaves nothing behind in a room without messages, and gives no number twice", async () => {
       await using server = await RedisServer.start();
       let time = Date.now();
       await using one = await Hearing.open(server.url, { clock: () => time });
@@ -294,7 +294,7 @@ function testLink(): void {
       )).trim();
       assertEquals(lasting, "*0");
       assertEquals(await server.ask("SISMEMBER", "hubbub:{server}:rooms", "r"), ":0\r\n");
-      // What Redis does after ten minutes.
+      // Redis does this after ten minutes.
       await server.ask("DEL", key("r"));
       time += 601_000;
       const { position: empty } = await one.link.open("r", { events: 1, messages: 1 });
@@ -304,7 +304,7 @@ function testLink(): void {
       assert(!await expires("r"));
     });
 
-    it("drops private messages after 30 days, but not the newest of a person", async () => {
+    it("drops private messages after 30 days, except a person's newest", async () => {
       await using server = await RedisServer.start();
       let time = Date.now();
       const clock = () => time;
@@ -322,7 +322,7 @@ function testLink(): void {
       await two.beat();
       const inboxOf = (person: string) => two.link.inbox("r", person, 0, 100);
       for (const { person } of [ALICE, BOB]) {
-        // Some are dropped at a time.
+        // They are dropped in steps.
         for (let i = 0; i < 2000 && (await inboxOf(person)).length > 1; i++);
         assertEquals((await inboxOf(person)).map(({ inboxSeq }) => inboxSeq), [40]);
       }
@@ -330,7 +330,7 @@ function testLink(): void {
       assertEquals(await server.ask("HLEN", "hubbub:{:r}:private_refs"), ":1\r\n");
     });
 
-    it("signs in, and out everywhere, as quickly with many sessions as with few", async () => {
+    it("signs in, and out everywhere, in the same time with few and many sessions", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
       const deadline = Date.now() + 60_000;
@@ -354,7 +354,7 @@ function testLink(): void {
       assertEquals(await one.link.token("new"), undefined);
     });
 
-    it("touches only keys of its room, whatever it does", async () => {
+    it("touches only keys of its room", async () => {
       await using server = await RedisServer.start(["--cluster-enabled", "no"]);
       await using one = await Hearing.open(server.url);
       await one.beat();
@@ -379,7 +379,7 @@ function testLink(): void {
   });
 
   describe("A link to Redis", () => {
-    it("beats while it ends an instance that was present in many rooms", async () => {
+    it("beats while it ends an instance with presences in many rooms", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
       await one.beat();
@@ -398,7 +398,7 @@ function testLink(): void {
       assertEquals(await one.link.presences(one.instance), []);
     });
 
-    it("is lost once when the server is killed, and rejects what is under way", async () => {
+    it("is lost once when the server is killed, and rejects pending calls", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
       server.freeze();
@@ -409,7 +409,7 @@ function testLink(): void {
       await assertRejects(() => one.link.state("r"), Error);
     });
 
-    it("closes at once though the server is frozen", async () => {
+    it("closes at once, even if the server is frozen", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
       server.freeze();
@@ -418,7 +418,7 @@ function testLink(): void {
       await pending;
     });
 
-    it("gives up a server that does not answer when it is told to", async () => {
+    it("gives up on a silent server on an abort", async () => {
       await using server = await RedisServer.start();
       server.freeze();
       const backend = new RedisBackend({ url: server.url, keep: Infinity });
@@ -426,7 +426,7 @@ function testLink(): void {
       await assertRejects(() => backend.connect(listener, AbortSignal.timeout(50)), Error);
     });
 
-    it("hears nothing of another database of the server", async () => {
+    it("receives nothing from another database of the server", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(`${server.url}/1`);
       await using two = await Hearing.open(`${server.url}/12`);
@@ -439,7 +439,7 @@ function testLink(): void {
       ]);
     });
 
-    it("begins an epoch after a restart, in which earlier ones can be resumed", async () => {
+    it("begins an epoch after a restart, and resumes earlier ones", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
       await one.turn(append("r", "a"));
@@ -463,7 +463,7 @@ function testLink(): void {
       assert(page.position.privates > position.privates);
     });
 
-    it("notices a failover that lost the newest events, and gives no id twice", async () => {
+    it("notices a failover that lost events, and gives no id twice", async () => {
       await using server = await RedisServer.start();
       await using replica = await server.startReplica();
       await using one = await Hearing.open(server.url);
@@ -490,7 +490,7 @@ function testLink(): void {
       await one.lost;
     });
 
-    it("goes on reading when the server is full", async () => {
+    it("continues to read when the server is full", async () => {
       await using server = await RedisServer.start();
       await using one = await Hearing.open(server.url);
       await one.turn(append("r", "a"));
@@ -504,7 +504,7 @@ function testLink(): void {
   });
 
   describe("A Redis that cannot be used", () => {
-    it("is refused with a sentence that says what to do, and never with the password", async () => {
+    it("is refused with a sentence that says what to do, without the password", async () => {
       await using server = await RedisServer.start(["--databases", "2"]);
       const at = (rest: string) => `redis://${rest}`;
       const here = `127.0.0.1:${server.port}`;

@@ -3,7 +3,7 @@ import { describe, it } from "@std/testing/bdd";
 import { Refs } from "../lib/engine/refs.ts";
 
 describe("Refs", () => {
-  it("knows a ref by who used it", () => {
+  it("knows a ref by its person", () => {
     const refs = new Refs(10);
     refs.add("alice", "1", 1);
     refs.add("bob", "1", 2);
@@ -13,7 +13,7 @@ describe("Refs", () => {
     assertEquals(refs.get("carol", "1"), undefined);
   });
 
-  it("knows the newest, and never more than twice as many as it must", () => {
+  it("knows the newest refs, and at most twice the minimum", () => {
     const refs = new Refs(10);
     for (let seq = 1; seq <= 1000; seq++) {
       refs.add(`user${seq % 3}`, `${seq}`, seq);
@@ -23,7 +23,7 @@ describe("Refs", () => {
     }
   });
 
-  it("counts what it knows", () => {
+  it("counts the refs it knows", () => {
     const refs = new Refs(10);
     for (let seq = 1; seq <= 15; seq++) refs.add("alice", `${seq}`, seq);
     assertEquals(refs.size, 15);

@@ -1,4 +1,4 @@
-/** Tests of the remote engine, on a server in this process whose wire fails at will. */
+/** The remote engine, on a server in this process whose wire the test breaks. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -37,7 +37,7 @@ import { FarServer, FarWire } from "./support/far_server.ts";
 const turn = new Turn(setImmediate);
 const silent = { info() {}, warn() {}, error() {} };
 
-/** A far server, and instances that each have a wire to it. */
+/** A far server, and instances with a wire each. */
 class FarStore implements Store {
   readonly isLasting = true;
   readonly isShared = true;
@@ -80,7 +80,7 @@ async function setUp() {
   return { lab, engine: lab.engine, other, wire, otherWire, server: store.server };
 }
 
-/** Waits until something holds that no event tells. */
+/** Waits for a condition that no event reports. */
 async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
   while (!await holds()) await new Promise((resolve) => setTimeout(resolve, 5));
 }
@@ -88,7 +88,7 @@ async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
 const write = (engine: Engine, content: string) => engine.log.append("r", draft(ALICE, content));
 
 describe("RemoteEngine: its round trips", () => {
-  it("are one for all that a turn writes, one for each room that is opened, and one a beat", async () => {
+  it("are one for all writes of a turn, one for each opened room, and one a beat", async () => {
     const { lab, engine, wire } = await setUp();
     await using _ = lab;
     const asked = async (run: () => Promise<unknown>) => {
@@ -100,7 +100,7 @@ describe("RemoteEngine: its round trips", () => {
       await asked(() => Promise.all([say(engine, "r", 50), say(engine, "s", 50)])),
       "turn",
     );
-    // What is written meanwhile goes out together, too.
+    // Writes made meanwhile are sent together, too.
     const many = upTo(20).map(async (n) => {
       for (let i = 0; i < n % 3; i++) await Promise.resolve();
       await write(engine, "text");
@@ -111,8 +111,8 @@ describe("RemoteEngine: its round trips", () => {
   });
 });
 
-describe("RemoteEngine: news that are lost", () => {
-  it("are read when later ones show the hole, and everything is told once and in order", async () => {
+describe("RemoteEngine: lost news", () => {
+  it("are read when later ones show the hole, and delivered once and in order", async () => {
     const { lab, engine, other, wire } = await setUp();
     await using _ = lab;
     using listener = await Listener.open(engine, "r");
@@ -142,7 +142,7 @@ describe("RemoteEngine: news that are lost", () => {
     assertEquals(numbers(await listener.seq(1)), [1]);
   });
 
-  it("are noticed by the receipt of an own write", async () => {
+  it("are noticed by the receipt of the engine's own write", async () => {
     const { lab, engine, wire } = await setUp();
     await using _ = lab;
     using listener = await Listener.open(engine, "r");
@@ -155,7 +155,7 @@ describe("RemoteEngine: news that are lost", () => {
     await listener.count(3);
   });
 
-  it("of the whole server are told as missed", async () => {
+  it("of the whole server are reported as missed", async () => {
     const { lab, engine, other, wire } = await setUp();
     await using _ = lab;
     using listener = await Listener.open(engine, EVERYWHERE);
@@ -177,7 +177,7 @@ describe("RemoteEngine: news that are lost", () => {
     assertEquals(await engine.accounts.recheck(known), { tokens: ["one"], keys: ["alice"] });
   });
 
-  it("for good are polled for, until they are heard again", async () => {
+  it("for good are replaced by polling, until news arrive again", async () => {
     const store = new FarStore();
     await using lab = await Lab.open(() => store);
     const { engine } = lab;
@@ -191,7 +191,7 @@ describe("RemoteEngine: news that are lost", () => {
       await say(other, "r", 1);
       return wire.links > 2 && numbers(listener.logged).length > 3;
     });
-    // Its own events that are not stored, it hears itself.
+    // It delivers its own unstored events itself.
     const typing: EngineEvent = { type: "typing", username: "a", isActive: true, origin: "" };
     await until(async () => {
       await engine.bus.publish("r", typing);
@@ -207,7 +207,7 @@ describe("RemoteEngine: news that are lost", () => {
   });
 });
 
-describe("RemoteEngine: a link that breaks", () => {
+describe("RemoteEngine: a broken link", () => {
   it("loses and repeats nothing, with refs or without", async () => {
     const { lab, engine, other, wire, otherWire } = await setUp();
     await using _ = lab;
@@ -227,7 +227,7 @@ describe("RemoteEngine: a link that breaks", () => {
     assertEquals(contents(await twos.seq(120)), texts);
   });
 
-  it("repeats a batch whose answer was lost, and does it once", async () => {
+  it("repeats a batch whose answer was lost, and the server runs it once", async () => {
     const { lab, engine, other, wire } = await setUp();
     await using _ = lab;
     wire.isMute = true;
@@ -240,7 +240,7 @@ describe("RemoteEngine: a link that breaks", () => {
     assertEquals(contents(await other.log.events("r", 0, ALL)), ["once"]);
   });
 
-  it("refuses in time what waits behind a batch whose answer was lost", async () => {
+  it("rejects in time the writes behind a batch whose answer was lost", async () => {
     const { lab, engine, wire } = await setUp();
     await using _ = lab;
     wire.isMute = true;
@@ -257,7 +257,7 @@ describe("RemoteEngine: a link that breaks", () => {
     assertEquals(contents(await engine.log.events("r", 0, ALL)), ["once"]);
   });
 
-  it("is unavailable at once when it has been down for a while, and says so", async () => {
+  it("rejects at once after a while, and reports that it is down", async () => {
     const { lab, engine, wire } = await setUp();
     await using _ = lab;
     wire.cut();
@@ -273,7 +273,7 @@ describe("RemoteEngine: a link that breaks", () => {
     assertEquals(contents(await engine.log.events("r", 0, ALL)), ["stored"]);
   });
 
-  it("ends a presence that was left meanwhile", async () => {
+  it("ends a presence left meanwhile", async () => {
     const { lab, engine, other, wire } = await setUp();
     await using _ = lab;
     await engine.bus.enter("r", presence(ALICE, "a1"));
@@ -287,8 +287,8 @@ describe("RemoteEngine: a link that breaks", () => {
   });
 });
 
-describe("RemoteEngine: a server that is frozen", () => {
-  it("refuses what it has not been sent, and says what became of the rest when it knows", async () => {
+describe("RemoteEngine: a frozen server", () => {
+  it("rejects unsent calls, and reports the fate of the others once known", async () => {
     const { lab, engine, server } = await setUp();
     await using _ = lab;
     server.freeze();
@@ -309,7 +309,7 @@ describe("RemoteEngine: a server that is frozen", () => {
     assertEquals(stored, outcome === "stored" ? ["under way"] : []);
   });
 
-  it("keeps nobody present who was refused", async () => {
+  it("leaves no presence of a refused member", async () => {
     const { lab, engine, other, server } = await setUp();
     await using _ = lab;
     server.freeze();
@@ -324,7 +324,7 @@ describe("RemoteEngine: a server that is frozen", () => {
     assertEquals(await other.bus.present("r"), []);
   });
 
-  it("holds up no close", async () => {
+  it("delays no close", async () => {
     const { lab, engine, server } = await setUp();
     await using _ = lab;
     server.freeze();
@@ -338,7 +338,7 @@ describe("RemoteEngine: a server that is frozen", () => {
     server.thaw();
   });
 
-  it("refuses what is beyond the limits of the queue", async () => {
+  it("rejects calls beyond the limits of the queue", async () => {
     const { lab, engine, server } = await setUp();
     await using _ = lab;
     server.freeze();
@@ -353,8 +353,8 @@ describe("RemoteEngine: a server that is frozen", () => {
   });
 });
 
-describe("RemoteEngine: a lease that has expired", () => {
-  it("is never renewed: the instance enters again, and a name that is taken displaces", async () => {
+describe("RemoteEngine: an expired lease", () => {
+  it("is never renewed: the instance joins again, and a taken name displaces its member", async () => {
     const { lab, engine, other } = await setUp();
     await using _ = lab;
     await engine.bus.enter("r", presence(ALICE, "a1"));
@@ -372,7 +372,7 @@ describe("RemoteEngine: a lease that has expired", () => {
     const displaced = events.find(({ type }) => type === "displaced");
     assertEquals(displaced, { type: "displaced", connection: "a1" });
     assertEquals(await other.bus.present("r"), [stranger, presence(BOB, "b1")]);
-    // What displaced it may not be ended by it.
+    // Its end must not end the presence that displaced it.
     engine.bus.leave("r", "a1");
     engine.bus.leave("r", "x1");
     assertEquals((await engine.bus.present("r")).length, 2);
@@ -390,8 +390,8 @@ describe("RemoteEngine: a lease that has expired", () => {
   });
 });
 
-describe("RemoteEngine: what is left of it after it is closed", () => {
-  it("is nothing that is heard, and nothing that is present", async () => {
+describe("RemoteEngine: after its close", () => {
+  it("nothing is delivered, and nobody is present", async () => {
     const { lab, engine, other, wire } = await setUp();
     await using _ = lab;
     await engine.bus.enter("r", presence(ALICE, "a1"));

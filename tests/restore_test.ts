@@ -1,7 +1,6 @@
 /**
- * Lives of one file: servers that end well, are killed, lose their newest commits with the power, or
- * are started on an older copy. Whatever happens, a client receives every event once and in order, or
- * learns from `recovered: false` that it did not.
+ * Lives of one file: servers stop, are killed, lose their newest commits with the power, or start on
+ * an older copy. In each case a client receives every event once and in order, or `recovered: false`.
  */
 
 import { assert, assertEquals } from "@std/assert";
@@ -18,7 +17,7 @@ const ALL = 1_000_000;
 
 type FakeHub = ReturnType<typeof createHub>;
 
-/** The files of a database, which may be copied and cut while a server has them open. */
+/** The files of a database, to copy and cut while a server has them open. */
 class Files {
   readonly #dir = Deno.makeTempDirSync();
   #copies = 0;
@@ -28,10 +27,10 @@ class Files {
     return `${this.#dir}/${++this.#copies}.db`;
   }
 
-  /** Copies the files as they are now, as if the machine stopped at this moment. */
+  /** Copies the current files, as if the machine stopped at this moment. */
   copy(path: string): string {
     const copy = this.newPath();
-    // A checkpoint does not begin the log anew while somebody reads.
+    // A checkpoint does not restart the log while a reader holds it.
     const reader = new DatabaseSync(path, { readOnly: true });
     try {
       reader.exec("BEGIN; SELECT count(*) FROM sqlite_schema");
@@ -43,7 +42,7 @@ class Files {
     return copy;
   }
 
-  /** Cuts the end of the write-ahead log off: commits that the disk never had. */
+  /** Cuts off the end of the write-ahead log: commits that never reached the disk. */
   cut(path: string, random: Random): void {
     try {
       const { size } = Deno.statSync(`${path}-wal`);
@@ -66,10 +65,10 @@ function copyIfThere(from: string, to: string): void {
   }
 }
 
-/** Somebody who follows the room over all lives of the server. */
+/** A reader that follows the room over all lives of the server. */
 class Reader {
   readonly name: string;
-  /** What it has seen since it last began anew: the id of each event, by `seq`. */
+  /** The id of each event since its last new start, by `seq`. */
   readonly seen = new Map<number, string>();
   epoch = "";
   seq = 0;
@@ -90,7 +89,7 @@ class Reader {
     this.member = hub.join(this.peer, request);
   }
 
-  /** Reads what has come. */
+  /** Reads the received events. */
   read(): void {
     for (const event of this.peer.events()) {
       if (event.type === "welcome") this.#welcomed(event);
@@ -121,7 +120,7 @@ function isLogged(event: { type: string }): event is LogEvent {
   return ["chat", "message_updated", "message_deleted"].includes(event.type);
 }
 
-/** One file, its readers, and everything that can happen to them. */
+/** One file, its readers, and all their accidents. */
 class World {
   readonly #files = new Files();
   readonly #random: Random;
@@ -130,7 +129,7 @@ class World {
   #path = this.#files.newPath();
   /** Copies of the files from earlier moments. */
   readonly #backups: string[] = [];
-  /** The text of each message that was ever given an id. */
+  /** The text of every message, by id. */
   readonly #texts = new Map<string, string>();
   #lives = 0;
   #said = 0;
@@ -215,7 +214,7 @@ class World {
     for (const reader of this.readers) reader.read();
   }
 
-  /** What every reader has seen is what the log holds, and no id was given to two messages. */
+  /** Every reader's events match the log, and no two messages share an id. */
   async #check(fake: FakeHub): Promise<void> {
     await this.#settle(fake);
     const { oldestSeq, lastSeq } = await fake.engine.log.state(ROOM);
@@ -223,7 +222,7 @@ class World {
     const log = new Map(events.map(({ seq, type, id }) => [seq, `${type} ${id}`]));
     for (const reader of this.readers) {
       if (reader.member !== undefined) assertEquals(reader.seq, lastSeq, `${reader.name} is level`);
-      // Whoever is away has yet to learn what its next welcome says.
+      // A reader that is away has not had its next welcome yet.
       if (reader.member === undefined) continue;
       for (const [seq, event] of reader.seen) {
         if (seq >= oldestSeq) assertEquals(log.get(seq), event, `${reader.name} saw ${seq}`);
@@ -237,7 +236,7 @@ class World {
     }
   }
 
-  /** Ends the life in one of the ways a life ends, and checks what it may cost. */
+  /** Ends the life in one of several ways, and checks the loss. */
   async #end(fake: FakeHub, path: string): Promise<void> {
     const random = this.#random;
     const level = this.readers.filter(({ member }) => member !== undefined);
@@ -252,7 +251,7 @@ class World {
     if (kind === "well" || kind === "killed") await this.#checkPlaces(level);
   }
 
-  /** After an end that loses nothing, those who were level still have their place. */
+  /** After an end without loss, readers that were up to date resume. */
   async #checkPlaces(level: readonly Reader[]): Promise<void> {
     const fake = this.#open();
     for (const reader of level) {
@@ -267,10 +266,10 @@ class World {
   }
 }
 
-describe("Readers of a file that lives many lives", () => {
+describe("Readers of a file with many lives", () => {
   for (const seed of seeds(4)) {
     for (const keep of [Infinity, 150]) {
-      it(`receive everything once, or learn that they did not, keeping ${keep} (SEED=${seed})`, async () => {
+      it(`receive everything once, or recovered: false, keeping ${keep} (SEED=${seed})`, async () => {
         const world = new World(new Random(seed), keep);
         await world.run(25);
         const resets = world.readers.reduce((sum, reader) => sum + reader.resets, 0);

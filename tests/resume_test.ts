@@ -28,24 +28,24 @@ const ENGINES: Record<string, NonNullable<FakeHubOptions["open"]>> = {
 type Order = { type: string; ref: string; content: string; to?: string };
 
 /**
- * What one client knows of the room from the events it was sent, through however many connections
- * one after the other. Throws at the first event that repeats something or leaves something out.
+ * A client's view of the room from its events, over one connection after another. Throws at the first
+ * repeated or missing event.
  */
 class Follower {
   epoch = "";
-  /** The last event of the log that was seen. */
+  /** The last log event received. */
   seq = 0;
-  /** The last private message that was seen. */
+  /** The last private message received. */
   inboxSeq = 0;
-  /** Messages as they stand now, by id. */
+  /** Current messages, by id. */
   readonly messages = new Map<string, { seq: number; content: string }>();
   /** Private messages by `inbox_seq`. */
   readonly notes = new Map<number, string>();
-  /** Up to where the log and the private messages were passed over at the last new beginning. */
+  /** The ends of the log and of the private messages at the last new start. */
   floor = { seq: 0, inboxSeq: 0 };
   /** Who is in the room. */
   present = new Set<string>();
-  /** What was sent and not answered, by `ref`. */
+  /** Unanswered commands, by `ref`. */
   readonly unanswered = new Map<string, Order>();
   readonly errors: string[] = [];
   recoveries = 0;
@@ -53,13 +53,13 @@ class Follower {
   welcome: WelcomeEvent | undefined;
   #lastOld = { seq: 0, inboxSeq: 0 };
 
-  /** What to ask for when connecting again. */
+  /** The query for the next connection. */
   get resume(): Resume | undefined {
     if (this.epoch === "") return undefined;
     return { epoch: this.epoch, after: this.seq, inbox: this.inboxSeq };
   }
 
-  /** A new connection begins. */
+  /** Begins a new connection. */
   begin(): void {
     this.welcome = undefined;
   }
@@ -149,7 +149,7 @@ class Follower {
     this.seq = seq;
   }
 
-  /** Something from before a new beginning. */
+  /** An event from before a new start. */
   #old(kind: "seq" | "inboxSeq", seq: number): void {
     assertEquals(this.welcome?.recovered, false, "History is for those who begin anew.");
     assert(seq > this.#lastOld[kind] && seq <= this.floor[kind], `History has ${kind} ${seq}.`);
@@ -159,7 +159,7 @@ class Follower {
 
 type FakeHub = ReturnType<typeof createHub>;
 
-/** Says something to the room, from elsewhere. */
+/** Sends a message to the room from elsewhere. */
 async function say({ engine, settle }: FakeHub, count: number, from = 1): Promise<void> {
   const author = { username: "elsewhere", person: "guest:elsewhere", origin: "" };
   const stored = [];
@@ -175,7 +175,7 @@ function joinV1(fake: FakeHub, username: string, request: Partial<JoinRequest> =
   return fake.join(username, { format: "v1", ...request });
 }
 
-/** Joins as somebody who was here before, and reads all it is sent. */
+/** Joins as a returning person, and reads all events. */
 async function comeBack(fake: FakeHub, session: string, resume: Resume | undefined) {
   const { peer, member } = await joinV1(fake, "back", { identity: guest(session, true), resume });
   await fake.settle();
@@ -197,7 +197,7 @@ function from(first: number, last: number): number[] {
 
 for (const [kind, open] of Object.entries(ENGINES)) {
   describe(`Resume (${kind})`, () => {
-    /** A room with so many messages, and where each of them is. */
+    /** A room with this many messages, and their places. */
     const setUp = async (count: number, options: FakeHubOptions = {}) => {
       const fake = createHub({}, {}, { open, ...options });
       const steady = await joinV1(fake, "steady");
@@ -208,7 +208,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
     };
 
     for (const missed of [0, 1, 63, 64, 65, MAX - 1, MAX, MAX + 1, 2 * MAX, 500]) {
-      it(`brings ${missed} missed events once and in order, then live ones`, async () => {
+      it(`delivers ${missed} missed events once and in order, then live ones`, async () => {
         const { fake, epoch, session } = await setUp(600);
         const after = 600 - missed;
         const { peer, events, welcome } = await comeBack(fake, session, { epoch, after });
@@ -221,7 +221,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       });
     }
 
-    it("brings at most 10,000 missed events", async () => {
+    it("delivers at most 10,000 missed events", async () => {
       const { fake, epoch, session } = await setUp(10_001, { keep: 20_000 });
       const some = await comeBack(fake, session, { epoch, after: 1 });
       assertEquals([some.welcome.recovered, logged(some.events).length], [true, 10_000]);
@@ -236,12 +236,12 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       "a foreign epoch that was longer": () => ({ epoch: "another", after: 7000, inbox: 9 }),
       "a seq from the future": (epoch) => ({ epoch, after: 601 }),
       "a seq from the far future": (epoch) => ({ epoch, after: Number.MAX_SAFE_INTEGER }),
-      "a seq older than what is kept": (epoch) => ({ epoch, after: 1 }),
-      "the beginning, which is not kept": (epoch) => ({ epoch, after: 0 }),
+      "a seq older than the kept log": (epoch) => ({ epoch, after: 1 }),
+      "the beginning, which was dropped": (epoch) => ({ epoch, after: 0 }),
       "an inbox_seq from the future": (epoch) => ({ epoch, after: 600, inbox: 99 }),
     };
     for (const [what, resumeIn] of Object.entries(hopeless)) {
-      it(`says so and begins anew with the newest messages: ${what}`, async () => {
+      it(`starts again with recovered: false and the newest messages: ${what}`, async () => {
         const { fake, epoch, session } = await setUp(600, { keep: 100 });
         const person = guest(session).person;
         const sender = { username: "elsewhere", person: "guest:elsewhere", origin: "" };
@@ -261,7 +261,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
         assert(chats.every(({ history }) => history));
         await say(fake, 2);
         assertEquals(logged(peer.events()), [601, 602]);
-        // Whoever asks for private messages has the newest ones then, as on a first visit.
+        // A client that resumes private messages gets the newest ones then, as on a first visit.
         const dms = events.filter((event) => event.type === "dm");
         const expected = resume.inbox === undefined ? [] : [1, 2, 3];
         assertEquals(dms.map(({ inbox_seq }) => inbox_seq), expected);
@@ -270,7 +270,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       });
     }
 
-    it("goes by what is kept at that moment, to the event", async () => {
+    it("depends on the events kept at that moment, exactly", async () => {
       const { fake, epoch, session } = await setUp(600, { keep: 200 });
       const { oldestSeq } = await fake.engine.log.state(ROOM);
       assert(oldestSeq > 1);
@@ -282,7 +282,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       await fake.engine.close();
     });
 
-    it("shows what was changed meanwhile as it is now, and never a deleted text", async () => {
+    it("delivers changed messages in their current form, and never a deleted text", async () => {
       for (const between of [0, 2 * MAX]) {
         const { fake, steady, epoch, session } = await setUp(10);
         const author = { username: "a", person: "p", origin: "" };
@@ -315,7 +315,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       }
     });
 
-    it("has no gap and no repeat, in whatever moment something is said meanwhile", async () => {
+    it("has no gap and no repeat, with messages at any moment meanwhile", async () => {
       for (const missed of [3, MAX + 40]) {
         for (let moment = 0; moment < 40; moment++) {
           const { fake, epoch, session } = await setUp(200);
@@ -343,7 +343,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       }
     });
 
-    it("brings private messages that come in whatever moment, once and in order", async () => {
+    it("delivers private messages of any moment once and in order", async () => {
       for (let moment = 0; moment < 40; moment++) {
         const { fake, epoch, session } = await setUp(10);
         const { engine } = fake;
@@ -369,7 +369,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       }
     });
 
-    it("reads on for a slow reader only when it has taken what it was sent", async () => {
+    it("reads on for a slow reader only when its queue is empty", async () => {
       const { fake, epoch, session } = await setUp(600);
       const { peer } = await joinV1(fake, "back", {
         identity: guest(session, true),
@@ -391,7 +391,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       await fake.engine.close();
     });
 
-    it("tells a slow reader who came and went while it was catching up", async () => {
+    it("sends a slow reader the joins and leaves during its catching up", async () => {
       const { fake, steady, epoch, session } = await setUp(600);
       const follower = new Follower();
       Object.assign(follower, { epoch, seq: 0 });
@@ -415,7 +415,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       await fake.engine.close();
     });
 
-    it("is given up with an error when the log is cut off while it is read", async () => {
+    it("ends with an error when the log is trimmed while being read", async () => {
       const { fake, epoch, session } = await setUp(400, { keep: 400 });
       const { peer } = await joinV1(fake, "back", {
         identity: guest(session, true),
@@ -435,7 +435,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
       await fake.engine.close();
     });
 
-    it("acks a private message sent again, though its receiver is gone by then", async () => {
+    it("acks a repeated private message even if its receiver has left", async () => {
       const { fake, steady, session } = await setUp(1);
       const first = await comeBack(fake, session, undefined);
       const note = JSON.stringify({ type: "dm", to: "steady", content: "psst", ref: "7" });
@@ -464,34 +464,34 @@ interface Client {
   readonly name: string;
   readonly session: string;
   readonly follower: Follower;
-  /** Whether its connection is cut now and then. */
+  /** Whether its connection is cut at times. */
   readonly isTraveller: boolean;
   link: Link | undefined;
   arriving: Promise<void> | undefined;
 }
 
-/** How a simulation goes. */
+/** The settings of a simulation. */
 interface Course {
   /** Events kept. */
   keep: number;
-  /** Most messages said in one go. */
+  /** Maximum messages sent at once. */
   burst: number;
-  /** How often a client is cut, and comes back, of a hundred steps. */
+  /** How often a client is cut and returns, in a hundred steps. */
   cuts: number;
   returns: number;
   /** How often a connection stalls. */
   stalls: number;
-  /** Whether two are there all the time. */
+  /** Whether two members are always connected. */
   isAttended: boolean;
 }
 
-/** People who talk in a room, some of whom are cut off at any moment and come back. */
+/** People who talk in a room; some are cut off at any moment and return. */
 class Simulation {
   readonly #fake: FakeHub;
   readonly #random: Random;
   readonly #course: Course;
   readonly #clients: Client[] = [];
-  /** Connections that are dead, which the server has not noticed. */
+  /** Dead connections, unnoticed by the server. */
   #lost: Member[] = [];
   readonly #acked = new Set<string>();
   #count = 0;
@@ -527,14 +527,14 @@ class Simulation {
     for (const client of this.#clients) this.#read(client);
     for (let i = 0; i < steps; i++) {
       this.#step();
-      // Let answers come in at any point between the steps.
+      // Answers may arrive at any point between the steps.
       for (let left = this.#random.below(6); left > 0; left--) await null;
       if (this.#random.percent(5)) await this.#fake.settle();
     }
     await this.#end();
   }
 
-  /** Everybody comes back, and everything is read. */
+  /** Everybody returns and reads everything. */
   async #end(): Promise<void> {
     for (const member of this.#lost) this.#fake.hub.leave(member);
     for (let round = 0; round < 40; round++) {
@@ -592,7 +592,7 @@ class Simulation {
       case "change":
         return this.#changeSomething(client);
       case "dm": {
-        // Those who may be sent it again write to those who stay.
+        // Clients that may resend write to those that stay.
         const others = this.#clients.filter(({ name }) => name !== client.name);
         const to = random.pick(
           others.filter(({ isTraveller }) => !client.isTraveller || !isTraveller),
@@ -608,7 +608,7 @@ class Simulation {
       case "read":
         return this.#read(client);
       case "turn":
-        // What a commit puts off is done in the same go, before any answer, or in the next turn.
+        // Deferred work runs in the same go, before any answer, or in the next turn.
         for (let left = random.between(1, 2); left > 0; left--) this.#fake.turn();
         return;
       case "pass":
@@ -637,7 +637,7 @@ class Simulation {
     this.#fake.hub.receive(client.link.member, JSON.stringify(whole));
   }
 
-  /** Edits or deletes a message of which the client knows, its own or not. */
+  /** Edits or deletes a known message, own or not. */
   #changeSomething({ link, follower }: Client): void {
     const id = [...follower.messages.keys()].at(-1 - this.#random.below(12));
     if (link === undefined || id === undefined) return;
@@ -647,7 +647,7 @@ class Simulation {
     this.#fake.hub.receive(link.member, JSON.stringify(command));
   }
 
-  /** Takes what came; with `frames`, only so much of it. */
+  /** Reads the received frames; at most `frames` of them. */
   #read(client: Client, frames = Infinity): void {
     const { link, follower } = client;
     if (link === undefined || link.peer.isStalled) return;
@@ -656,13 +656,13 @@ class Simulation {
       follower.take(event);
       if (event.type === "ack") this.#acked.add(event.ref!);
       if (event.type !== "welcome") continue;
-      // What was not answered is sent again.
+      // Unanswered commands are sent again.
       for (const order of sent) this.#fake.hub.receive(link.member, JSON.stringify(order));
     }
     if (link.peer.closed !== undefined) client.link = undefined;
   }
 
-  /** Cuts a connection: the last frames are lost, and the server may notice only later. */
+  /** Cuts a connection: the last frames are lost, and the server may notice late. */
   #cut(client: Client): void {
     const { link } = client;
     if (link === undefined) return;
@@ -690,7 +690,7 @@ class Simulation {
     client.link = { peer, member: this.#fake.hub.join(peer, request) };
   }
 
-  /** What every client knows is what the engine has. */
+  /** Every client's view matches the engine. */
   async #check(): Promise<void> {
     const { engine } = this.#fake;
     const { epoch, oldestSeq, lastSeq } = await engine.log.state(ROOM);
@@ -713,7 +713,7 @@ class Simulation {
       }
       assertEquals(follower.unanswered.size, 0, `${name} has an answer to everything.`);
       assertEquals([...follower.present].sort(), [...present].sort(), `${name} sees who is there`);
-      // Changes of what is gone or another's, and a log that was cut off while it was read.
+      // Changes of deleted or foreign messages, and a log trimmed while being read.
       const expected = oldestSeq > 1 ? ["not_found", "forbidden", "unavailable"] : [
         "not_found",
         "forbidden",
@@ -721,14 +721,14 @@ class Simulation {
       assertEquals(follower.errors.filter((code) => !expected.includes(code)), []);
     }
     if (oldestSeq > 1) return;
-    // What was sent, however often, was said once.
+    // Every text was stored once, however often sent.
     const log = await engine.log.events(ROOM, 0, ALL);
     const said = log.filter(({ type }) => type === "chat").length;
     const refs = await this.#storedRefs(engine);
     assertEquals(said, refs);
   }
 
-  /** How many messages were acked as messages of the room. */
+  /** The count of acked messages of the room. */
   async #storedRefs(engine: Engine): Promise<number> {
     let notes = 0;
     const persons = new Set(this.#clients.map(({ session }) => guest(session).person));
@@ -766,7 +766,7 @@ const COURSES: Record<string, Course> = {
     stalls: 5,
     isAttended: true,
   },
-  "are away for longer than is kept": {
+  "are away for longer than the log is kept": {
     keep: 150,
     burst: 200,
     cuts: 10,
@@ -785,13 +785,13 @@ const COURSES: Record<string, Course> = {
 };
 
 for (const [kind, open] of Object.entries(ENGINES)) {
-  describe(`People who come back (${kind})`, () => {
+  describe(`Returning people (${kind})`, () => {
     for (const [what, course] of Object.entries(COURSES)) {
       for (const seed of seeds(3)) {
-        it(`know what the others know when they ${what} (SEED=${seed})`, async () => {
+        it(`have the same events as the others when they ${what} (SEED=${seed})`, async () => {
           const simulation = new Simulation(open, course, new Random(seed));
           await simulation.run(800);
-          // With all of the log kept, only the first welcome of each finds nothing to go on from.
+          // With the whole log kept, only the first welcome of each is not recovered.
           if (course.keep === Infinity) assertEquals(simulation.restarts, simulation.clients);
         });
       }
@@ -799,7 +799,7 @@ for (const [kind, open] of Object.entries(ENGINES)) {
   });
 }
 
-/** A `chat.v1` client on a bare TCP connection, so that it can be cut without a word. */
+/** A `chat.v1` client on a bare TCP connection, to cut without a close. */
 class CutClient {
   readonly follower = new Follower();
   readonly #port: number;
@@ -852,7 +852,7 @@ class CutClient {
     return this.#refs;
   }
 
-  /** Ends the connection. What has come and is not read makes it a reset. */
+  /** Ends the connection: a reset if received data is unread. */
   cut(): void {
     this.#raw?.close();
   }
@@ -862,7 +862,7 @@ class CutClient {
   }
 }
 
-describe("A client that is cut 100 times while three others talk", () => {
+describe("A client cut 100 times while three others talk", () => {
   const testWith = async (databaseUrl: string, seed: number) => {
     const random = new Random(seed);
     await using server = await startServer({ DATABASE_URL: databaseUrl, HISTORY_KEEP: "0" });
@@ -930,11 +930,11 @@ describe("A client that is cut 100 times while three others talk", () => {
   };
 
   for (const seed of seeds(1)) {
-    it(`ends with exactly what they have, in memory (SEED=${seed})`, async () => {
+    it(`ends with exactly their events, in memory (SEED=${seed})`, async () => {
       await testWith("memory:", seed);
     });
 
-    it(`ends with exactly what they have, in SQLite (SEED=${seed})`, async () => {
+    it(`ends with exactly their events, in SQLite (SEED=${seed})`, async () => {
       const dir = await Deno.makeTempDir();
       try {
         await testWith(`sqlite:${dir}/chat.db`, seed);
@@ -959,14 +959,14 @@ function chats(from: number, to: number, content?: string): ChatEvent[] {
   return Array.from({ length: to - from + 1 }, (_, i) => recentChat(from + i, content));
 }
 
-/** The newest events, this many of them, or `undefined` if one of them is not at hand. */
+/** The newest `count` events, or `undefined` if one of them is missing. */
 const last = (recent: RecentEvents, count: number) => recent.after(recent.lastSeq - count, "e");
 
 const seqs = (recent: RecentEvents, count: number) =>
   last(recent, count)?.map(({ event }) => (event as LogEvent).seq);
 
 describe("RecentEvents", () => {
-  it("has the newest events, at least as many as it must and not many more", () => {
+  it("has the newest events, at least the minimum and not many more", () => {
     const recent = new RecentEvents(10, 5, chats(1, 5));
     for (let seq = 6; seq <= 1000; seq++) {
       add(recent, recentChat(seq));
@@ -978,7 +978,7 @@ describe("RecentEvents", () => {
     assertEquals(last(recent, 0), []);
   });
 
-  it("has fewer if they are long", () => {
+  it("has fewer long events", () => {
     const recent = new RecentEvents(10);
     for (let seq = 1; seq <= 500; seq++) {
       add(recent, recentChat(seq, "x".repeat(4000)));
@@ -992,7 +992,7 @@ describe("RecentEvents", () => {
     assertEquals(seqs(recent, 1), [502]);
   });
 
-  it("gives the newest messages to those who join, as history", () => {
+  it("gives the newest messages to new members, as history", () => {
     const recent = new RecentEvents(3, 2, [], [recentChat(1), recentChat(2)]);
     const history = () => recent.history("e").map(({ event }) => event);
     const again = (seq: number) => ({ ...recentChat(seq), history: true }) as const;
@@ -1005,9 +1005,9 @@ describe("RecentEvents", () => {
     assertEquals(none.history("e"), []);
   });
 
-  it("has messages as they are now", () => {
+  it("has messages in their current form", () => {
     const recent = new RecentEvents(10);
-    // A text that looks like the id of another message is a text.
+    // A text that looks like a message's id is a text.
     const quoted = recentChat(3, '"id":"e-1"');
     add(recent, recentChat(1), recentChat(2), quoted);
     const edit = { ...RECENT, type: "message_updated", content: "new", id: "e-1", seq: 4 } as const;

@@ -3,30 +3,19 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { makeFolder } from "./support/folder.ts";
-import { ServerProcess } from "./support/process.ts";
+import { ServerProcess, startInVain } from "./support/process.ts";
 import { V1Client } from "./support/v1_client.ts";
 
 const describeLinux = Deno.build.os === "linux" ? describe : describe.skip;
 
-/** What a server needs to share its port. */
+/** The settings of a server that shares its port. */
 const permissions = ["-A", "--unstable-net"];
 
-/** By then each of two servers has a connection for sure. */
+/** After this many, each of two servers surely has a connection. */
 const MAX_JOINS = 100;
 
-/** Starts a server that cannot start, and returns what it says. */
-async function startInVain(env: Record<string, string>, flags = permissions): Promise<string> {
-  const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", ...flags, "main.ts"],
-    cwd: new URL("..", import.meta.url),
-    env: { HOST: "127.0.0.1", DATABASE_URL: "memory:", ...env },
-  }).output();
-  assertEquals(code, 1);
-  return new TextDecoder().decode(stderr);
-}
-
 describeLinux("Two servers on one port", () => {
-  it("share the connections, and the one that stays takes all when the other ends", async () => {
+  it("share the connections, and the remaining one takes all when the other stops", async () => {
     await using first = await ServerProcess.start({ permissions, env: { REUSE_PORT: "1" } });
     const env = { REUSE_PORT: "1", PORT: String(first.port) };
     await using second = await ServerProcess.start({ permissions, env });
@@ -34,7 +23,7 @@ describeLinux("Two servers on one port", () => {
     await second.logLine(({ msg }) => msg.includes("do not see each other"));
 
     let count = 0;
-    /** Joins, and tells by the epoch of the messages which server it is. */
+    /** Joins, and recognises the server by its epoch. */
     const join = async () => {
       const client = await V1Client.connect(`${first.ws}/ws/r?username=user${count++}`);
       return { client, epoch: (await client.peek("welcome")).epoch };
@@ -61,7 +50,7 @@ describeLinux("Two servers on one port", () => {
       assertEquals(epoch, staying);
       clients.push(client);
     }
-    // Those that were there before have noticed nothing.
+    // Earlier members noticed nothing.
     clients[0]!.send({ type: "chat", content: "still here" });
     for (const client of clients) {
       await client.nextOf("chat", ({ content }) => content === "still here");
@@ -70,7 +59,7 @@ describeLinux("Two servers on one port", () => {
     assertEquals((await second.stop()).code, 0);
   });
 
-  it("both need the setting, and the second says so", async () => {
+  it("both need the setting, and the second one stops with a sentence", async () => {
     for (
       const [there, here, sentence] of [
         ["0", "0", "if it is this server too, start both with REUSE_PORT=1."],
@@ -78,7 +67,10 @@ describeLinux("Two servers on one port", () => {
       ] as const
     ) {
       await using server = await ServerProcess.start({ permissions, env: { REUSE_PORT: there } });
-      const stderr = await startInVain({ REUSE_PORT: here, PORT: String(server.port) });
+      const stderr = await startInVain({
+        permissions,
+        env: { REUSE_PORT: here, PORT: String(server.port) },
+      });
       assertEquals(
         stderr,
         `Cannot listen on 127.0.0.1:${server.port}: Another program uses the address. ` +
@@ -87,19 +79,22 @@ describeLinux("Two servers on one port", () => {
     }
   });
 
-  it("need a flag of the runtime, and say so", async () => {
+  it("need a flag of the runtime, and name it", async () => {
     assertEquals(
-      await startInVain({ REUSE_PORT: "1", PORT: "0" }, ["-A"]),
+      await startInVain({ env: { REUSE_PORT: "1" } }),
       "Cannot share the port: REUSE_PORT=1 needs a flag of Deno. " +
         "Run deno run -A --unstable-net main.ts.\n",
     );
   });
 
-  it("cannot use one SQLite file, and the second says what to use instead", async () => {
+  it("cannot share one SQLite file, and the second names the alternative", async () => {
     await using folder = await makeFolder();
     const env = { REUSE_PORT: "1", DATABASE_URL: `sqlite:${folder.path}/chat.db` };
     await using server = await ServerProcess.start({ permissions, env });
-    const stderr = await startInVain({ ...env, PORT: String(server.port) });
+    const stderr = await startInVain({
+      permissions,
+      env: { ...env, PORT: String(server.port) },
+    });
     assertStringIncludes(stderr, "several servers can share only PostgreSQL or Redis.");
     assertEquals((await server.stop()).code, 0);
   });

@@ -1,4 +1,4 @@
-/** Rooms over HTTP: posting, reading and asking without a connection. */
+/** Rooms over HTTP: posting and reading without a connection. */
 
 import { assert, assertEquals } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -22,7 +22,7 @@ afterAll(async () => {
 /** A room that no other test uses. */
 const newRoom = () => `room-${++count}`;
 
-/** Posts as curl does: a text, with the type of a form. */
+/** Posts as curl does: a text with a form's content type. */
 function post(room: string, text: string, query = "username=ci", options: CallOptions = {}) {
   const headers = { "content-type": "application/x-www-form-urlencoded", ...options.headers };
   const path = `/api/rooms/${room}/messages?${query}`;
@@ -47,14 +47,14 @@ const read = (room: string, query = "", options: CallOptions = {}) =>
 const contents = ({ body }: Answer) =>
   body.messages.map(({ content }: { content: string }) => content);
 
-/** Checks the status of a refusal, and that its body is a sentence and nothing else. */
+/** Checks the status of a refusal, and that its body is only a sentence. */
 function assertRefused({ status, body }: Answer, wanted: number, sentence: RegExp): void {
   assertEquals(Object.keys(body), ["error"]);
   assertEquals([status, sentence.test(body.error)], [wanted, true], body.error);
 }
 
-describe("a message that is posted", () => {
-  it("comes to everyone in the room, as any other", async () => {
+describe("a posted message", () => {
+  it("reaches everyone in the room like any other", async () => {
     const room = newRoom();
     await using ann = await V1Client.join(server.ws, room, "ann");
     await using bob = await Client.join(server.ws, room, "bob");
@@ -78,14 +78,14 @@ describe("a message that is posted", () => {
       ["application/xml", `{"content":"no object"}`, `{"content":"no object"}`],
     ] as const
   ) {
-    it(`as ${type} is the text as it is`, async () => {
+    it(`as ${type} is the unchanged text`, async () => {
       const room = newRoom();
       const { status } = await post(room, text, undefined, { headers: { "content-type": type } });
       assertEquals([status, contents(await read(room))], [201, [wanted]]);
     });
   }
 
-  it("as JSON names its sender, its ref and what it answers", async () => {
+  it("as JSON has its sender, its ref and the message it answers", async () => {
     const room = newRoom();
     const first = await postJson(room, { content: "one", username: "ann", reply_to: null });
     const { id } = first.body;
@@ -110,7 +110,7 @@ describe("a message that is posted", () => {
     assertEquals(contents(await read(room)), ["one", "two", "two"]);
   });
 
-  it("of a guest that is in the room needs its session", async () => {
+  it("of a guest in the room needs the guest's secret", async () => {
     const room = newRoom();
     await using ann = await V1Client.join(server.ws, room, "ann");
     assertRefused(await post(room, "no", "username=ann"), 409, /^This name is in use/);
@@ -119,7 +119,7 @@ describe("a message that is posted", () => {
     assertEquals((await ann.nextOf("chat")).content, "yes");
   });
 
-  it("of an account needs its token, and no name", async () => {
+  it("of an account needs a token, and no name", async () => {
     const room = newRoom();
     const token = await signUp(server, "Grace");
     const { status, body } = await post(room, "hi", "", { token });
@@ -166,7 +166,7 @@ describe("a message that is posted", () => {
     });
   }
 
-  it("that is no UTF-8 is refused", async () => {
+  it("in invalid UTF-8 is refused", async () => {
     const path = `${server.url}/api/rooms/${newRoom()}/messages?username=ci`;
     const answer = await fetch(path, { method: "POST", body: Uint8Array.of(0x61, 0xff) });
     assertEquals([answer.status, await answer.json()], [400, {
@@ -174,7 +174,7 @@ describe("a message that is posted", () => {
     }]);
   });
 
-  it("in chunks is counted too, and read no further than it may be", async () => {
+  it("in chunks is read up to the limit only", async () => {
     const room = newRoom();
     const send = async (more: string, ...chunks: string[]) => {
       using client = await RawClient.connect(server.port);
@@ -187,13 +187,13 @@ describe("a message that is posted", () => {
     assertEquals((await send("", "the build ", "is green", "")).status, 201);
     const page = "x".repeat(32 * 1024);
     assertEquals((await send("", page, page, "x")).status, 413);
-    // The runtime may refuse it itself.
+    // The runtime may refuse it first.
     const { status } = await send("Content-Length: 5\r\n", page, page, "x");
     assert(status === 400 || status === 413, String(status));
     assertEquals(contents(await read(room)), ["the build is green"]);
   });
 
-  it("that breaks off is no failure of the server", async () => {
+  it("that breaks off is not logged as a failure", async () => {
     await using own = await startServer();
     {
       using client = await RawClient.connect(own.port);
@@ -205,7 +205,7 @@ describe("a message that is posted", () => {
     assertEquals(body.messages, []);
   });
 
-  it("by a page of another site is refused", async () => {
+  it("from a page of another site is refused", async () => {
     const options = { headers: { origin: "https://evil.example" } };
     assertRefused(await post(newRoom(), "x", undefined, options), 403, /Pages of this origin/);
   });
@@ -233,8 +233,8 @@ describe("a message that is posted", () => {
 const presence = (room: string, query = "") =>
   call(server, "GET", `/api/rooms/${room}/presence?${query}`);
 
-describe("a command that is posted", () => {
-  it("does what it does on a socket, and answers with the same event", async () => {
+describe("a posted command", () => {
+  it("has the same effect and answer as on a socket", async () => {
     const room = newRoom();
     await using ann = await V1Client.join(server.ws, room, "ann");
     const query = `username=bob&session=${"b".repeat(43)}`;
@@ -255,7 +255,7 @@ describe("a command that is posted", () => {
     assertEquals((await ann.nextOf("message_deleted")).id, id);
   });
 
-  it("that has no answer gets 204, and types only for those who are in the room", async () => {
+  it("without an answer gets 204, and typing counts for members only", async () => {
     const room = newRoom();
     await using ann = await V1Client.join(server.ws, room, "ann");
     await using bob = await V1Client.join(server.ws, room, "bob");
@@ -267,7 +267,7 @@ describe("a command that is posted", () => {
     assertEquals((await ann.nextOf("typing")).username, "bob");
   });
 
-  it("may do no more than its sender", async () => {
+  it("has the rights of its sender", async () => {
     const room = newRoom();
     const { body: { id } } = await post(room, "mine", "username=ann");
     assertRefused(await command(room, { type: "edit", id, content: "x" }), 403, /author/);
@@ -275,7 +275,7 @@ describe("a command that is posted", () => {
     assertRefused(await command(room, { type: "kick", id }), 403, /owner/);
     assertRefused(await command(room, { type: "room", private: true }), 403, /owner/);
     assertRefused(await command(room, { type: "dm", to: "nobody", content: "x" }), 404, /name/);
-    // Anyone at this address may say that they are ann.
+    // Anyone at this address may claim the name ann.
     const edit = { type: "edit", id, content: "still mine?" };
     assertRefused(await command(room, edit, "username=ann"), 403, /author/);
   });
@@ -295,7 +295,7 @@ describe("a command that is posted", () => {
     });
   }
 
-  it("is refused without a name, and as anything but JSON", async () => {
+  it("is refused without a name, and in any type but JSON", async () => {
     assertRefused(await command(newRoom(), { type: "ping" }, ""), 400, /username are required/);
     const headers = { "content-type": "text/plain" };
     const answer = await command(newRoom(), `{"type":"ping"}`, undefined, { headers });
@@ -304,7 +304,7 @@ describe("a command that is posted", () => {
 });
 
 describe("the messages of a room", () => {
-  it("come in pages, in either direction, to those without a name too", async () => {
+  it("come in pages, in both directions, also without a name", async () => {
     const room = newRoom();
     for (const text of ["1", "2", "3", "4"]) await post(room, text);
     const newest = await read(room, "limit=2");
@@ -341,7 +341,7 @@ describe("the messages of a room", () => {
 });
 
 describe("the presence of a room", () => {
-  it("lists who is there, and not who posts or asks", async () => {
+  it("lists the members, and not people who post or read", async () => {
     const room = newRoom();
     await using _ann = await V1Client.join(server.ws, room, "ann");
     await using _tab = await V1Client.join(server.ws, room, "ann", {
@@ -355,7 +355,7 @@ describe("the presence of a room", () => {
 });
 
 describe("a limit", () => {
-  it("on a person's messages holds over HTTP, and says when to come back", async () => {
+  it("on a person's messages applies over HTTP, with Retry-After", async () => {
     await using strict = await startServer({ MESSAGE_RATE: "1", MESSAGE_BURST: "2" });
     const say = (name: string, text: string) =>
       call(strict, "POST", `/api/rooms/r/messages?username=${name}`, { body: { content: text } });
@@ -367,7 +367,7 @@ describe("a limit", () => {
     assertEquals((await say("bob", "1")).status, 201);
   });
 
-  it("on an address holds for all that its people ask", async () => {
+  it("on an address covers all its requests", async () => {
     await using strict = await startServer({ MESSAGE_RATE_PER_ADDRESS: "1" });
     const ask = (n: number) => call(strict, "GET", `/api/rooms/r${n}/messages`);
     assertEquals([(await ask(1)).status, (await ask(2)).status, (await ask(3)).status], [
@@ -383,7 +383,7 @@ describe("a limit", () => {
     }
   });
 
-  it("on guests shuts them out of everything", async () => {
+  it("on guests refuses all their requests", async () => {
     await using closed = await startServer({ GUESTS: "off" });
     for (const path of ["messages", "presence", "events"]) {
       assertRefused(await call(closed, "GET", `/api/rooms/r/${path}`), 401, /Sign in/);

@@ -1,4 +1,4 @@
-/** What plain clients see, row by row: the tutorial contract, over real sockets. */
+/** The tutorial contract for plain clients, row by row, over real sockets. */
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -35,7 +35,7 @@ describe("A client that joins", () => {
     ]);
   });
 
-  it("is told to the others in the same way", async () => {
+  it("is announced to the others in the same way", async () => {
     const room = newRoom();
     await using alice = await Client.join(server.ws, room, "alice");
     await using _bob = await Client.join(server.ws, room, "bob");
@@ -45,7 +45,7 @@ describe("A client that joins", () => {
     ]);
   });
 
-  it("then gets the last 50 messages, marked as history, which nobody else gets", async () => {
+  it("then gets the last 50 messages, marked as history; nobody else does", async () => {
     const room = newRoom();
     await using alice = await Client.join(server.ws, room, "alice");
     for (let i = 1; i <= 60; i++) alice.send(`message ${i}`);
@@ -65,7 +65,7 @@ describe("A client that joins", () => {
     assertEquals((await alice.nextFrame()).content, "live");
   });
 
-  it("finds the messages of a room that was empty in between", async () => {
+  it("gets the messages of a room that was empty in between", async () => {
     const room = newRoom();
     const alice = await Client.join(server.ws, room, "alice");
     alice.send("anyone here?");
@@ -76,7 +76,7 @@ describe("A client that joins", () => {
     assertEquals([content, username, history], ["anyone here?", "alice", true]);
   });
 
-  it("may have a name and a room of any script, percent-encoded", async () => {
+  it("may use a name and a room in any script, percent-encoded", async () => {
     const [room, username] = ["café 🦊", "李小龍"];
     const url = `${server.ws}/ws/${encodeURIComponent(room)}?username=${
       encodeURIComponent(username)
@@ -87,7 +87,7 @@ describe("A client that joins", () => {
     assertEquals(joined!.content, `${username} joined the room`);
   });
 
-  it("is refused a name that another holds in this room", async () => {
+  it("is refused with a name that another person holds in this room", async () => {
     const room = newRoom();
     await using _alice = await Client.join(server.ws, room, "alice");
     await assertRejects(() => Client.connect(`${server.ws}/ws/${room}?username=Alice`), Error);
@@ -101,7 +101,7 @@ describe("A client that joins", () => {
 });
 
 describe("A message", () => {
-  it("goes to everyone in the room, sender included, with its id, number and time", async () => {
+  it("reaches everyone in the room, sender included, with its id, number and time", async () => {
     const room = newRoom();
     await using alice = await Client.join(server.ws, room, "alice");
     await using bob = await Client.join(server.ws, room, "bob");
@@ -125,7 +125,7 @@ describe("A message", () => {
     assertEquals((await alice.nextFrame()).content, "hello");
   });
 
-  it("is a message even when it is JSON, unless it is an object with a type", async () => {
+  it("may be JSON, unless it is an object with a type", async () => {
     await using alice = await Client.join(server.ws, newRoom(), "alice");
     for (const text of ["[1]", '{"a":1}', '{"type":7}', '"x"', "{"]) {
       alice.send(text);
@@ -133,7 +133,7 @@ describe("A message", () => {
     }
   });
 
-  it("does not come back to a sender that wants no echo", async () => {
+  it("is not echoed to a sender with echo=0", async () => {
     const room = newRoom();
     await using alice = await Client.join(server.ws, room, "alice", "&echo=0");
     await using bob = await Client.join(server.ws, room, "bob");
@@ -143,7 +143,7 @@ describe("A message", () => {
     assertEquals((await alice.nextFrame(({ type }) => type === "chat")).content, "yours");
   });
 
-  it("of 4096 bytes passes; one more is an error and a close with 1009, and nobody sees it", async () => {
+  it("of 4096 bytes passes; one more gets an error and a close with 1009, and reaches nobody", async () => {
     const room = newRoom();
     await using bob = await Client.join(server.ws, room, "bob");
     const alice = await Client.join(server.ws, room, "alice");
@@ -164,7 +164,7 @@ describe("A message", () => {
     assertEquals((await bob.nextFrame()).type, "user_left");
   });
 
-  it("that is empty is an error, and the connection stays", async () => {
+  it("that is empty gets an error, and the connection stays", async () => {
     await using alice = await Client.join(server.ws, newRoom(), "alice");
     alice.send("");
     assertEquals((await alice.nextFrame()).code, "bad_request");
@@ -180,7 +180,7 @@ describe("A message", () => {
 });
 
 describe("A client that leaves", () => {
-  it("is told to those left: user_left, then online_users", async () => {
+  it("is announced to the remaining members: user_left, then online_users", async () => {
     const room = newRoom();
     await using alice = await Client.join(server.ws, room, "alice");
     await (await Client.join(server.ws, room, "bob")).close();
@@ -201,7 +201,7 @@ describe("A client that leaves", () => {
 });
 
 describe("?format=text", () => {
-  it("gives lines", async () => {
+  it("sends lines", async () => {
     const room = newRoom();
     await using bob = await Client.connect(`${server.ws}/ws/${room}?username=bob&format=text`);
     assertEquals(await bob.nextText(), "Online: bob");
@@ -222,7 +222,7 @@ describe("?format=text", () => {
 });
 
 describe("/ws", () => {
-  it("relays the texts and nothing else, to all in the lobby, sender included", async () => {
+  it("relays only the texts, to all in the lobby, sender included", async () => {
     await using member = await Client.connect(`${server.ws}/ws?username=ann`);
     await member.nextFrames(2);
     await using one = await Client.connect(`${server.ws}/ws`);
@@ -253,7 +253,7 @@ describe("/ws", () => {
 });
 
 describe("/echo", () => {
-  it("gives text back as text and binary as binary", async () => {
+  it("returns text as text and binary as binary", async () => {
     await using client = await Client.connect(`${server.ws}/echo`);
     client.send("text");
     client.send(new Uint8Array([0, 255, 7]));
@@ -279,7 +279,7 @@ describe("/echo", () => {
 });
 
 describe("A server with other settings", () => {
-  it("keeps to them", async () => {
+  it("applies them", async () => {
     await using small = await startServer({ MAX_MESSAGE_BYTES: "5", HISTORY_SIZE: "1" });
     await using alice = await Client.join(small.ws, "r", "alice");
     alice.send("one");
@@ -291,7 +291,7 @@ describe("A server with other settings", () => {
     assertEquals((await bob.nextFrame()).code, "too_big");
   });
 
-  it("refuses a connection more than there may be, and takes one again when one has gone", async () => {
+  it("refuses a connection above the maximum, until one closes", async () => {
     await using full = await startServer({ MAX_CONNECTIONS: "2" });
     await using _alice = await Client.join(full.ws, "r", "alice");
     const bob = await Client.join(full.ws, "r", "bob");
@@ -303,7 +303,7 @@ describe("A server with other settings", () => {
     await using _carol = await Client.join(full.ws, "r", "carol");
   });
 
-  it("removes a peer that answers no ping, and tells the others", async () => {
+  it("removes a peer that answers no ping, and announces it", async () => {
     await using brisk = await startServer({ PONG_WAIT_SECONDS: "2" });
     await using alice = await Client.join(brisk.ws, "r", "alice");
     using _silent = await RawClient.open(brisk.port, "/ws/r?username=silent");
@@ -314,7 +314,7 @@ describe("A server with other settings", () => {
 });
 
 describe("The log", () => {
-  it("tells who came and went and what was refused, and never what was said", async () => {
+  it("contains joins, leaves and refusals, and no messages", async () => {
     await using quiet = await startServer();
     const alice = await Client.join(quiet.ws, "r", "alice");
     alice.send("a secret");

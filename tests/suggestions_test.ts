@@ -1,4 +1,4 @@
-/** What could complete a text that is being written. */
+/** Completions of an unfinished text. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -8,14 +8,14 @@ import { suggest } from "../public/page/suggestions.js";
 const NAMES = ["Grace Hopper", "Grace", "Ada", "José", "李 小龍", "أحمد علي", "Миша", "gray-hound"];
 const labels = (before: string) => suggest(before, NAMES)?.options.map(({ label }) => label) ?? [];
 
-/** What the text becomes when the first option is taken. */
+/** The text after taking the first option. */
 function taken(before: string, names: readonly string[] = NAMES): string {
   const found = suggest(before, names)!;
   return before.slice(0, found.from) + found.options[0]!.insert;
 }
 
 describe("suggestions", () => {
-  it("are people after an @, by the start of any word of their names", () => {
+  it("complete people after an @, by the start of any word of their names", () => {
     assertEquals(labels("hi @gr"), ["Grace", "Grace Hopper", "gray-hound"]);
     assertEquals(labels("@HOP"), ["Grace Hopper"]);
     assertEquals(labels("(@hound"), ["gray-hound"]);
@@ -32,14 +32,14 @@ describe("suggestions", () => {
     }
   });
 
-  it("insert a mention as the person spells it", () => {
+  it("insert a name as its owner spells it", () => {
     assertEquals(taken("hi @grac"), "hi @Grace ");
     assertEquals(taken("hi @hopp"), "hi @Grace Hopper ");
     assertEquals(taken("@grace ho"), "@Grace Hopper ");
     assertEquals(taken(`${"long ".repeat(1000)}@hopp`), `${"long ".repeat(1000)}@Grace Hopper `);
   });
 
-  it("are commands after a / at the start, and never in an edit", () => {
+  it("complete commands after a / at the start, and never in an edit", () => {
     assertEquals(labels("/").length, 5);
     assertEquals(labels("/M"), ["/me waves", "/msg NAME text"]);
     assertEquals(taken("/ms"), "/msg ");
@@ -52,7 +52,7 @@ describe("suggestions", () => {
     assert(suggest("@gr", NAMES, { commands: false }));
   });
 
-  it("are people after /msg, whom the line then names", () => {
+  it("complete receivers after /msg", () => {
     assertEquals(labels("/msg ").length, NAMES.length);
     assertEquals(labels("/W hop"), ["Grace Hopper"]);
     assertEquals(labels('/msg "grace h'), ["Grace Hopper"]);
@@ -68,14 +68,14 @@ describe("suggestions", () => {
     assertEquals(labels("/msg Ada ask @hop"), ["Grace Hopper"]);
   });
 
-  it("are taken by Enter only where something was begun and is not whole", () => {
+  it("are taken by Enter only for a word that is begun and incomplete", () => {
     for (const text of ["@gr", "/m", "/msg gr", "@grace h"]) assert(suggest(text, NAMES)!.isLikely);
     for (const text of ["@", "/", "/msg ", "@Grace", "@grace ", "/msg grace"]) {
       assert(!suggest(text, NAMES)!.isLikely, text);
     }
   });
 
-  it("are eight at most, and quick in a crowd", () => {
+  it("are at most eight, and fast in a large room", () => {
     const crowd = Array.from({ length: 10_000 }, (_, n) => `Guest ${n}`);
     const start = performance.now();
     assertEquals(suggest("@gu", crowd)?.options.map(({ label }) => label).slice(0, 2), [

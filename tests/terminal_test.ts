@@ -1,4 +1,4 @@
-/** The terminal client: what it reads and prints, and the real program in a pipe and in a terminal. */
+/** The terminal client: its input and output, in parts and as the real program in a pipe and a terminal. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -11,7 +11,7 @@ import { V1Client } from "./support/v1_client.ts";
 
 const CHAT = new URL("../public/chat.js", import.meta.url).pathname;
 const CONNECTED = "Connected to WebSocket server. Type messages to send:";
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
 const hasScript = isInstalled("script");
@@ -21,7 +21,7 @@ if (!hasScript) {
 }
 
 describe("terminal client, in parts", () => {
-  it("knows where to go by its arguments and where it was loaded from", () => {
+  it("finds its server by its arguments and its own address", () => {
     const local = "file:///home/ada/chat.js";
     const base = "http://localhost:8080/";
     const call = { base, room: "tea", key: "", username: "Ada" };
@@ -41,12 +41,13 @@ describe("terminal client, in parts", () => {
     for (const end of ["r/tea", "r/tea/", "?room=tea"]) {
       assertEquals(readCall([`${far}chat/${end}`, "Ada"], local), below);
     }
-    for (const args of [[], ["tea"], ["tea", "Ada", "?"], ["tea", "Ada", far, "x"], [far, "Ada"]]) {
+    const wrong = [[], ["tea"], ["tea", "Ada", "?"], ["tea", "Ada", far, "x"], [far, "Ada"]];
+    for (const args of [...wrong, ["tea", "Ada", "localhost:8080"]]) {
       assertEquals(readCall(args, local), undefined);
     }
   });
 
-  it("needs no name with a token, which says who it is", () => {
+  it("needs no name with a token", () => {
     const local = "file:///home/ada/chat.js";
     const call = { base: "http://localhost:8080/", room: "tea", key: "", username: "", token: "t" };
     assertEquals(readCall(["tea"], local, "t"), call);
@@ -58,7 +59,7 @@ describe("terminal client, in parts", () => {
     }
   });
 
-  it("prints nothing that a terminal would obey, and no line in another's name", () => {
+  it("prints no control characters, and no forged line", () => {
     assertEquals(printable("a\x1b[2Jb\x07\x9b31mc\u202ed\x00"), "a[2Jb31mcd");
     assertEquals(
       printable("one\nGrace: two\r\nthree\rfour\t5"),
@@ -69,7 +70,7 @@ describe("terminal client, in parts", () => {
     }
   });
 
-  it("says on one line what the server told", () => {
+  it("prints one line for each event", () => {
     const base = { room: "tea", username: "Ada", id: "1", timestamp: "" };
     const chat = { ...base, type: "chat", content: "hello", seq: 1 } as const;
     assertEquals(lineOf(chat), "Ada: hello");
@@ -85,7 +86,7 @@ describe("terminal client, in parts", () => {
 });
 
 describe("terminal client", () => {
-  it("speaks as the account of the token in HUBBUB_TOKEN", async () => {
+  it("joins as the account of the token in HUBBUB_TOKEN", async () => {
     await using server = await startServer();
     await using grace = await V1Client.join(server.ws, "tea", "Grace");
     const token = await signUp(server, "Ada");
@@ -96,7 +97,7 @@ describe("terminal client", () => {
     await grace.nextOf("chat", ({ content, username }) => content === "hi" && username === "Ada");
   });
 
-  it("sends what a pipe brings, waits until it is stored, and ends", async () => {
+  it("sends the input of a pipe, waits until it is stored, and ends", async () => {
     await using server = await startServer();
     await using grace = await V1Client.join(server.ws, "tea", "Grace");
     await using ada = new Terminal(["tea", "Ada", server.url]);
@@ -112,7 +113,7 @@ describe("terminal client", () => {
     assert(lines.includes("Ada joined the room") && !lines.includes("Ada: hi"));
   });
 
-  it("says once that WebSockets do not get through, and chats by plain HTTP", async () => {
+  it("reports once that WebSockets are blocked, and chats by plain HTTP", async () => {
     await using server = await startServer();
     await using gate = new Gate(server, 403);
     await using grace = await V1Client.join(server.ws, "tea", "Grace");
@@ -127,10 +128,10 @@ describe("terminal client", () => {
     await ada.prints("Grace: three");
     await ada.closeInput();
     assertEquals(await ada.exited, 0);
-    assertEquals(ada.output.split("WebSockets do not get through here").length, 2);
+    assertEquals(ada.output.split("WebSockets are blocked here").length, 2);
   });
 
-  it("knows whom a pipe's first line is for, and says nothing private to the room", async () => {
+  it("knows the receiver of a pipe's first line, and sends nothing private to the room", async () => {
     await using server = await startServer();
     await using grace = await V1Client.join(server.ws, "tea", "Grace Hopper");
     await using ada = new Terminal(["tea", "Ada", server.url]);
@@ -152,7 +153,7 @@ describe("terminal client", () => {
     assertEquals(ada.output.split("\n")[0], CONNECTED);
   });
 
-  it("prints what arrives, comes back by itself, and says goodbye on Ctrl-C", async () => {
+  it("prints messages, reconnects, and closes on Ctrl-C", async () => {
     let server = await startServer();
     const { port } = server;
     try {
@@ -183,7 +184,7 @@ describe("terminal client", () => {
     }
   });
 
-  it("reads and writes a private room by its link", async () => {
+  it("reads and writes in an encrypted room by its link", async () => {
     await using server = await startServer();
     const link = `${server.url}/r/tea#key=${createKey()}`;
     await using grace = new Terminal([link, "Grace"]);
@@ -200,7 +201,7 @@ describe("terminal client", () => {
     assertEquals(await grace.exited, 0);
   });
 
-  it("ends with 1 and says why when it is not let in, or something is not taken", async () => {
+  it("ends with 1 and the reason when it or a message is refused", async () => {
     await using server = await startServer();
     await using grace = await V1Client.join(server.ws, "tea", "Grace");
     await using taken = new Terminal(["tea", "grace", server.url]);
@@ -246,11 +247,11 @@ function isInstalled(program: string): boolean {
   }
 }
 
-/** The program as people run it. Disposing of it kills it, if it still runs. */
+/** The program as people run it. Disposing of it kills it if it still runs. */
 class Terminal implements AsyncDisposable {
   output = "";
   errors = "";
-  /** With which code it ended. */
+  /** Its exit code. */
   readonly exited: Promise<number>;
   readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
@@ -260,7 +261,7 @@ class Terminal implements AsyncDisposable {
   constructor(args: string[], { from = CHAT, inTerminal = false, token = "" } = {}) {
     const leave = token === "" ? ["-N"] : ["-N", "-E=HUBBUB_TOKEN"];
     const command = [Deno.execPath(), "run", "-q", "--no-lock", ...leave, from, ...args];
-    // Without the exec a shell would stay, take the Ctrl-C too and give its own exit code.
+    // Without exec, the shell would also get the Ctrl-C and return its own exit code.
     const [program, ...rest] = inTerminal
       ? ["script", "-qec", `exec ${command.map((word) => `'${word}'`).join(" ")}`, "/dev/null"]
       : command;
@@ -279,7 +280,7 @@ class Terminal implements AsyncDisposable {
     await this.#input.close();
   }
 
-  /** Waits until this has been printed. */
+  /** Waits until it has printed this. */
   async prints(text: string): Promise<void> {
     const stop = AbortSignal.timeout(PATIENCE_MS);
     stop.onabort = () => this.#wake();

@@ -1,4 +1,4 @@
-/** What the page finds in the text of a message: links and code. */
+/** Links and code in the text of a message. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -76,7 +76,7 @@ describe("A link", () => {
     });
   }
 
-  it("leads to https where only www is said", () => {
+  it("leads to https if it begins with www", () => {
     assertEquals(hrefOf("www.example.org"), "https://www.example.org");
     assertEquals(hrefOf("WWW.example.org"), "https://WWW.example.org");
     assertEquals(hrefOf(U), U);
@@ -130,11 +130,11 @@ describe("A text of 4 kB", () => {
     return Math.min(...times);
   };
 
-  it("takes time in proportion to its length, whatever it is made of", () => {
+  it("is read in time proportional to its length, whatever it contains", () => {
     for (const head of ["", "http://a/", "(http://a/"]) {
       for (const part of PARTS) {
         const make = (length: number) => head + part.repeat(length / part.length);
-        // In quadratic time it would be 256 times as long. A busy machine gets more than one chance.
+        // Quadratic time would be 256 times as long. A busy machine gets more than one try.
         const growths = [];
         do {
           const short = Math.max(0.05, read(make(4096)));

@@ -1,11 +1,11 @@
-/** The messages of a room as the page keeps them: their order, what is missing, and what is new. */
+/** The page's timeline of a room: order, holes, and new messages. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { type Message, Timeline } from "../public/page/timeline.js";
 import { Random, seeds } from "./support/random.ts";
 
-/** A message of Grace's with this number. */
+/** A message of Grace with this number. */
 function numbered(seq: number, more: Partial<Message> = {}): Message {
   return {
     id: `id-${seq}`,
@@ -19,7 +19,7 @@ function numbered(seq: number, more: Partial<Message> = {}): Message {
   };
 }
 
-/** A message of the reader's own that the server does not have yet. */
+/** An own message that the server has not stored yet. */
 function pending(ref: string): Message {
   return { ref, at: new Date(), author: "Ada", text: ref, own: true, status: "sending" };
 }
@@ -28,12 +28,12 @@ function range(from: number, to: number): Message[] {
   return Array.from({ length: to - from + 1 }, (_, index) => numbered(from + index));
 }
 
-/** What is in a timeline, in short: numbers, and `(AFTER,BEFORE)` for a hole. */
+/** A timeline in short form: numbers, and `(AFTER,BEFORE)` for a hole. */
 function brief(timeline: Timeline): string {
   return withLine(timeline).replace("| ", "");
 }
 
-/** The same, with `|` for the line before what is new. */
+/** The same, with `|` for the line before new messages. */
 function withLine(timeline: Timeline): string {
   return timeline.entries.map((entry) => {
     if (entry.kind === "message") return entry.seq ?? entry.text;
@@ -42,7 +42,7 @@ function withLine(timeline: Timeline): string {
   }).join(" ");
 }
 
-/** Somebody comes into a room, and is sent the newest messages. */
+/** Joins a room: a welcome and the newest messages. */
 function joined(newest: number, history: readonly Message[], timeline = new Timeline()): Timeline {
   timeline.expect(newest, { recovered: false });
   for (const message of history) timeline.add(message, { isOld: true });
@@ -75,7 +75,7 @@ describe("A timeline", () => {
     assert(joined(0, []).isEmpty);
   });
 
-  it("knows its oldest number whatever stands before it", () => {
+  it("knows its oldest number, whatever precedes it", () => {
     const timeline = new Timeline();
     timeline.add({ ...pending("from before the reload"), status: "failed" });
     joined(20, [], timeline);
@@ -87,7 +87,7 @@ describe("A timeline", () => {
     assertEquals(firstHole(timeline).before, 15);
   });
 
-  it("shows what a return could not bring as a hole, and closes it from both sides", () => {
+  it("shows messages missing after a return as a hole, and fills it from both sides", () => {
     const timeline = joined(3, range(1, 3));
     joined(20, range(16, 20), timeline);
     assertEquals(brief(timeline), "1 2 3 (3,16) 16 17 18 19 20");
@@ -98,13 +98,13 @@ describe("A timeline", () => {
     assertEquals(brief(timeline), range(1, 20).map(({ seq }) => seq).join(" "));
   });
 
-  it("has no hole where the history reaches back to what is known", () => {
+  it("has no hole if the history reaches back to known messages", () => {
     const timeline = joined(10, range(1, 10));
     joined(12, range(6, 12), timeline);
     assertEquals(brief(timeline), "1 2 3 4 5 6 7 8 9 10 11 12");
   });
 
-  it("takes a page around a message that was jumped to", () => {
+  it("accepts a page around a jump target", () => {
     const timeline = joined(100, range(99, 100));
     const hole = timeline.holeAt(50);
     assert(hole);
@@ -116,7 +116,7 @@ describe("A timeline", () => {
     assertEquals(timeline.holeAt(60), undefined);
   });
 
-  it("closes a hole in which the server has nothing, and takes no page for one that is gone", () => {
+  it("closes a hole without messages, and ignores a page for a closed hole", () => {
     const timeline = joined(9, range(8, 9));
     const hole = firstHole(timeline);
     timeline.addPage(hole, "older", [numbered(5, { deleted: true })], true);
@@ -127,7 +127,7 @@ describe("A timeline", () => {
     assertEquals(brief(timeline), "8 9");
   });
 
-  it("puts private messages among the others by time", () => {
+  it("orders private messages among the others by time", () => {
     const timeline = joined(9, range(8, 9));
     const whisper: Message = {
       id: "dm",
@@ -162,7 +162,7 @@ describe("A timeline", () => {
     }
   });
 
-  it("orders messages by number, whatever stands between them", () => {
+  it("orders messages by number, whatever lies between them", () => {
     const timeline = joined(1, range(1, 1));
     timeline.add(pending("a"));
     timeline.add(numbered(3));
@@ -171,7 +171,7 @@ describe("A timeline", () => {
     assertEquals(brief(timeline), "1 2 3 notice");
   });
 
-  it("does not take another person's message for its own by the ref", () => {
+  it("does not count another person's message as its own by the ref", () => {
     const timeline = joined(1, range(1, 1));
     timeline.add(pending("a"));
     assert(timeline.add(numbered(2, { ref: "a" })));
@@ -180,7 +180,7 @@ describe("A timeline", () => {
     assertEquals(brief(timeline), "1 2");
   });
 
-  it("puts an own message that was stored while away into the hole it belongs to", () => {
+  it("puts an own message stored during an absence into its hole", () => {
     const timeline = joined(3, range(1, 3));
     timeline.add(pending("a"));
     joined(20, range(19, 20), timeline);
@@ -188,7 +188,7 @@ describe("A timeline", () => {
     assertEquals(brief(timeline), "1 2 3 (3,9) 9 (9,19) 19 20");
   });
 
-  it("begins anew with a new life of the room", () => {
+  it("starts again with a new life of the room", () => {
     const timeline = joined(9, range(8, 9));
     timeline.makeStale();
     timeline.addGap("The server started anew");
@@ -198,7 +198,7 @@ describe("A timeline", () => {
     assert(timeline.find("id-8")?.stale);
   });
 
-  it("keeps a bounded number of entries, and knows that the rest can be loaded", () => {
+  it("keeps a bounded number of entries, and a hole for the others", () => {
     const timeline = joined(1, range(1, 1));
     for (const message of range(2, 10_500)) timeline.add(message);
     assert(timeline.entries.length <= 10_101, `${timeline.entries.length}`);
@@ -208,7 +208,7 @@ describe("A timeline", () => {
     assertEquals(timeline.findAt(1), timeline.findAt(hole.before));
   });
 
-  it("drops nothing while a page is put into its place", () => {
+  it("drops nothing while inserting a page", () => {
     const timeline = joined(20_000, range(19_951, 20_000));
     for (let at = 19_951; at > 9_000; at -= 50) {
       timeline.addPage(firstHole(timeline), "older", range(at - 50, at - 1), true);
@@ -220,7 +220,7 @@ describe("A timeline", () => {
     assertEquals(firstHole(timeline).before, seqs[0]);
   });
 
-  it("draws the line before the first message of others that was not read", () => {
+  it("draws the line before the first unread message of others", () => {
     const timeline = new Timeline();
     timeline.lastRead = { seq: 5 };
     joined(9, [...range(3, 5), numbered(6, { own: true }), ...range(7, 9)], timeline);
@@ -231,7 +231,7 @@ describe("A timeline", () => {
     assertEquals(withLine(timeline), "(0,3) 3 4 5 6 7 8 9 10 a");
   });
 
-  it("draws the line further up where the first unread message is loaded later", () => {
+  it("moves the line up to unread messages loaded later", () => {
     const timeline = new Timeline();
     timeline.lastRead = { seq: 2 };
     joined(9, range(7, 9), timeline);
@@ -240,7 +240,7 @@ describe("A timeline", () => {
     assertEquals(withLine(timeline), "1 2 | 3 4 5 6 7 8 9");
   });
 
-  it("draws no line at what comes while the reader watches", () => {
+  it("draws no line before messages that arrive while the reader watches", () => {
     let isWatching = true;
     const timeline = joined(1, range(1, 1));
     const ignore = () => {};
@@ -259,13 +259,13 @@ describe("A timeline", () => {
     timeline.lastRead = { seq: 4 };
     assertEquals(withLine(timeline), "1 2 3 4");
     isWatching = true;
-    // What was missed comes after the welcome, while the reader watches.
+    // Missed messages arrive after the welcome, while the reader watches.
     timeline.expect(6, { recovered: true });
     for (const message of range(5, 7)) timeline.add(message);
     assertEquals(withLine(timeline), "1 2 3 4 | 5 6 7");
   });
 
-  it("tells of an answer when the answered message changes", () => {
+  it("reports a change of a reply when the answered message changes", () => {
     const timeline = joined(1, range(1, 1));
     timeline.add(numbered(2, { replyTo: "id-1" }));
     const changed: unknown[] = [];
@@ -281,7 +281,7 @@ describe("A timeline", () => {
   });
 
   for (const seed of seeds(50)) {
-    it(`is whole in the end, in whatever order its pages come (SEED=${seed})`, () => {
+    it(`is complete in the end, with its pages in any order (SEED=${seed})`, () => {
       const random = new Random(seed);
       const newest = 60;
       const deleted = new Set(
@@ -308,7 +308,7 @@ describe("A timeline", () => {
             older: shown.some(({ seq }) => seq! < (messages[0]?.seq ?? 0)),
             newer: shown.some(({ seq }) => seq! > (messages.at(-1)?.seq ?? Infinity)),
           });
-          // A page with nothing in it closes the hole: the server is asked around a message it has.
+          // An empty page closes the hole: the request was around an existing message.
           if (messages.length === 0) {
             for (const message of page(hole.after, hole.before)) timeline.add(message);
           }

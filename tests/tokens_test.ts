@@ -1,4 +1,4 @@
-/** The tokens that accounts make for their bots, over HTTP and sockets. */
+/** Tokens that accounts create for their bots, over HTTP and sockets. */
 
 import {
   assert,
@@ -40,14 +40,14 @@ const ask = (method: string, path: string, token?: string, body?: unknown) =>
 const make = (token: string | undefined, name: unknown) =>
   ask("POST", "/api/tokens", token, { name });
 
-/** The names of an account's tokens, in the order in which the server lists them. */
+/** The names of an account's tokens, in the server's order. */
 async function list(token: string): Promise<string[]> {
   const { status, body } = await ask("GET", "/api/tokens", token);
   assertEquals(status, 200, JSON.stringify(body));
   return body.tokens.map(({ name }: { name: string }) => name);
 }
 
-/** A new account's session, and the token of a bot of it. */
+/** A new account's session, and a token of its bot. */
 async function signUpWithBot(username = newName()) {
   const session = await signUp(server, username);
   const { body } = await make(session, "dice");
@@ -60,12 +60,12 @@ async function join(token: string, room = "r"): Promise<V1Client> {
   return client;
 }
 
-/** Accounts without a server, on a store that a test may change. */
+/** Accounts without a server, on a store that the test controls. */
 function createAccounts(passwords: Passwords) {
   const clock = Date.now;
   const newId = () => crypto.randomUUID();
   const store = new MemoryEngine({ clock, newId, keep: 9, leaseMs: 1000 }).accounts;
-  const settings = { admins: [], guests: true };
+  const settings = { admins: [], guests: true, registration: true };
   const after = () => {};
   return { accounts: new Accounts({ store, passwords, clock, after, settings }), store };
 }
@@ -90,7 +90,7 @@ describe("A bot's token", () => {
     assertEquals(await list(await signUp(server, newName())), []);
   });
 
-  it("joins, speaks and asks as the account, by header and by query", async () => {
+  it("joins, sends and reads as the account, by header and by query", async () => {
     const { username, bot } = await signUpWithBot();
     await using member = await join(bot);
     assertEquals((await member.nextOf("welcome")).username, username);
@@ -109,7 +109,7 @@ describe("A bot's token", () => {
     assertEquals([status, error], [403, `You are signed in as ${username}. Use that name.`]);
   });
 
-  it("makes nobody who guesses at the password known as the owner", async () => {
+  it("does not make a guesser of the password count as the owner", async () => {
     const guesses: (boolean | undefined)[] = [];
     const passwords = new Passwords(1);
     passwords.check = (_password, _hash, attempt) => {
@@ -127,7 +127,7 @@ describe("A bot's token", () => {
     assertEquals(guesses, [true, true, false]);
   });
 
-  it("does not account for the account", async () => {
+  it("cannot manage the account", async () => {
     const { username, session, bot } = await signUpWithBot();
     const admin = await signUpWithBot("Root");
     const change = { password: PASSWORD, new_password: "another password" };
@@ -150,7 +150,7 @@ describe("A bot's token", () => {
     assertEquals((await login(server, username)).status, 200);
   });
 
-  it("is made, listed and deleted by nobody without an account", async () => {
+  it("cannot be created, listed or deleted without an account", async () => {
     const { session } = await signUpWithBot();
     for (const token of [undefined, "A".repeat(43), "garbage"]) {
       assertEquals((await make(token, "x")).status, 401);
@@ -165,7 +165,7 @@ describe("A bot's token", () => {
 });
 
 describe("The end of a bot's token", () => {
-  it("by its name closes its sockets at once with 4001, and no other's", async () => {
+  it("by its name closes its sockets at once with 4001, and no others", async () => {
     const { username, session, bot } = await signUpWithBot();
     const spare = (await make(session, "spare / 1")).body.token;
     for (
@@ -193,7 +193,7 @@ describe("The end of a bot's token", () => {
     assertEquals((await ask("GET", "/api/session", session)).body.username, username);
   });
 
-  it("is what the bot's own logout means, and leaves the account's sessions alone", async () => {
+  it("follows the bot's own logout, which keeps the account's sessions", async () => {
     const { session, bot } = await signUpWithBot();
     const other = (await make(session, "other")).body.token;
     const [socket, second] = [await join(bot), await join(other)];
@@ -205,12 +205,12 @@ describe("The end of a bot's token", () => {
     }
     await second.close();
     assertEquals(await list(session), ["other"]);
-    // Signing out of a session ends that session, and the bots go on.
+    // Signing out ends that session only; the bots continue.
     await ask("POST", "/api/logout", session);
     assertEquals((await ask("GET", "/api/session", other)).status, 200);
   });
 
-  it("comes with every session's, with a new password, own or by an admin, and with the account", async () => {
+  it("follows a logout everywhere, a new password, own or by an admin, and the account's removal", async () => {
     const admin = (await login(server, "Root")).status === 200
       ? await signIn(server, "Root")
       : await signUp(server, "Root");
@@ -232,7 +232,7 @@ describe("The end of a bot's token", () => {
     }
   });
 
-  it("does not come with time, nor with a restart", async () => {
+  it("is not caused by time or a restart", async () => {
     await using folder = await makeFolder();
     const env = { DATABASE_URL: `sqlite:${folder.path}/chat.db` };
     const first = await startServer(env);
@@ -249,7 +249,7 @@ describe("The end of a bot's token", () => {
     db.close();
     assertEquals([changes, stored.includes(token)], [1, false]);
     await using second = await startServer(env);
-    // Whoever signs in makes the store drop what has expired.
+    // Each sign-in makes the store drop expired sessions.
     const again = await signIn(second, "bob");
     const who = await call(second, "GET", "/api/session", { token });
     assertEquals([who.status, who.body.username], [200, "bob"]);
@@ -260,7 +260,7 @@ describe("The end of a bot's token", () => {
     assert(!log.includes(token) && log.includes('"token made"'));
   });
 
-  it("comes, too, when the account's sessions end while it is being made", async () => {
+  it("follows when the account's sessions end while it is being created", async () => {
     const { accounts, store } = createAccounts(new Passwords(1));
     const { addBotToken } = store;
     store.addBotToken = async (token, most) => {
@@ -280,7 +280,7 @@ describe("The end of a bot's token", () => {
 });
 
 describe("The name of a bot's token", () => {
-  it("is text of 1 to 64 characters that one can see, and what else comes is told so", async () => {
+  it("is text of 1 to 64 visible characters; anything else gets a sentence", async () => {
     const session = await signUp(server, newName());
     const BAD: [name: unknown, sentence: string][] = [
       ...[undefined, null, 1, true, ["dice"], { name: "dice" }].map((name): [unknown, string] => [
@@ -324,7 +324,7 @@ describe("The name of a bot's token", () => {
     assertEquals(await list(session), []);
   });
 
-  it("may have any sign, and is the same in each form of Unicode", async () => {
+  it("may contain any sign, and is the same in each form of Unicode", async () => {
     const session = await signUp(server, newName());
     const names = [
       "x".repeat(64),
@@ -351,7 +351,7 @@ describe("The name of a bot's token", () => {
     }
   });
 
-  it("is one token's in its account, however many ask for it at once", async () => {
+  it("belongs to one token of its account, however many requests come at once", async () => {
     const [session, other] = [await signUp(server, newName()), await signUp(server, newName())];
     const answers = await Promise.all([1, 2, 3, 4].map(() => make(session, "dice")));
     assertEquals(answers.map(({ status }) => status).sort(), [201, 409, 409, 409]);
@@ -360,7 +360,7 @@ describe("The name of a bot's token", () => {
     assertEquals((await ask("GET", "/api/session", body.token)).status, 200);
   });
 
-  it(`is one of ${MAX_BOT_TOKENS}, also if many come at once`, async () => {
+  it(`is one of ${MAX_BOT_TOKENS} at most, also with many requests at once`, async () => {
     const session = await signUp(server, newName());
     const answers = await Promise.all(
       Array.from({ length: MAX_BOT_TOKENS + 5 }, (_, i) => make(session, `bot ${i}`)),
@@ -376,7 +376,7 @@ describe("The name of a bot's token", () => {
     assertEquals((await make(session, "the next one")).status, 201);
   });
 
-  it("is asked for as often as one may sign in, and no more", async () => {
+  it("is limited like sign-ins", async () => {
     await using strict = await startServer({ AUTH_RATE_PER_ADDRESS: "5" });
     assertEquals((await register(strict, "bob")).status, 201);
     const session = await signIn(strict, "bob");

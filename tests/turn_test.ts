@@ -8,7 +8,7 @@ import { Alarm, createIds, Timers, Turn, within } from "../lib/time.ts";
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)));
 
 describe("Turn", () => {
-  it("commits first, then delivers, when every promise that the commit settled is answered", async () => {
+  it("commits first, then delivers once the callbacks of all settled promises have run", async () => {
     const turn = new Turn(setImmediate);
     const order: string[] = [];
     const stored = Promise.withResolvers<void>();
@@ -35,7 +35,7 @@ describe("Turn", () => {
     ]);
   });
 
-  it("leaves to the next turn what comes while it commits or delivers, and loses none of it", async () => {
+  it("defers work added during a commit or a delivery to the next turn, without loss", async () => {
     const turn = new Turn(setImmediate);
     const order: string[] = [];
     turn.commit(() => {
@@ -62,7 +62,7 @@ describe("Turn", () => {
     ]);
   });
 
-  it("asks for one end of a turn, however much there is to do", () => {
+  it("schedules the end of a turn once, however much there is to do", () => {
     const ends: (() => void)[] = [];
     const turn = new Turn((callback) => ends.push(callback));
     for (let i = 0; i < 5; i++) {
@@ -76,7 +76,7 @@ describe("Turn", () => {
     assertEquals(ends.length, 2);
   });
 
-  it("runs everything, whatever else fails", () => {
+  it("runs every task, even if one fails", () => {
     const ends: (() => void)[] = [];
     const turn = new Turn((callback) => ends.push(callback));
     const done: string[] = [];
@@ -103,7 +103,7 @@ describe("Turn", () => {
 });
 
 describe("Alarm", () => {
-  it("rings once for many, no later than the earliest is due, and again when it is set again", () => {
+  it("rings once for many, no later than the earliest, and again when set again", () => {
     let now = 100;
     const timers: { ms: number; callback: () => void }[] = [];
     const rings: number[] = [];
@@ -126,14 +126,14 @@ describe("Alarm", () => {
 });
 
 describe("createIds", () => {
-  it("makes ids that are never the same, in one process and in two", () => {
+  it("never makes the same id twice, in one process or in two", () => {
     const [first, second] = [createIds(), createIds()];
     const ids = [...Array(100)].flatMap(() => [first(), second()]);
     assertEquals(new Set(ids).size, 200);
     for (const id of ids) assertMatch(id, /^[A-Za-z0-9_-]{16}-[0-9a-z]+$/);
   });
 
-  it("makes ids short enough to name in a command", () => {
+  it("makes ids short enough for a command", () => {
     const newId = createIds();
     for (let i = 0; i < 100_000; i++) newId();
     assert(newId().length <= 24);
@@ -141,7 +141,7 @@ describe("createIds", () => {
 });
 
 describe("Timers", () => {
-  it("ring once, after their time", async () => {
+  it("ring once, after their delay", async () => {
     const { after } = new Timers();
     const start = performance.now();
     let rings = 0;
@@ -155,7 +155,7 @@ describe("Timers", () => {
     assertEquals(rings, 1);
   });
 
-  it("cancel those that have not rung", async () => {
+  it("can be cancelled before they ring", async () => {
     const timers = new Timers();
     let rings = 0;
     for (const ms of [1, 5, 100_000]) timers.after(ms, () => rings++);
@@ -166,7 +166,7 @@ describe("Timers", () => {
 });
 
 describe("within", () => {
-  it("waits for what comes in time", async () => {
+  it("returns a result that arrives in time", async () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     let isOver = false;
     const waiting = within(100_000, promise).then(() => isOver = true);
@@ -176,14 +176,14 @@ describe("within", () => {
     await waiting;
   });
 
-  it("waits no longer than its time for what never comes", async () => {
+  it("fails after its time without a result", async () => {
     const start = performance.now();
     await within(20, new Promise(() => {}));
     const took = performance.now() - start;
     assert(took >= 19 && took < 5000, `${took}`);
   });
 
-  it("fails as what it waits for fails", async () => {
+  it("fails with the error it waits for", async () => {
     await assertRejects(() => within(100_000, Promise.reject(new Error("no"))), Error, "no");
   });
 

@@ -9,9 +9,9 @@ import { V1Client } from "./support/v1_client.ts";
 
 const ROOT = new URL("../", import.meta.url);
 
-/** Serves the files of this folder, as a host of plain files would. */
+/** Serves the files of this folder, as a plain file host. */
 class FileHost implements AsyncDisposable {
-  /** The paths that it was asked for, in order. */
+  /** The requested paths, in order. */
   readonly asked: string[] = [];
   readonly #server = Deno.serve(
     { hostname: "127.0.0.1", port: 0, onListen: () => {} },
@@ -60,7 +60,7 @@ function filesOf(html: string): string[] {
   return [...html.matchAll(/ (?:href|src)="([^":]+\.(?:js|css|svg))"/g)].map(([, path]) => path!);
 }
 
-describe("A server that is started from an address", () => {
+describe("A server started from an address", () => {
   for (const database of ["memory:", "sqlite:chat.db"]) {
     it(`serves the page and the rooms, with ${database}`, async () => {
       await using host = new FileHost();
@@ -76,7 +76,7 @@ describe("A server that is started from an address", () => {
         const wanted = await Deno.readTextFile(new URL(`public/${path}`, ROOT));
         assert(response.headers.has("etag"));
         const text = await response.text();
-        // Code that is sent compressed has no comments.
+        // Compressed code has no comments.
         assertEquals(text.split("\n").length, wanted.split("\n").length, path);
       }
       await using alice = await V1Client.join(server.ws, "tea", "alice");
@@ -95,7 +95,7 @@ describe("A server that is started from an address", () => {
     });
   }
 
-  it("asks the address for a file once, and gives out no other file", async () => {
+  it("fetches each file once, and serves no other file", async () => {
     await using host = new FileHost();
     await using machine = await makeMachine();
     await using server = await startFrom(host, machine, {});
@@ -131,7 +131,7 @@ describe("A server that is started from an address", () => {
     assertEquals(host.asked.filter((path) => !path.startsWith("/public/")), []);
   });
 
-  it("does not pass a flood of unknown addresses on, nor ends without its own", async () => {
+  it("does not forward a flood of unknown paths, and survives the loss of its address", async () => {
     const host = new FileHost();
     await using machine = await makeMachine();
     await using server = await startFrom(host, machine, {});
@@ -149,7 +149,7 @@ describe("A server that is started from an address", () => {
     assertEquals(await status("/style.css"), 200);
     await host[Symbol.asyncDispose]();
     let last = 429;
-    // Until it may ask the address again, which is gone.
+    // Until it retries its address, which is gone.
     while (last === 429) {
       last = await status("/chat.js");
       await new Promise((resolve) => setTimeout(resolve, 50));

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { Wire } from "./support/wire.ts";
 
-/** A server that sends back what it gets, on a free port. */
+/** An echo server on a free port. */
 function startEcho(): { port: number } & AsyncDisposable {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const conns: Promise<void>[] = [];
@@ -24,7 +24,7 @@ function startEcho(): { port: number } & AsyncDisposable {
   };
 }
 
-/** A connection that says a word and reads the answer. */
+/** A connection that sends a word and reads the answer. */
 class Line implements Disposable {
   readonly #conn: Deno.TcpConn;
 
@@ -40,7 +40,7 @@ class Line implements Disposable {
     await this.#conn.write(new TextEncoder().encode(text));
   }
 
-  /** What comes; empty at the end of the connection, be it in order or not. */
+  /** The received text; empty at the end of the connection, clean or not. */
   async hear(): Promise<string> {
     const buffer = new Uint8Array(1024);
     const size = await this.#conn.read(buffer).catch(() => null);
@@ -62,7 +62,7 @@ class Line implements Disposable {
 }
 
 describe("A wire", () => {
-  it("passes on what either side says, and the end", async () => {
+  it("passes on the data of both sides, and their end", async () => {
     await using echo = startEcho();
     await using wire = new Wire(echo);
     using line = await Line.open(wire);
@@ -74,7 +74,7 @@ describe("A wire", () => {
     assertEquals(await other.ask("three"), "three");
   });
 
-  it("that is cut ends all connections, and new ones, until it is mended", async () => {
+  it("when cut, ends all connections, and new ones, until it is mended", async () => {
     await using echo = startEcho();
     await using wire = new Wire(echo);
     using line = await Line.open(wire);
@@ -88,7 +88,7 @@ describe("A wire", () => {
     assertEquals(await later.ask("two"), "two");
   });
 
-  it("that is kicked ends all connections, and takes new ones at once", async () => {
+  it("when kicked, ends all connections, and accepts new ones at once", async () => {
     await using echo = startEcho();
     await using wire = new Wire(echo);
     using line = await Line.open(wire);
@@ -99,7 +99,7 @@ describe("A wire", () => {
     assertEquals(await later.ask("two"), "two");
   });
 
-  it("that is frozen opens connections and is silent, and then passes on everything", async () => {
+  it("when frozen, opens connections and is silent, and then passes on everything", async () => {
     await using echo = startEcho();
     await using wire = new Wire(echo);
     using line = await Line.open(wire);
@@ -118,7 +118,7 @@ describe("A wire", () => {
     assertEquals(await heard, ["two", "three"]);
   });
 
-  it("that is frozen can be kicked and closed", async () => {
+  it("when frozen, can be kicked and closed", async () => {
     await using echo = startEcho();
     await using wire = new Wire(echo);
     using line = await Line.open(wire);
@@ -144,7 +144,7 @@ describe("A wire", () => {
     assertEquals(await line.ask("two"), "two");
   });
 
-  it("ends a connection that the server refuses, and takes the next", async () => {
+  it("ends a connection that the server refuses, and accepts the next", async () => {
     let port: number;
     {
       await using gone = startEcho();
@@ -157,7 +157,7 @@ describe("A wire", () => {
     }
   });
 
-  it("that is closed refuses connections", async () => {
+  it("when closed, refuses connections", async () => {
     await using echo = startEcho();
     const wire = new Wire(echo);
     const { port } = wire;

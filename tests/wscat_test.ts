@@ -19,7 +19,7 @@ describe("wscat", () => {
     await using one = new Wscat(`${server.ws}/ws`);
     await using two = new Wscat(`${server.ws}/ws`);
     await server.logged("joined", 2);
-    // A line typed before wscat has seen its connection open is lost: let it see something first.
+    // wscat drops lines typed before it sees the connection open: wait for a first frame.
     await using probe = await Client.connect(`${server.ws}/ws`);
     probe.send("ready");
     for (const terminal of [one, two]) assertEquals(await terminal.nextLine(), "ready");
@@ -31,7 +31,7 @@ describe("wscat", () => {
     }
   });
 
-  it("in a room: frames as JSON, one a line", async () => {
+  it("in a room: one JSON frame a line", async () => {
     await using alice = new Wscat(`${server.ws}/ws/general?username=alice`);
     assertEquals(JSON.parse(await alice.nextLine()).type, "online_users");
     assertEquals(JSON.parse(await alice.nextLine()).content, "alice joined the room");

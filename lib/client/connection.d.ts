@@ -173,9 +173,12 @@ export interface ConnectionOptions {
   base: string | URL;
   /** The room. */
   room: string;
-  /** The person's name. With a `token` it may be absent: the welcome has the account's name. */
+  /** The person's name. With a `token` it may be absent: a name comes with the token. */
   username?: string;
-  /** The token of an account: from signing in, or one that the account made for a bot. */
+  /**
+   * The token of an account, from signing in or made for a bot; or one with which the site's own
+   * server signs the person in.
+   */
   token?: string;
   /** The secret from an earlier welcome, which proves that a guest is the same person. */
   session?: string;
@@ -222,14 +225,22 @@ export class Connection {
   /** What the connection is doing. */
   readonly state: ConnectionState;
 
-  /** Does not connect yet: call {@linkcode Connection.open}. */
+  /**
+   * Does not connect yet: call {@linkcode Connection.open}.
+   *
+   * @throws {TypeError} if `base` is no address of a server
+   */
   constructor(options: ConnectionOptions);
 
   /** Calls back at every later event of a type. Returns a function that ends this. */
   on<T extends keyof Emits>(type: T, listener: (what: Emits[T]) => void): () => void;
 
-  /** Joins the room. Does nothing if it is joining or has joined. */
-  open(): void;
+  /**
+   * Joins the room. Does nothing if it is joining or has joined.
+   *
+   * @param how `token`: a new one in place of the old, from the next attempt on
+   */
+  open(how?: { token?: string }): void;
 
   /** Tries to reconnect now. Call it when the network is back, or a person asks. */
   retry(): void;

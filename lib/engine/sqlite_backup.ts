@@ -91,7 +91,9 @@ function exists(path: string): boolean {
 if (import.meta.main) {
   try {
     const [copy, ...rest] = Deno.args;
-    if (!copy || rest.length > 0) throw new Error("Name one file: deno task backup COPY");
+    if (!copy || copy.startsWith("-") || rest.length > 0) {
+      throw new Error("Name one file: deno task backup COPY");
+    }
     const database = readDatabase(Deno.env.toObject());
     if (database.kind !== "sqlite") throw new Error(NO_FILE[database.kind]);
     // A task runs in the project's folder, wherever it is called from.

@@ -10,6 +10,7 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import type { Logger } from "../logger.ts";
 import { EPOCHS_SCHEMA } from "./sqlite_epochs.ts";
+import { findHolder } from "./sqlite_holder.ts";
 import { INBOX_SCHEMA, INBOX_UPDATE } from "./sqlite_inbox.ts";
 import { LOG_SCHEMA } from "./sqlite_log.ts";
 import { isOldFile, migrate } from "./sqlite_migrate.ts";
@@ -30,8 +31,10 @@ const FIRST_CLEAN = 4;
 /** How long a commit waits for another program that locks the file, in milliseconds. */
 const BUSY_MS = 1000;
 
+/** What SQLite says of a file that another program has locked. */
+const LOCKED = /locked|busy/;
+
 const REASONS: readonly (readonly [pattern: RegExp, sentence: string])[] = [
-  [/locked|busy/, "Another program has locked the file. Stop it."],
   [/is a directory/i, "It is a folder. Name a file in it."],
   [/no such file/i, "The folder of the file does not exist. Create it first."],
   [/not a database/, "The file is not a database. Choose another file."],
@@ -42,6 +45,11 @@ const REASONS: readonly (readonly [pattern: RegExp, sentence: string])[] = [
   ],
   [/full/, "The disk is full. Make room on it."],
 ];
+
+/** A file that cannot be used. The message is a sentence for the operator. */
+class FileError extends Error {
+  override readonly name = "FileError";
+}
 
 /** Writes as much as a few long messages: a smaller write may still fit on a full disk. */
 const PROBE = `
@@ -78,7 +86,7 @@ export class SqliteFile {
       if (this.path !== undefined) this.#identity = identityOf(Deno.statSync(this.path));
     } catch (error) {
       this.#lock?.close();
-      throw toSentence(error);
+      throw toSentence(error, this.path);
     }
     this.#begin = this.db.prepare("BEGIN IMMEDIATE");
     this.#commit = this.db.prepare("COMMIT");
@@ -125,7 +133,7 @@ export class SqliteFile {
       if (withWrite) this.db.exec(PROBE);
     } catch (error) {
       rollBack(this.db);
-      throw toSentence(error);
+      throw toSentence(error, this.path);
     }
   }
 
@@ -171,10 +179,12 @@ function readVersion(db: DatabaseSync): number {
   const isOurs = application_id === APPLICATION_ID && version > 0;
   const isEmpty = tables === 0 && version === 0 && application_id === 0;
   if (!isOurs && !isEmpty && !isOldFile(db, version)) {
-    throw new Error("The file belongs to another program. Choose another file.");
+    throw new FileError("The file belongs to another program. Choose another file.");
   }
   if (version > VERSION) {
-    throw new Error("The file was written by a newer version of Hubbub. Use that version for it.");
+    throw new FileError(
+      "The file was written by a newer version of Hubbub. Use that version for it.",
+    );
   }
   return version;
 }
@@ -192,9 +202,9 @@ function lock(path: string): DatabaseSync {
     return db;
   } catch (error) {
     db.close();
-    if (!/locked/.test((error as Error).message)) throw error;
-    throw new Error(
-      "Another Hubbub uses this file. Stop it first, or choose another file; " +
+    if (!LOCKED.test((error as Error).message)) throw error;
+    throw new FileError(
+      `Another Hubbub uses this file${holderOf(path)}. Stop it first, or choose another file; ` +
         "several servers can share only PostgreSQL or Redis.",
     );
   }
@@ -239,9 +249,20 @@ function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
   }
 }
 
+/** The program that has locked a file, for the end of a part of a sentence. */
+function holderOf(path: string | undefined): string {
+  const holder = path && findHolder(path);
+  return holder ? `: ${holder}` : "";
+}
+
 /** The reason why a file cannot be used, as a sentence that says what to do. */
-function toSentence(error: unknown): Error {
+function toSentence(error: unknown, path?: string): FileError {
+  if (error instanceof FileError) return error;
   const { message } = error as Error;
+  if (LOCKED.test(message)) {
+    const sentence = `Another program has locked the file${holderOf(path)}. Stop it.`;
+    return new FileError(sentence, { cause: error });
+  }
   const [, sentence = message] = REASONS.find(([pattern]) => pattern.test(message)) ?? [];
-  return new Error(sentence, { cause: error });
+  return new FileError(sentence, { cause: error });
 }

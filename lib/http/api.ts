@@ -98,7 +98,7 @@ async function changePassword(c: Context, options: ApiOptions): Promise<Response
   } else if (typeof username === "string") {
     await accounts.setPassword(identity, password, { username, newPassword: new_password, from });
   } else throw badRequest("username must be a name.");
-  logger.info("password changed", { by: identity.account?.username, of: username });
+  logger.info("password changed", { by: identity.username, of: username });
   return c.body(null, 204);
 }
 
@@ -122,7 +122,7 @@ async function makeToken(c: Context, options: ApiOptions): Promise<Response> {
   const address = addressOf(c, settings);
   limitAddress(authLimiter, address, "attempts");
   const { created, ...made } = await accounts.createBotToken(identity, name);
-  logger.info("token made", { username: identity.account?.username, address });
+  logger.info("token made", { username: identity.username, address });
   return c.json({ ...made, created: new Date(created).toISOString() }, 201);
 }
 
@@ -141,7 +141,7 @@ async function endToken(c: Context, name: unknown, options: ApiOptions): Promise
   const identity = await identifyAccount(c, accounts, settings);
   await accounts.endBotToken(identity, name);
   const address = addressOf(c, settings);
-  logger.info("token deleted", { username: identity.account?.username, address });
+  logger.info("token deleted", { username: identity.username, address });
   return c.body(null, 204);
 }
 
@@ -157,14 +157,14 @@ async function identifyAccount(
 }
 
 /**
- * Answers with the account of the request's token; without one, or with an old cookie, with none.
+ * Answers with the person of the request's token; without one, or with an old cookie, with none.
  */
 async function showSession(c: Context, { accounts, settings }: ApiOptions): Promise<Response> {
   const guest = { username: null, admin: false, guests: accounts.allowsGuests };
   if (readTokens(c, settings).length === 0) return c.json(guest);
   try {
-    const { account } = await identify(c, accounts, settings);
-    return c.json({ ...guest, username: account!.username, admin: account!.isAdmin });
+    const { username, account } = await identify(c, accounts, settings);
+    return c.json({ ...guest, username, admin: account?.isAdmin ?? false });
   } catch (error) {
     const isOld = error instanceof ChatError && error.code === "unauthenticated";
     if (!isOld || namedToken(c) !== undefined) throw error;
@@ -181,11 +181,11 @@ async function showRoom(
 ): Promise<Response> {
   const room = parseName("room", name);
   const identity = await identify(c, accounts, settings);
-  const { account } = identity;
+  const { username } = identity;
   const access = await hub.readRoom({
     room,
     identity,
-    ...(account !== undefined && { username: account.username }),
+    ...(username !== undefined && { username }),
   });
   return c.json(await toAnswer(room, access, accounts));
 }

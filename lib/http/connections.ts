@@ -5,6 +5,7 @@
  */
 
 import { ChatError } from "../errors.ts";
+import type { Identity } from "../people/accounts.ts";
 import type { CloseReason } from "../protocol/codes.ts";
 import { addressKey } from "./addresses.ts";
 
@@ -20,8 +21,16 @@ const RETRY_SECONDS = 10;
 export interface Holder {
   /** The peer's address, if known. */
   readonly address?: string | undefined;
-  /** The account's key; absent for a guest. */
+  /** The account's key, or the person whom the operator's site signs in; absent for a guest. */
   readonly account?: string | undefined;
+}
+
+/** The address and the account that a connection of a person counts for. */
+export function holderOf(
+  address: string | undefined,
+  { account, username, person }: Identity,
+): Holder {
+  return { address, account: account?.key ?? (username === undefined ? undefined : person) };
 }
 
 /** Maximum connections open at a time; `Infinity` for no limit. */

@@ -49,7 +49,7 @@ export function namedToken(c: Context): string | undefined {
 }
 
 /**
- * The sender of a request: the account of its token, or a guest.
+ * The sender of a request: the person of its token, or a guest.
  *
  * @throws {ChatError} `unauthenticated` if the token has ended or is invalid, or if the server
  *   allows no guests; `bad_request` if the guest's secret is malformed
@@ -59,20 +59,23 @@ export async function identify(
   accounts: Accounts,
   settings: TrustSettings,
 ): Promise<Identity> {
-  const tokens = readTokens(c, settings);
   const secret = queryOf(c, "session") ?? guestCookie(c, settings);
+  const named = namedToken(c);
+  if (named !== undefined) return await accounts.authenticate(named, secret);
+  const tokens = readCookies(c, "session", settings);
   if (tokens.length > 0) return await authenticate(tokens, secret, accounts);
   return accounts.guest(secret);
 }
 
-/** The account of the valid tokens. Tokens of two accounts are refused: either could be planted. */
+/** The account of the only valid cookie. Cookies of two accounts are refused: either could be planted. */
 async function authenticate(
   tokens: readonly string[],
   secret: string | undefined,
   accounts: Accounts,
 ): Promise<Identity> {
   const found = new Map<string, Identity>();
-  for (const token of tokens) {
+  // A token that the operator's site has signed counts in no cookie.
+  for (const token of tokens.filter(isSecret)) {
     try {
       const identity = await accounts.authenticate(token, secret);
       found.set(identity.person, identity);

@@ -32,19 +32,13 @@ export function asksForUpgrade({ method, headers }: Request): boolean {
 /**
  * Checks that the server can accept a handshake (RFC 6455, section 4.2.1).
  *
- * @param request the handshake
+ * @param request a request that asks for an upgrade
  * @param protocol the subprotocol that the server will speak; absent for none
  * @throws {HandshakeError} if it cannot
  */
 export function checkHandshake(request: Request, protocol?: string): void {
   const { headers } = request;
   checkMethod(request);
-  if (!asksForUpgrade(request)) {
-    throw new HandshakeError(426, "upgrade required", {
-      upgrade: "websocket",
-      connection: "Upgrade",
-    });
-  }
   if (headers.get("sec-websocket-version") !== "13") {
     // RFC 6455, section 4.2.2, paragraph 4: the answer names the version that the server speaks.
     throw new HandshakeError(426, "Sec-WebSocket-Version must be 13.", {

@@ -30,7 +30,7 @@ export async function readSocketJoin(
   settings: TrustSettings,
 ): Promise<JoinRequest> {
   const username = queryOf(c, "username");
-  // A request with a token needs no username: the account has one.
+  // A request with a token need not name its user: a name comes with the token.
   const isNamed = username !== undefined || readTokens(c, settings).length > 0;
   if (!isNamed) throw namesRequired();
   const names = readNames(room, username);
@@ -47,8 +47,7 @@ export async function readSocketJoin(
 }
 
 /**
- * Reads a join of an event stream. A reader without a name or an account is not present in the
- * room.
+ * Reads a join of an event stream. A reader without a name and a token is not present in the room.
  *
  * @throws {ChatError} `bad_request`, `unauthenticated`, `forbidden` or `unavailable`
  */
@@ -82,7 +81,7 @@ export function readNames(room: string, username: string | undefined): Names {
 }
 
 /**
- * The person behind a request, and its name: the name in the request, else the account's.
+ * The person behind a request, and its name: the one in the request, else that of its token.
  *
  * @throws {ChatError} `forbidden` or `unauthenticated` if the name belongs to another account
  */
@@ -91,7 +90,7 @@ export async function readPerson(
   identity: Identity,
   accounts: Accounts,
 ): Promise<Pick<JoinRequest, "username" | "identity">> {
-  const username = asked ?? identity.account?.username;
+  const username = asked ?? identity.username;
   if (username === undefined) return { identity };
   await accounts.checkName(identity, username);
   return { username, identity };

@@ -20,7 +20,7 @@ import type { SizeLimits } from "../protocol/commands.ts";
 import { SUBPROTOCOL } from "../protocol/encode.ts";
 import { type Rate, type RateLimiter, TokenBucket, type TrafficLimiter } from "../rate_limit.ts";
 import { addressKey, addressOf, limitAddress } from "./addresses.ts";
-import type { Connections, Holder } from "./connections.ts";
+import { type Connections, type Holder, holderOf } from "./connections.ts";
 import { identify } from "./credentials.ts";
 import { asksForUpgrade, checkHandshake, checkMethod } from "./handshake.ts";
 import { readSocketJoin } from "./joins.ts";
@@ -101,8 +101,7 @@ export class Sockets {
   async echo(c: Context): Promise<Response> {
     this.#checkAllowed(c);
     const { accounts, settings } = this.#options;
-    const { account } = await identify(c, accounts, settings);
-    const holder = this.#holder(c, account?.key);
+    const holder = holderOf(addressOf(c, settings), await identify(c, accounts, settings));
     return this.#upgrade(c, {
       holder,
       open: (socket) => new EchoSocket(socket, holder.address, this.#options),
@@ -119,8 +118,9 @@ export class Sockets {
   }
 
   async #enter(c: Context, wanted: JoinRequest): Promise<Response> {
-    const { hub, connections } = this.#options;
-    const holder = this.#holder(c, wanted.identity.account?.key);
+    const { hub, connections, settings } = this.#options;
+    // The runtime knows a peer's address only until the upgrade.
+    const holder = holderOf(addressOf(c, settings), wanted.identity);
     const request = { ...wanted, address: addressKey(holder.address) };
     const protocol = request.format === "v1" ? SUBPROTOCOL : undefined;
     connections.check(holder);
@@ -136,14 +136,10 @@ export class Sockets {
     });
   }
 
-  /** Call it before the upgrade: afterwards the runtime does not know the peer's address. */
-  #holder(c: Context, account: string | undefined): Holder {
-    return { address: addressOf(c, this.#options.settings), account };
-  }
-
   #upgrade(c: Context, plan: SocketPlan): Response {
     const { connections, settings } = this.#options;
     connections.check(plan.holder);
+    if (!asksForUpgrade(c.req.raw)) return answerProbe(c);
     checkHandshake(c.req.raw, plan.protocol);
     const { socket, response } = Deno.upgradeWebSocket(c.req.raw, {
       idleTimeout: settings.pongWaitSeconds,
@@ -194,6 +190,12 @@ export class Sockets {
       close(socket, CLOSE.internal);
     }
   }
+}
+
+/** Answers a request without an upgrade that would be accepted with one (RFC 9110, section 15.5.22). */
+function answerProbe(c: Context): Response {
+  const headers = { upgrade: "websocket", connection: "Upgrade", "cache-control": "no-store" };
+  return c.json({ error: "upgrade required" }, 426, headers);
 }
 
 /** A socket that returns what it receives, text as text and binary as binary. */

@@ -12,7 +12,7 @@ import type { Context } from "hono";
 import type { RateLimiter } from "../rate_limit.ts";
 import type { After } from "../time.ts";
 import { addressKey, addressOf, limitAddress } from "./addresses.ts";
-import type { Connections, Holder } from "./connections.ts";
+import { type Connections, type Holder, holderOf } from "./connections.ts";
 import { EventStream } from "./event_stream.ts";
 import { readStreamJoin } from "./joins.ts";
 import { Membership, type MembershipOptions } from "./membership.ts";
@@ -69,7 +69,7 @@ export class Streams {
     limitAddress(joinLimiter, address, "connections at once");
     const wanted = await readStreamJoin(c, room, accounts, settings);
     const request = { ...wanted, address: addressKey(address) };
-    const holder = { address, account: request.identity.account?.key };
+    const holder = holderOf(address, request.identity);
     connections.check(holder);
     if (c.req.method === "HEAD") {
       await hub.check(request);

@@ -8,6 +8,9 @@
  * A token or a guest's secret is 256 random bits. The store keeps only its hash, so that a copy of
  * the store gives no access.
  *
+ * A person whom the operator's own site signs in has a token of that site, and no account. The store
+ * knows nothing of it.
+ *
  * @module
  */
 
@@ -22,6 +25,7 @@ import { nameKey, parseName } from "../names.ts";
 import { type After, within } from "../time.ts";
 import { MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, type Passwords } from "./passwords.ts";
 import { createCode, createSecret, hashSecret, isSame, isSecret } from "./secrets.ts";
+import { SiteTokens } from "./site_tokens.ts";
 
 /** An account as it is stored. */
 export interface Account {
@@ -109,19 +113,20 @@ export interface Identity {
    * Identifies the person to the engine: the same for all connections of one person, and secret.
    */
   readonly person: string;
-  /** The account; absent for a guest. */
+  /** The name that comes with the token that the connection presented; absent for a guest. */
+  readonly username?: string;
+  /** When that token ends, in milliseconds since 1970; absent for a guest. */
+  readonly expiresAt?: number;
+  /** The account; absent for a guest, and for a person whom the operator's site signs in. */
   readonly account?: {
     readonly key: string;
-    readonly username: string;
     readonly isAdmin: boolean;
     /** The hash of the token that the connection presented. */
     readonly tokenHash: string;
-    /** When that token ends, in milliseconds since 1970. */
-    readonly expiresAt: number;
   };
-  /** The person that this client is as a guest; only for an account that presented a secret too. */
+  /** The guest that the client is without its token, if it presented a secret too. */
   readonly guest?: string | undefined;
-  /** The secret that a guest returns with; absent for an account, which has a token. */
+  /** The secret with which a guest can return; absent for those who have a token. */
   readonly secret?: string;
   /** Whether the connection presented a secret or a token, so the person may be returning. */
   readonly isProven: boolean;
@@ -160,7 +165,7 @@ export interface AccountsOptions {
   readonly settings: PeopleSettings;
 }
 
-/** Which accounts are admins, and whether guests may chat. */
+/** Which accounts are admins, and who may chat besides accounts. */
 export interface PeopleSettings {
   /** Names of the admins' accounts. Admins have every right in every room. */
   readonly admins: readonly string[];
@@ -168,6 +173,10 @@ export interface PeopleSettings {
   readonly adminCode?: string | undefined;
   /** Whether people may chat without an account. */
   readonly guests: boolean;
+  /** Whether everyone may make an account; else the admins alone. */
+  readonly registration: boolean;
+  /** The secret of the site that signs its own people in; absent if none does. */
+  readonly signInSecret?: string | undefined;
 }
 
 /** Registers accounts, issues tokens, and identifies the people who present one. */
@@ -177,11 +186,14 @@ export class Accounts {
   readonly #admins: ReadonlyMap<string, string>;
   /** The addresses where owners have signed in ({@linkcode placeOf}), the latest at the end. */
   readonly #known = new Set<string>();
+  /** Absent if no site signs people in. */
+  readonly #siteTokens: SiteTokens | undefined;
   #erasing: Promise<void> | undefined;
 
   constructor(options: AccountsOptions) {
     this.#options = options;
-    const { admins, adminCode } = options.settings;
+    const { admins, adminCode, signInSecret } = options.settings;
+    if (signInSecret !== undefined) this.#siteTokens = new SiteTokens(signInSecret, options.clock);
     this.#admins = new Map(admins.map((name) => [nameKey(name), adminCode ?? createCode()]));
   }
 
@@ -215,7 +227,7 @@ export class Accounts {
    * @returns the account's name, in NFC
    * @throws {NameError} if the name breaks a rule
    * @throws {ChatError} `bad_request` for a bad password, `name_in_use`, `forbidden` for an admin's
-   *   name without its code, or `unavailable`
+   *   name without its code or where only admins register, or `unavailable`
    */
   async register(
     name: string,
@@ -224,10 +236,11 @@ export class Accounts {
   ): Promise<string> {
     const username = parseName("username", name);
     checkPassword(password);
-    const { store, passwords } = this.#options;
+    const { store, passwords, settings } = this.#options;
     const key = nameKey(username);
-    if (await store.account(key) !== undefined) throw nameTaken();
     const adminCode = this.#admins.get(key);
+    if (adminCode === undefined && !settings.registration) throw registrationClosed();
+    if (await store.account(key) !== undefined) throw nameTaken();
     if (adminCode !== undefined && !isSame(code, adminCode)) {
       throw new ChatError(
         "forbidden",
@@ -471,12 +484,17 @@ export class Accounts {
   }
 
   /**
-   * The person that a token belongs to.
+   * The person to whom a token belongs: an account, or a person of the operator's site.
    *
    * @param secret a guest's secret, if the client presented one beside the token
    * @throws {ChatError} `unauthenticated` if the token has ended or is invalid
    */
   async authenticate(token: string, secret?: string): Promise<Identity> {
+    const guest = secret !== undefined && isSecret(secret) ? guestPerson(secret) : undefined;
+    if (this.#siteTokens !== undefined && SiteTokens.isOne(token)) {
+      const { id, username, expiresAt } = this.#siteTokens.read(token);
+      return { person: `site:${id}`, username, expiresAt, guest, isProven: true };
+    }
     const { store, clock } = this.#options;
     const stored = isSecret(token) ? await store.token(hashSecret(token)) : undefined;
     if (stored === undefined || stored.expiresAt <= clock()) throw sessionEnded();
@@ -485,14 +503,10 @@ export class Accounts {
     const { key, username } = account;
     return {
       person: accountPerson(key),
-      account: {
-        key,
-        username,
-        isAdmin: this.#admins.has(key),
-        tokenHash: stored.hash,
-        expiresAt: stored.expiresAt,
-      },
-      guest: secret !== undefined && isSecret(secret) ? guestPerson(secret) : undefined,
+      username,
+      expiresAt: stored.expiresAt,
+      account: { key, isAdmin: this.#admins.has(key), tokenHash: stored.hash },
+      guest,
       isProven: true,
     };
   }
@@ -534,18 +548,18 @@ export class Accounts {
   }
 
   /**
-   * Checks that a person may use a name: an account may use its own, a guest any name without an
-   * account.
+   * Checks that a person may use a name: only the one of its token, if it has one, and no name of
+   * another's account.
    *
    * @throws {ChatError} `forbidden` or `unauthenticated`
    */
   async checkName(identity: Identity, username: string): Promise<void> {
     const key = nameKey(username);
-    if (identity.account !== undefined) {
-      if (identity.account.key === key) return;
-      const own = identity.account.username;
+    const { username: own, account } = identity;
+    if (own !== undefined && nameKey(own) !== key) {
       throw new ChatError("forbidden", `You are signed in as ${own}. Use that name.`);
     }
+    if (account !== undefined) return;
     if (this.#admins.has(key) || await this.#options.store.account(key) !== undefined) {
       throw nameBelongsToAccount();
     }
@@ -575,9 +589,9 @@ export function accountPerson(key: string): string {
  *
  * @throws {ChatError} `unauthenticated` for a guest, `forbidden` for a bot
  */
-function signedIn({ account }: Identity) {
+function signedIn({ account, expiresAt }: Identity) {
   if (account === undefined) throw notSignedIn();
-  if (account.expiresAt !== NEVER) return account;
+  if (expiresAt !== NEVER) return account;
   const sentence = "A bot's token cannot do this. Sign in with the account's password.";
   throw new ChatError("forbidden", sentence);
 }
@@ -614,6 +628,13 @@ function checkPassword(password: string): string {
 
 function wrongLogin(): ChatError {
   return new ChatError("unauthenticated", "The name or the password is wrong.");
+}
+
+function registrationClosed(): ChatError {
+  return new ChatError(
+    "forbidden",
+    "Only admins can make an account here. Ask the server's operator.",
+  );
 }
 
 function guestPerson(secret: string): string {

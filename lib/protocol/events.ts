@@ -10,6 +10,7 @@ import type { ChatError, ErrorCode } from "../errors.ts";
 export interface EventBase {
   /** A text; empty if the event has none. */
   readonly content: string;
+  /** The room of the event; empty if it is about none. */
   readonly room: string;
   /** The user that the event is about; empty if it is about none. */
   readonly username: string;
@@ -17,6 +18,7 @@ export interface EventBase {
 
 /** A message in the room. */
 export interface ChatEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "chat";
   /** Unique for ever. */
   readonly id: string;
@@ -41,33 +43,45 @@ export interface ChatEvent extends EventBase {
 
 /** A message has a new text. `id` is the message's, `seq` and `timestamp` are the change's. */
 export interface MessageUpdatedEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "message_updated";
+  /** The id of the message. */
   readonly id: string;
+  /** The number of the change. */
   readonly seq: number;
+  /** When the text changed. */
   readonly timestamp: string;
 }
 
 /** A message was deleted. `id` is the message's, `seq` and `timestamp` are the deletion's. */
 export interface MessageDeletedEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "message_deleted";
+  /** The id of the message. */
   readonly id: string;
+  /** The number of the deletion. */
   readonly seq: number;
+  /** When the message was deleted. */
   readonly timestamp: string;
 }
 
 /** A user joined or left: `NAME joined the room`, `NAME left the room`. */
 export interface NoticeEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "user_joined" | "user_left";
 }
 
 /** One user, and the number of its connections. */
 export interface UserEntry {
+  /** The name of the user. */
   readonly username: string;
+  /** How many connections the user has in the room. */
   readonly connections: number;
 }
 
 /** The users in the room: `content` is their names, joined by commas (no name contains one). */
 export interface OnlineUsersEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "online_users";
   /** The same names, in the same order; at most 100. */
   readonly users: readonly UserEntry[];
@@ -77,6 +91,7 @@ export interface OnlineUsersEvent extends EventBase {
 
 /** The users that joined and left since the last `presence`. */
 export interface PresenceEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "presence";
   /** At most 50 names in a crowd; in the first `presence` after it has shrunk, every user. */
   readonly joined: readonly string[];
@@ -97,6 +112,7 @@ export type Role = "owner" | "admin" | "moderator" | "member";
 
 /** The first event: your name, the room, and its newest number. */
 export interface WelcomeEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "welcome";
   /**
    * A guest's secret, which proves that another connection is the same person. Empty for an
@@ -121,6 +137,7 @@ export interface WelcomeEvent extends EventBase {
   readonly online: number;
   /** The names of users that are typing now; at most 100. */
   readonly typing: readonly string[];
+  /** The maximum sizes of what you send. */
   readonly limits: {
     /** UTF-8 bytes of a message; `null` for no limit. */
     readonly max_message_bytes: number | null;
@@ -131,6 +148,7 @@ export interface WelcomeEvent extends EventBase {
 
 /** The room's numbering continues in a new epoch: every `seq` that you have seen stays valid. */
 export interface EpochEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "epoch";
   /** Replaces the epoch of the `welcome`: resume with it from now on. */
   readonly epoch: string;
@@ -138,6 +156,7 @@ export interface EpochEvent extends EventBase {
 
 /** A command has taken effect, and its message is stored. */
 export interface AckEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "ack";
   /** The command's `ref`; absent only over HTTP, for a command without one. */
   readonly ref?: string;
@@ -147,6 +166,7 @@ export interface AckEvent extends EventBase {
   readonly seq?: number;
   /** Its number among your private messages; absent for any other message. */
   readonly inbox_seq?: number;
+  /** When the message was stored; absent if the command is about none. */
   readonly timestamp?: string;
   /** Present if an earlier message has this `ref`. The id and numbers are the earlier message's. */
   readonly duplicate?: true;
@@ -154,8 +174,11 @@ export interface AckEvent extends EventBase {
 
 /** A page of older or newer messages. */
 export interface HistoryEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "history";
+  /** The command's; absent if it has none. */
   readonly ref?: string;
+  /** The epoch of the numbers in `messages`. */
   readonly epoch: string;
   /** Oldest first. */
   readonly messages: readonly ChatEvent[];
@@ -165,17 +188,23 @@ export interface HistoryEvent extends EventBase {
 
 /** A user starts or stops typing. */
 export interface TypingEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "typing";
+  /** Whether the user types. */
   readonly active: boolean;
 }
 
 /** A private message from `username` to `to`. */
 export interface DmEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "dm";
+  /** The name of the receiver. */
   readonly to: string;
+  /** Unique for ever. */
   readonly id: string;
   /** Its number among your private messages in this room. */
   readonly inbox_seq: number;
+  /** RFC 3339, UTC, milliseconds. */
   readonly timestamp: string;
   /** The sender's own id of the message. */
   readonly ref?: string;
@@ -185,16 +214,21 @@ export interface DmEvent extends EventBase {
 
 /** The answer to `ping`. */
 export interface PongEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "pong";
+  /** The command's; absent if it has none. */
   readonly ref?: string;
 }
 
 /** A refusal. `content` is a sentence that says what to do. */
 export interface ErrorEvent extends EventBase {
+  /** Tells this kind of event from the others. */
   readonly type: "error";
+  /** The reason, for programs. */
   readonly code: ErrorCode;
   /** Seconds until a retry may succeed, if known. */
   readonly retry_after?: number;
+  /** That of the refused command, if it had a valid one. */
   readonly ref?: string;
 }
 

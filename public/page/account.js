@@ -1,8 +1,8 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * Who one is for the server, asked over HTTP: accounts, and the settings of rooms. The proof is a
- * cookie that no script can read; nothing of it is kept here. No DOM.
+ * Requests about accounts and room settings. The session is a cookie that no script can read. Uses no
+ * DOM.
  *
  * @module
  */
@@ -12,27 +12,27 @@ import { isEmbedded } from "./embedding.js";
 
 /**
  * @typedef {object} Session
- * @property {string | null} username The account's name, if one is signed in.
- * @property {boolean} guests Whether people may come without an account.
+ * @property {string | null} username The name of the signed-in account, if any.
+ * @property {boolean} guests Whether the server admits people without an account.
  */
 
 /**
- * Who looks after a room, and whom it admits.
+ * The settings of a room.
  *
  * @typedef {object} RoomSettings
  * @property {boolean} private
  * @property {string | null} owner The name of the owner's account.
- * @property {string[]} moderators The names of their accounts.
- * @property {string[]} [members] Present for those who may change the room.
- * @property {string[]} [bans] Present for those who may change the room.
+ * @property {string[]} moderators The names of the moderators' accounts.
+ * @property {string[]} [members] Present if the reader may change the room.
+ * @property {string[]} [bans] Present if the reader may change the room.
  */
 
-/** The server may be slow to answer; a page that waits for it longer seems broken. */
+/** How long the server may take to answer: a page that waits longer seems broken. */
 const PATIENCE_MS = 10_000;
 
 const NO_ANSWER = "The server does not answer. Try again in a moment.";
 
-/** The server says no. The message is its sentence. */
+/** The server refused a request. The message is its sentence. */
 export class AccountError extends Error {
   /** @override */
   name = "AccountError";
@@ -51,7 +51,7 @@ export async function readSession() {
 /**
  * @param {string} username
  * @param {string} password
- * @param {string} adminCode The code that an admin's name needs; empty for any other.
+ * @param {string} adminCode the code for an admin's name; `""` for any other name
  * @throws {AccountError}
  */
 export async function register(username, password, adminCode) {
@@ -73,7 +73,7 @@ export async function signOut() {
 }
 
 /**
- * Reads the settings of a room as one may know them.
+ * Reads the settings of a room, as far as the reader may see them.
  *
  * @param {string} room
  * @returns {Promise<RoomSettings>}

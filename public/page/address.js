@@ -1,8 +1,7 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * Places, and how the address bar names them: a room, the key that only its link has, and a message
- * in it. Takes addresses apart and puts them together; what to do with them is for others.
+ * Reads and writes the addresses of places: a room, the key in its link, and a message in the room.
  *
  * @module
  */
@@ -10,24 +9,23 @@
 import { canSeal, createKey, isKey } from "../cipher.js";
 
 /**
- * A room, and the key of its texts; without a key, `""`.
+ * A room, and the key of its texts; `""` without a key.
  *
  * @typedef {{ room: string, key: string }} Place
  */
 
-/** The root of the site: the server may be below a path of it. */
+/** The server's base address, which may have a path. */
 export const ROOT = new URL("../", import.meta.url);
 
-/** What the name of an encrypted room looks like. */
+/** The form of an encrypted room's name. */
 const SEALED_ROOM = /^private-([a-z2-7]{16})$/;
 const LETTERS = "abcdefghijklmnopqrstuvwxyz234567";
 
 const NO_KEY =
   "Your link lacks the key of this room. Ask for the whole link to read and write here.";
-const NO_CRYPTO =
-  "Browsers encrypt only on pages that came by https. Open the room by its https address.";
+const NO_CRYPTO = "Browsers encrypt only on https pages. Open this room at its https address.";
 
-/** The room of an address that names none. */
+/** The room of an address without one. */
 export const DEFAULT_ROOM = "lobby";
 
 /**
@@ -58,7 +56,7 @@ export function addressOf({ room, key }, at) {
   return `${ROOT.pathname}r/${encodeURIComponent(room)}${query}${key ? `#key=${key}` : ""}`;
 }
 
-/** A room as it is named on the server, as far as a person may type it in another way. @param {string} text */
+/** A typed room name in the server's form. @param {string} text */
 export function toRoom(text) {
   return text.normalize("NFC").trim();
 }
@@ -68,30 +66,30 @@ export function isSamePlace(a, b) {
   return a.room === b.room && a.key === b.key;
 }
 
-/** Whether texts there are encrypted. @param {Place} place */
+/** Whether the texts of a place are encrypted. @param {Place} place */
 export function isEncrypted({ room, key }) {
   return key !== "" || SEALED_ROOM.test(room);
 }
 
-/** Why texts there can be neither read nor written; `""` if they can. @param {Place} place */
+/** Why texts of a place can be neither read nor written; `""` if they can. @param {Place} place */
 export function keyTroubleOf(place) {
   if (!isEncrypted(place)) return "";
   if (!isKey(place.key)) return NO_KEY;
   return canSeal() ? "" : NO_CRYPTO;
 }
 
-/** What a room is called on the page. @param {string} room */
+/** The name of a room on the page. @param {string} room */
 export function titleOf(room) {
   const [, letters] = SEALED_ROOM.exec(room) ?? [];
   return letters ? `Encrypted room ${letters.slice(0, 4)}` : room;
 }
 
-/** Why this page can make no encrypted room; `""` if it can. */
+/** Why this page cannot create an encrypted room; `""` if it can. */
 export function whyNoEncryption() {
   return canSeal() ? "" : NO_CRYPTO;
 }
 
-/** A name that nobody guesses, and a key that nobody has. @returns {Place} */
+/** A place with a random name and a new key. @returns {Place} */
 export function newEncryptedPlace() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const name = Array.from(bytes, (byte) => LETTERS[byte % 32]).join("");

@@ -2,8 +2,8 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 /**
- * The page: makes its parts and says what each has to do with the others. `visits.js` knows where one
- * is, `log.js` shows what is said, `composer.js` is where one writes, `joining.js` asks who one is.
+ * The page: creates its parts and connects them. `visits.js` keeps the joined rooms, `log.js` shows
+ * messages, `composer.js` writes them, `joining.js` asks for a name and a room.
  *
  * @module
  */
@@ -43,13 +43,13 @@ import { Windows } from "./windows.js";
 /** @import { Message } from "./timeline.js" */
 /** @import { Visit } from "./visit.js" */
 
-/** The place of an address that names none. */
+/** The place of an address without a room. */
 const LOBBY = { room: DEFAULT_ROOM, key: "" };
 
-const WAITS_FOR_ACCOUNT = "What is not sent waits until you sign in again in this window.";
+const WAITS_FOR_ACCOUNT = "Unsent messages wait until you sign in again in this window.";
 const NO_SOCKETS =
-  "WebSockets do not get through here, so this page uses plain HTTP, and tries them again later.";
-const GOES_WITH_ROOM = "What is not sent is lost when you leave the room.";
+  "WebSockets are blocked here, so this page uses plain HTTP. It tries WebSockets again later.";
+const GOES_WITH_ROOM = "Unsent messages are lost when you leave the room.";
 
 const page = {
   log: get("log", HTMLElement),
@@ -72,8 +72,8 @@ const visits = new Visits(ROOT, {
       const isStill = () => joining.isOpen;
       return joining.showRefusal(state, { place: visit.place, username, wasIn: false, isStill });
     }
-    composer.hint(state.reason || "The server does not answer.");
-    // The address may already be that of the other room.
+    composer.hint(state.reason || "The server does not answer. Try again in a moment.");
+    // The address may already name the other room.
     if (visits.shown) navigation.show(visits.shown, { isBack: true });
   },
   onEvents(visit) {
@@ -113,7 +113,8 @@ const log = new Log({
   onWhisper: (name) => composer.whisper(name),
   onJump: (id) => navigation.jump(id),
   linkTo: ({ seq }) => visits.shown ? addressOf(visits.shown.place, seq) : "",
-  onCopy: (text) => header.copy(text, "Code copied", "Please select the code and copy it"),
+  onCopy: (text) =>
+    header.copy(text, "Code copied", "Copying failed. Select the code and copy it."),
 });
 
 const composer = new Composer({
@@ -190,7 +191,7 @@ const joining = new Joining(() => visits.shown, {
   async onSignOut() {
     const unsent = visits.all.reduce((sum, { outbox }) => sum + outbox.items.length, 0);
     if (!await mayLeave(unsent, WAITS_FOR_ACCOUNT)) return false;
-    // First, so that the server has nobody to send away.
+    // Before the request, so that the server has no connection to close.
     visits.pause();
     return true;
   },
@@ -240,9 +241,9 @@ const status = new Status(() => {
   visits.shown?.retry();
   composer.focus();
 });
-/** Whether it was said that WebSockets do not get through. */
+/** Whether the remark about plain HTTP was shown. */
 let hasSaidWay = false;
-/** Whether the list of rooms is to be shown anew. */
+/** Whether the list of rooms waits to be painted. */
 let areRoomsDue = false;
 /** @type {{ kick: KickDialog, settings: SettingsDialog } | undefined} */
 let dialogs;
@@ -250,10 +251,10 @@ const windows = new Windows((room) =>
   visits.all.find((visit) => visit.isLive && visit.place.room === room)?.username
 );
 
-// ---- Going about ---------------------------------------------------------------------------------
+// ---- Rooms ---------------------------------------------------------------------------------------
 
 /**
- * Goes into a room, as who one is there, or here.
+ * Joins a room under the name used there before, or under the current one.
  *
  * @param {Place} place
  */
@@ -278,12 +279,12 @@ async function leave(place) {
   if (next) go(next);
 }
 
-/** The rooms one is in, the one that was visited last first. */
+/** The rooms of the list, the most recently visited first. */
 function recentRooms() {
   return browser.rooms.toSorted((a, b) => b.visitedAt - a.visitedAt);
 }
 
-// ---- What the page shows -------------------------------------------------------------------------
+// ---- Showing -------------------------------------------------------------------------------------
 
 /** Shows another visit. @param {Visit} visit */
 function show(visit) {
@@ -307,7 +308,7 @@ function showState(visit) {
   showPeople(visit);
   joining.showState(state);
   if (state.state === "refused") {
-    // Whoever may not come in any more has no use for it in the list.
+    // The room no longer admits this person: it leaves the list.
     if ([403, 4003].includes(state.code)) browser.forgetRoom(place);
     showRooms();
     const isStill = () => visits.shown === visit && visit.state === state;
@@ -329,7 +330,7 @@ function showState(visit) {
   }
 }
 
-/** Who is there, who types, and what one may do. @param {Visit} visit */
+/** Shows who is in the room, who types, and the actions allowed to the reader. @param {Visit} visit */
 function showPeople(visit) {
   const { connection, username, typists } = visit;
   header.show(visit);
@@ -342,17 +343,17 @@ function showPeople(visit) {
     : `${listOf(who)} ${who.length === 1 ? "is" : "are"} typing…`;
 }
 
-/** Shows the list of rooms at the end of this turn, once for all that changes in it. */
+/** Schedules one painting of the list of rooms, at the end of this turn. */
 function showRooms() {
   if (!areRoomsDue) queueMicrotask(paintRooms);
   areRoomsDue = true;
 }
 
-/** The list of rooms, and what is unread in all of them. */
+/** Paints the list of rooms and the unread counts. */
 function paintRooms() {
   areRoomsDue = false;
   const known = browser.rooms;
-  // Where the browser remembers nothing, those of this page are all there are.
+  // Without storage, the rooms of this page are the whole list.
   const others = visits.all.filter(({ place, hasArrived }) =>
     hasArrived && !known.some((room) => isSamePlace(room, place))
   ).map(({ place }) => place);
@@ -366,20 +367,20 @@ function paintRooms() {
   tellUnread(visits.unread);
 }
 
-/** The button to the latest message is there while the reader is elsewhere; at the end all is seen. */
+/** Shows the button to the latest message unless the reader is there, where all counts as seen. */
 function showNewer() {
   const { shown } = visits;
   if (shown && log.following && !isOutOfSight()) shown.see(shown.timeline.newestSeq);
   page.newer.hidden = log.following;
   const count = visits.shown?.unread ?? 0;
   page.newerWords.textContent = count === 0
-    ? "To the latest"
+    ? "Jump to the latest"
     : count === 1
     ? "1 new message"
     : `${count} new messages`;
 }
 
-/** The dialogs about people and rooms. Few people need them: they are loaded when somebody does. */
+/** Loads the dialogs about people and rooms at their first use: few people need them. */
 async function loadDialogs() {
   try {
     const { KickDialog, SettingsDialog } = await import("./moderation.js");
@@ -391,7 +392,7 @@ async function loadDialogs() {
       }),
     };
   } catch {
-    attention.toast("The server does not answer");
+    attention.toast("The server does not answer. Try again in a moment.");
     return undefined;
   }
 }
@@ -414,12 +415,12 @@ function hide(popover) {
   if (popover.matches(":popover-open")) popover.hidePopover();
 }
 
-// ---- What one writes -----------------------------------------------------------------------------
+// ---- Writing -------------------------------------------------------------------------------------
 
 /**
  * @param {string} text
  * @param {Mode} mode
- * @returns {boolean} whether it was taken
+ * @returns {boolean} whether the composer may clear the text
  */
 function submit(text, mode) {
   const visit = visits.shown;
@@ -454,7 +455,7 @@ function submit(text, mode) {
 /** @param {Visit} visit @param {string} name */
 function rename(visit, name) {
   if (!visit.isLive || visit.outbox.items.length > 0) {
-    composer.hint("You can change your name when you are connected and all is sent.");
+    composer.hint("You can change your name once you are connected and all messages are sent.");
     return false;
   }
   visits.go(visit.place, name);
@@ -509,17 +510,17 @@ function showSight() {
   visits.check();
   showNewer();
 }
-// A popover that is open while the window grows into a wider layout would float over its column.
+// In a wider layout, an open popover would float over its column.
 for (
   const [width, popover] of /** @type {const} */ ([["52rem", page.people], ["72rem", page.rooms]])
 ) {
   matchMedia(`(width >= ${width})`).addEventListener("change", () => hide(popover));
 }
 
-// It is relative to an address that changes.
+// The icon's address is relative to the page's address, which changes.
 document.querySelector("link[rel=icon]")?.setAttribute("href", new URL("favicon.svg", ROOT).href);
 
-/** Comes back to where this tab was, or to a room one is in; asks about any other. */
+/** Returns to the room of this tab, or to a known one; asks before joining any other. */
 async function start() {
   const last = tab.place;
   const recent = recentRooms();
@@ -534,7 +535,7 @@ async function start() {
     : other
     ? undefined
     : recent.find((room) => isSamePlace(room, place));
-  // In a frame nobody has to say again who is there.
+  // A frame remembers the name.
   const kept = isEmbedded && !other ? joining.me.username ?? keptName() : "";
   const username = known?.username || kept;
   if (username) visits.go(place, joining.me.username ?? username);

@@ -1,8 +1,8 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * What asks for a person's attention: the title's count, lines read out by screen readers,
- * notifications of the system, and the short remark over the page.
+ * Calls for the person's attention: the count in the title, lines for screen readers, system
+ * notifications, and short remarks over the page.
  *
  * @module
  */
@@ -14,10 +14,10 @@ import { browser } from "./memory.js";
 /** @import { Message } from "./timeline.js" */
 /** @import { Visit } from "./visit.js" */
 
-/** How long a passing remark stays at least, and for each character: a slow reader's pace. */
+/** Minimum time that a remark stays, and the time for each character: a slow reader's pace. */
 const TOAST_MS = 2500;
 const TOAST_MS_PER_CHARACTER = 75;
-/** Lines to read out are gathered for this long; of more than three, only the number is read. */
+/** Lines for screen readers are gathered for this long; of more than three, only the count is read. */
 const ANNOUNCE_MS = 1000;
 const MAX_ANNOUNCED = 3;
 
@@ -31,7 +31,7 @@ export class Attention {
 
   /**
    * @param {{ announcer: HTMLElement, toast: HTMLElement, notify: HTMLButtonElement }} parts
-   * @param {(visit: Visit) => void} onChoose A notification about this visit was chosen.
+   * @param {(visit: Visit) => void} onChoose called when the person clicks a visit's notification
    */
   constructor(parts, onChoose) {
     this.#parts = parts;
@@ -50,7 +50,7 @@ export class Attention {
   toast(words) {
     const { toast } = this.#parts;
     clearTimeout(this.#toasting);
-    // Shown anew, it is above a dialog that was opened since.
+    // Reopened, the toast lies above a dialog opened since.
     if (toast.matches(":popover-open")) toast.hidePopover();
     toast.showPopover();
     toast.textContent = words;
@@ -61,7 +61,7 @@ export class Attention {
   }
 
   /**
-   * Has a line read out.
+   * Has screen readers read a line.
    *
    * @param {string} line
    */
@@ -78,8 +78,8 @@ export class Attention {
   }
 
   /**
-   * Tells of a message: aloud where it is shown, and by a notification where nobody looks and it is
-   * for the reader.
+   * Announces a new message: to screen readers if its room is shown, and by a notification if it is
+   * for the reader and the page is out of sight.
    *
    * @param {Visit} visit
    * @param {Message} message
@@ -106,7 +106,7 @@ export class Attention {
         note.close();
         this.#onChoose(visit);
       });
-    } catch { /* Some phones have the class and no use of it. */ }
+    } catch { /* Some phones have the class but do not allow it here. */ }
   }
 
   async #toggle() {
@@ -118,7 +118,7 @@ export class Attention {
       browser.notifies = true;
       this.toast("You will be notified while this page is in the background");
     } else {
-      this.toast("Your browser does not allow notifications here");
+      this.toast("Your browser blocks notifications. Allow them in its settings for this page.");
     }
     this.#showToggle();
   }
@@ -134,14 +134,14 @@ function lineOf(message) {
   return `${message.author}${message.to ? " privately" : ""}: ${wordsOf(message)}`;
 }
 
-/** The text, with what there is to know of it. @param {Message} message */
+/** The text, or a remark in place of it. @param {Message} message */
 function wordsOf({ text, seal }) {
   switch (seal) {
     case "broken":
     case "locked":
       return "a message that cannot be read";
     case "replayed":
-      return "a message that the server repeats";
+      return "a message that the server repeated";
     case "bare":
       return `not encrypted: ${text}`;
     default:

@@ -2,9 +2,9 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 /**
- * Completes what is typed into a text box: a list of options above it, by keyboard, pointer and touch.
- * The focus stays in the box. A text area may not be a combobox (ARIA in HTML), so the list is
- * announced as a status, and its options as the active descendant.
+ * Offers completions in a list above a text box, by keyboard, pointer and touch. The focus stays in
+ * the box. A text area may not be a combobox (ARIA in HTML), so the list is announced as a status, and
+ * its options as the active descendant.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { element } from "./dom.js";
 
 /** @import { Suggestions } from "./suggestions.js" */
 
-/** Input that was not typed. */
+/** Kinds of input other than typing. */
 const NOT_TYPED = /^(?:insertFromPaste|insertFromDrop|insertFromYank|history)/;
 
 /** The options for a text box. */
@@ -22,7 +22,7 @@ export class Completion {
   /** @type {HTMLElement} */ #list;
   /** @type {HTMLElement} */ #status;
   /** @type {(before: string) => Suggestions | undefined} */ #suggest;
-  /** What is offered. @type {Suggestions | undefined} */ #offered;
+  /** The offered options. @type {Suggestions | undefined} */ #offered;
   /** The option that Enter takes; -1 for none. */
   #chosen = -1;
 
@@ -45,7 +45,7 @@ export class Completion {
     document.addEventListener("selectionchange", () => {
       if (this.#offered) this.#refresh();
     });
-    // The focus stays where one writes.
+    // A click leaves the focus in the text box.
     list.addEventListener("mousedown", (event) => event.preventDefault());
     list.addEventListener("click", ({ target }) => {
       const row = target instanceof Element ? target.closest("li") : null;
@@ -54,10 +54,10 @@ export class Completion {
   }
 
   /**
-   * Uses a key, if it is one for the options.
+   * Handles a key of the list.
    *
    * @param {KeyboardEvent} event
-   * @returns {boolean} whether it was
+   * @returns {boolean} whether the key was used
    */
   onKey(event) {
     if (!this.#offered) return false;
@@ -73,7 +73,7 @@ export class Completion {
     return true;
   }
 
-  /** Offers nothing until more is typed. */
+  /** Hides the list until the next typed character. */
   close() {
     if (!this.#offered) return;
     this.#offered = undefined;

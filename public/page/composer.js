@@ -1,7 +1,7 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * Where one writes: the text box, whom or what it is for just now, how much still fits.
+ * The text box: its text, its receiver or message, and the bytes left.
  *
  * @module
  */
@@ -14,8 +14,8 @@ import { browser } from "./memory.js";
 import { suggest } from "./suggestions.js";
 
 /**
- * What is being written: something for the room, for one person alone, a new text for a message, or a
- * reply to one. `text` is that message's.
+ * What the text is: a message to the room, a private message, a new text of a message, or a reply to
+ * one. `text` is the text of that message.
  *
  * @typedef {{ type: "say" }
  *   | { type: "whisper", to: string }
@@ -24,7 +24,7 @@ import { suggest } from "./suggestions.js";
  */
 
 /**
- * What is written and not sent yet, in one room. `to` is a person's name, `""` for all.
+ * The unsent texts of one room. `to` is the receiver's name; `""` for the room.
  *
  * @typedef {object} Drafts
  * @property {(to: string) => string} get
@@ -48,34 +48,34 @@ import { suggest } from "./suggestions.js";
 
 /**
  * @typedef {object} Wishes
- * @property {(text: string, mode: Mode) => boolean} onSubmit Whether it was taken.
+ * @property {(text: string, mode: Mode) => boolean} onSubmit Returns whether to clear the text.
  * @property {(active: boolean) => void} onTyping
- * @property {(mode: Mode) => void} onMode It is for something else now.
- * @property {() => void} onEditLast The newest own message is to be edited.
- * @property {() => readonly string[]} names Who else is in the room.
+ * @property {(mode: Mode) => void} onMode The mode has changed.
+ * @property {() => void} onEditLast The person asks to edit the newest own message.
+ * @property {() => readonly string[]} names The other people in the room.
  */
 
-/** From this part of the limit on, what is left is shown. */
+/** Part of the limit from which the bytes left are shown. */
 const COUNT_FROM = 0.85;
-/** Code points of a message that are quoted. */
+/** Maximum code points of a quotation. */
 const MAX_QUOTED = 100;
 const TEXT_ONLY = "Hubbub sends text only. Put the file somewhere and send its link.";
-/** Where fingers alone do the typing, there is no Shift + Enter. */
+/** Touch keyboards have no Shift + Enter. */
 const touch = matchMedia("(pointer: coarse) and (not (any-pointer: fine))");
 const utf8 = new TextEncoder();
 
-/** The text box and what belongs to it. */
+/** The text box, its mode and its counter. */
 export class Composer {
   /** @type {Parts} */ #parts;
   /** @type {Wishes} */ #wishes;
   /** @type {Completion} */ #completion;
   /** @type {Mode} */ #mode = { type: "say" };
   /** @type {Drafts} */ #drafts = { get: () => "", set: () => {} };
-  /** Edits that were begun, by the message's id, in each room. @type {WeakMap<Drafts, Map<string, string>>} */
+  /** Unfinished edits of each room, by the message's id. @type {WeakMap<Drafts, Map<string, string>>} */
   #edits = new WeakMap();
-  /** What each room was left with. @type {WeakMap<Drafts, Mode>} */ #modes = new WeakMap();
+  /** The last mode of each room. @type {WeakMap<Drafts, Mode>} */ #modes = new WeakMap();
   #maxBytes = Infinity;
-  /** Why nothing can be written here. */
+  /** Why the box is closed; `""` if it is open. */
   #closedBecause = "";
 
   /** @param {Parts} parts @param {Wishes} wishes */
@@ -90,7 +90,7 @@ export class Composer {
     text.addEventListener("keydown", (event) => this.#onKey(event));
     text.addEventListener("input", () => {
       this.hint("");
-      // Whom one writes to privately is nobody else's business, nor that one does.
+      // Only public writing shows as typing.
       if (isPublic(this.#mode)) wishes.onTyping(isSpeech(this.#read()));
       this.#update();
     });
@@ -107,13 +107,13 @@ export class Composer {
     this.#update();
   }
 
-  /** UTF-8 bytes that a message may have. */
+  /** Sets the maximum UTF-8 bytes of a message. */
   set maxBytes(/** @type {number} */ bytes) {
     this.#maxBytes = bytes;
     this.#update();
   }
 
-  /** Closes the box, with the reason in its place, or opens it with none. */
+  /** Closes the box and shows the reason in it; `""` opens it. */
   set closedBecause(/** @type {string} */ reason) {
     this.#closedBecause = reason;
     this.#parts.text.disabled = reason !== "";
@@ -126,8 +126,7 @@ export class Composer {
   }
 
   /**
-   * Writes to a room, from its drafts. Those of the room before stay as they are, and so does an edit
-   * that was begun there: it goes on when the message is edited again.
+   * Switches to the drafts of another room. The former room keeps its drafts and unfinished edits.
    *
    * @param {Drafts} drafts
    */
@@ -138,7 +137,7 @@ export class Composer {
     this.hint("");
   }
 
-  /** Writes to the room again. */
+  /** Switches back to messages for the room. */
   say() {
     this.#become({ type: "say" });
     this.#focusEnd();
@@ -152,8 +151,8 @@ export class Composer {
 
   /**
    * @param {string} id
-   * @param {string} text what the message says now
-   * @param {string} [draft] what it is to say, as far as that is written
+   * @param {string} text the current text of the message
+   * @param {string} [draft] the unfinished new text
    */
   edit(id, text, draft) {
     if (draft !== undefined) this.#edits.get(this.#drafts)?.set(id, draft);
@@ -162,7 +161,7 @@ export class Composer {
   }
 
   /**
-   * What is written for the room becomes a reply to a message.
+   * Turns the message for the room into a reply.
    *
    * @param {{ id: string, author: string, text: string }} message
    */
@@ -172,7 +171,7 @@ export class Composer {
   }
 
   /**
-   * Says something about what was written, until it is changed.
+   * Shows a remark about the text until it changes.
    *
    * @param {string} words
    */
@@ -191,20 +190,20 @@ export class Composer {
     this.#parts.keys.replaceChildren();
     browser.hasSent = true;
     this.#forget(drafts, mode);
-    // It may have led to another room.
+    // The text may have been a command that changed the room.
     if (drafts !== this.#drafts) return;
     this.#become(mode.type === "whisper" ? mode : { type: "say" });
     this.#focusEnd();
     this.hint("");
   }
 
-  /** Leaves the mode; discards an edit. */
+  /** Ends the mode; discards an edit. */
   #stop() {
     if (this.#mode.type === "edit") this.#forget(this.#drafts, this.#mode);
     this.say();
   }
 
-  /** What was written is sent, or is not to be. @param {Drafts} drafts @param {Mode} mode */
+  /** Forgets a sent or discarded text. @param {Drafts} drafts @param {Mode} mode */
   #forget(drafts, mode) {
     if (mode.type === "edit") this.#edits.get(drafts)?.delete(mode.id);
     else drafts.set(receiverOf(mode), "");
@@ -212,7 +211,7 @@ export class Composer {
 
   /** @param {KeyboardEvent} event */
   #onKey(event) {
-    // Enter that ends a composition belongs to the input method; Safari tells only by the number.
+    // Enter that ends a composition belongs to the input method; Safari marks it by the number alone.
     if (event.isComposing || event.keyCode === 229) return;
     if (this.#completion.onKey(event)) return;
     const { key, shiftKey, ctrlKey, metaKey } = event;
@@ -262,14 +261,14 @@ export class Composer {
     text.setSelectionRange(text.value.length, text.value.length);
   }
 
-  /** What would be sent: without blank lines around it, but with its indentation. */
+  /** The text to send: without blank lines around it, but with its indentation. */
   #read() {
     return this.#parts.text.value.replace(/^\s*\n/, "").trimEnd();
   }
 
   /** @param {string} content */
   #left(content) {
-    // A unit of UTF-16 is at most three bytes: most texts need no counting.
+    // A UTF-16 unit has at most three bytes in UTF-8: most texts need no counting.
     if (content.length * 3 < this.#maxBytes * COUNT_FROM) return Infinity;
     return this.#maxBytes - utf8.encode(content).length;
   }

@@ -2,13 +2,13 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 /**
- * Copies messages as a person would write them down: who, when, and the text.
+ * Copies selected messages as plain lines: author, time and text.
  *
  * @module
  */
 
 /**
- * Puts what is selected into the clipboard, if it is more than a part of one message.
+ * Puts the selection into the clipboard as lines, if it covers more than one row.
  *
  * @param {ClipboardEvent} event
  * @param {HTMLElement} rows
@@ -24,7 +24,7 @@ export function copyOf(event, rows) {
   event.preventDefault();
 }
 
-/** What of a row is selected. @param {Element} row @param {Range} range */
+/** The selected part of a row. @param {Element} row @param {Range} range */
 function lineOf(row, range) {
   const text = row.querySelector(".text");
   if (!text) return selectedIn(row, range).trim();

@@ -2,12 +2,12 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 /**
- * Makes and finds elements of the page.
+ * Creates and finds elements of the page.
  *
  * @module
  */
 
-/** A list of names has this many, then counts the rest. */
+/** Maximum names in a sentence; the others are counted. */
 const MAX_NAMED = 3;
 
 const names = new Intl.ListFormat("en");
@@ -67,8 +67,8 @@ export function icon(name) {
 }
 
 /**
- * A person's round mark: the first letter of the name on the person's colour. The style sheet draws
- * the letter, so that it is not copied with a text.
+ * A person's avatar: the first letter of the name on the person's colour. The style sheet draws the
+ * letter, so that copied text does not contain it.
  *
  * @param {string} username
  */
@@ -82,7 +82,7 @@ export function avatar(username) {
 }
 
 /**
- * The same name has the same hue on every screen. The style sheet picks a lightness that is readable.
+ * Sets the hue of a name, the same on every screen. The style sheet picks a readable lightness.
  *
  * @param {HTMLElement} target
  * @param {string} username

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * What was begun in one room and not sent: one draft for the room and one for each person written to
- * privately. Kept over a reload; in an encrypted room only sealed with the room's key. No DOM.
+ * The unsent texts of one room: a draft for the room, and one for each receiver of a private message.
+ * They survive a reload; in an encrypted room they are sealed with the room's key. Uses no DOM.
  *
  * @module
  */
@@ -9,7 +9,7 @@
 /** @import { Sealer } from "../outbox.js" */
 
 /**
- * Where drafts are kept, by addressee; `""` is the room.
+ * Stores drafts by receiver; `""` is the room.
  *
  * @typedef {object} DraftStore
  * @property {() => Record<string, string>} read
@@ -22,7 +22,8 @@ export class Drafts {
   /** @type {Sealer | undefined} */ #cipher;
   /** @type {DraftStore} */ #store;
   /** @type {Map<string, string>} */ #texts = new Map();
-  /** As they are kept: with a cipher, sealed. @type {Record<string, string>} */ #kept = {};
+  /** The drafts as stored: sealed if there is a cipher. @type {Record<string, string>} */ #kept =
+    {};
 
   /** @param {{ room: string, cipher: Sealer | undefined, store: DraftStore }} options */
   constructor({ room, cipher, store }) {
@@ -31,7 +32,7 @@ export class Drafts {
     this.#store = store;
   }
 
-  /** Reads what an earlier life of the page kept. What cannot be opened is forgotten. */
+  /** Reads the drafts stored before a reload. Those that cannot be opened are forgotten. */
   async load() {
     for (const [to, kept] of Object.entries(this.#store.read())) {
       const text = await this.#cipher?.open(kept, this.#labelOf(to)).catch(() => "") ?? kept;
@@ -41,7 +42,7 @@ export class Drafts {
     }
   }
 
-  /** @param {string} to the addressee; `""` is the room */
+  /** @param {string} to the receiver; `""` is the room */
   get(to) {
     return this.#texts.get(to) ?? "";
   }
@@ -54,7 +55,7 @@ export class Drafts {
     this.#keep(to, text);
   }
 
-  /** Forgets them all. */
+  /** Forgets all drafts. */
   clear() {
     this.#texts.clear();
     this.#kept = {};
@@ -70,7 +71,7 @@ export class Drafts {
     this.#store.write(this.#kept);
   }
 
-  /** A draft has no author yet: it can never pass for a message. @param {string} to */
+  /** A draft's label has no author, so that it cannot pass for a message. @param {string} to */
   #labelOf(to) {
     return { room: this.#room, from: "", to };
   }

@@ -1,34 +1,34 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * The page as another site shows it: in a frame (`?embed=1`), with one room and no way to others, or
- * in the colours of that site (`?theme=light`, `?theme=dark`). It talks to `embed.js` around the
- * frame; the server lets only sites of `EMBED_ORIGINS` be there.
+ * The page inside another site: in a frame with a single room (`?embed=1`), or in the colours of the
+ * site (`?theme=light`, `?theme=dark`). It exchanges messages with `embed.js` around the frame; the
+ * server lets only the sites of `EMBED_ORIGINS` frame it.
  *
  * @module
  */
 
 const query = new URLSearchParams(location.search);
 
-/** Whether the page shows one room, without the ways to others. */
+/** Whether the page shows a single room. */
 export const isEmbedded = query.get("embed") === "1";
 
-/** The colours that the address asks for: `light` or `dark`, or nothing. */
+/** The colours in the address: `light`, `dark` or `""`. */
 export const askedTheme = /^(light|dark)$/.exec(query.get("theme") ?? "")?.[0] ?? "";
 
-/** What keeps Escape for itself. The join dialog does so only where it can be closed. */
+/** Elements that use Escape themselves; the join dialog only where it can be closed. */
 const KEEPS_ESCAPE =
   ":popover-open:not(.toast), dialog[open]:not(#join), #join[open] #join-cancel:not([hidden])";
 
-/** Whether the frame is open. Elsewhere there is no frame to be closed. */
+/** Whether the frame is open; always true without a frame. */
 let isOpen = true;
 
-/** Whether nobody can see the page: its tab is in the background, or its frame is closed. */
+/** Whether the page is out of sight: its tab is in the background, or its frame is closed. */
 export function isOutOfSight() {
   return document.hidden || !isOpen;
 }
 
-/** Adds to an address what the page must not forget on a reload. @param {string} address */
+/** Adds the options of this module to an address, so that a reload keeps them. @param {string} address */
 export function withLook(address) {
   const url = new URL(address, location.href);
   if (isEmbedded) url.searchParams.set("embed", "1");
@@ -37,8 +37,8 @@ export function withLook(address) {
 }
 
 /**
- * Keeps the name of a guest in this room for the next visit. Some browsers keep nothing else for a
- * frame than such a cookie, and that on https alone.
+ * Keeps a guest's name in this room for the next visit. For a frame, some browsers store nothing but
+ * such a cookie, and only on https.
  *
  * @param {string} name
  */
@@ -50,7 +50,7 @@ export function keepName(name) {
   } catch { /* Cookies are off. */ }
 }
 
-/** The name that a guest in this room had, or nothing. */
+/** The guest's last name in this room, or `""`. */
 export function keptName() {
   try {
     const [, name = ""] = /(?:^|; )hubbub_name=([^;]*)/.exec(document.cookie) ?? [];
@@ -66,7 +66,7 @@ export function tellUnread(count) {
 }
 
 /**
- * Tells the site that the page is there, and calls back when the frame is opened or closed.
+ * Tells the site that the page is ready, and calls `onSight` when the frame opens or closes.
  *
  * @param {() => void} onSight
  */
@@ -84,7 +84,7 @@ export function greet(onSight) {
   tell({ hubbub: "ready" });
 }
 
-/** @param {object} message has nothing in it that the sites of `EMBED_ORIGINS` may not know */
+/** @param {object} message any site of `EMBED_ORIGINS` may read it */
 function tell(message) {
   if (isEmbedded && parent !== window) parent.postMessage(message, "*");
 }

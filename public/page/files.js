@@ -1,19 +1,19 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * Files that are dropped on the page or pasted: the page keeps its place, and says that it takes none.
+ * Refuses dropped and pasted files, so that the browser does not open them in place of the page.
  *
  * @module
  */
 
 /**
- * Refuses files, wherever on the page they are dropped or pasted. Text is taken as ever.
+ * Refuses files anywhere on the page. Text is dropped and pasted as usual.
  *
  * @param {() => void} onRefused
  */
 export function refuseFiles(onRefused) {
   document.addEventListener("dragover", (event) => {
-    // Only a drop that is allowed is heard of: the browser would open any other file in place of the page.
+    // Without this the browser would open the file, and fire no drop event.
     if (hasFiles(event) || !isEditable(event.target)) event.preventDefault();
   });
   document.addEventListener("drop", (event) => {
@@ -21,7 +21,7 @@ export function refuseFiles(onRefused) {
     if (hasFiles(event) || !isEditable(event.target)) event.preventDefault();
   });
   document.addEventListener("paste", (event) => {
-    // Spreadsheets give a picture beside the text.
+    // Spreadsheets paste a picture beside the text.
     const { files, types } = event.clipboardData ?? {};
     if (!files?.length || types?.includes("text/plain")) return;
     event.preventDefault();

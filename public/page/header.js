@@ -1,8 +1,7 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * What the page says of the room that is shown: its name and what protects it, in the bar and where
- * nothing has been said yet, and the way to copy its link.
+ * The shown room's name and protection, in the bar and in the empty log, and its link to copy.
  *
  * @module
  */
@@ -16,15 +15,15 @@ import { isEmbedded } from "./embedding.js";
 const SAY_HELLO = isEmbedded
   ? "Say hello."
   : "Say hello, or send the link to someone you would like to talk to.";
-const MEMBERS_ONLY = "Only members may come in. The server can read what is said.";
+const MEMBERS_ONLY = "Only members can join. The server can read the messages.";
 
 /**
  * @typedef {object} Wishes
  * @property {() => void} onSettings
- * @property {(words: string) => void} onWords Something is to be said in passing.
+ * @property {(words: string) => void} onWords Shows a short remark.
  */
 
-/** The bar's words, and those of an empty room. */
+/** The texts of the bar and of an empty room. */
 export class Header {
   #parts = {
     name: get("room-name", HTMLElement),
@@ -68,12 +67,12 @@ export class Header {
     about.textContent = keyTrouble ? "No key" : "Encrypted";
     membersOnly.hidden = !visit.connection?.isPrivate;
     emptyAbout.hidden = !isEncrypted || keyTrouble !== "";
-    // A link without its key helps nobody.
+    // A link without its key is useless.
     copy.hidden = invite.hidden = keyTrouble !== "" || isEmbedded;
-    emptyTitle.textContent = isEncrypted ? "This room is encrypted" : "Nothing said here yet";
+    emptyTitle.textContent = isEncrypted ? "This room is encrypted" : "No messages yet";
     emptyWords.textContent = keyTrouble ||
       (isEncrypted
-        ? "Only people with the link can read what is written here. Send it to those you want to talk to."
+        ? "Only people with the link can read the messages. Send it to those you want to talk to."
         : SAY_HELLO);
     this.#parts.empty.hidden = !visit.isLive || !visit.timeline.isEmpty;
   }
@@ -82,13 +81,13 @@ export class Header {
     if (!this.#visit) return;
     const link = new URL(addressOf(this.#visit.place), location.href).href;
     const done = this.#visit.isEncrypted ? "Encrypted room's link copied" : "Link copied";
-    await this.copy(link, done, "Please copy the link from the address bar");
+    await this.copy(link, done, "Copying failed. Copy the link from the address bar.");
   }
 
-  /** @param {string} text @param {string} done @param {string} instead What to do where it cannot be done. */
+  /** @param {string} text @param {string} done @param {string} instead the remark if copying fails */
   async copy(text, done, instead) {
     try {
-      // There is no clipboard on plain http, other than on localhost.
+      // On plain http, only localhost has a clipboard.
       await navigator.clipboard.writeText(text);
       this.#wishes.onWords(done);
     } catch {

@@ -1,8 +1,8 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * The dialog in which one says who one is and which room to join, and learns why not. Knows the
- * account that is signed in; joins nothing itself.
+ * The dialog that asks for a name and a room, and shows why the server refuses. Knows the signed-in
+ * account; leaves the joining to `onJoin`.
  *
  * @module
  */
@@ -30,31 +30,31 @@ import { browser } from "./memory.js";
 /**
  * @typedef {object} Wishes
  * @property {(place: Place, name: string) => void} onJoin
- * @property {() => void} onStay The dialog was closed: one stays where one is.
- * @property {() => void} onMe Who one is for the server is known, or is another.
- * @property {() => Place | undefined} whereElse Another room in which one is, if there is one.
+ * @property {() => void} onStay The person closed the dialog and stays in the current room.
+ * @property {() => void} onMe The session is known, or has changed.
+ * @property {() => Place | undefined} whereElse Another joined room, if there is one.
  * @property {(place: Place) => void} onElsewhere
- * @property {() => Promise<boolean>} onSignOut About to sign out; false if the person does not want to.
- * @property {(username: string) => void} onSignedOut As whom one was signed in.
- * @property {(words: string) => void} onStillSignedIn The server does not sign one out.
+ * @property {() => Promise<boolean>} onSignOut Asks before signing out; false to stay signed in.
+ * @property {(username: string) => void} onSignedOut Gets the name of the account.
+ * @property {(words: string) => void} onStillSignedIn The server did not sign the account out.
  */
 
 const WELCOME = "Join the conversation";
-/** In a frame there is no other room. */
+/** A frame has a single room. */
 const PICK = isEmbedded
   ? "Pick a name. No account needed."
   : "Pick a name and a room. No account needed.";
 const PICK_ROOM = isEmbedded ? "" : "Pick a room.";
 const ELSEWHERE = isEmbedded ? "" : "You can join another room.";
-const ACCOUNTS_ONLY = "This server is for people with an account.";
+const ACCOUNTS_ONLY = "You need an account to use this server.";
 const INVITED =
-  "You have the link to an encrypted room. Only people with the link can read what is said there.";
-/** Refusals that may have to do with who one is for the server by now. */
+  "You have the link to an encrypted room. Only people with the link can read its messages.";
+/** Refusals that a changed session may explain. */
 const ACCOUNT_CODES = new Set([401, 403, 4001, 4003]);
 
-/** The dialog, and who one is. */
+/** The dialog and the session. */
 export class Joining {
-  /** Who one is for the server. @type {Session} */
+  /** The session with the server. @type {Session} */
   me = { username: null, guests: true };
 
   #parts = {
@@ -80,8 +80,8 @@ export class Joining {
     cancel: get("join-cancel", HTMLButtonElement),
   };
   /** @type {Wishes} */ #wishes;
-  /** Few people need it, and not at once: loaded when it is. @type {SignIn | undefined} */ #signIn;
-  /** Whether the server has said who one is. */
+  /** Loaded at its first use: few people need it. @type {SignIn | undefined} */ #signIn;
+  /** Whether the server has reported the session. */
   #knowsMe = false;
   /** The room in question. @type {Place} */ #place = { room: DEFAULT_ROOM, key: "" };
   /** The visit behind the dialog. @type {() => Visit | undefined} */ #behind;
@@ -114,7 +114,7 @@ export class Joining {
     encrypted.addEventListener("click", () => this.#submit(newEncryptedPlace()));
     cancel.addEventListener("click", () => dialog.close());
     dialog.addEventListener("cancel", (event) => {
-      // Escape has nowhere to go while there is no room behind the dialog.
+      // Without a joined room, there is nothing behind the dialog.
       if (!this.#isBehindLive && !this.#wishes.whereElse()) event.preventDefault();
     });
     dialog.addEventListener("close", () => {
@@ -135,7 +135,7 @@ export class Joining {
     return this.#behind()?.isLive ?? false;
   }
 
-  /** The name to go by: the account's, or the one in the field. */
+  /** The name to join under: the account's, or the one in the field. */
   get name() {
     return this.me.username ?? this.#parts.name.value.normalize("NFC").trim();
   }
@@ -152,8 +152,8 @@ export class Joining {
    *
    * @param {Place} place
    * @param {{ title?: string, intro?: string, elsewhere?: string, other?: string }} [how]
-   *   `elsewhere`: a room other than `place` may be named, and this one stands in the field; `other`:
-   *   the name under which another window of this browser is there
+   *   `elsewhere`: lets the person choose the room, and is the first value of the field; `other`: the
+   *   name that another window of this browser has in the room
    */
   ask(place, { title = "", intro = "", elsewhere, other: twin = "" } = {}) {
     this.#place = place;
@@ -178,7 +178,7 @@ export class Joining {
     parts.nameHint.replaceChildren(
       "In another window you are here as ",
       element("bdi", "", twin),
-      ". With the same name, both windows are one person.",
+      ". Use that name to be one person in both windows.",
     );
     this.#complain(undefined, "");
     parts.reason.textContent = "";
@@ -194,8 +194,8 @@ export class Joining {
   /**
    * Shows the form for signing in.
    *
-   * @param {{ name?: string, reason?: string, isNew?: boolean }} [how] `reason`: why one is asked
-   *   to; `isNew`: to make an account
+   * @param {{ name?: string, reason?: string, isNew?: boolean }} [how] `reason`: why it is needed;
+   *   `isNew`: shows the form for a new account
    */
   async askToSignIn(how = {}) {
     const { form, guest } = this.#parts;
@@ -238,7 +238,7 @@ export class Joining {
     for (const popover of document.querySelectorAll("[popover]:popover-open:not(.toast)")) {
       /** @type {HTMLElement} */ (popover).hidePopover();
     }
-    // Whatever was being asked is about a room in which one is no longer.
+    // Other dialogs are about the room that the person left.
     for (const other of document.querySelectorAll("dialog")) if (other !== dialog) other.close();
     if (!dialog.open) dialog.showModal();
   }
@@ -247,11 +247,11 @@ export class Joining {
     this.#parts.dialog.close();
   }
 
-  /** The room that the dialog names. @returns {Place} */
+  /** The room in the dialog. @returns {Place} */
   get #asked() {
     const { room, roomField } = this.#parts;
     if (roomField.hidden || room.value === this.#place.room) return this.#place;
-    // A phone begins every field with a capital; a room's link may name any.
+    // Phones capitalise the first letter of a field; a link keeps its capitals.
     return { room: toRoom(room.value).toLowerCase(), key: "" };
   }
 
@@ -259,20 +259,20 @@ export class Joining {
   #submit(place) {
     const { name, room } = this.#parts;
     if (this.name === "") return this.#complain(name, "Type your name.");
-    if (place.room === "") return this.#complain(room, "Type a room.");
+    if (place.room === "") return this.#complain(room, "Type the name of a room.");
     this.#complain(undefined, "");
     if (isEncrypted(place)) {
-      // Another try, under another name, is for the same room.
+      // The next attempt, under another name, joins the same room.
       this.#place = place;
       this.#parts.roomField.hidden = true;
     }
     this.#wishes.onJoin(place, this.name);
   }
 
-  // ---- What comes of it ----------------------------------------------------------------------
+  // ---- Results -------------------------------------------------------------------------------
 
   /**
-   * Shows how the join goes, while the dialog is open.
+   * Shows the state of the join while the dialog is open.
    *
    * @param {ConnectionState} state
    */
@@ -286,14 +286,14 @@ export class Joining {
   }
 
   /**
-   * Shows why the server refuses, at the field that can mend it.
+   * Shows a refusal at the field that can correct it.
    *
    * @param {{ reason: string, code: number }} refusal
-   * @param {{ place: Place, username: string, wasIn: boolean, isStill: () => boolean }} join the one
-   *   that was refused, and whether it still is
+   * @param {{ place: Place, username: string, wasIn: boolean, isStill: () => boolean }} join the
+   *   refused join; `isStill` tells whether the refusal still counts
    */
   async showRefusal({ reason, code }, { place, username, wasIn, isStill }) {
-    // Registering a name disconnects its guest; the form goes on.
+    // Registering a name disconnects its guest; the form continues.
     if (this.#signIn?.isBusy) return;
     if (ACCOUNT_CODES.has(code)) await this.learnSession();
     if (this.#signIn?.isBusy || !isStill()) return;
@@ -302,7 +302,7 @@ export class Joining {
       return this.askToSignIn({ name: username, reason });
     }
     const { name, room, roomField } = this.#parts;
-    // The server's sentences about names begin with which of the two they are about.
+    // The server's sentences about a room's name begin with these words.
     const aboutRoom = code === 400 && reason.startsWith("The room");
     const isGuest = this.me.username === null;
     const aboutName = [400, 409, 4009].includes(code) && !aboutRoom && isGuest;
@@ -318,7 +318,7 @@ export class Joining {
   }
 
   /**
-   * @param {HTMLInputElement | undefined} field Nothing when no field is to blame.
+   * @param {HTMLInputElement | undefined} field the field to correct, if there is one
    * @param {string} sentence
    */
   #complain(field, sentence) {
@@ -332,14 +332,14 @@ export class Joining {
     field?.focus();
   }
 
-  // ---- Who one is ----------------------------------------------------------------------------
+  // ---- The session ---------------------------------------------------------------------------
 
-  /** Asks the server who one is, if it has not said so yet. */
+  /** Reads the session if it is not known yet. */
   async knowSession() {
     if (!this.#knowsMe) await this.learnSession();
   }
 
-  /** Asks the server who one is. Where it cannot tell, all stays as it was. */
+  /** Reads the session. Keeps the old one if the server does not answer. */
   async learnSession() {
     try {
       this.me = await readSession();
@@ -357,7 +357,7 @@ export class Joining {
     this.#wishes.onMe();
   }
 
-  /** @returns {Promise<boolean>} whether the browser has kept the proof */
+  /** @returns {Promise<boolean>} whether the browser has kept the cookie */
   async #onSignedIn() {
     await this.learnSession();
     if (this.me.username === null) return false;

@@ -1,33 +1,33 @@
 // @ts-check
 /**
- * Finds the addresses in a text. Knows no DOM, and takes time in proportion to the text's length.
+ * Finds the addresses in a text, in time proportional to its length. Uses no DOM.
  *
  * @module
  */
 
-/** How an address begins. What stands before it may be of any script, but not a Latin word. */
+/** The start of an address. A letter or digit of ASCII before it makes it part of a word. */
 const START = /(?<![a-z0-9])(?:https?:\/\/|mailto:|(?<![./:@-])www\.)/giu;
 
 /**
- * An address ends before this, wherever it stands: space, what cannot be seen, quotation marks, and
- * the punctuation and brackets of scripts that put no space behind them. Joiners stay: Persian and
+ * An address ends before these characters: spaces, invisible characters, quotation marks, and the
+ * punctuation and brackets of scripts that put no space after them. Joiners are allowed: Persian and
  * Indic words need them.
  */
 const STOP =
   /[[\s\p{C}<>"`\p{Pi}\p{Pf}\u201A\u201E\u2014\u2015\u2025\u2026\u3001-\u3003\u3008-\u3011\u3014-\u301F\uFE10-\uFE6B\uFF01-\uFF0F\uFF1A-\uFF20\uFF3B-\uFF40\uFF5B-\uFF65]--[\u200C\u200D]]/v;
 
-/** What may end a sentence, and may also stand inside an address, but not at its end. */
+/** Punctuation that belongs to an address inside it, but not at its end. */
 const TAIL = /[.,;:!?'*\(\[\{[[\p{Po}\p{Pd}]--\p{ASCII}]]/v;
 
-/** What closes a bracket, and what opened it. */
+/** Closing brackets and their opening ones. */
 const BRACKETS = new Map([[")", "("], ["]", "["], ["}", "{"]]);
 
-/** Marks of emphasis: they end an address that stands between two of them. */
+/** Marks of emphasis: a pair of them around an address is not part of it. */
 const EMPHASIS = new Set(["_", "~"]);
 
 /**
- * Splits a text into what is between its addresses, and the addresses: the odd ones of the list.
- * Addresses begin with `http:`, `https:`, `mailto:` or `www.`.
+ * Splits a text at its addresses, which are the odd elements of the result. Addresses begin with
+ * `http:`, `https:`, `mailto:` or `www.`.
  *
  * @param {string} text
  * @returns {string[]}
@@ -35,7 +35,7 @@ const EMPHASIS = new Set(["_", "~"]);
 export function splitAtLinks(text) {
   const parts = [];
   let from = 0;
-  // What was read once is not read again, address or not: that keeps the work linear.
+  // No part is read twice, so that the work stays linear.
   let read = 0;
   for (const { index } of text.matchAll(START)) {
     if (index < read) continue;
@@ -50,7 +50,7 @@ export function splitAtLinks(text) {
 }
 
 /**
- * Where a link to an address leads.
+ * The `href` of a link to an address.
  *
  * @param {string} address as {@linkcode splitAtLinks} found it
  */
@@ -59,15 +59,16 @@ export function hrefOf(address) {
 }
 
 /**
- * Finds the end of an address, without what ends the sentence or closes a bracket around it.
+ * Finds the end of an address: before the end of its sentence and before a bracket that closes around
+ * it.
  *
  * @param {string} text
  * @param {number} start
  */
 function endOf(text, start) {
-  /** How many brackets of a kind are open. @type {Map<string, number>} */
+  /** Open brackets of each kind. @type {Map<string, number>} */
   const open = new Map();
-  /** Brackets that close what the address itself opened. @type {Set<number>} */
+  /** Indexes of brackets that the address itself opened and closed. @type {Set<number>} */
   const matched = new Set();
   let end = start;
   for (; end < text.length && !STOP.test(characterAt(text, end)); end++) {
@@ -84,7 +85,7 @@ function endOf(text, start) {
   return end;
 }
 
-/** A character, or nothing for the second half of one. @param {string} text @param {number} index */
+/** The character at an index; `""` at the second half of a surrogate pair. @param {string} text @param {number} index */
 function characterAt(text, index) {
   const code = text.charCodeAt(index);
   if (code < 0xD800 || code > 0xDFFF) return text.charAt(index);
@@ -97,7 +98,7 @@ function isTail(character, isMatched, mark) {
   return character === mark || TAIL.test(character);
 }
 
-/** Whether it leads anywhere. @param {string} address */
+/** Whether a link to it can work. @param {string} address */
 function isAddress(address) {
   if (/^mailto:/i.test(address)) return /^mailto:[^@]+@[^@]+$/i.test(address);
   if (/^www\./i.test(address) && !/^www\.[^./?#]+\.[^./?#]/i.test(address)) return false;

@@ -2,12 +2,11 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 /**
- * Shows a timeline, of which a stretch is on the page. It follows the end while the reader is there,
- * stays where it is while the reader is elsewhere, and remembers the reader's place in each timeline.
- * Knows nothing of connections or forms.
+ * Shows a part of a timeline. Follows the end while the reader is there, does not move while the
+ * reader is elsewhere, and remembers the reader's place in each timeline. Knows nothing of connections
+ * or forms.
  *
- * The page holds a few hundred rows, whichever part is being read. Changes are gathered and painted
- * once a frame.
+ * The page holds a few hundred rows around the reader. Changes are painted once a frame.
  *
  * @module
  */
@@ -22,43 +21,43 @@ import { isHole, Timeline } from "./timeline.js";
 
 /**
  * @typedef {object} Parts
- * @property {HTMLElement} scroller What scrolls.
+ * @property {HTMLElement} scroller The scrolling element.
  * @property {HTMLElement} rows The list in it.
- * @property {HTMLElement} top What stands before the list.
+ * @property {HTMLElement} top The line before the list.
  */
 
 /**
- * What the reader does, and what the log wants.
+ * Reports of the log.
  *
  * @typedef {object} LogWishes
  * @property {(following: boolean) => void} onFollow The view reaches the end, or leaves it.
- * @property {(seq: number) => void} onSeen The reader has seen this message, and none after it.
- * @property {(hole: Hole, direction: Direction) => void} onHole The reader is near a hole. The answer
- *   is `addPage` or `failPage` of the timeline.
+ * @property {(seq: number) => void} onSeen The reader has seen the messages up to this one.
+ * @property {(hole: Hole, direction: Direction) => void} onHole The reader is near a hole. Answer with
+ *   `addPage` or `failPage` of the timeline.
  */
 
 /** @typedef {MessageWishes & LogWishes} Wishes */
 
 /**
- * Where a reader was in a timeline: at the end, or with an entry this far below the view's top.
+ * The reader's place in a timeline: the end, or an entry that begins `y` pixels below the view's top.
  *
  * @typedef {{ entry: Entry, y: number } | "end"} Place
  */
 
-/** Most rows on the page, and to how many they are cut. */
+/** Maximum rows on the page; beyond it, `KEEP_ROWS` remain. */
 const MAX_ROWS = 300;
 const KEEP_ROWS = 200;
-/** This many rows are added at a time when the reader comes near an edge. */
+/** Rows added at a time when the reader comes near an edge. */
 const STEP_ROWS = 40;
-/** This near to an edge, in CSS pixels, more is fetched. */
+/** Distance from an edge at which more is loaded, in CSS pixels. */
 const EDGE_PX = 800;
-/** This close to the end, in CSS pixels, still counts as being there. */
+/** Distance from the end that still counts as the end, in CSS pixels. */
 const NEAR_END_PX = 96;
-/** How far below the top of the view the line before new messages is put, in CSS pixels. */
+/** Distance of the line before new messages from the top of the view, in CSS pixels. */
 const LINE_PX = 16;
-/** Messages of one author further apart than this get a heading of their own. */
+/** A message this long after its author's last one begins a new group. */
 const GROUP_MS = 5 * 60_000;
-/** A page in the background is painted this often: it has no frames. */
+/** How often a page in the background is painted: it has no frames. */
 const HIDDEN_PAINT_MS = 250;
 
 const dayName = new Intl.DateTimeFormat("en", { weekday: "long", day: "numeric", month: "long" });
@@ -70,25 +69,25 @@ export class Log {
   /** @type {Wishes} */ #wishes;
   #timeline = new Timeline();
   /**
-   * Where the reader was in the other timelines, and the line that was shown there.
+   * The reader's place in the other timelines, and their line before new messages.
    *
    * @type {WeakMap<Timeline, { place: Place, line: Line | undefined }>}
    */
   #places = new WeakMap();
-  /** The rows that were made so far. @type {Map<Entry, HTMLElement>} */
+  /** The rows of the painted entries. @type {Map<Entry, HTMLElement>} */
   #rows = new Map();
-  /** The entries that are on the page, as painted last. @type {Entry[]} */
+  /** The entries on the page. @type {Entry[]} */
   #painted = [];
-  /** Entries whose rows are no longer right. @type {Set<Entry>} */
+  /** Entries whose rows are out of date. @type {Set<Entry>} */
   #changed = new Set();
-  /** What is on the page: from here, up to there. */
+  /** The range of entries on the page: from `#start`, up to and without `#end`. */
   #start = 0;
   #end = 0;
   #following = true;
-  /** Whether the view is still to be put to where reading begins. */
+  /** Whether the view has not been put to where reading begins yet. */
   #isFirst = true;
   #isScheduled = false;
-  /** The highest `seq` that was reported as seen. */
+  /** The highest `seq` reported as seen. */
   #seen = 0;
   #isModerated = false;
   /** @type {string | undefined} */ #editing;
@@ -103,7 +102,7 @@ export class Log {
     rows.addEventListener("focusin", ({ target }) => setTabStops(target, 0));
     rows.addEventListener("focusout", ({ target }) => setTabStops(target, -1));
     rows.addEventListener("copy", (event) => copyOf(event, rows));
-    // A keyboard that slides in, or a composer that grows, must not hide the last row.
+    // A touch keyboard or a growing composer must not hide the last row.
     new ResizeObserver(() => this.#following && this.#scrollToEnd()).observe(scroller);
     document.addEventListener("visibilitychange", () => this.#schedule());
     this.#awaitMidnight();
@@ -114,7 +113,7 @@ export class Log {
     return this.#following;
   }
 
-  /** Whether the reader may delete what others said. */
+  /** Sets whether the reader may delete messages of others. */
   set moderated(/** @type {boolean} */ isSo) {
     if (isSo === this.#isModerated) return;
     this.#isModerated = isSo;
@@ -122,15 +121,15 @@ export class Log {
     this.#schedule();
   }
 
-  /** The id of the message that the reader is editing. */
+  /** Sets the id of the message in the composer. */
   set editing(/** @type {string | undefined} */ id) {
     this.#editing = id;
     this.#schedule();
   }
 
   /**
-   * Shows another timeline, where the reader left it: at first at the end. Whoever would be at the end
-   * begins at a new line before what is new, if all of that does not fit.
+   * Shows another timeline where the reader left it, at first at its end. If the new messages do not
+   * fit, the view begins at the line before them.
    *
    * @param {Timeline} timeline
    */
@@ -177,9 +176,9 @@ export class Log {
   }
 
   /**
-   * Brings a message into view, moves the focus to it, and points it out for a moment.
+   * Scrolls to a message, focuses it, and highlights it for a moment.
    *
-   * @param {string | number} which its id, or its `seq`: if there is none, the next message
+   * @param {string | number} which its id, or a `seq`: that message or the next one
    * @returns {boolean} whether it is loaded
    */
   reveal(which) {
@@ -192,7 +191,7 @@ export class Log {
       row.scrollIntoView({ block: "center" });
       row.querySelector("article")?.focus({ preventScroll: true });
       row.classList.remove("found");
-      // Read anew, so that a second time is an animation of its own.
+      // Forces a layout, so that the animation can run again.
       void row.offsetWidth;
       row.classList.add("found");
       row.addEventListener("animationend", () => row.classList.remove("found"), { once: true });
@@ -200,7 +199,7 @@ export class Log {
     return true;
   }
 
-  // ---- What the timeline says ------------------------------------------------------------------
+  // ---- Changes of the timeline -----------------------------------------------------------------
 
   /** @param {number} index */
   #onInserted(index) {
@@ -239,7 +238,7 @@ export class Log {
   }
 
   /**
-   * Paints the stretch around an entry, which the reader goes to.
+   * Paints the rows around an entry, and scrolls there.
    *
    * @param {number} index
    * @param {(row: HTMLElement) => void} go
@@ -290,14 +289,14 @@ export class Log {
     top.hidden = this.#start > 0 || size === 0 || isHole(entries[0]);
   }
 
-  /** Settles which entries are on the page. */
+  /** Limits the entries on the page. */
   #choose() {
     const { length } = this.#timeline.entries;
     if (this.#following) {
       this.#end = length;
       if (this.#end - this.#start > MAX_ROWS) this.#start = this.#end - KEEP_ROWS;
     } else if (this.#end - this.#start > MAX_ROWS + STEP_ROWS) {
-      // Someone reads up there: the end can wait.
+      // The reader is at the start: rows at the end go.
       this.#end = this.#start + MAX_ROWS;
     }
   }
@@ -355,8 +354,8 @@ export class Log {
   }
 
   /**
-   * What depends on the neighbours: whether it joins the group before it, and begins a day. And
-   * whether it is being edited.
+   * Sets what depends on the neighbours (whether the row continues a group or begins a day), and
+   * whether the message is being edited.
    *
    * @param {Entry} entry
    * @param {HTMLElement} row
@@ -380,10 +379,10 @@ export class Log {
   }
 
   /**
-   * Leaves the keyboard where it was, or with the nearest message that is left.
+   * Returns the lost focus to the nearest message that remains.
    *
-   * @param {Entry} entry the one that had it
-   * @param {Entry[]} before what was on the page
+   * @param {Entry} entry the entry that had the focus
+   * @param {Entry[]} before the entries that were on the page
    */
   #keepFocus(entry, before) {
     const { rows, scroller } = this.#parts;
@@ -406,7 +405,7 @@ export class Log {
 
   // ---- Scrolling -------------------------------------------------------------------------------
 
-  /** Begins at the line, if what is new does not fit. */
+  /** Scrolls to the line before new messages, if they do not fit. */
   #begin() {
     const { line, entries, size } = this.#timeline;
     if (size === 0) return;
@@ -451,7 +450,7 @@ export class Log {
     return top > -EDGE_PX && top < this.#parts.scroller.clientHeight + EDGE_PX;
   }
 
-  /** Asks for what is missing on the reader's side of a hole. @param {Hole} hole */
+  /** Asks for the messages on the reader's side of a hole. @param {Hole} hole */
   #ask(hole) {
     const row = this.#rows.get(hole);
     const isAbove = !row || this.#top(row) < this.#parts.scroller.clientHeight / 2;
@@ -470,7 +469,7 @@ export class Log {
     }
   }
 
-  /** The last row that ends above a height, or that begins above the view and fills it. @param {number} height */
+  /** Index of the last row that ends above a height, or that fills the whole view. @param {number} height */
   #rowAt(height) {
     const { children } = this.#parts.rows;
     const first = this.#firstBelow(height + 1);
@@ -478,7 +477,7 @@ export class Log {
     return row && this.#top(row) <= 0 ? first : first - 1;
   }
 
-  /** The first row that ends below a height of the view. @param {number} height */
+  /** Index of the first row that ends below a height of the view. @param {number} height */
   #firstBelow(height) {
     const { children } = this.#parts.rows;
     const edge = this.#parts.scroller.getBoundingClientRect().top + height;
@@ -492,7 +491,7 @@ export class Log {
     return low;
   }
 
-  /** The row that must not move: the first in view that stays where it is when holes are filled. */
+  /** The row that must not move: the first in view that is neither a hole nor a line. */
   #anchor() {
     const { children } = this.#parts.rows;
     let at = this.#firstBelow(0);
@@ -501,7 +500,7 @@ export class Log {
     return row ? { row, y: this.#top(row) } : undefined;
   }
 
-  /** Whether it stays on the page. @param {Entry | undefined} entry */
+  /** Whether an entry stays on the page. @param {Entry | undefined} entry */
   #isFirm(entry) {
     if (!entry || entry.kind === "hole" || entry.kind === "line") return false;
     const at = this.#timeline.entries.indexOf(entry, Math.max(0, this.#start));
@@ -516,7 +515,7 @@ export class Log {
     return anchor && entry ? { entry, y: anchor.y } : "end";
   }
 
-  /** How far below the top of the view a row begins. @param {Element} row */
+  /** Distance of a row from the top of the view. @param {Element} row */
   #top(row) {
     return row.getBoundingClientRect().top - this.#parts.scroller.getBoundingClientRect().top;
   }
@@ -539,13 +538,13 @@ export class Log {
   }
 
   /**
-   * The arrow keys go from message to message, Home and End to the first and the last.
+   * Handles the keys: arrows go from message to message, Home and End to the first and the last.
    *
    * @param {KeyboardEvent} event
    */
   #onKey(event) {
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-    // Inside code, the keys scroll it.
+    // Inside code, these keys scroll it.
     if (event.target instanceof HTMLPreElement) return;
     if (event.key === "ArrowUp" || event.key === "ArrowDown") return this.#walk(event);
     if (event.key !== "Home" && event.key !== "End") return;
@@ -577,7 +576,7 @@ export class Log {
 }
 
 /**
- * What a message offers is reached by Tab only from within it.
+ * Makes the links and buttons of a message reachable by Tab only while the focus is in it.
  *
  * @param {EventTarget | null} target
  * @param {number} tabIndex
@@ -600,7 +599,7 @@ function timeOf(entry) {
 }
 
 /**
- * Whether a message joins the group of the one before it.
+ * Whether a message continues the group of the one before it.
  *
  * @param {Entry} entry
  * @param {Entry | undefined} before
@@ -634,7 +633,7 @@ function describe(notice) {
 function dayLabel(at) {
   const now = new Date();
   if (isSameDay(at, now)) return "Today";
-  // By the calendar: a day may have 23 or 25 hours.
+  // By the calendar, since a day may have 23 or 25 hours.
   const yesterday = new Date(now.getFullYear(), now.getMonth(), now.getDate() - 1);
   if (isSameDay(at, yesterday)) return "Yesterday";
   return (at.getFullYear() === now.getFullYear() ? dayName : dayAndYear).format(at);

@@ -1,9 +1,8 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * What this browser remembers: a name, colours, the rooms one is in and how far they are read, and
- * what a tab has still to say. Storage may be switched off: then nothing is remembered, and all else
- * works.
+ * The browser's memory: the name, the colours, the joined rooms with their read positions, and a tab's
+ * unsent texts. With storage switched off, nothing is remembered and everything else works.
  *
  * @module
  */
@@ -13,20 +12,20 @@ import { isSamePlace, ROOT } from "./address.js";
 /** @import { Unsent } from "../outbox.js" */
 /** @import { Place } from "./address.js" */
 
-/** Servers below different paths of one site have one storage. */
+/** Servers below different paths of one site share one storage. */
 const PREFIX = `hubbub${ROOT.pathname.slice(0, -1)}.`;
-/** Rooms of which the session is kept. */
+/** Maximum rooms whose session is kept. */
 const MAX_SESSIONS = 50;
-/** Rooms in the list of one's rooms; beyond it, the one that was visited longest ago goes. */
+/** Maximum rooms in the list; the one visited longest ago is dropped first. */
 const MAX_ROOMS = 100;
 
 /**
- * A room one is in: as who, and how far it is read. `seq` counts under `epoch` only.
+ * A joined room: the name used there, and the read position. `seq` is valid within `epoch` only.
  *
  * @typedef {Place & { username: string, epoch: string, seq: number, visitedAt: number }} KnownRoom
  */
 
-/** Kept for all tabs, and over the end of the browser. */
+/** Shared by all tabs; survives closing the browser. */
 export const browser = {
   get name() {
     return read("localStorage", "name");
@@ -35,7 +34,7 @@ export const browser = {
     write("localStorage", "name", name);
   },
 
-  /** Whether the person wants to be told of mentions. */
+  /** Whether to notify the person of mentions. */
   get notifies() {
     return read("localStorage", "notify") === "yes";
   },
@@ -43,7 +42,7 @@ export const browser = {
     write("localStorage", "notify", isSo ? "yes" : "");
   },
 
-  /** Whether the person has sent a message, and so knows how. */
+  /** Whether the person has sent a message: the hint about keys is no longer needed. */
   get hasSent() {
     return read("localStorage", "sent") === "yes";
   },
@@ -51,7 +50,7 @@ export const browser = {
     write("localStorage", "sent", isSo ? "yes" : "");
   },
 
-  /** `light` or `dark`, or nothing for what the system says. */
+  /** `light`, `dark`, or `""` for the system's colours. */
   get theme() {
     const theme = read("localStorage", "theme");
     return theme === "light" || theme === "dark" ? theme : "";
@@ -61,7 +60,7 @@ export const browser = {
   },
 
   /**
-   * The secret that makes another tab the same person.
+   * The guest's secret: with it, another tab is the same person.
    *
    * @param {string} room
    * @param {string} username
@@ -78,13 +77,13 @@ export const browser = {
     write("localStorage", "sessions", JSON.stringify(kept));
   },
 
-  /** The rooms one is in, in the order of joining. @returns {KnownRoom[]} */
+  /** The joined rooms, in order of joining. @returns {KnownRoom[]} */
   get rooms() {
     const kept = parse(read("localStorage", "rooms"));
     return Array.isArray(kept) ? kept.filter(isKnownRoom) : [];
   },
 
-  /** Adds a room to the list, or brings it up to date. @param {KnownRoom} known */
+  /** Adds a room to the list, or updates it. @param {KnownRoom} known */
   keepRoom(known) {
     const rooms = browser.rooms;
     const at = rooms.findIndex((room) => isSamePlace(room, known));
@@ -101,7 +100,7 @@ export const browser = {
   },
 
   /**
-   * Notes how far a room of the list is read. Another window may be further.
+   * Notes the read position in a room of the list, unless another window has read further.
    *
    * @param {Place} place
    * @param {{ epoch: string, seq: number }} read
@@ -114,27 +113,27 @@ export const browser = {
     write("localStorage", "rooms", JSON.stringify(rooms));
   },
 
-  /** Takes the rooms off the list in which one is under a name. @param {string} username */
+  /** Removes the rooms joined under a name from the list. @param {string} username */
   forgetRoomsOf(username) {
     const rooms = browser.rooms.filter((room) => room.username !== username);
     write("localStorage", "rooms", JSON.stringify(rooms));
   },
 
-  /** Takes a room off the list. @param {Place} place */
+  /** Removes a room from the list. @param {Place} place */
   forgetRoom(place) {
     const rooms = browser.rooms.filter((room) => !isSamePlace(room, place));
     write("localStorage", "rooms", JSON.stringify(rooms));
   },
 
-  /** Calls back when another tab has changed the list of rooms. @param {() => void} listener */
+  /** Calls `listener` when another tab changes the list of rooms. @param {() => void} listener */
   onRooms(listener) {
     addEventListener("storage", ({ key }) => key === `${PREFIX}rooms` && listener());
   },
 };
 
-/** Kept for this tab alone, and over its reload. */
+/** Belongs to this tab; survives a reload. */
 export const tab = {
-  /** Where this tab is, and as who: what a reload comes back to. @returns {(Place & { username: string }) | undefined} */
+  /** The room and the name of this tab, for a reload. @returns {(Place & { username: string }) | undefined} */
   get place() {
     const place = parse(read("sessionStorage", "place"));
     return isPlace(place) && isText(place.username) ? place : undefined;
@@ -144,8 +143,8 @@ export const tab = {
   },
 
   /**
-   * What was written in a room and is not sent yet, by the id of the visit. In an encrypted room it
-   * is sealed, and the id names the key.
+   * The unsent texts of a room, by the id of the visit. In an encrypted room they are sealed, and the
+   * id names the key.
    *
    * @param {string} room
    * @returns {Map<string, Unsent[]>}
@@ -162,7 +161,7 @@ export const tab = {
   },
 
   /**
-   * Puts what an account has not sent aside, out of sight of whoever comes next.
+   * Puts an account's unsent texts aside, out of sight of the next person.
    *
    * @param {string} username
    * @param {ReadonlyMap<string, readonly Unsent[]>} unsent by the id of the visit
@@ -172,7 +171,7 @@ export const tab = {
   },
 
   /**
-   * Takes up what was put aside for an account.
+   * Returns the texts put aside for an account, and forgets them.
    *
    * @param {string} username
    * @returns {[id: string, items: Unsent[]][]}
@@ -185,9 +184,9 @@ export const tab = {
   },
 
   /**
-   * The drafts of a room, by addressee. In an encrypted room they are sealed.
+   * The drafts of a room, by receiver. In an encrypted room they are sealed.
    *
-   * @param {string} id of the visit
+   * @param {string} id the visit's
    * @returns {Record<string, string>}
    */
   drafts(id) {
@@ -202,7 +201,7 @@ export const tab = {
 };
 
 /**
- * Names the visit of a room with a key, or of one without.
+ * The id of the visit of a room, with or without a key.
  *
  * @param {string} room
  * @param {string} [fingerprint] the key's
@@ -223,7 +222,7 @@ function sessions() {
   return kept.filter((entry) => isText(entry?.session));
 }
 
-/** @param {string} key @param {string} name @param {unknown} value nothing to forget it */
+/** @param {string} key @param {string} name @param {unknown} value `undefined` forgets it */
 function keepIn(key, name, value) {
   const all = Object(parse(read("sessionStorage", key)));
   write("sessionStorage", key, JSON.stringify({ ...all, [name]: value }));

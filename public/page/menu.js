@@ -2,7 +2,7 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 /**
- * The menu: colours, who one is, and the ways to other dialogs.
+ * The menu: colours, the signed-in account, and the dialogs.
  *
  * @module
  */
@@ -16,9 +16,9 @@ import { browser } from "./memory.js";
 
 /**
  * @typedef {object} Wishes
- * @property {() => void} onEncrypted A new encrypted room is wanted.
+ * @property {() => void} onEncrypted Starts an encrypted room.
  * @property {() => void} onSettings
- * @property {() => void} onSwitch Another name or room is wanted.
+ * @property {() => void} onSwitch Asks for another name or room.
  * @property {() => void} onSignIn
  * @property {() => void} onSignOut
  * @property {() => void} onLeave
@@ -37,7 +37,7 @@ export class Menu {
     me: get("me", HTMLElement),
     meName: get("me-name", HTMLElement),
   };
-  /** The address counts until the person chooses. */
+  /** The colours in the address apply until the person chooses others. */
   #shownTheme = askedTheme || browser.theme;
 
   /** @param {Wishes} wishes */
@@ -77,11 +77,11 @@ export class Menu {
       : username === null
       ? "Change name or room"
       : "Change room";
-    // A room in a frame is the only one, and the name of an account stays.
+    // A frame has a single room, and an account keeps its name.
     switchButton.hidden = isEmbedded && username !== null;
   }
 
-  /** What one may do in the room that is shown; nothing where none is. @param {Role | undefined} role */
+  /** Shows the item for the reader's role in the shown room; hides it without a room. @param {Role | undefined} role */
   showRole(role) {
     const { settings, settingsWords } = this.#parts;
     settings.hidden = role === undefined;

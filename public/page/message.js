@@ -2,7 +2,7 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 /**
- * Builds the row of one message. Whatever people wrote enters the page as text nodes only.
+ * Builds the row of one message. Texts of people enter the page as text nodes only.
  *
  * @module
  */
@@ -15,45 +15,45 @@ import { isChangeable, isUnreadable } from "./timeline.js";
 /** @import { Run } from "./text.js" */
 
 /**
- * What the reader wants of a message.
+ * The reader's actions on a message.
  *
  * @typedef {object} MessageWishes
  * @property {(message: Message) => void} onReply
  * @property {(message: Message) => void} onEdit
  * @property {(message: Message) => void} onDelete
- * @property {(message: Message) => void} onRetry To send it again.
- * @property {(message: Message) => void} onDiscard To give up sending it.
- * @property {(message: Message) => void} onEditAgain To take up a change that was not saved.
- * @property {(message: Message) => void} onDiscardChange To give up such a change.
+ * @property {(message: Message) => void} onRetry Sends it again.
+ * @property {(message: Message) => void} onDiscard Gives up sending it.
+ * @property {(message: Message) => void} onEditAgain Resumes an edit that failed.
+ * @property {(message: Message) => void} onDiscardChange Gives up an edit that failed.
  * @property {(name: string) => void} onWhisper
- * @property {(id: string) => void} onJump To see another message, or this one, in its place.
+ * @property {(id: string) => void} onJump Goes to a message.
  * @property {(message: Message) => string} linkTo The address of a message.
  * @property {(text: string) => void} onCopy
  */
 
 /**
- * What a row shows beside its message.
+ * What a row depends on beside its message.
  *
  * @typedef {object} Context
- * @property {boolean} isModerated The reader may delete what others said.
+ * @property {boolean} isModerated Whether the reader may delete messages of others.
  * @property {(id: string) => Message | undefined} find
  */
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const fullDate = new Intl.DateTimeFormat("en", { dateStyle: "full", timeStyle: "short" });
 
-/** Characters of a quotation. The style sheet cuts it to its line. */
+/** Maximum characters of a quotation. The style sheet cuts it to one line. */
 const QUOTE_LENGTH = 200;
 
 const BROKEN =
-  "This message cannot be read: your link has another key, or it was changed on its way.";
+  "This message cannot be read. Your link has another key, or someone changed it on its way.";
 const LOCKED = "Encrypted. Open the room with its whole link to read this.";
-const REPLAYED = "The server sent an earlier message again, in this place. It is not shown twice.";
+const REPLAYED = "The server repeated an earlier message here. The repeat is not shown.";
 
-/** More marks on a letter than any language writes: they would reach into other rows. */
+/** More marks on a letter than any language uses: they would reach into other rows. */
 const PILED = /\p{M}{4}/u;
 
-/** Rows get numbers, so that parts of them can be named. */
+/** Number of the newest row, for the ids of its parts. */
 let made = 0;
 
 /**
@@ -72,7 +72,7 @@ export function fillMessage(row, message, wishes, context) {
   article.tabIndex = -1;
   if (!own) article.append(avatar(author));
   article.append(header, bubble);
-  // Made when somebody comes near: most messages are only read.
+  // Created at the first hover or focus: most messages are only read.
   for (const approach of ["pointerenter", "focusin"]) {
     article.addEventListener(approach, () => {
       if (article.querySelector(".tools")) return;
@@ -82,7 +82,7 @@ export function fillMessage(row, message, wishes, context) {
   }
   if (id === undefined) article.append(progressOf(message, wishes));
   if (message.change) article.append(changeOf(message, wishes));
-  // Who walks from message to message hears all of each: the marks, too.
+  // Screen readers read the whole message, its marks included.
   header.id = `header-${++made}`;
   bubble.id = `bubble-${made}`;
   article.setAttribute("aria-labelledby", `${header.id} ${bubble.id}`);
@@ -100,7 +100,7 @@ export function fillMessage(row, message, wishes, context) {
   row.replaceChildren(article);
 }
 
-/** Whether it says what somebody does. @param {Message} message */
+/** Whether the message is an action (`/me`). @param {Message} message */
 export function isAction(message) {
   return !message.deleted && !isUnreadable(message) && message.text.startsWith("/me ");
 }
@@ -116,14 +116,14 @@ function headerOf(message, wishes) {
 }
 
 /**
- * The time of a message: a link to it, once the server has it.
+ * The time of a message: a link to it once the server has it.
  *
  * @param {MessageEntry} message
  * @param {MessageWishes} wishes
  */
 function timeOf(message, wishes) {
   const { at, id, seq, stale } = message;
-  // It breaks where there is little room: some languages have spaces that do not.
+  // Plain spaces, so that it can wrap: some locales use no-break spaces.
   const time = element("time", "", clock.format(at).replace(/\s/g, " "));
   time.dateTime = at.toISOString();
   time.title = fullDate.format(at);
@@ -182,10 +182,10 @@ function bubbleOf(message, wishes, { find }) {
 }
 
 /**
- * What a message answers.
+ * The quotation of the answered message.
  *
  * @param {string} id
- * @param {Message | undefined} answered Nothing where it is not loaded.
+ * @param {Message | undefined} answered `undefined` if it is not loaded
  * @param {MessageWishes} wishes
  */
 function quoteOf(id, answered, wishes) {
@@ -248,7 +248,7 @@ function nodeOf(run, wishes) {
 function blockOf(code, wishes) {
   const scroller = element("pre", "", element("code", "", code));
   scroller.dir = "ltr";
-  // Code that is wider than its row is scrolled by the arrow keys, too.
+  // Focusable, so that the arrow keys scroll code wider than its row.
   scroller.tabIndex = 0;
   const copy = button("tool copy", "Copy code", () => wishes.onCopy(code), "copy");
   copy.tabIndex = -1;
@@ -265,7 +265,7 @@ function progressOf(message, wishes) {
     "p",
     "progress failed",
     element("span", "", `Not sent. ${message.reason ?? ""}`),
-    // What is sealed with another key cannot be sent from here.
+    // A text sealed with another key cannot be sent from this page.
     ...message.seal === "locked"
       ? []
       : [button("link", "Send again", () => wishes.onRetry(message))],
@@ -273,18 +273,18 @@ function progressOf(message, wishes) {
   );
 }
 
-/** An edit that the server has not taken yet. @param {MessageEntry} message @param {MessageWishes} wishes */
+/** The line about an edit that the server has not stored. @param {MessageEntry} message @param {MessageWishes} wishes */
 function changeOf(message, wishes) {
   const { text = "", status, reason = "" } = message.change ?? {};
   const words = element("q", "", text);
   words.dir = "auto";
   if (status !== "failed") {
-    return element("p", "progress change", element("span", "", "Change waits to be sent: "), words);
+    return element("p", "progress change", element("span", "", "Edit waiting to be sent: "), words);
   }
   return element(
     "p",
     "progress change failed",
-    element("span", "", `Change not saved. ${reason} `),
+    element("span", "", `Edit not saved. ${reason} `),
     words,
     button("link", "Edit again", () => wishes.onEditAgain(message)),
     button("link", "Discard", () => wishes.onDiscardChange(message)),

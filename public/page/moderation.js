@@ -1,8 +1,7 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * The two dialogs about those who look after a room: to remove somebody, and to see or say who looks
- * after it and who may come in.
+ * The dialogs of moderation: one removes a person, the other shows and changes a room's settings.
  *
  * @module
  */
@@ -14,7 +13,7 @@ import { element, get } from "./dom.js";
 /** @import { RoomSettings } from "./account.js" */
 /** @import { Connection } from "../connection.js" */
 
-/** Removes somebody. */
+/** The dialog that removes a person from the room. */
 export class KickDialog {
   #parts = {
     dialog: get("kick", HTMLDialogElement),
@@ -26,14 +25,14 @@ export class KickDialog {
     submit: get("kick-button", HTMLButtonElement),
     cancel: get("kick-cancel", HTMLButtonElement),
   };
-  /** Who was removed has no button any more. @type {HTMLElement} */
+  /** Gets the focus afterwards: the removed person's button is gone. @type {HTMLElement} */
   #elsewhere;
   /** @type {(words: string) => void} */ #tell;
   /** @type {Connection | undefined} */ #connection;
   #name = "";
 
   /**
-   * @param {HTMLElement} elsewhere has the focus afterwards
+   * @param {HTMLElement} elsewhere gets the focus after a removal
    * @param {(words: string) => void} tell
    */
   constructor(elsewhere, tell) {
@@ -47,7 +46,7 @@ export class KickDialog {
     cancel.addEventListener("click", () => dialog.close());
   }
 
-  /** Another room is shown. */
+  /** Closes the dialog: another room is shown. */
   close() {
     this.#parts.dialog.close();
   }
@@ -81,8 +80,8 @@ export class KickDialog {
 }
 
 /**
- * Says who looks after a room. Its owner and admins change here who that is, and who may come in; an
- * account takes a room that nobody owns.
+ * The dialog with a room's settings. Its owner and admins change the moderators and the members; an
+ * account can take a room without an owner.
  */
 export class SettingsDialog {
   #parts = {
@@ -108,8 +107,8 @@ export class SettingsDialog {
   };
   /** @type {(words: string) => void} */ #onSaved;
   /** @type {Connection | undefined} */ #connection;
-  /** The account that may take the room, if one may. @type {string | undefined} */ #taker;
-  /** What the server had when the dialog was opened. */
+  /** The account that may take the room, if any. @type {string | undefined} */ #taker;
+  /** The settings when the dialog opened. */
   #before = { private: false, moderators: "", members: "" };
 
   /** @param {(words: string) => void} onSaved */
@@ -124,7 +123,7 @@ export class SettingsDialog {
     cancel.addEventListener("click", () => dialog.close());
   }
 
-  /** Another room is shown. */
+  /** Closes the dialog: another room is shown. */
   close() {
     this.#connection = undefined;
     this.#parts.dialog.close();
@@ -132,7 +131,7 @@ export class SettingsDialog {
 
   /**
    * @param {Connection} connection
-   * @param {string | null} account The name of one's account, if one is signed in.
+   * @param {string | null} account the name of the signed-in account, if any
    */
   async open(connection, account) {
     const { dialog, error } = this.#parts;
@@ -140,14 +139,14 @@ export class SettingsDialog {
     error.textContent = "";
     try {
       const settings = await readRoom(connection.room);
-      // Meanwhile it may have been opened for another room.
+      // The dialog may have opened for another room meanwhile.
       if (this.#connection !== connection) return;
       const isFree = settings.owner === null && connection.room !== DEFAULT_ROOM;
       this.#show(settings, isFree ? account ?? undefined : undefined);
     } catch (problem) {
       if (this.#connection !== connection) return;
       this.#show({ private: connection.isPrivate, owner: null, moderators: [] }, undefined);
-      this.#parts.owner.textContent = this.#parts.moderatorNames.textContent = "Not known";
+      this.#parts.owner.textContent = this.#parts.moderatorNames.textContent = "Unknown";
       error.textContent = sentenceOf(problem);
     }
     if (!dialog.open) dialog.showModal();
@@ -164,7 +163,7 @@ export class SettingsDialog {
       ...moderators.flatMap((name, i) => [i === 0 ? "" : ", ", element("bdi", "", name)]),
     );
     if (moderators.length === 0) parts.moderatorNames.textContent = "None";
-    parts.access.textContent = isPrivate ? "Its members only" : "Everyone";
+    parts.access.textContent = isPrivate ? "Members only" : "Everyone";
     parts.moderatorsFact.hidden = parts.accessFact.hidden = mayChange;
     parts.claim.hidden = this.#taker === undefined;
     parts.fields.hidden = !mayChange;
@@ -206,7 +205,7 @@ export class SettingsDialog {
       await connection.setRoom(change);
       if (taker === undefined) dialog.close();
       else {
-        // What its owner can do comes next.
+        // The settings of its owner come next.
         await this.open(connection, taker);
         closed.focus();
       }
@@ -231,7 +230,7 @@ export class SettingsDialog {
   }
 }
 
-/** One a line; a comma, which no name can have, does as well. @param {string} text */
+/** The names in a text, separated by lines or commas: no name has a comma. @param {string} text */
 function namesIn(text) {
   return text.split(/[\n,]/).map((name) => name.trim()).filter((name) => name !== "");
 }

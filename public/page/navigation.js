@@ -1,7 +1,7 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * Keeps the address bar and the room that is shown in step, and leads to single messages.
+ * Keeps the address bar in step with the shown room, and goes to single messages.
  *
  * @module
  */
@@ -15,9 +15,9 @@ import { isEmbedded, withLook } from "./embedding.js";
 
 /**
  * @typedef {object} Wishes
- * @property {(place: Place) => void} onPlace The address names another room: somebody went back, or
- *   changed it.
- * @property {() => void} onMissing The message that the address names is not to be had.
+ * @property {(place: Place) => void} onPlace The address names another room: the person went back,
+ *   or changed it.
+ * @property {() => void} onMissing The message in the address does not exist.
  */
 
 /** The address bar. */
@@ -25,7 +25,7 @@ export class Navigation {
   /** @type {Log} */ #log;
   /** @type {Wishes} */ #wishes;
   /** @type {Visit | undefined} */ #visit;
-  /** What the address names, until its message is shown. */
+  /** The place and message in the address, until the message is shown. */
   #wanted = readAddress(location.href);
 
   /** @param {Log} log @param {Wishes} wishes */
@@ -44,11 +44,11 @@ export class Navigation {
   }
 
   /**
-   * Has the address name the room that is shown.
+   * Puts the shown room into the address.
    *
    * @param {Visit} visit
-   * @param {{ isBack?: boolean }} [how] `isBack`: one stays there, and the address of another room is
-   *   to be replaced
+   * @param {{ isBack?: boolean }} [how] `isBack`: the person stays in the room, so its address replaces
+   *   that of another room
    */
   show(visit, { isBack = false } = {}) {
     this.#visit = visit;
@@ -61,11 +61,11 @@ export class Navigation {
     this.showWanted();
   }
 
-  /** Shows the message that the address names, once its room is there. */
+  /** Shows the message in the address, once its room is live. */
   async showWanted() {
     const visit = this.#visit;
     const { place, at } = this.#wanted;
-    // Before the first welcome nothing is known of what the room has.
+    // Before the first welcome, the room's messages are unknown.
     const isThere = visit?.isLive && visit.timeline.newestSeq > 0;
     if (at === undefined || !isThere || !place || !isSamePlace(place, visit.place)) return;
     this.#wanted = { place: undefined, at: undefined };
@@ -79,7 +79,7 @@ export class Navigation {
     const seq = visit?.timeline.find(id)?.seq ?? seqIn(id);
     if (!visit || seq === undefined) return;
     const address = withLook(addressOf(visit.place, seq));
-    // The way back is that of the site around the frame.
+    // A frame must not add to the history of the site around it.
     if (isEmbedded) history.replaceState(null, "", address);
     else history.pushState(null, "", address);
     this.#wanted = { place: visit.place, at: seq };
@@ -87,7 +87,7 @@ export class Navigation {
   }
 }
 
-/** The number of a message, with which its id ends. @param {string} id */
+/** The `seq` at the end of a message's id. @param {string} id */
 function seqIn(id) {
   const seq = Number(/-(\d+)$/.exec(id)?.[1]);
   return Number.isSafeInteger(seq) ? seq : undefined;

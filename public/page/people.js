@@ -11,9 +11,9 @@ import { avatar, button, element, icon } from "./dom.js";
 
 /** @import { Roster } from "../roster.js" */
 
-/** Most names on the page. */
+/** Maximum names on the page. */
 const MAX_SHOWN = 150;
-/** A list of more people than this is painted at most this often, in milliseconds. */
+/** A list of more than `CROWD` people is painted at most once in `PAINT_MS`. */
 const CROWD = 50;
 const PAINT_MS = 250;
 
@@ -22,15 +22,15 @@ export class People {
   /** @type {{ list: HTMLElement, rest: HTMLElement, counts: readonly HTMLElement[] }} */ #parts;
   /** @type {(name: string) => void} */ #onChoose;
   /** @type {(name: string) => void} */ #onRemove;
-  /** What was shown last. @type {[Roster, string] | undefined} */ #shown;
+  /** The last arguments of `show`. @type {[Roster, string] | undefined} */ #shown;
   #mayRemove = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   #paintedAt = -Infinity;
 
   /**
    * @param {{ list: HTMLElement, rest: HTMLElement, counts: readonly HTMLElement[] }} parts
-   * @param {(name: string) => void} onChoose A person other than the reader was chosen.
-   * @param {(name: string) => void} onRemove A person is to be removed from the room.
+   * @param {(name: string) => void} onChoose writes privately to a person
+   * @param {(name: string) => void} onRemove removes a person from the room
    */
   constructor(parts, onChoose, onRemove) {
     this.#parts = parts;
@@ -45,7 +45,7 @@ export class People {
     if (this.#shown) this.show(...this.#shown);
   }
 
-  /** Shows nobody. */
+  /** Empties the list. */
   reset() {
     clearTimeout(this.#timer);
     this.#paintedAt = -Infinity;
@@ -56,7 +56,7 @@ export class People {
   }
 
   /**
-   * Shows who is there, soon.
+   * Shows the people, at once or within 250 ms.
    *
    * @param {Roster} roster
    * @param {string} self
@@ -74,13 +74,13 @@ export class People {
     this.#paintedAt = performance.now();
     const { list, rest, counts } = this.#parts;
     for (const count of counts) count.textContent = String(roster.online);
-    // In another tab one may have spelled it in another way.
+    // Another tab may have spelled the name differently.
     const me = roster.has(self)
       ? self
       : roster.names.find((name) => isSameName(name, self)) ?? self;
     const others = roster.names.filter((name) => name !== me);
     const shown = others.slice(0, MAX_SHOWN).sort(byName.compare);
-    // Of a crowd not all names are told, but one's own is known.
+    // A large room does not list every name; the reader's own is known.
     const names = roster.online === 0 ? [] : [me, ...shown];
     const focused = list.contains(document.activeElement) ? document.activeElement : undefined;
     list.replaceChildren(...names.map((name) => this.#row(name, me)));

@@ -1,8 +1,7 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * The questions that are asked before something is lost: a message that is deleted, and texts that
- * nobody sends any more.
+ * Questions before something is lost: a deleted message, or unsent texts.
  *
  * @module
  */
@@ -16,7 +15,7 @@ const unsentWords = get("unsent-words", HTMLElement);
 
 /**
  * @param {string} text the message's
- * @returns {Promise<boolean>} whether it is to be deleted
+ * @returns {Promise<boolean>} whether to delete it
  */
 export async function mayDelete(text) {
   quote.textContent = text;
@@ -24,9 +23,9 @@ export async function mayDelete(text) {
 }
 
 /**
- * @param {number} count how many texts are not sent
- * @param {string} what what becomes of them
- * @returns {Promise<boolean>} whether one may go
+ * @param {number} count unsent texts
+ * @param {string} what the sentence about their fate
+ * @returns {Promise<boolean>} whether to leave
  */
 export async function mayLeave(count, what) {
   if (count === 0) return true;

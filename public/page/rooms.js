@@ -1,8 +1,7 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * The list of the rooms one is in, with what is unread: a column of the page where there is room for
- * it, else a menu.
+ * The list of joined rooms with their unread counts: a column on wide screens, else a menu.
  *
  * @module
  */
@@ -15,14 +14,14 @@ import { button, element, icon } from "./dom.js";
 /**
  * @typedef {object} RoomEntry
  * @property {Place} place
- * @property {number} unread Messages of others that one has not seen.
+ * @property {number} unread Unseen messages of others.
  * @property {boolean} isWanted Whether one of them is for the reader.
  */
 
 /**
  * @typedef {object} Parts
  * @property {HTMLElement} list
- * @property {HTMLElement} total What is unread elsewhere, on the button that opens the list.
+ * @property {HTMLElement} total The unread count of the other rooms, on the button of the list.
  */
 
 /**
@@ -31,14 +30,14 @@ import { button, element, icon } from "./dom.js";
  * @property {(place: Place) => void} onLeave
  */
 
-/** The maximum count that is shown; beyond, there is a plus sign. */
+/** Maximum count; a higher one shows as this and a plus sign. */
 const MAX_COUNT = 99;
 
 /** The rooms on the page. */
 export class Rooms {
   /** @type {Parts} */ #parts;
   /** @type {Wishes} */ #wishes;
-  /** What was shown last, to paint no more than what changes. */
+  /** The last arguments of `show` as JSON: the same again paint nothing. */
   #shown = "";
 
   /** @param {Parts} parts @param {Wishes} wishes */
@@ -47,7 +46,7 @@ export class Rooms {
     this.#wishes = wishes;
   }
 
-  /** @param {readonly RoomEntry[]} entries @param {Place | undefined} here the room that is shown */
+  /** @param {readonly RoomEntry[]} entries @param {Place | undefined} here the shown room */
   show(entries, here) {
     const now = JSON.stringify([entries, here]);
     if (now === this.#shown) return;
@@ -84,7 +83,7 @@ export class Rooms {
     link.dataset.place = JSON.stringify(place);
     if (here && isSamePlace(place, here)) link.setAttribute("aria-current", "page");
     link.addEventListener("click", (event) => {
-      // With a key held down it opens where links open then.
+      // With a modifier key, the browser opens a tab or a window.
       if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
       event.preventDefault();
       this.#wishes.onGo(place);

@@ -1,7 +1,7 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * The form in which one signs in, or makes an account.
+ * The form for signing in and for creating an account.
  *
  * @module
  */
@@ -19,24 +19,24 @@ import { AccountError, register, signIn } from "./account.js";
  * @property {HTMLInputElement} password
  * @property {HTMLElement} passwordHint
  * @property {HTMLElement} passwordError
- * @property {HTMLElement} codeField Shown once the server has asked for the code.
+ * @property {HTMLElement} codeField Shown once the server asks for the admin code.
  * @property {HTMLInputElement} code
  * @property {HTMLElement} codeError
  * @property {HTMLElement} error
  * @property {HTMLButtonElement} submit
- * @property {HTMLButtonElement} other Goes to the other of the two.
+ * @property {HTMLButtonElement} other Switches between the two.
  */
 
 /**
  * @typedef {object} Wishes
- * @property {() => Promise<boolean>} onSignedIn Whether the browser has kept the proof.
+ * @property {() => Promise<boolean>} onSignedIn Returns whether the browser has kept the cookie.
  */
 
-/** What stands on the form: to sign in, and to make an account. */
+/** The texts of the form: for signing in, and for creating an account. */
 const WORDS = {
   old: {
     title: "Sign in",
-    intro: "Your name is yours, in every room.",
+    intro: "Your name is yours in every room.",
     submit: "Sign in",
     busy: "Signing in…",
     other: "Create an account",
@@ -44,17 +44,17 @@ const WORDS = {
   },
   new: {
     title: "Create an account",
-    intro: "Your name is yours, in every room. No e-mail needed.",
+    intro: "Your name is yours in every room. No e-mail needed.",
     submit: "Create account",
     busy: "Creating…",
-    other: "I have an account already",
+    other: "I already have an account",
     autocomplete: /** @type {const} */ ("new-password"),
   },
 };
 
-const NO_COOKIES = "Signing in needs cookies, and your browser keeps none for this page.";
+const NO_COOKIES = "Signing in needs cookies. Allow them for this page, and sign in again.";
 
-/** The form, within a dialog that others open. */
+/** The form, inside the dialog of `joining.js`. */
 export class SignIn {
   /** @type {Parts} */ #parts;
   /** @type {Wishes} */ #wishes;
@@ -76,7 +76,7 @@ export class SignIn {
     });
   }
 
-  /** Whether the server is being asked just now. */
+  /** Whether a request is pending. */
   get isBusy() {
     return this.#isBusy;
   }
@@ -84,8 +84,8 @@ export class SignIn {
   /**
    * Shows the form.
    *
-   * @param {{ name?: string, reason?: string, intro?: string, isNew?: boolean }} how `reason`: why
-   *   one is asked to; `intro` stands in place of the usual words; `isNew`: to make an account
+   * @param {{ name?: string, reason?: string, intro?: string, isNew?: boolean }} how `reason`: why it
+   *   is needed; `intro` replaces the usual text; `isNew`: shows the form for a new account
    */
   show({ name, reason = "", intro = "", isNew = false }) {
     const { form, reason: why, name: input, password } = this.#parts;
@@ -137,7 +137,7 @@ export class SignIn {
     try {
       if (this.#kind === "new") {
         await register(name, password, this.#parts.code.value.trim());
-        // Should the next step fail, the account is there already.
+        // The account exists now, even if signing in fails.
         this.#kind = "old";
       }
       await signIn(name, password);
@@ -152,11 +152,11 @@ export class SignIn {
     }
   }
 
-  /** The field that can mend it. @param {AccountError} error */
+  /** The field that can correct the error. @param {AccountError} error */
   #fieldFor({ status, message }) {
     const { name, password, code, codeField } = this.#parts;
     if (status === 403 && !codeField.hidden) return code;
-    // The server's sentences about passwords begin so.
+    // The server's sentences about passwords begin with these words.
     if (status === 401 || message.startsWith("The password")) return password;
     return [400, 409].includes(status) ? name : undefined;
   }

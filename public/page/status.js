@@ -1,8 +1,8 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * How the connection is: a word in the bar, with a countdown, and the line of trouble above the text
- * box. That all is well is not said.
+ * The state of the connection: a word and a countdown in the bar, and the line of trouble over the
+ * messages. A live connection shows nothing.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { Trouble } from "./trouble.js";
 
 /** @import { Visit } from "./visit.js" */
 
-/** Shows how a visit's connection is. */
+/** Shows the state of a visit's connection. */
 export class Status {
   #parts = {
     status: get("status", HTMLElement),
@@ -27,7 +27,7 @@ export class Status {
   /** @type {() => void} */ #onRetry;
   /** @type {ReturnType<typeof setInterval> | undefined} */ #ticking;
 
-  /** @param {() => void} onRetry The person does not want to wait for the next attempt. */
+  /** @param {() => void} onRetry called when the person asks to try now */
   constructor(onRetry) {
     this.#onRetry = onRetry;
   }
@@ -50,16 +50,16 @@ export class Status {
       tick();
       this.#ticking = setInterval(tick, 1000);
       const why = state.reason || "The connection was lost.";
-      this.#trouble.show(`${why} What you write is sent when it is back.`, {
+      this.#trouble.show(`${why} Your messages are sent once you are connected again.`, {
         retry: this.#onRetry,
       });
     } else if (state.state !== "connecting") this.showWaiting(visit);
   }
 
-  /** Says why messages wait although there is a connection. @param {Visit} visit */
+  /** Shows why messages wait on a live connection. @param {Visit} visit */
   showWaiting({ isLive, outbox }) {
     const waiting = isLive ? outbox.items.filter(({ status }) => status === "waiting") : [];
-    // Of a group that is too fast one waits for its turn, and the others for that one.
+    // After a `rate_limited`, one message has the reason, and the others wait for it.
     const held = waiting.find(({ reason }) => reason !== "");
     if (held) this.#trouble.show(held.reason);
     else if (waiting.length === 0) this.#trouble.clear();

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * What could complete a text: commands after a `/`, people after an `@` or a `/msg`. No DOM.
+ * Finds completions of a text: commands after a `/`, people after an `@` or a `/msg`. Uses no DOM.
  *
  * @module
  */
@@ -9,16 +9,16 @@ import { findWord, HELP, quoteName } from "../commands.js";
 import { isSameName } from "../names.js";
 
 /**
- * `insert` goes in place of what was typed from `from` on. `isLikely`: the first option is what the
- * person seems to mean, so that Enter takes it.
+ * `insert` replaces the text from `from` on. `isLikely`: the person seems to mean the first option, so
+ * that Enter takes it.
  *
  * @typedef {{ label: string, about: string, insert: string }} Option
  * @typedef {{ from: number, isLikely: boolean, options: readonly Option[] }} Suggestions
  */
 
-/** Most options at a time. */
+/** Maximum options at a time. */
 const MAX_OPTIONS = 8;
-/** As far back as the start of a name is looked for. */
+/** Maximum UTF-16 units of a typed name. */
 const MAX_NAME_UNITS = 80;
 
 const COMMAND = /^\s*[/／]([a-z]*)$/i;
@@ -26,13 +26,13 @@ const RECEIVER = /^\s*[/／](?:msg|w)\s+@?["“”„‟«»「」『』＂]?\s*
 const MENTION = /(?:^|[\s([{"'“„«「『])[@＠]((?:[^\s@＠][^@＠\n]*)?)$/u;
 
 /**
- * Finds what could complete a text.
+ * Finds the completions of a text.
  *
- * @param {string} before the text up to where one writes
- * @param {readonly string[]} names who may be meant
- * @param {{ commands?: boolean }} [how] `commands`: whether commands count, which they do not in an
- *   edit; by default they do
- * @returns {Suggestions | undefined} nothing if nothing could
+ * @param {string} before the text before the cursor
+ * @param {readonly string[]} names the people to suggest
+ * @param {{ commands?: boolean }} [how] `commands`: whether to suggest commands, true by default; an
+ *   edit has none
+ * @returns {Suggestions | undefined} `undefined` if there are none
  */
 export function suggest(before, names, { commands = true } = {}) {
   return (commands ? suggestCommands(before) ?? suggestReceivers(before, names) : undefined) ??
@@ -54,7 +54,7 @@ function suggestCommands(before) {
   );
 }
 
-/** A command as it is inserted: with the space before what belongs to it. @param {string} usage */
+/** The command to insert: with a space if an argument follows. @param {string} usage */
 function firstWord(usage) {
   return /^\S+ ?/.exec(usage)?.[0] ?? "";
 }
@@ -94,7 +94,7 @@ function suggestNames(from, typed, names, insertion) {
  * @param {number} from
  * @param {string} typed
  * @param {readonly Option[]} options
- * @param {(option: Option) => boolean} isComplete whether what was typed is all of it already
+ * @param {(option: Option) => boolean} isComplete whether the whole option is typed already
  * @returns {Suggestions | undefined}
  */
 function offer(from, typed, options, isComplete) {

@@ -1,10 +1,9 @@
 // @ts-check
 /**
- * Reads the text of a message: what of it is a link, and what is code. Knows no DOM, and takes time in
- * proportion to the text's length.
+ * Finds the links and the code in a text, in time proportional to its length. Uses no DOM.
  *
- * Code is all of Markdown that there is: `` `inline` `` within one line, and blocks between lines that
- * begin with three backticks. A block that nothing closes goes on to the end of the text.
+ * Code is the only Markdown: `` `inline` `` within one line, and blocks between lines that begin with
+ * three backticks. An unclosed block ends with the text.
  *
  * @module
  */
@@ -12,13 +11,13 @@
 import { hrefOf, splitAtLinks } from "./links.js";
 
 /**
- * A stretch of a text. The `text` of code is without its backticks.
+ * A part of a text. The `text` of code has no backticks.
  *
  * @typedef {{ type: "text" | "code" | "block", text: string }
  *   | { type: "link", text: string, href: string }} Run
  */
 
-/** The line before a block: three backticks or more, and perhaps a word for the language. */
+/** The line before a block: three or more backticks, and optionally the language. */
 const FENCE = /^ {0,3}(`{3,})[ \t]*([\w+#.-]*)[ \t]*$/;
 
 /**
@@ -58,7 +57,7 @@ export function readText(text) {
 }
 
 /**
- * The line that closes a block, or the end of the text.
+ * Index of the line that closes a block, or of the end of the text.
  *
  * @param {readonly string[]} lines
  * @param {number} from
@@ -86,13 +85,13 @@ function readProse(text) {
 }
 
 /**
- * Finds inline code: from a row of backticks to the next row of as many, in the same line.
+ * Finds inline code: from a row of backticks to the next row of the same length in the line.
  *
  * @param {string} text
  */
 function codesOf(text) {
   const rows = [...text.matchAll(/`+|\n/g)].map((match) => ({ at: match.index, row: match[0] }));
-  // From the end: the next row of each length in the same line.
+  // From the end, so that `next` is the next row of each length in the line.
   /** @type {Map<string, number>} */
   const next = new Map();
   const partners = new Array(rows.length).fill(-1);
@@ -115,7 +114,7 @@ function codesOf(text) {
   return codes;
 }
 
-/** Takes off the one space on both sides that keeps backticks apart. @param {string} code */
+/** Removes one space on both sides, which separates inner backticks from the outer ones. @param {string} code */
 function trimOnce(code) {
   return code.startsWith(" ") && code.endsWith(" ") ? code.slice(1, -1) : code;
 }

@@ -1,10 +1,10 @@
 // @ts-check
 /**
- * The messages of one room in order, and what stands between them. Knows no DOM, no connection, and
- * nothing of how it is shown.
+ * The messages of one room in order, and the notices and lines between them. Uses no DOM and no
+ * connection.
  *
- * Messages that the server has and the timeline has not are a hole: an entry with the two numbers
- * between which they are. The start of the room is the first hole, until everything is loaded.
+ * A hole is an entry for messages that are not loaded, with the numbers around them. The start of the
+ * room is the first hole, until everything is loaded.
  *
  * @module
  */
@@ -12,104 +12,104 @@
 /** @import { Seal } from "../inbox.js" */
 
 /**
- * An edit of a message that the server has not taken yet, or has refused.
+ * An edit that the server has not stored yet, or has refused.
  *
  * @typedef {object} Change
- * @property {string} ref The edit's own, not the message's.
+ * @property {string} ref The edit's ref, not the message's.
  * @property {string} text
  * @property {"waiting" | "sending" | "failed"} status
  * @property {string} [reason] Why it failed.
  */
 
 /**
- * What can be said of a message. `id` and `seq` are there once the server has it. `seal` is also
- * `locked` where there is no key to open it, and `replayed` where the server sent it a second time.
+ * A message. `id` and `seq` are present once the server has stored it. `seal` is also `locked` without
+ * the key to open it.
  *
  * @typedef {object} Message
  * @property {string} [id]
- * @property {string} [ref] The sender's own id of it.
+ * @property {string} [ref] The sender's id for it.
  * @property {number} [seq]
  * @property {Date} at
  * @property {string} author
  * @property {string} text
- * @property {string} [to] The one who alone gets it.
- * @property {string} [replyTo] The `id` of the message that it answers.
+ * @property {string} [to] The only receiver.
+ * @property {string} [replyTo] The `id` of the answered message.
  * @property {boolean} own
  * @property {"waiting" | "sending" | "sent" | "failed"} status
  * @property {string} [reason] Why it failed.
  * @property {boolean} [edited]
  * @property {boolean} [deleted]
  * @property {Seal | "locked" | undefined} [seal]
- * @property {boolean} [mention] It has the reader's name in it.
- * @property {boolean} [stale] It is from a life of the room that the server does not remember.
+ * @property {boolean} [mention] It contains the reader's name.
+ * @property {boolean} [stale] It belongs to a life of the room that the server has forgotten.
  * @property {Change | undefined} [change]
  */
 
 /** @typedef {Message & { kind: "message" }} MessageEntry */
 /** @typedef {{ kind: "notice", at: Date, people: Map<string, [string, string]> }} NoticeEntry */
-/** `content` is for the view alone. */
+/** Only the view reads `content`. */
 /** @typedef {{ kind: "card" | "gap", at: Date, content: unknown[] }} CardEntry */
-/** Messages are missing with numbers above `after` and below `before`. */
+/** Messages above `after` and below `before` are not loaded. */
 /** @typedef {{ kind: "hole", after: number, before: number, state: "open" | "loading" | "failed" }} Hole */
-/** The line before what is new. */
+/** The line before new messages. */
 /** @typedef {{ kind: "line" }} Line */
 /** @typedef {MessageEntry | NoticeEntry | CardEntry | Hole | Line} Entry */
 
-/** `older`: the messages before those that follow the hole. `newer`: those after what precedes it. */
+/** `older` fills a hole from its newer end, `newer` from its older end. */
 /** @typedef {"older" | "newer"} Direction */
 
 /**
- * The one who shows a timeline.
+ * The view of a timeline.
  *
  * @typedef {object} Listener
- * @property {(index: number) => void} inserted There is a new entry at this index.
+ * @property {(index: number) => void} inserted A new entry has this index.
  * @property {(index: number) => void} removed The entry at this index is gone.
  * @property {(entry: Entry) => void} changed
- * @property {() => boolean} isWatching Whether a person sees what is added at the end.
- * @property {(count: number) => boolean} mayDrop Whether the first entries may go.
+ * @property {() => boolean} isWatching Whether a person sees entries added at the end.
+ * @property {(count: number) => boolean} mayDrop Whether the first entries may be dropped.
  */
 
-/** Entries kept in memory; older ones can be fetched again. */
+/** Maximum entries in memory; older ones can be loaded again. */
 const MAX_ENTRIES = 10_000;
-/** Beyond the maximum, this many are dropped at once. */
+/** Entries dropped at a time beyond the maximum. */
 const DROP_ENTRIES = 100;
 
 /** The entries of one room. */
 export class Timeline {
   /** @type {Entry[]} */ #entries = [];
   /** @type {Map<string, MessageEntry>} */ #byId = new Map();
-  /** Own messages that the server does not have yet. @type {Map<string, MessageEntry>} */
+  /** Own messages that the server has not stored yet. @type {Map<string, MessageEntry>} */
   #byRef = new Map();
-  /** The answers to a message, by its id. @type {Map<string, Set<MessageEntry>>} */
+  /** The replies to a message, by its id. @type {Map<string, Set<MessageEntry>>} */
   #answers = new Map();
-  /** Each name once, however often its owner writes. @type {Map<string, string>} */
+  /** Each name once, so that all its messages share one string. @type {Map<string, string>} */
   #authors = new Map();
   /** @type {Set<Hole>} */ #holes = new Set();
   /** @type {Listener | undefined} */ #listener;
   /** The highest `seq` that the server is known to have. */
   #newest = 0;
-  /** Up to this `seq`, messages were sent while the reader was away. */
+  /** Messages up to this `seq` were sent while the reader was away. */
   #missedTo = 0;
-  /** Up to this `seq`, the reader has read. @type {number | undefined} */
+  /** The reader has read up to this `seq`. @type {number | undefined} */
   #readTo;
   /** @type {Line | undefined} */ #line;
 
-  /** Tells one listener what changes, until there is another, or none. @param {Listener} [listener] */
+  /** Sets the only listener, or none. @param {Listener} [listener] */
   listen(listener) {
     this.#listener = listener;
   }
 
-  /** All of them, oldest first. @returns {readonly Entry[]} */
+  /** All entries, oldest first. @returns {readonly Entry[]} */
   get entries() {
     return this.#entries;
   }
 
-  /** How many messages there are. */
+  /** The count of messages. */
   get size() {
     return this.#byId.size + this.#byRef.size;
   }
 
-  /** Whether nothing was said in the room, as far as is known. */
+  /** Whether the room has no messages, as far as known. */
   get isEmpty() {
     return this.size === 0 && this.#holes.size === 0;
   }
@@ -119,19 +119,19 @@ export class Timeline {
     return this.#newest;
   }
 
-  /** The newest message of the reader's own that can be edited. @returns {Message | undefined} */
+  /** The newest own message that can be edited. @returns {Message | undefined} */
   get lastOwn() {
     return this.#entries.findLast(isChangeable);
   }
 
-  /** The line before what is new, if something is. @returns {Line | undefined} */
+  /** The line before new messages, if there are any. @returns {Line | undefined} */
   get line() {
     return this.#line;
   }
 
   /**
-   * Draws the line before the first message of others after this one. It stays there until the reader
-   * writes, or another message is set.
+   * Draws the line before the first message of others after `seq`. It stays until the reader writes,
+   * or another `seq` is set.
    *
    * @param {{ seq: number }} read
    */
@@ -146,19 +146,18 @@ export class Timeline {
     return this.#byId.get(id);
   }
 
-  /** The message with this number, or the first after it. @param {number} seq */
+  /** The message with this `seq`, or the first after it. @param {number} seq */
   findAt(seq) {
     return this.#entries.find((entry) => isNumbered(entry) && entry.seq >= seq);
   }
 
-  /** The hole that a message with this number is missing in. @param {number} seq */
+  /** The hole that contains this `seq`. @param {number} seq */
   holeAt(seq) {
     return [...this.#holes].find(({ after, before }) => after < seq && seq < before);
   }
 
   /**
-   * Takes note of what a welcome says: the room's messages go up to `newest`. What the server does not
-   * send by itself is missing.
+   * Notes the last `seq` of a welcome. Unless it is recovered, the messages up to there become a hole.
    *
    * @param {number} newest
    * @param {{ recovered: boolean }} welcome
@@ -186,12 +185,12 @@ export class Timeline {
   }
 
   /**
-   * Adds a message at the end, or, where it is old, in its place. One that is here already is brought
-   * up to date, also an own one that is under way.
+   * Adds a message: at the end, or in its place if it is old. Updates a known message, also an own one
+   * that is being sent.
    *
    * @param {Message} message
    * @param {{ isOld?: boolean }} [how] `isOld`: the server sent it as history
-   * @returns {boolean} whether it is new here
+   * @returns {boolean} whether it was added
    */
   add(message, { isOld = false } = {}) {
     if (isOld && message.seq !== undefined) this.#meet(message.seq);
@@ -226,7 +225,7 @@ export class Timeline {
    * @param {Hole} hole
    * @param {Direction} direction
    * @param {readonly Message[]} messages oldest first, deleted ones too
-   * @param {boolean} more whether the server has still more in this direction
+   * @param {boolean} more whether the server has more in this direction
    */
   addPage(hole, direction, messages, more) {
     this.#set(hole, { state: "open" });
@@ -237,32 +236,32 @@ export class Timeline {
   }
 
   /**
-   * Puts a page in the middle of a hole: what is around a message that was jumped to.
+   * Puts the messages around a jump target into the middle of a hole.
    *
    * @param {Hole} hole
    * @param {readonly Message[]} messages oldest first, deleted ones too
-   * @param {{ older: boolean, newer: boolean }} more whether the server has still more on either side
+   * @param {{ older: boolean, newer: boolean }} more whether the server has more on either side
    */
   addAround(hole, messages, { older, newer }) {
     this.#fill(hole, messages, { meetsOlder: !older, meetsNewer: !newer });
   }
 
-  /** Says that a page cannot be had now. @param {Hole} hole */
+  /** Marks a hole as failed to load. @param {Hole} hole */
   failPage(hole) {
     this.#set(hole, { state: "failed" });
   }
 
-  /** Says that a page is asked for. @param {Hole} hole */
+  /** Marks a hole as loading. @param {Hole} hole */
   awaitPage(hole) {
     this.#set(hole, { state: "loading" });
   }
 
   /**
-   * A message on its way out has another status. Once the server has it, it takes its place.
+   * Updates an unsent message. Once the server has stored it, it moves to its place.
    *
    * @param {string} ref
    * @param {Partial<Message>} news
-   * @returns {boolean} whether there is one
+   * @returns {boolean} whether the message is known
    */
   settle(ref, news) {
     const entry = this.#byRef.get(ref);
@@ -284,14 +283,14 @@ export class Timeline {
     return true;
   }
 
-  /** A message on its way out is given up. @param {string} ref */
+  /** Removes an unsent message. @param {string} ref */
   discard(ref) {
     const entry = this.#byRef.get(ref);
     if (entry) this.#removeAt(this.#entries.lastIndexOf(entry));
   }
 
   /**
-   * A message has another text, or is gone.
+   * Updates a stored message, also a deleted one.
    *
    * @param {string} id
    * @param {Partial<Message>} news
@@ -303,7 +302,7 @@ export class Timeline {
     this.#touch(entry);
   }
 
-  /** What is here now is from a life of the room that the server does not remember. */
+  /** Marks all messages as belonging to a life of the room that the server has forgotten. */
   makeStale() {
     for (const hole of this.#holes) this.#remove(hole);
     this.#eraseLine();
@@ -316,7 +315,7 @@ export class Timeline {
   }
 
   /**
-   * Notes quietly that someone came or went. Notices in a row share one entry.
+   * Adds a notice that someone joined or left. Notices in a row share one entry.
    *
    * @param {string} username
    * @param {"joined" | "left"} what
@@ -334,19 +333,19 @@ export class Timeline {
     else this.#insert(place, notice);
   }
 
-  /** Says something to the reader alone. @param {...unknown} content */
+  /** Adds a card that only the reader sees. @param {...unknown} content */
   addCard(...content) {
     this.#insert(this.#tail(), { kind: "card", at: new Date(), content });
   }
 
-  /** Says that something may be missing here. @param {string} words */
+  /** Adds a remark about missing messages. @param {string} words */
   addGap(words) {
     this.#insert(this.#tail(), { kind: "gap", at: new Date(), content: [words] });
   }
 
   // ---- The order of entries --------------------------------------------------------------------
 
-  /** Where what happens now belongs: after all but what is still on its way out. */
+  /** Index for a new entry: after everything except messages being sent. */
   #tail() {
     let place = this.#entries.length;
     while (place > 0 && isUnderWay(this.#entries[place - 1])) place--;
@@ -377,7 +376,7 @@ export class Timeline {
   }
 
   /**
-   * What is sent now stands behind all that was said before, and before what is still to be sent.
+   * Moves a sent message after all earlier ones, and before those still unsent.
    *
    * @param {MessageEntry} entry
    */
@@ -417,7 +416,7 @@ export class Timeline {
     if (index >= 0) this.#removeAt(index);
   }
 
-  /** Drops the oldest entries where there are too many. They are missing from then on. */
+  /** Drops the oldest entries beyond the maximum; a hole replaces them. */
   #drop() {
     while (this.#entries.length >= MAX_ENTRIES + DROP_ENTRIES) {
       if (this.#listener?.mayDrop(DROP_ENTRIES) === false) return;
@@ -425,7 +424,7 @@ export class Timeline {
     }
   }
 
-  /** Drops the first entries, but for what is still to be sent. @param {number} count */
+  /** Drops the first entries, except unsent messages. @param {number} count */
   #dropFirst(count) {
     let before = 0;
     let at = 0;
@@ -483,7 +482,7 @@ export class Timeline {
     this.#touch(hole);
   }
 
-  /** The server's history reaches back to this number: nothing is missing after it. */
+  /** Removes the newest hole if the server's history reaches back over it, to this `seq`. */
   #meet(/** @type {number} */ seq) {
     const hole = [...this.#holes].sort((a, b) => b.before - a.before)[0];
     if (hole && seq <= hole.after) this.#remove(hole);
@@ -492,10 +491,10 @@ export class Timeline {
   /**
    * @param {Hole} hole
    * @param {readonly Message[]} messages
-   * @param {{ meetsOlder: boolean, meetsNewer: boolean }} sides those without a hole to the messages
+   * @param {{ meetsOlder: boolean, meetsNewer: boolean }} sides the sides of the hole that close
    */
   #fill(hole, messages, { meetsOlder, meetsNewer }) {
-    // It may have gone while the page was on its way.
+    // The hole may have closed while the page was loading.
     if (!this.#holes.has(hole)) return;
     const { after, before } = hole;
     const numbers = messages.flatMap(({ seq }) => seq ?? []);
@@ -514,12 +513,12 @@ export class Timeline {
   }
 
   /**
-   * Puts messages into a hole, and leaves of it what is still missing.
+   * Puts messages into a hole, and keeps the parts that are still missing.
    *
    * @param {Hole} hole
    * @param {readonly MessageEntry[]} entries in order
    * @param {{ meetsOlder: boolean, meetsNewer: boolean }} sides
-   * @param {{ lowest: number, highest: number }} [range] the numbers that are no longer missing
+   * @param {{ lowest: number, highest: number }} [range] the numbers that are loaded now
    */
   #put(hole, entries, { meetsOlder, meetsNewer }, range) {
     const { lowest, highest } = range ??
@@ -541,7 +540,7 @@ export class Timeline {
     if (hole.before - hole.after <= 1) this.#remove(hole);
   }
 
-  /** Inserts messages, among what has a time and no number. */
+  /** Inserts messages between entries that have a time and no number. */
   #merge(/** @type {number} */ place, /** @type {readonly MessageEntry[]} */ entries) {
     for (const entry of entries) {
       while (isLoose(this.#entries[place]) && isEarlier(this.#entries[place], entry)) place++;
@@ -549,9 +548,9 @@ export class Timeline {
     }
   }
 
-  // ---- The line before what is new -------------------------------------------------------------
+  // ---- The line before new messages ------------------------------------------------------------
 
-  /** What comes while the reader watches has been read. @param {MessageEntry} entry @param {boolean} isOld */
+  /** Counts a new message as read if the reader watches; else draws the line before it. @param {MessageEntry} entry @param {boolean} isOld */
   #markNew(entry, isOld) {
     const isMissed = isOld || (entry.seq ?? Infinity) <= this.#missedTo;
     if (!isMissed && this.#listener?.isWatching()) this.#readTo = this.#newest;
@@ -559,7 +558,7 @@ export class Timeline {
     else if (!isOld) this.#putLine(entry);
   }
 
-  /** Draws it, or draws it further up where there are older messages now. */
+  /** Draws the line, or moves it up to older messages loaded since. */
   #drawLine() {
     if (this.#readTo === undefined) return;
     /** @type {MessageEntry | undefined} */
@@ -597,7 +596,7 @@ export function isPending(entry) {
 }
 
 /**
- * Whether its author may edit and delete it here.
+ * Whether the reader may edit it as its author.
  *
  * @param {Entry} entry
  * @returns {entry is MessageEntry}
@@ -607,7 +606,7 @@ export function isChangeable(entry) {
     !entry.stale && !entry.to && !isUnreadable(entry);
 }
 
-/** Whether what it says cannot be shown. @param {Pick<Message, "seal">} message */
+/** Whether its text cannot be shown. @param {Pick<Message, "seal">} message */
 export function isUnreadable({ seal }) {
   return seal === "broken" || seal === "locked" || seal === "replayed";
 }
@@ -622,7 +621,7 @@ function isNumbered(entry) {
   return entry?.kind === "message" && entry.seq !== undefined && !entry.stale;
 }
 
-/** Whether it has a time and no number. @param {Entry | undefined} entry */
+/** Whether an entry has a time and no number. @param {Entry | undefined} entry */
 function isLoose(entry) {
   return entry !== undefined && entry.kind !== "hole" && !isPending(entry) &&
     (entry.kind !== "message" || entry.seq === undefined);

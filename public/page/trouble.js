@@ -1,12 +1,12 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * The line that says why messages do not go out just now.
+ * The line that says why messages are not being sent.
  *
  * @module
  */
 
-/** What is over sooner is not worth a word, unless there is something to do, in milliseconds. */
+/** How long a problem must last before it shows, unless the person can act, in milliseconds. */
 const DELAY_MS = 1000;
 
 /**
@@ -15,10 +15,10 @@ const DELAY_MS = 1000;
  * @property {HTMLButtonElement} retry
  */
 
-/** One line for all that is wrong. It lies over the page, so that nothing moves when it comes or goes. */
+/** One line for the current problem. It lies over the page, so that nothing moves. */
 export class Trouble {
   /** @type {Parts} */ #parts;
-  /** What is wrong. */
+  /** The problem; `""` for none. */
   #words = "";
   /** @type {(() => void) | undefined} */ #retry;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
@@ -30,10 +30,10 @@ export class Trouble {
   }
 
   /**
-   * Says what is wrong: at once if the person can do something, else if it lasts.
+   * Shows a problem: at once if the person can act, else after a second.
    *
    * @param {string} words
-   * @param {{ retry?: () => void }} [how] `retry`: what the button does; without it there is none
+   * @param {{ retry?: () => void }} [how] `retry`: the button's action; without one, there is no button
    */
   show(words, { retry } = {}) {
     this.#words = words;
@@ -42,7 +42,7 @@ export class Trouble {
     else this.#timer ??= setTimeout(() => this.#paint(), DELAY_MS);
   }
 
-  /** All is well again. */
+  /** Hides the line. */
   clear() {
     clearTimeout(this.#timer);
     this.#timer = undefined;

@@ -1,8 +1,7 @@
 // @ts-check
 /**
- * One room that one is in: where it is, as who, what was said there, what one has begun to write and
- * has still to send, and how far one has read. The one owner of all that; it knows no DOM, and the
- * page shows one visit at a time.
+ * One joined room: its place, name, messages, drafts, unsent texts and read position. The page shows
+ * one visit at a time. Uses no DOM.
  *
  * @module
  */
@@ -23,50 +22,50 @@ import { Timeline } from "./timeline.js";
 /** @import { Direction, Hole, Message } from "./timeline.js" */
 
 /**
- * Who wants to know what happens in a visit.
+ * Receives the reports of a visit.
  *
  * @typedef {object} Host
  * @property {(visit: Visit, state: ConnectionState, username: string) => void} onState The state of
- *   the visit's connection has changed, or of one that is to replace it, as `username`.
- * @property {() => "socket" | "stream"} way How the page's newest connection got through.
- * @property {(visit: Visit) => void} onEvents Something was said, or somebody came, went or types.
- * @property {(visit: Visit, message: Message) => void} onNews Somebody else has just said something.
+ *   the visit's connection has changed, or of its replacement under the name `username`.
+ * @property {() => "socket" | "stream"} way The transport of the page's newest connection.
+ * @property {(visit: Visit) => void} onEvents Events have arrived.
+ * @property {(visit: Visit, message: Message) => void} onNews A new message of someone else.
  * @property {(visit: Visit, item: Outgoing) => void} onOutgoing
- * @property {(visit: Visit, sentence: string) => void} onComplaint The server complains of something.
+ * @property {(visit: Visit, sentence: string) => void} onComplaint The server sent an error.
  * @property {(visit: Visit) => void} onUnread The number of unread messages has changed.
- * @property {(visit: Visit) => void} onTimeline The visit has another timeline.
- * @property {(visit: Visit, ref: string) => void} onTaken A text that another visit of the room may
- *   have, too, is this one's alone from now on.
+ * @property {(visit: Visit) => void} onTimeline The visit has a new timeline.
+ * @property {(visit: Visit, ref: string) => void} onTaken This visit sends a text that another visit
+ *   of the room may also hold.
  */
 
 /** Messages in one page of history. */
 const PAGE = 50;
-/** How far a room is read is kept at most this often: a busy one is read on with every message. */
+/** How often the read position is stored at most: in a busy room, every message moves it. */
 const KEEP_MS = 1000;
 
-/** One room that one is in, or is on the way into. */
+/** One room that the page has joined or is joining. */
 export class Visit {
   /** @type {Place} */ place;
-  /** What was said; another one where it begins anew. */
+  /** The messages; replaced by an empty timeline after a gap. */
   timeline = new Timeline();
   /** @type {Drafts} */ drafts;
   /** @type {Outbox} */ outbox;
-  /** Who else types. @type {Set<string>} */ typists = new Set();
-  /** Whether the server has ever let us in. */
+  /** The other people who type. @type {Set<string>} */ typists = new Set();
+  /** Whether the server has ever admitted the person. */
   hasArrived = false;
 
   /** @type {Cipher | undefined} */ #cipher;
-  /** Names it in the browser's memory. @type {string} */ id;
+  /** Its id in the browser's memory. @type {string} */ id;
   /** @type {Host} */ #host;
   /** @type {string | URL} */ #base;
   /** @type {Connection | undefined} */ #connection;
-  /** Is to replace the connection, under another name. @type {Connection | undefined} */ #candidate;
-  /** Finds the reader's name in a text. */
+  /** Replaces the connection once it is live, under another name. @type {Connection | undefined} */ #candidate;
+  /** Matches the reader's name in a text. */
   #mention = /(?!)/;
-  /** How far the room is read. */
+  /** The read position. */
   #read = { epoch: "", seq: 0 };
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #keeping;
-  /** What others said and one has not seen, by number. @type {{ seq: number, isForMe: boolean }[]} */
+  /** The unseen messages of others. @type {{ seq: number, isForMe: boolean }[]} */
   #unseen = [];
 
   /**
@@ -96,7 +95,7 @@ export class Visit {
   }
 
   /**
-   * Makes a visit of a place, with what was left there before.
+   * Creates the visit of a place, with its stored drafts and unsent texts.
    *
    * @param {Place} place
    * @param {{ base: string | URL, host: Host }} options
@@ -106,13 +105,13 @@ export class Visit {
     const cipher = canOpen ? await Cipher.fromKey(place.key) : undefined;
     const visit = new Visit(place, cipher, options);
     await visit.drafts.load();
-    // What was written under another key is there, too, as what cannot be sent from here.
+    // Texts of another key are included: they show as locked, and cannot be sent.
     for (const items of tab.unsent(place.room).values()) await visit.outbox.load(items);
     for (const item of visit.outbox.items) visit.#showOutgoing(item);
     return visit;
   }
 
-  // ---- What it is now ------------------------------------------------------------------------
+  // ---- State ---------------------------------------------------------------------------------
 
   /** @returns {ConnectionState} */
   get state() {
@@ -123,17 +122,17 @@ export class Visit {
     return this.state.state === "live";
   }
 
-  /** Whether it is live by plain HTTP, with a request that stays open. */
+  /** Whether it is live by plain HTTP, which occupies a connection of the browser. */
   get isOnStream() {
     return this.state.state === "live" && this.state.via === "stream";
   }
 
-  /** The own name there. */
+  /** The reader's name in the room. */
   get username() {
     return this.#connection?.username ?? "";
   }
 
-  /** The connection, for what only the server can do: removing people, changing the room. */
+  /** The connection, for requests such as removing people or changing the room. */
   get connection() {
     return this.#connection;
   }
@@ -142,32 +141,31 @@ export class Visit {
     return isEncrypted(this.place);
   }
 
-  /** Why texts there can be neither read nor written; `""` if they can. */
+  /** Why its texts can be neither read nor written; `""` if they can. */
   get keyTrouble() {
     return keyTroubleOf(this.place);
   }
 
-  /** UTF-8 bytes that a message may have. */
+  /** Maximum UTF-8 bytes of a message. */
   get maxBytes() {
     const limit = this.#connection?.maxMessageBytes ?? Infinity;
     return this.#cipher && limit !== Infinity ? maxTextBytes(limit) : limit;
   }
 
-  /** How many messages of others one has not seen. */
+  /** The count of unseen messages of others. */
   get unread() {
     return this.#unseen.length;
   }
 
-  /** Whether one of them is for the reader: it has the own name in it, or is private. */
+  /** Whether one of them is for the reader: private, or with the reader's name in it. */
   get isWanted() {
     return this.#unseen.some(({ isForMe }) => isForMe);
   }
 
-  // ---- Coming and going ----------------------------------------------------------------------
+  // ---- Joining and leaving -------------------------------------------------------------------
 
   /**
-   * Joins, or comes back. Under another name than now, one stays under the old one until the server
-   * takes the new one.
+   * Joins or rejoins. With a new name, the old connection stays until the server accepts the name.
    *
    * @param {string} username
    */
@@ -215,11 +213,11 @@ export class Visit {
     left?.close();
     this.#mention = mentionOf(joining.username);
     this.typists.clear();
-    // To another person the room looks another way: private messages, and which ones are own.
+    // Another name has other private messages and other own messages.
     if (left) this.#beginAnew();
   }
 
-  /** Starts with an empty timeline, and what is still to be sent. */
+  /** Starts an empty timeline with the unsent texts. */
   #beginAnew() {
     this.timeline = new Timeline();
     this.#keepUnseen(() => false);
@@ -239,19 +237,19 @@ export class Visit {
     if (session) browser.keepSession(room, username, session);
   }
 
-  /** Closes the connection for now; `join` with the same name comes back and catches up. */
+  /** Closes the connection; `join()` with the same name reopens it and catches up. */
   sleep() {
     this.#dropCandidate();
     this.#keepRead();
     return this.#connection?.close();
   }
 
-  /** To be called when the network or the computer was away: see `Connection`. */
+  /** Call this when the connection may be dead: see `Connection`. */
   check() {
     this.#connection?.check();
   }
 
-  /** The network is gone. */
+  /** Call this when the network is gone. */
   interrupt() {
     this.#connection?.interrupt("Your device is offline.");
   }
@@ -260,21 +258,21 @@ export class Visit {
     this.#connection?.retry();
   }
 
-  /** Forgets the person: the connection and the texts. What is not sent stays. */
+  /** Forgets the connection and the messages. Unsent texts stay. */
   end() {
     this.sleep();
     this.#connection = undefined;
     this.#beginAnew();
   }
 
-  /** Forgets what was written here and is not sent. */
+  /** Forgets the drafts and the unsent texts. */
   forget() {
     this.outbox.clear();
     this.drafts.clear();
     tab.keepUnsent(this.id, []);
   }
 
-  // ---- What the server says ------------------------------------------------------------------
+  // ---- Events --------------------------------------------------------------------------------
 
   /** @param {readonly Told[]} events */
   #receive(events) {
@@ -283,7 +281,7 @@ export class Visit {
     this.#host.onEvents(this);
   }
 
-  /** Shows the edits that are not sent at messages that may be new here. */
+  /** Shows unsent edits at their messages, which may have just arrived. */
   #showEdits() {
     for (const { ref, edits, content, status, reason } of this.outbox.items) {
       if (!edits || status === "sent" || !this.timeline.find(edits.id)) continue;
@@ -327,7 +325,7 @@ export class Visit {
         else this.typists.delete(event.username);
         return;
       case "error":
-        // Too fast can be here what nobody needs to know of: that one types. A message waits by itself.
+        // A rate-limited `typing` needs no remark; a rate-limited message waits in the outbox.
         if (event.code !== "rate_limited") this.#host.onComplaint(this, event.content);
         return;
     }
@@ -389,12 +387,12 @@ export class Visit {
         "The server started anew. Messages sent while you were away may be missing here",
       );
     } else {
-      // What was changed meanwhile would stand here as it was: the newest messages come anew.
+      // Missed edits would never show: load the newest messages again.
       this.#beginAnew();
     }
   }
 
-  // ---- What was said earlier, and how far it is read -----------------------------------------
+  // ---- History and read position -------------------------------------------------------------
 
   /**
    * Fills a hole in the timeline from one side.
@@ -412,7 +410,7 @@ export class Visit {
   }
 
   /**
-   * Loads what stands around a message, if that is missing.
+   * Loads the messages around a `seq`, if they are missing.
    *
    * @param {number} seq
    */
@@ -431,7 +429,7 @@ export class Visit {
   }
 
   /**
-   * A page of history, if it can be had now.
+   * Loads a page of history; `undefined` if the server does not give one.
    *
    * @param {{ before?: number, after?: number }} range
    * @returns {Promise<{ messages: Message[], more: boolean } | undefined>}
@@ -451,21 +449,21 @@ export class Visit {
     }
   }
 
-  /** Draws the line before what is new since one was here. */
+  /** Draws the line before the messages after the read position. */
   markNew() {
     if (this.#read.epoch !== "") this.timeline.lastRead = { seq: this.#read.seq };
   }
 
-  /** Finds where one was, among what there is now. @param {{ epoch: string, seq: number }} welcome */
+  /** Moves the read position into the epoch of a welcome. @param {{ epoch: string, seq: number }} welcome */
   #findPlace({ epoch, seq }) {
     const isFirst = this.#read.epoch === "";
-    // In another life of the room the number may stand for another message; a greater one does.
+    // A read position beyond the room's last `seq` belongs to an earlier life of the room.
     if (isFirst || seq < this.#read.seq) this.#read.seq = seq;
     this.#read.epoch = epoch;
     this.#keepRead();
   }
 
-  /** The reader has seen everything up to a message. @param {number} seq */
+  /** Marks everything up to a message as seen. @param {number} seq */
   see(seq) {
     this.#keepUnseen((unseen) => unseen.seq > seq);
     if (seq <= this.#read.seq || this.#read.epoch === "") return;
@@ -486,7 +484,7 @@ export class Visit {
     if (this.#unseen.length !== length) this.#host.onUnread(this);
   }
 
-  /** Puts the room into the browser's list, as one that is visited now. */
+  /** Adds the room to the browser's list, as visited now. */
   remember() {
     browser.keepRoom({
       ...this.place,
@@ -496,9 +494,9 @@ export class Visit {
     });
   }
 
-  // ---- What one writes -----------------------------------------------------------------------
+  // ---- Writing -------------------------------------------------------------------------------
 
-  /** @param {string} text @param {string} [replyTo] the id of the message that it answers */
+  /** @param {string} text @param {string} [replyTo] the id of the answered message */
   say(text, replyTo) {
     this.#live.send(text, replyTo === undefined ? {} : { replyTo });
   }
@@ -519,14 +517,14 @@ export class Visit {
     return this.#connection;
   }
 
-  /** Sends a text again that has failed. From now on it is this visit's alone. @param {string} ref */
+  /** Sends a failed text again, and removes it from other visits of the room. @param {string} ref */
   sendAgain(ref) {
     this.#forgetElsewhere(ref);
     this.#host.onTaken(this, ref);
     this.outbox.sendAgain(ref);
   }
 
-  /** Another visit of the room has taken over a text. @param {string} ref */
+  /** Removes a text that another visit of the room sends. @param {string} ref */
   giveUp(ref) {
     this.outbox.remove(ref);
     this.timeline.discard(ref);
@@ -550,8 +548,8 @@ export class Visit {
   }
 
   /**
-   * Shows an item where it stands: at the message that it changes, or as a message of its own. So is
-   * an edit that has failed and whose message is not here.
+   * Shows an item at the message that it edits, or as a message of its own: new messages, and failed
+   * edits whose message is not loaded.
    *
    * @param {Outgoing} item
    */

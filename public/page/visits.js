@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * The rooms one is in: which visit is shown, which one is on its way, which ones go on in the
- * background. Knows no DOM.
+ * The visits of this page: the shown one, the one being joined, and those in the background. Uses no
+ * DOM.
  *
  * @module
  */
@@ -18,24 +18,24 @@ import { Visit } from "./visit.js";
 /**
  * @typedef {object} Wishes
  * @property {(visit: Visit) => void} onShow Another visit is shown.
- * @property {(visit: Visit, state: ConnectionState, username: string) => void} onState The shown
- *   visit's connection does something else now.
+ * @property {(visit: Visit, state: ConnectionState, username: string) => void} onState The state of
+ *   the shown visit's connection has changed.
  * @property {(visit: Visit, state: ConnectionState, username: string) => void} onWay The state of a
- *   connection has changed that is to lead into another room, or to give the shown visit another name.
+ *   connection to another room, or under another name, has changed.
  * @property {(visit: Visit) => void} onEvents
  * @property {(visit: Visit) => void} onTimeline
  * @property {(visit: Visit, message: Message) => void} onNews
  * @property {(visit: Visit, item: Outgoing) => void} onOutgoing
  * @property {(visit: Visit, sentence: string) => void} onComplaint
- * @property {() => void} onRooms The list of rooms, or what is unread in one, is another.
+ * @property {() => void} onRooms The list of rooms or an unread count has changed.
  */
 
-/** How long a room in the background stays connected. On the way back it catches up. */
+/** How long a room in the background stays connected. It catches up when it is shown again. */
 const BACKGROUND_MS = 10 * 60_000;
 
 /**
- * Rooms in the background that stay connected by plain HTTP. Browsers keep six HTTP/1.1 connections
- * to a server, for all their tabs: each stream takes one, and what is sent needs another.
+ * Maximum rooms in the background that stay connected by plain HTTP. A browser opens six HTTP/1.1
+ * connections to a server, for all its tabs: each stream takes one, and sending needs another.
  */
 const MAX_BACKGROUND_STREAMS = 2;
 
@@ -45,12 +45,12 @@ export class Visits {
   /** @type {Visit | undefined} */ #shown;
   /** The visit that replaces the shown one once it is live. @type {Visit | undefined} */
   #candidate;
-  /** Numbers the choices of a room: a later one makes an earlier one void. */
+  /** Number of the choice of a room: a later choice cancels an earlier one. */
   #turn = 0;
-  /** Closes rooms in the background. @type {Map<Visit, ReturnType<typeof setTimeout>>} */
+  /** The timers that close rooms in the background. @type {Map<Visit, ReturnType<typeof setTimeout>>} */
   #closing = new Map();
-  /** Those that were connected when the page went away. @type {Visit[]} */ #paused = [];
-  /** How the newest connection got through. @type {"socket" | "stream"} */ #via = "socket";
+  /** The visits connected before `pause()`. @type {Visit[]} */ #paused = [];
+  /** The transport of the newest connection. @type {"socket" | "stream"} */ #via = "socket";
   /** @type {string | URL} */ #base;
   /** @type {Wishes} */ #wishes;
 
@@ -61,7 +61,7 @@ export class Visits {
     browser.onRooms(() => wishes.onRooms());
   }
 
-  /** The visit that the page shows. */
+  /** The shown visit. */
   get shown() {
     return this.#shown;
   }
@@ -71,7 +71,7 @@ export class Visits {
     return this.#visits;
   }
 
-  /** Messages of others in all rooms that one has not seen. */
+  /** Unseen messages of others, in all rooms. */
   get unread() {
     return this.#visits.reduce((sum, { unread }) => sum + unread, 0);
   }
@@ -82,7 +82,7 @@ export class Visits {
   }
 
   /**
-   * Goes into a room. One stays where one is until a room that is new lets one in.
+   * Goes to a room. The shown room stays until a new room admits the person.
    *
    * @param {Place} place
    * @param {string} username
@@ -91,18 +91,18 @@ export class Visits {
     this.stay();
     const turn = ++this.#turn;
     const visit = await this.#visitOf(place);
-    // Meanwhile the person may have chosen another room.
+    // The person may have chosen another room meanwhile.
     if (turn !== this.#turn) return;
     const isNew = visit !== this.#shown;
     const isCandidate = isNew && this.#shown?.isLive && !visit.hasArrived;
     if (isCandidate) this.#candidate = visit;
-    // First, so that what is shown is not how the last attempt ended.
+    // Before showing it, so that the page does not show the end of the last attempt.
     visit.join(username);
     if (isNew && !isCandidate) this.#show(visit);
   }
 
   /**
-   * Joins a room in the background, where something waits to be sent.
+   * Joins a room in the background if it has unsent texts.
    *
    * @param {Place} place
    * @param {string} username
@@ -118,13 +118,13 @@ export class Visits {
   async #visitOf(place) {
     const made = this.find(place) ??
       await Visit.create(place, { base: this.#base, host: this.#host });
-    // Meanwhile there may be one.
+    // Another call may have created it meanwhile.
     const visit = this.find(place) ?? made;
     if (visit === made && !this.#visits.includes(made)) this.#visits.push(made);
     return visit;
   }
 
-  /** Stops being on the way into another room. */
+  /** Stops joining another room. */
   stay() {
     this.#turn++;
     const given = this.#candidate;
@@ -154,7 +154,7 @@ export class Visits {
     this.#closing.set(visit, timer);
   }
 
-  /** Closes the rooms by plain HTTP that were left longest ago, but for a few. */
+  /** Closes streams in the background beyond the maximum, those left longest ago first. */
   #spareStreams() {
     const done = [...this.#closing.keys()].filter(({ isOnStream, outbox }) =>
       isOnStream && outbox.isDone
@@ -169,7 +169,7 @@ export class Visits {
   }
 
   /**
-   * Leaves a room for good: it is no longer in the list.
+   * Leaves a room, and removes it from the list.
    *
    * @param {Place} place
    */
@@ -193,8 +193,8 @@ export class Visits {
   }
 
   /**
-   * Forgets everything, since another person may come next: what was said, written and begun. What
-   * is not sent is put aside until the account is signed in again.
+   * Forgets all messages and drafts, since another person may come next. Unsent texts are put aside
+   * until the account signs in again.
    *
    * @param {string} username the account's
    */
@@ -209,7 +209,7 @@ export class Visits {
     }
   }
 
-  /** Takes up what an account had not sent when it was signed out. @param {string} username */
+  /** Restores the texts that an account had not sent before it signed out. @param {string} username */
   takeUp(username) {
     for (const [id, items] of tab.takeUp(username)) {
       const visit = this.#visits.find((visit) => visit.id === id);
@@ -218,7 +218,7 @@ export class Visits {
     }
   }
 
-  // ---- The network, the computer and the browser come and go ---------------------------------
+  // ---- Network, computer, browser ------------------------------------------------------------
 
   check() {
     for (const visit of this.#visits) visit.check();
@@ -228,7 +228,7 @@ export class Visits {
     for (const visit of this.#visits) visit.interrupt();
   }
 
-  /** Closes all connections until `resume`: the page goes away, perhaps to come back as it is. */
+  /** Closes all connections until `resume()`: the browser may keep the page and show it again. */
   pause() {
     this.#paused = this.#visits.filter(({ state: { state } }) =>
       state === "live" || state === "connecting" || state === "reconnecting"
@@ -236,13 +236,13 @@ export class Visits {
     for (const visit of this.#paused) visit.sleep();
   }
 
-  /** The page is back. */
+  /** Opens the connections closed by `pause()`. */
   resume() {
     for (const visit of this.#paused) visit.join(visit.username);
     this.#paused = [];
   }
 
-  // ---- What happens in visits ----------------------------------------------------------------
+  // ---- Reports of the visits -----------------------------------------------------------------
 
   /** @type {import("./visit.js").Host} */
   #host = {

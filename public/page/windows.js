@@ -1,7 +1,7 @@
 // @ts-check
 /// <reference lib="dom" />
 /**
- * Finds out in which rooms other windows of this browser are: there one is the same person.
+ * Finds the rooms that other windows of this browser have joined: one browser is one person.
  *
  * @module
  */
@@ -15,11 +15,11 @@ const PATIENCE_MS = 150;
 export class Windows {
   /** @type {BroadcastChannel | undefined} */ #channel;
   /** @type {(username: string) => void} */ #onHere = () => {};
-  /** The question that waits for an answer. */
+  /** The room of the pending question. */
   #asked = "";
 
   /**
-   * @param {(room: string) => string | undefined} whoIn as who this window is in a room, if it is
+   * @param {(room: string) => string | undefined} whoIn this window's name in a room, if it is there
    */
   constructor(whoIn) {
     if (!globalThis.BroadcastChannel) return;
@@ -32,7 +32,7 @@ export class Windows {
   }
 
   /**
-   * As who another window of this browser is in a room, if one is.
+   * The name of another window of this browser in a room, if there is one.
    *
    * @param {string} room
    * @returns {Promise<string | undefined>}

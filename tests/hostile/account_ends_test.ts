@@ -1,4 +1,4 @@
-/** Whether a stolen session or an unwanted account can be ended, and what stays of it. */
+/** Ending a stolen session or an unwanted account, and its remains. */
 
 import { assert, assertEquals } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -75,7 +75,7 @@ for (const kind of ["memory:", "sqlite:"]) {
       await signIn(server, name);
     });
 
-    it("is removed with its texts and its name, for newcomers and before everyone's eyes", async () => {
+    it("is removed with its texts and its name, for newcomers and for everyone present", async () => {
       const name = newName();
       const token = await signUp(server, name);
       const hers = await join("den", token);
@@ -99,7 +99,7 @@ for (const kind of ["memory:", "sqlite:"]) {
       await back.ask({ type: "ping" });
       const seen = JSON.stringify([carl.events, back.events]);
       assert(!seen.includes("secret") && !seen.includes(`"${name}"`), seen);
-      // Nobody is this person again.
+      // Nobody becomes this person again.
       assertEquals((await login(server, name)).status, 401);
       assertEquals((await register(server, name.toUpperCase())).status, 409);
       assertEquals((await ask("GET", `/ws/den?username=${name}`, undefined)).status, 401);
@@ -175,7 +175,7 @@ for (const kind of ["memory:", "sqlite:"]) {
       });
     }
 
-    it("gives no session to a login that a new password has overtaken", async () => {
+    it("gives no session to a login that overlaps a new password", async () => {
       const name = newName();
       const token = await signUp(server, name);
       const change = { password: PASSWORD, new_password: NEW_PASSWORD };
@@ -192,7 +192,7 @@ for (const kind of ["memory:", "sqlite:"]) {
 }
 
 describe("A removed account with many messages", () => {
-  it("stalls nobody, and leaves nothing in the file", async () => {
+  it("delays nobody, and leaves nothing in the file", async () => {
     const folder = await Deno.makeTempDir();
     const path = `${folder}/chat.db`;
     const env = { DATABASE_URL: `sqlite:${path}` };
@@ -201,7 +201,7 @@ describe("A removed account with many messages", () => {
     await first.stop();
     const db = new DatabaseSync(path);
     const messages = 200_000;
-    // In 40 rooms, and every second one is another's.
+    // In 40 rooms; every second message is another person's.
     db.exec(`
       BEGIN;
       WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 39)
@@ -237,7 +237,7 @@ describe("A removed account with many messages", () => {
     const reader = new DatabaseSync(path, { readOnly: true });
     const count = (where: string) =>
       reader.prepare(`SELECT count(*) AS n FROM events WHERE ${where}`).get()!.n;
-    // On a slow machine the erasure goes on after the answer.
+    // On a slow machine the erasure continues after the answer.
     const end = start + 60_000;
     while (count("person = 'account:alice'") !== 0 && performance.now() < end) {
       await new Promise((resolve) => setTimeout(resolve, 50));

@@ -1,4 +1,4 @@
-/** Whether a stranger can become an admin by being first. */
+/** No stranger becomes an admin by being first. */
 
 import { assertEquals, assertMatch } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -16,7 +16,7 @@ const register = (server: { url: string; port: number }, username: string, admin
 
 describe("A name in ADMINS", () => {
   for (const seed of seeds(1)) {
-    it(`is registered with ADMIN_CODE alone, in every spelling (SEED=${seed})`, async () => {
+    it(`is registered only with ADMIN_CODE, in every spelling (SEED=${seed})`, async () => {
       const random = new Random(seed);
       const code = `code-${seed}-käse`;
       await using server = await startServer({ ADMINS: "root,Chef", ADMIN_CODE: code });
@@ -45,7 +45,7 @@ describe("A name in ADMINS", () => {
       const { body: { token } } = await login(server, "root");
       const { body } = await call(server, "GET", "/api/session", { token });
       assertEquals([body.username, body.admin], ["ROOT", true]);
-      // Nobody else needs the code, or gains from it.
+      // Other names need no code, and gain nothing from it.
       assertEquals((await register(server, "alice")).status, 201);
       assertEquals((await register(server, "bob", code)).status, 201);
       const bob = (await login(server, "bob")).body.token;
@@ -73,7 +73,7 @@ describe("A name in ADMINS", () => {
     {
       await using second = await startServer(env);
       codes = codesOf(second.log);
-      // The codes of the first start are of no use any more, nor is another admin's.
+      // The codes of the first start are void, and so is another admin's.
       for (const code of [...seen, codes.get("chef")]) {
         assertEquals((await register(second, "root", code)).status, 403);
       }
@@ -90,7 +90,7 @@ describe("A name in ADMINS", () => {
     await Deno.remove(folder, { recursive: true });
   });
 
-  it("is counted with the other attempts of its address", async () => {
+  it("counts towards the attempts of its address", async () => {
     await using server = await startServer({ ADMINS: "root", AUTH_RATE_PER_ADDRESS: "5" });
     const statuses = [];
     for (let i = 0; i < 7; i++) {

@@ -1,4 +1,4 @@
-/** Visitors that come and go again and again, in a room small enough to announce each. */
+/** Visitors that join and leave again and again, in a room small enough to announce each. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -6,10 +6,10 @@ import type { Event } from "../../lib/protocol/events.ts";
 import { createHub } from "../support/fake_hub.ts";
 import { Random, seeds } from "../support/random.ts";
 
-/** Bytes of a handshake, at least. */
+/** Minimum bytes of a handshake. */
 const HANDSHAKE_BYTES = 500;
 
-/** A calm room with so many members. */
+/** A calm room with this many members. */
 async function calmRoom(size: number, format: "v1" | "json") {
   const fake = createHub();
   const members = [];
@@ -24,10 +24,10 @@ async function calmRoom(size: number, format: "v1" | "json") {
 const names = (events: Event[], type: Event["type"]) =>
   events.filter((event) => event.type === type).map(({ username }) => username);
 
-describe("Visitors that come and go again and again", () => {
+describe("Visitors that join and leave again and again", () => {
   for (const seed of seeds(2)) {
     for (const format of ["v1", "json"] as const) {
-      it(`make a room of 98 send a bounded amount (${format}, SEED=${seed})`, async () => {
+      it(`make a room of 98 send a bounded number of bytes (${format}, SEED=${seed})`, async () => {
         const random = new Random(seed);
         const { join, hub, settle, pass, members } = await calmRoom(98, format);
         const perSecond = random.between(10, 60);
@@ -48,13 +48,13 @@ describe("Visitors that come and go again and again", () => {
         for (const { member } of present) hub.leave(member);
         let out = 0;
         for (const { peer } of members) for (const text of peer.sent) out += text.length;
-        // Each announced at once, it is 1,700 times as much for chat.v1 and 370 for plain clients.
+        // Announcing each at once would cost 1,700 times as much for chat.v1 and 370 for plain clients.
         assert(out < 25_000_000, `${out} bytes out for ${bytesIn} in`);
       });
     }
   }
 
-  it("do not keep anyone's coming or leaving from being announced within two seconds", async () => {
+  it("do not delay the announcement of any join or leave beyond two seconds", async () => {
     const { join, hub, settle, pass, members } = await calmRoom(60, "v1");
     const watcher = members[0]!.peer;
     const churn = async (times: number) => {
@@ -77,7 +77,7 @@ describe("Visitors that come and go again and again", () => {
     pass(2000);
     await settle();
     assertEquals(names(watcher.events(), "user_left"), ["friend"]);
-    // After calm, everyone is announced at once again.
+    // After a calm period, each join is announced at once again.
     pass(20_000);
     await settle();
     watcher.events();
@@ -91,7 +91,7 @@ describe("Visitors that come and go again and again", () => {
 });
 
 describe("An ordinary room", () => {
-  it("announces each at once, as it fills, empties and fills again", async () => {
+  it("announces each join and leave at once, as it fills, empties and fills again", async () => {
     const { join, hub, settle, pass, members } = await calmRoom(1, "json");
     const watcher = members[0]!.peer;
     for (let round = 0; round < 2; round++) {

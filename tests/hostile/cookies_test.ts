@@ -1,4 +1,4 @@
-/** Cookies that others set, several of one name, and proxies that speak of https in their own way. */
+/** Cookies planted by others, several of one name, and proxies with their own headers for https. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -11,7 +11,7 @@ import { V1Client } from "../support/v1_client.ts";
 
 const V1 = { "Sec-WebSocket-Protocol": "chat.v1" };
 
-/** A browser's cookies of one host: they know no ports. */
+/** A browser's cookies of one host, for all its ports. */
 class Jar {
   readonly #cookies = new Map<string, string>();
 
@@ -58,20 +58,20 @@ describe("Two servers on one host", () => {
 
 describe("A second cookie of the same name", () => {
   for (const seed of seeds(2)) {
-    it(`makes nobody another person, wherever it stands [SEED=${seed}]`, async () => {
+    it(`gives nobody another identity, in any position [SEED=${seed}]`, async () => {
       const random = new Random(seed);
       await using server = await startServer();
       const [victim, attacker] = [await signUp(server, "victim"), await signUp(server, "mallory")];
       const name = cookieName(server, "session");
       const junk = () => random.pick([createSecret(), "garbage", "", "%00", "x".repeat(3000)]);
       for (let i = 0; i < 10; i++) {
-        // Whatever is no session is passed over.
+        // Values that are no session are ignored.
         const values = Array.from({ length: random.below(5) }, junk);
         values.splice(random.below(values.length + 1), 0, victim);
         const own = { cookie: values.map((value) => `${name}=${value}`).join("; ") };
         assertEquals(await whoIs(server, own), "victim", own.cookie);
         assertEquals((await knock(server, "/ws/r", own)).status, 101);
-        // Between two accounts the server does not choose.
+        // Between two accounts the server does not decide.
         values.splice(random.below(values.length + 1), 0, attacker);
         const both = { cookie: values.map((value) => `${name}=${value}`).join("; ") };
         const { status, error } = await knock(server, "/ws/r", both);
@@ -84,7 +84,7 @@ describe("A second cookie of the same name", () => {
     });
   }
 
-  it("makes no guest the one who planted it", async () => {
+  it("turns no guest into the person who planted it", async () => {
     await using server = await startServer();
     const [planted, own] = [createSecret(), createSecret()];
     const name = cookieName(server, "guest");
@@ -95,7 +95,7 @@ describe("A second cookie of the same name", () => {
     await mallory.nextOf("welcome");
     for (const values of [[planted, own], [own, planted]]) {
       const cookie = values.map((value) => `${name}=${value}`).join("; ");
-      // The planted secret is no proof any more.
+      // The planted secret is void.
       assertEquals((await knock(server, "/ws/r?username=mallory", { cookie })).status, 409);
       using victim = await Visitor.open(server, "/ws/r?username=vic", { ...V1, cookie });
       const { session } = await victim.nextOf("welcome");
@@ -127,7 +127,7 @@ describe("A cookie or a parameter without a value", () => {
 });
 
 describe("A cookie", () => {
-  it("is Secure and of this host alone wherever the client's own connection was https", async () => {
+  it("is Secure and for this host only if the client's own connection was https", async () => {
     await using server = await startServer({ TRUST_PROXY: "1" });
     await using strict = await startServer({ PUBLIC_URL: "https://127.0.0.1" });
     const flagsOf = async ({ port }: TestServer, headers: Record<string, string>) => {
@@ -174,7 +174,7 @@ describe("A cookie", () => {
     assertMatch(await flagsOf(strict, { Host: "127.0.0.1" }), /^__Host-hubbub_guest=.*; Secure/);
   });
 
-  it("on https is not read under the name that http may plant, and is taken back whole", async () => {
+  it("on https has a name that http cannot plant, and is deleted completely", async () => {
     await using server = await startServer({ TRUST_PROXY: "1" });
     const https = { "x-forwarded-proto": "https" };
     const token = await signUp(server, "ann");
@@ -187,7 +187,7 @@ describe("A cookie", () => {
     assertEquals(await whoIs(server, own), null);
   });
 
-  it("never comes without Cache-Control, nor does an answer that one decides", async () => {
+  it("always comes with Cache-Control, as does an answer that depends on one", async () => {
     await using server = await startServer();
     await register(server, "ann");
     const { headers: signedIn } = await login(server, "ann");
@@ -206,7 +206,7 @@ describe("A cookie", () => {
     for (const { headers } of answers) {
       assertMatch(headers.get("cache-control") ?? "", /no-store|private/);
     }
-    // A page that the browser has already is still given the cookie.
+    // A cached page still gets the cookie.
     const tag = answers[1]!.headers.get("etag")!;
     const again = await call(server, "GET", "/", { headers: { ...html, "if-none-match": tag } });
     assertEquals([again.status, again.headers.has("set-cookie")], [304, true]);

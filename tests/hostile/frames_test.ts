@@ -1,4 +1,4 @@
-/** Frames that other programs write in their own way: escapes, and `null` for what is absent. */
+/** Frames in the style of other programs: escapes, and `null` for absent fields. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -8,9 +8,9 @@ import { Random, seeds } from "../support/random.ts";
 import { startServer } from "../support/server.ts";
 import { V1Client } from "../support/v1_client.ts";
 
-/** JSON of a text in which so many characters in a hundred are escapes of six bytes. */
+/** JSON of a text with this percentage of its characters as escapes of six bytes. */
 function escaped(text: string, random: Random, share: number): string {
-  // A half of a surrogate pair cannot be sent as it is.
+  // A lone surrogate can only be sent as an escape.
   const units = Array.from(text, (character) => {
     if (!random.percent(share) && !/["\\\n]/.test(character)) return character;
     return character.split("").map((unit) =>
@@ -20,7 +20,7 @@ function escaped(text: string, random: Random, share: number): string {
   return `"${units.join("")}"`;
 }
 
-/** A text of exactly so many bytes. */
+/** A text of exactly `bytes` bytes. */
 function textOf(bytes: number, random: Random): string {
   const parts = ["a", "<", "&", '"', "\\", "\n", "é", "日", "😀"];
   let text = "x";
@@ -37,7 +37,7 @@ function textOf(bytes: number, random: Random): string {
 
 describe("A text in JSON escapes", () => {
   for (const seed of seeds(3)) {
-    it(`is as big as it is without them (SEED=${seed})`, async () => {
+    it(`counts the same bytes as without them (SEED=${seed})`, async () => {
       const random = new Random(seed);
       for (const bytes of [512, 4096, random.between(5000, 40_000)]) {
         await using server = await startServer({ MAX_MESSAGE_BYTES: String(bytes) });
@@ -54,7 +54,7 @@ describe("A text in JSON escapes", () => {
           assertEquals((await bob.nextOf("chat")).content, text);
           assertEquals((await bob.nextOf("message_updated")).content, text);
           assertEquals((await bob.nextOf("dm")).content, text);
-          // One byte more is too big, however it is written.
+          // One byte more is too big in any spelling.
           say(`{"type":"chat","content":${escaped(text + "x", random, share)},"ref":"f"}`);
           const error = await alice.nextOf("error");
           assertEquals([error.code, error.ref], ["too_big", "f"]);
@@ -97,7 +97,7 @@ describe("A field that is null", () => {
     await plain.nextFrame(({ ref }) => ref === "end");
     const errors = plain.frames.filter(({ type }) => type === "error").map(({ code }) => code);
     assertEquals(errors, ["forbidden", "forbidden"]);
-    // A field that must be there is missed.
+    // A required field that is null is missing.
     const error = await alice.ask({ type: "chat", content: null });
     assert(error.type === "error" && error.code === "bad_request");
   });

@@ -1,4 +1,4 @@
-/** Addresses and handshakes: what they load, what they cost, and what they are answered. */
+/** Addresses and handshakes: their cost, their answers, and the rooms they load. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -12,7 +12,7 @@ import { startServer } from "../support/server.ts";
 import { V1Client } from "../support/v1_client.ts";
 
 describe("A request that opens no socket", () => {
-  it("loads no room, whatever is wrong with it", async () => {
+  it("loads no room, valid or not", async () => {
     await using server = serveFakeApp({ MAX_CONNECTIONS_PER_ADDRESS: "1" });
     const bad: Record<string, string | undefined>[] = [
       { "Sec-WebSocket-Key": "short" },
@@ -39,7 +39,7 @@ describe("A request that opens no socket", () => {
     assertEquals(server.hub.admitted.length, 1);
   });
 
-  it("opens nothing in the engine, and is still refused as a join would be", async () => {
+  it("opens nothing in the engine, and is refused like a join", async () => {
     const opened: string[] = [];
     const { hub, engine } = createHub({}, {}, {
       open: (options) => {
@@ -72,7 +72,7 @@ describe("A request that opens no socket", () => {
 });
 
 describe("A private room", () => {
-  it("tells a stranger nothing but that it is private", async () => {
+  it("tells a stranger only that it is private", async () => {
     await using server = await startServer();
     const owner = await signUp(server, "owner");
     const member = await signUp(server, "member");
@@ -90,11 +90,11 @@ describe("A private room", () => {
     await inside.nextOf("welcome");
     const banned = await signUp(server, "banned");
     await inside.ask({ type: "kick", username: "banned", ban: true });
-    // Neither who is inside, nor how many, nor who is banned, shows.
+    // Members, their count and bans do not show.
     for (const query of ["username=stranger", "username=other", `token=${banned}`]) {
       assertEquals(await ask(query), empty);
     }
-    // A registered name is refused the same in a room that nobody has ever seen.
+    // A registered name gets the same refusal in an unused room.
     for (const name of ["member", "owner"]) {
       const { status, error } = await knock(server, `/ws/nowhere?username=${name}`);
       assertEquals(await ask(`username=${name}`), `${status} ${error}`);
@@ -119,7 +119,7 @@ describe("A handshake", () => {
     }
   });
 
-  it("at /ws names its room and its user in the query", async () => {
+  it("at /ws may name its room and its user in the query", async () => {
     await using server = await startServer();
     await using ann = await V1Client.connect(`${server.ws}/ws?room=tea&username=ann`);
     const { room, username } = await ann.nextOf("welcome");
@@ -134,7 +134,7 @@ describe("A handshake", () => {
 });
 
 describe("HEAD", () => {
-  it("is answered as GET is, with the length and without the body", async () => {
+  it("gets the answer of GET, with the length and without the body", async () => {
     await using server = await startServer();
     const html = { accept: "text/html" };
     const cases: [path: string, headers: Record<string, string>][] = [
@@ -173,7 +173,7 @@ describe("HEAD", () => {
 
 describe("A link to a room", () => {
   for (const seed of seeds(1)) {
-    it(`opens the page, with a slash at its end too; one that is cut says so [SEED=${seed}]`, async () => {
+    it(`opens the page, also with a slash at its end; a damaged one gets an explanation [SEED=${seed}]`, async () => {
       const random = new Random(seed);
       await using server = await startServer();
       for (const room of ["tea", "caf%C3%A9", "%E2%98%95", "a%20b", "100%25"]) {
@@ -204,7 +204,7 @@ describe("The worst of each header and path", () => {
   const fill = (text: string) => text.repeat(Math.floor(SIZE / text.length));
   const spaced = (first: string, last: string) => `${first}${" ".repeat(SIZE)}${last}`;
 
-  /** The least time that a request takes on the loop, in milliseconds. */
+  /** The minimum time of a request on the loop, in milliseconds. */
   async function cost(path: string, headers: Record<string, string>): Promise<number> {
     const { app } = createFakeApp({
       TRUST_PROXY: "1",

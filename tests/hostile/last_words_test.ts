@@ -1,4 +1,4 @@
-/** What somebody says before they are cut off, and what is said to those who are away. */
+/** Last messages before a disconnect, and messages to absent people. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -16,7 +16,7 @@ import { V1Client } from "../support/v1_client.ts";
 
 const say = (text: string) => frame(JSON.stringify({ type: "chat", content: text }));
 
-/** How a connection ends, in one write with the messages before it. */
+/** Ways to end a connection, in one write with the messages before it. */
 const CUTS: Record<string, Uint8Array<ArrayBuffer>[]> = {
   "the end of the connection": [],
   "a close frame": [frame(new Uint8Array([3, 232]), { opcode: 8 })],
@@ -28,7 +28,7 @@ const CUTS: Record<string, Uint8Array<ArrayBuffer>[]> = {
 describe("user_left", () => {
   for (const kind of ["memory", "sqlite"]) {
     for (const seed of seeds(1)) {
-      it(`comes after the last message of the one who left (${kind}, SEED=${seed})`, async () => {
+      it(`follows the last message of the leaver (${kind}, SEED=${seed})`, async () => {
         const random = new Random(seed);
         await using folder = await makeFolder();
         const url = kind === "memory" ? "memory:" : `sqlite:${folder.path}/chat.db`;
@@ -57,7 +57,7 @@ describe("user_left", () => {
             );
             assertEquals(seen.at(-1)!.type, "user_left", cut);
             assertEquals(seen.filter(({ type }) => type === "user_left").length, 1);
-            // Bytes that arrived before the end of the connection may have been dropped with it.
+            // Bytes that arrived before a reset may be dropped with it.
             if (last.length > 0) assertEquals(seen.length, count + 1, cut);
           }
         }
@@ -65,7 +65,7 @@ describe("user_left", () => {
     }
   }
 
-  it("comes after what was accepted, though the disk is slow and the member is removed", async () => {
+  it("follows the accepted messages, with a slow disk and a removed member too", async () => {
     for (const end of ["leave", "dismiss", "kick", "evict"]) {
       const { join, hub, turn, settle, engine } = createHub({ sendQueueBytes: 1000 }, {}, {
         open: (options) => new SqliteEngine({ ...options, path: ":memory:" }),
@@ -99,8 +99,8 @@ describe("user_left", () => {
   });
 });
 
-describe("A private message to somebody who is away", () => {
-  it("is stored for a guest who was there when the server stopped, and for an account", async () => {
+describe("A private message to an absent person", () => {
+  it("is stored for a guest who was present when the server stopped, and for an account", async () => {
     await using folder = await makeFolder();
     const env = { DATABASE_URL: `sqlite:${folder.path}/chat.db` };
     const old = await startServer(env);
@@ -140,7 +140,7 @@ describe("A private message to somebody who is away", () => {
       `${server.ws}/ws/r?username=carol&token=${token}&epoch=${places.epoch}&after=0&inbox=0`,
     );
     assertEquals((await carol.nextOf("dm")).content, "for carol");
-    // Another person under the name of a guest does not receive what was meant for that guest.
+    // Another person with the guest's name does not receive the guest's messages.
     await using thief = await V1Client.join(server.ws, "r", "left", places);
     await thief.ask({ type: "ping" });
     assertEquals(thief.all("dm"), []);

@@ -1,4 +1,4 @@
-/** What strangers can do to the log: fill it, or write lines of their own. */
+/** Strangers and the log: they can neither fill it nor write lines of their own. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -10,7 +10,7 @@ import { startServer } from "../support/server.ts";
 
 describe("A flood of refusals", () => {
   for (const seed of seeds(1)) {
-    it(`is a few lines, then one a second, and every one is counted [SEED=${seed}]`, async () => {
+    it(`is logged as a few lines, then one a second, and all are counted [SEED=${seed}]`, async () => {
       const random = new Random(seed);
       await using server = await startServer({ ALLOWED_ORIGINS: "https://site.example" });
       const start = performance.now();
@@ -40,7 +40,7 @@ describe("A flood of refusals", () => {
     });
   }
 
-  it("on a socket is one as well", async () => {
+  it("on a socket is limited as well", async () => {
     await using server = await startServer({ MESSAGE_RATE: "1", MESSAGE_BURST: "1" });
     using client = await RawClient.open(server.port, "/ws/r?username=ann");
     for (let i = 0; i < 60; i++) await client.write(frame('{"type":"nonsense"}'));
@@ -51,9 +51,23 @@ describe("A flood of refusals", () => {
   });
 });
 
+describe("A request without an upgrade that would be accepted with one", () => {
+  it("gets 426, and is no refusal in the log", async () => {
+    await using server = await startServer();
+    for (const path of ["/ws/r?username=ann", "/ws", "/echo"]) {
+      const { status, headers } = await call(server, "GET", path);
+      assertEquals([status, headers.get("upgrade")], [426, "websocket"], path);
+      assertEquals(headers.get("cache-control"), "no-store");
+    }
+    assertEquals((await knock(server, "/ws/r?username=a,b")).status, 400);
+    const refused = server.log.filter(({ msg }) => msg === "refused");
+    assertEquals(refused.map(({ status }) => status), [400]);
+  });
+});
+
 describe("A line of the log", () => {
   for (const seed of seeds(2)) {
-    it(`is one short line, whatever is written into it [SEED=${seed}]`, () => {
+    it(`stays one short line, whatever a client puts into it [SEED=${seed}]`, () => {
       const random = new Random(seed);
       const lines: string[] = [];
       const logger = createLogger({ level: "info", write: (line) => lines.push(line) });
@@ -75,7 +89,7 @@ describe("A line of the log", () => {
     });
   }
 
-  it("has no more of an address than its beginning, and no query", async () => {
+  it("contains only the beginning of an address, and no query", async () => {
     await using server = await startServer();
     using client = await RawClient.connect(server.port);
     await client.write(handshake(`/ws/${"x".repeat(50_000)}?username=ann&token=secret`));

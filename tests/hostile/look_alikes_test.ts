@@ -1,4 +1,4 @@
-/** Whether anybody can pass for another person, or for the server, or say something unseen. */
+/** Nobody passes for another person or the server, or sends an invisible message. */
 
 import { assert, assertEquals } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -18,13 +18,13 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** How a plain `GET` on a room is answered: 426 if a socket would be opened. */
+/** The status of a plain `GET` on a room: 426 if a socket would be opened. */
 async function visit(room: string, name: string): Promise<number> {
   const path = `/ws/${encodeURIComponent(room)}?username=${encodeURIComponent(name)}`;
   return (await call(server, "GET", path)).status;
 }
 
-/** What shows nothing: none of it may tell two names apart, or be a message. */
+/** Invisible characters: none may distinguish two names, or make a message. */
 const UNSEEN = [
   "\u00ad",
   "\u034f",
@@ -113,7 +113,7 @@ describe("A registered name", () => {
 });
 
 describe("A guest's name", () => {
-  it("is one with and without selectors, while somebody has it", async () => {
+  it("is the same with and without selectors, while in use", async () => {
     await using _first = await V1Client.join(server.ws, "q", "moon☾");
     for (const twin of ["moon☾", "MOON☾"]) assertEquals(await visit("q", twin), 409);
     await using _sun = await V1Client.join(server.ws, "q", "sky☁\ufe0f");
@@ -121,7 +121,7 @@ describe("A guest's name", () => {
   });
 
   for (const seed of seeds(1)) {
-    it(`is never the server's, however it is written (SEED=${seed})`, async () => {
+    it(`is never one of the server's words, in any spelling (SEED=${seed})`, async () => {
       const random = new Random(seed);
       const spellings: Record<string, readonly string[]> = {
         o: ["o", "O", "0", "\uff2f", "\u00f6"],
@@ -162,7 +162,7 @@ describe("The lobby", () => {
 
 describe("A line of ?format=text", () => {
   for (const seed of seeds(1)) {
-    it(`is never forged by a text (SEED=${seed})`, async () => {
+    it(`cannot be forged by a text (SEED=${seed})`, async () => {
       const random = new Random(seed);
       await using reader = await Client.connect(`${server.ws}/ws/den?username=tom&format=text`);
       await using writer = await Client.join(server.ws, "den", "mallory");
@@ -188,7 +188,7 @@ describe("A line of ?format=text", () => {
     });
   }
 
-  it("for a private message cannot be made by a name", async () => {
+  it("for a private message cannot be forged by a name", async () => {
     await using reader = await Client.connect(`${server.ws}/ws/dm?username=tom&format=text`);
     await using alice = await V1Client.join(server.ws, "dm", "alice");
     await alice.ask({ type: "dm", to: "tom", content: "psst" });
@@ -200,7 +200,7 @@ describe("A line of ?format=text", () => {
 });
 
 describe("A message", () => {
-  it("of nothing that can be seen is refused at every door, and nobody gets it", async () => {
+  it("without anything visible is refused on every route, and reaches nobody", async () => {
     await using reader = await Client.join(server.ws, "bare", "tom");
     await using plain = await Client.join(server.ws, "bare", "ann");
     await using v1 = await V1Client.join(server.ws, "bare", "bob");

@@ -1,4 +1,4 @@
-/** What a newcomer is told: the newest messages, who is typing, and who is there. */
+/** A newcomer's welcome: the newest messages, the people, and who is typing. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -51,7 +51,7 @@ describe("A newcomer", () => {
     });
   }
 
-  it("is told who is typing, and not who has stopped or left", async () => {
+  it("learns who is typing, and not who has stopped or left", async () => {
     await using server = await startServer();
     await using alice = await V1Client.join(server.ws, "r", "alice");
     const { session } = alice.welcome;
@@ -63,7 +63,7 @@ describe("A newcomer", () => {
     await bob.ask({ type: "ping" });
     await using carol = await V1Client.join(server.ws, "r", "carol");
     assertEquals(carol.welcome.typing, ["alice", "bob"]);
-    // The other tab of Alice goes on.
+    // Alice's other tab goes on.
     await tab.close();
     bob.send({ type: "typing", active: false });
     await carol.nextOf("typing", ({ username, active }) => username === "bob" && !active);
@@ -74,7 +74,7 @@ describe("A newcomer", () => {
   });
 
   for (const seed of seeds(5)) {
-    it(`knows all by welcome and presence once a crowd is small (SEED=${seed})`, async () => {
+    it(`knows everyone by welcome and presence once a large room is small (SEED=${seed})`, async () => {
       const random = new Random(seed);
       const { join, hub, settle, pass } = createHub();
       const watchers: { names: Set<string>; online: number; peer: { events(): Event[] } }[] = [];

@@ -1,4 +1,4 @@
-/** Whose a room is: nobody takes one that others use, and owners and admins may give it away. */
+/** Owners of rooms: nobody takes a room in use; owners and admins may give one away. */
 
 import { assertEquals } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -23,7 +23,7 @@ const join = (room: string, name: string) =>
 
 describe("A room in use", () => {
   for (const seed of seeds(2)) {
-    it(`is nobody's to take, over HTTP and as a command (SEED=${seed})`, async () => {
+    it(`cannot be claimed, over HTTP or by a command (SEED=${seed})`, async () => {
       const random = new Random(seed);
       const uses = {
         guest: (room: string) => V1Client.join(server.ws, room, "guest"),
@@ -59,7 +59,7 @@ describe("A room in use", () => {
     });
   }
 
-  it("can be claimed by the only account that is in it, before anything is said", async () => {
+  it("can be claimed by the only account in it, before the first message", async () => {
     await using olga = await join("mine", "olga");
     await using _tab = await join("mine", "olga");
     await olga.nextOf("welcome");
@@ -68,7 +68,7 @@ describe("A room in use", () => {
 });
 
 describe("An owner", () => {
-  it("names moderators, who moderate but do not change the room", async () => {
+  it("names moderators, who moderate but cannot change the room", async () => {
     const room = "moderated";
     assertEquals((await change(room, "olga", { moderators: ["mia"] })).body.moderators, ["mia"]);
     await using mia = await join(room, "mia");
@@ -99,7 +99,7 @@ describe("An owner", () => {
     assertEquals((await mia.closed).code, 4003);
   });
 
-  it("hands the room over, to an account only, and stays in it", async () => {
+  it("hands the room to another account only, and stays in it", async () => {
     const room = "handed";
     assertEquals((await change(room, "olga", { private: true })).status, 200);
     await using olga = await join(room, "olga");

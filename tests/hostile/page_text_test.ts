@@ -1,4 +1,4 @@
-/** Texts that strangers send, as the page reads them: no text takes it long. */
+/** Strangers' texts on the page: none takes long to read. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -7,10 +7,10 @@ import { splitAtLinks } from "../../public/page/links.js";
 import { quantile } from "../support/people.ts";
 import { Random, seeds } from "../support/random.ts";
 
-/** The bytes of a message. */
+/** Maximum bytes of a message. */
 const SIZE = 4096;
 
-/** What a text takes at most, in milliseconds. */
+/** Maximum time for a text, in milliseconds. */
 const MOST_MS = 5;
 
 function timeOf(read: () => unknown): number {
@@ -39,7 +39,7 @@ describe("A text of the size limit", () => {
     "*)'",
   ];
   for (const seed of seeds(1)) {
-    it(`is split at its links within ${MOST_MS} ms, whatever it is made of (SEED=${seed})`, () => {
+    it(`is split at its links within ${MOST_MS} ms, whatever it contains (SEED=${seed})`, () => {
       const random = new Random(seed);
       const texts = PARTS.flatMap((part) =>
         ["", "http://a/", "https://a/(", "see (http://a/"].map((head) => fill(head, part))

@@ -1,4 +1,4 @@
-/** Whether somebody who was removed stays away, under a name or without one. */
+/** A removed person stays out, under any name or without one. */
 
 import { assert, assertEquals } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -35,7 +35,7 @@ async function visit(room: string, query: string, headers = {}): Promise<number>
 }
 
 describe("A banned account", () => {
-  it("is banned as the guest that its browser becomes, and lifted as both", async () => {
+  it("stays banned as the guest of its browser, and is unbanned as both", async () => {
     const room = newRoom();
     const token = await signUp(server, "mallory");
     const guest = `${cookieName(server, "guest")}=${createSecret()}`;
@@ -46,18 +46,18 @@ describe("A banned account", () => {
     const ban = { type: "kick", username: "mallory", ban: true };
     assertEquals((await moderator.ask(ban)).type, "ack");
     assertEquals(await browser.closeCode(), 4003);
-    // It signs out, and comes back under a new name.
+    // It signs out, and returns under a new name.
     const { status, error } = await knock(server, `/ws/${room}?username=eve`, { Cookie: guest });
     assertEquals([status, error], [403, BANNED]);
     assertEquals(await visit(room, `username=mallory&token=${token}`), 403);
-    // Nobody else is meant, and no other room.
+    // The ban affects nobody else and no other room.
     assertEquals(await visit(room, "username=eve"), 426);
     assertEquals(await visit(newRoom(), "username=eve", { Cookie: guest }), 426);
     assertEquals((await moderator.ask({ type: "room", unban: ["mallory"] })).type, "ack");
     assertEquals(await visit(room, "username=eve", { Cookie: guest }), 426);
   });
 
-  it("is known by the session that it presents, and by that of every connection", async () => {
+  it("is recognised by its session, and by those of all its connections", async () => {
     const room = newRoom();
     const token = await signUp(server, "trudy");
     const secrets = [createSecret(), createSecret(), createSecret()];
@@ -78,7 +78,7 @@ describe("A banned account", () => {
 });
 
 describe("A banned guest", () => {
-  it("is banned as the account that it becomes", async () => {
+  it("stays banned as the account that it becomes", async () => {
     const room = newRoom();
     const secret = createSecret();
     const guest = await V1Client.join(server.ws, room, "bob", { session: secret });
@@ -100,7 +100,7 @@ describe("A flood of nameless members", () => {
     return client;
   }
 
-  /** The texts that it gets until it is closed, and the close code. */
+  /** Its texts until the close, and the close code. */
   async function untilClosed(client: RawClient): Promise<string[]> {
     const texts: string[] = [];
     while (true) {
@@ -140,13 +140,13 @@ describe("A flood of nameless members", () => {
       for (const client of rest) {
         assertEquals((await untilClosed(client)).at(-1), "4003");
       }
-      // The address has no relay any more, but its people with a name are not meant.
+      // The address loses its relays, but keeps its members with a name.
       const headers = { "X-Forwarded-For": bad };
       assertEquals(await call(server, "GET", "/ws", { headers }).then(({ status }) => status), 403);
       assertEquals(await visit("lobby", "username=zoe", headers), 426);
       await friend.write(frame("still here"));
       await bystander.nextFrame(({ content }) => content === "still here");
-      // What was said can be deleted, and the ban lifted.
+      // Its messages can be deleted, and the ban lifted.
       for (const [content, id] of ids) {
         if (content.startsWith("flood")) {
           assertEquals((await moderator.ask({ type: "delete", id })).type, "ack");
@@ -158,7 +158,7 @@ describe("A flood of nameless members", () => {
     });
   }
 
-  it("is ended by moderators alone, and never their own or a message that is not there", async () => {
+  it("is ended only by moderators, and not by the id of their own or an unknown message", async () => {
     await using moderator = await admin("lobby");
     await using member = await V1Client.join(server.ws, "lobby", "carl");
     const { id } = await moderator.ask({ type: "chat", content: "mine" }) as { id?: string };

@@ -1,4 +1,4 @@
-/** A member that comes back after much: in pages, whole, in order, and bounded. */
+/** A member that returns after many messages: pages in order, complete and bounded. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -61,9 +61,9 @@ async function setUp(open: FakeHubOptions["open"], keep: number) {
 const dms = (events: Event[]) => events.filter((event): event is DmEvent => event.type === "dm");
 
 for (const [name, open] of Object.entries(ENGINES)) {
-  describe(`A member that comes back slowly (${name})`, () => {
+  describe(`A slow returning member (${name})`, () => {
     for (const seed of seeds(2)) {
-      it(`takes its private messages in pages, in order, with those that come meanwhile (SEED=${seed})`, async () => {
+      it(`gets its private messages in pages, in order, with those sent meanwhile (SEED=${seed})`, async () => {
         const random = new Random(seed);
         const { whisper, say, comeBack, total, settle, pass, turn, engine } = await setUp(
           open,
@@ -81,7 +81,7 @@ for (const [name, open] of Object.entries(ENGINES)) {
           );
           events.push(...peer.events());
           if (round < 30) {
-            // More than the queue of a member that is catching up can hold.
+            // More than the queue of a member that catches up can hold.
             if (random.percent(30)) await whisper(random.between(1, 150), () => random.below(4000));
             if (random.percent(30)) await say(`live ${round}`);
           }
@@ -102,7 +102,7 @@ for (const [name, open] of Object.entries(ENGINES)) {
       });
     }
 
-    it("recovers up to 10,000 private messages, and says so when it missed more", async () => {
+    it("recovers up to 10,000 private messages, and gets recovered: false after more", async () => {
       const { whisper, comeBack, settle, pass, engine } = await setUp(open, 20_000);
       await whisper(10_001, () => 1);
       for (const [inbox, recovered, count] of [[0, false, 50], [1, true, 10_000]] as const) {
@@ -125,7 +125,7 @@ for (const [name, open] of Object.entries(ENGINES)) {
 }
 
 describe("A newcomer on a slow line", () => {
-  it("takes a long history in pages, then everything live", async () => {
+  it("gets a long history in pages, then everything live", async () => {
     const fake = createHub({ historySize: 1000, maxMessageBytes: 65_536, maxFrameBytes: 500_000 });
     const author = { username: "author", person: "p", origin: "" };
     for (let i = 1; i <= 1000; i++) {

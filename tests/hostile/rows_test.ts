@@ -1,4 +1,4 @@
-/** Logs that strangers made long: no command reads more of them than it needs. */
+/** Long logs: no command reads more rows than it needs. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -9,7 +9,7 @@ import { SqliteEngine } from "../../lib/engine/sqlite.ts";
 import { makeFolder } from "../support/folder.ts";
 import { quantile } from "../support/people.ts";
 
-/** What a command may take of the loop, in milliseconds: most take a tenth. */
+/** Maximum time of a command on the loop, in milliseconds: most take a tenth. */
 const MOST_MS = 10;
 
 const COUNT = 9900;
@@ -23,7 +23,7 @@ const ENGINES: Record<string, (options: EngineOptions, path: string) => Engine> 
     new SqliteEngine({ ...options, path, atCommit: (callback) => void setImmediate(callback) }),
 };
 
-/** Does something so many times, a hundred at once. */
+/** Runs a function `count` times, a hundred at once. */
 async function repeat<T>(count: number, act: (i: number) => Promise<T>): Promise<T[]> {
   const results: T[] = [];
   for (let i = 0; i < count; i += 100) {

@@ -1,4 +1,4 @@
-/** Floods of sign-ins: nobody keeps another from signing in, and one account is not guessed at freely. */
+/** Floods of sign-ins: nobody blocks another's sign-in, and guesses at one account are limited. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -10,7 +10,7 @@ import { startServer, type TestServer } from "../support/server.ts";
 
 const from = (address: string) => ({ headers: { "x-forwarded-for": address } });
 
-/** Signs in wrongly from many addresses until it is told to stop. Returns how many guesses were heard. */
+/** Signs in wrongly from many addresses until stopped. Returns the count of checked guesses. */
 async function flood(
   server: TestServer,
   addresses: readonly string[],
@@ -52,7 +52,7 @@ describe("A flood of sign-ins from 45 addresses", () => {
         const stop = new AbortController();
         const attack = flood(server, addresses, names, stop.signal);
         const times: number[] = [];
-        // At home, where the owner is known, and on the way, where not.
+        // From a known address of the owner, and from a new one.
         for (let i = 0; i < 6; i++) {
           const start = performance.now();
           const where = i % 2 === 0 ? "203.0.113.1" : `203.0.113.${100 + i}`;
@@ -71,7 +71,7 @@ describe("A flood of sign-ins from 45 addresses", () => {
   }
 });
 
-/** A queue whose time and whose work a test moves by hand. */
+/** A queue whose clock and work the test controls. */
 function createTurns(threads = 1) {
   let time = 0;
   const turns = new Turns({ threads, clock: () => time });
@@ -95,7 +95,7 @@ function createTurns(threads = 1) {
         refused.push(name);
       });
     },
-    /** Ends the work under way, until nothing starts any more. */
+    /** Ends running work until nothing starts any more. */
     async finish(count = Infinity) {
       for (let i = 0; i < count; i++) {
         await settle();
@@ -109,19 +109,19 @@ function createTurns(threads = 1) {
 }
 
 describe("The queue for hashing", () => {
-  it("cannot be filled by one address: another one's attempt is next", async () => {
+  it("cannot be filled by one address: another address is next", async () => {
     const { add, began, refused, finish } = createTurns();
     for (let i = 0; i < 500; i++) add(`flood ${i}`, { address: "192.0.2.1" });
     add("other", { address: "192.0.2.2" });
     await finish(2);
     assertEquals(began.slice(0, 2), ["flood 0", "other"]);
     await finish();
-    // One that ran, and those that waited.
+    // One that ran, and the waiting ones.
     assertEquals(began.length, 1 + 64);
     assertEquals(refused.length, 500 + 1 - 65);
   });
 
-  it("gives known and unknown people turns, however many there are of the others", async () => {
+  it("alternates between known and unknown people, however many wait", async () => {
     const { add, began, finish } = createTurns();
     for (let i = 0; i < 20; i++) {
       add(`known ${i}`, { address: `k${i}`, account: `a${i}`, isKnown: true });
@@ -133,7 +133,7 @@ describe("The queue for hashing", () => {
     await finish();
   });
 
-  it("lets strangers guess at one account once a second, and its owner at once", async () => {
+  it("lets strangers guess at one account once a second, and its owner sign in at once", async () => {
     const { add, began, finish, pass, turns, settle } = createTurns(4);
     for (let i = 0; i < 30; i++) add(`guess ${i}`, { address: `g${i}`, account: "owner" });
     await finish();
@@ -148,7 +148,7 @@ describe("The queue for hashing", () => {
       await finish();
     }
     assertEquals(began.length, 15);
-    // At a new address the owner is ahead of all who wait.
+    // From a new address the owner is ahead of all waiting strangers.
     add("owner on the way", { address: "train", account: "owner" });
     pass(1000);
     turns.sweep();
@@ -157,7 +157,7 @@ describe("The queue for hashing", () => {
     await finish();
   });
 
-  it("refuses what has waited for ten seconds", async () => {
+  it("refuses an attempt after ten seconds of waiting", async () => {
     const { add, refused, pass, turns, finish, settle } = createTurns();
     add("long", { address: "a" });
     add("late", { address: "b" });
@@ -168,7 +168,7 @@ describe("The queue for hashing", () => {
     await finish();
   });
 
-  it("gives the thread back when the work fails", async () => {
+  it("frees the thread when the work fails", async () => {
     const turns = new Turns({ threads: 1, clock: () => 0 });
     await assertRejects(() => turns.run({}, () => Promise.reject(new Error("broken"))), Error);
     assertEquals(await turns.run({}, () => Promise.resolve(1)), 1);

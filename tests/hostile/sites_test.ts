@@ -96,7 +96,7 @@ describe("A client behind a proxy", () => {
 });
 
 describe("A server with PUBLIC_URL", () => {
-  it("answers to that host and scheme alone, and takes no other page for its own", async () => {
+  it("answers only to that host and scheme, and accepts no other page as its own", async () => {
     await using server = await startServer({
       PUBLIC_URL: "https://Chat.example:8443/",
       TRUST_PROXY: "1",
@@ -128,11 +128,11 @@ describe("A server with PUBLIC_URL", () => {
     for (const path of ["/", "/api/session", "/chat.js", "/nothing"]) {
       assertEquals((await call(server, "GET", path)).status, 421, path);
     }
-    // Whoever watches the server may ask at any address.
+    // Monitoring may use any address.
     assertEquals((await call(server, "GET", "/health")).status, 200);
   });
 
-  it("does not start with what is no site", () => {
+  it("stops the start if it is not a site", () => {
     const bad = ["chat.example", "ftp://chat.example", "https://", "https://u:p@chat.example"];
     for (const url of [...bad, "https://chat.example/?x", "https://chat.example/#x", "https://*"]) {
       assertThrows(() => readConfig({ PUBLIC_URL: url }), ConfigError, "PUBLIC_URL must be");
@@ -145,7 +145,7 @@ describe("A server with PUBLIC_URL", () => {
 });
 
 describe("An origin", () => {
-  it("is the server's own with the default port as without", async () => {
+  it("is the server's own with and without the default port", async () => {
     await using server = await startServer();
     const hosts = ["chat.test", "CHAT.test", "[::1]", "192.0.2.1", "xn--bcher-kva.example"];
     for (const host of hosts) {
@@ -176,7 +176,7 @@ describe("An origin", () => {
     }
   });
 
-  it("that no browser can send stops the start", () => {
+  it("unknown to browsers stops the start", () => {
     const bad = [
       "https://*.example",
       "https://*",

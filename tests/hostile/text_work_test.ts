@@ -1,6 +1,6 @@
 /**
- * Whether any text from outside costs more than its length is worth: the worst texts go through
- * every door, and plain ones of the same size for comparison.
+ * No text costs more time than its length justifies: the worst texts go through every route, with
+ * plain ones of the same size for comparison.
  */
 
 import { assert, assertEquals } from "@std/assert";
@@ -10,22 +10,22 @@ import { Random, seeds } from "../support/random.ts";
 import { concat, frame, handshake, RawClient, type RawHeaders } from "../support/raw.ts";
 
 /**
- * How much more time a text may take than plain text of the same size: a quadratic one takes
- * hundreds of times as much.
+ * Maximum time of a text relative to plain text of the same size: quadratic work takes hundreds of
+ * times as much.
  */
 const MOST_TIMES = 10;
 
-/** What is never too long, on however busy a machine, in milliseconds. */
+/** A time that is always acceptable, on a busy machine too, in milliseconds. */
 const SLACK_MS = 15;
 
-/** How often each is measured; the shortest time counts. */
+/** Measurements of each; the shortest counts. */
 const TRIES = 5;
 
-/** Maximum bytes of a frame, and how many are sent at once. */
+/** Maximum bytes of a frame, and frames sent at once. */
 const MAX_FRAME_BYTES = 32768;
 const FRAMES = 10;
 
-/** Parts of texts that made some program's work grow faster than its input. */
+/** Parts of texts that are known to cause more than linear work. */
 const PARTS: Record<string, readonly string[]> = {
   // Marks of different classes, in the wrong order: normalizing sorts them.
   marks: ["\u0345", "\u0315", "\u0300", "\u0316", "\u0323", "\u0301"],
@@ -54,7 +54,7 @@ function worst(random: Random, parts: readonly string[], size: number): string {
 
 const byteLength = (text: string) => new TextEncoder().encode(text).length;
 
-/** A request that carries a text, and the connection that it goes over. */
+/** A request with a text, and its connection. */
 type Door = (text: string) => string;
 
 const json = { "Content-Type": "application/json", "Upgrade": undefined, "Connection": undefined };
@@ -65,10 +65,10 @@ function post(method: string, path: string, body: unknown): string {
   return handshake(path, { method, headers, body: text });
 }
 
-/** Percent-encodes a text, of which half a pair is no valid part. */
+/** Percent-encodes a text, which may contain lone surrogates. */
 const encode = (text: string) => encodeURIComponent(text.toWellFormed());
 
-/** A text as a header can have it. */
+/** A text in the form of a header value. */
 const headed = (text: string) => text.replace(/[^\x20-\x7e]/g, (char) => encode(char).slice(0, 9));
 
 const get = (path: string, headers: RawHeaders = {}) =>
@@ -77,7 +77,7 @@ const get = (path: string, headers: RawHeaders = {}) =>
 const inHeader = (name: string, path = "/ws/r?username=a"): Door => (text) =>
   get(path, { [name]: headed(text).slice(0, 50_000) });
 
-/** Every place of a request that takes a text, and the bytes of text that it may get. */
+/** Every part of a request that contains a text, and its maximum bytes. */
 const DOORS: Record<string, [size: number, door: Door]> = {
   "a room's name, under the bound": [5000, (text) => get(`/ws/${encode(text)}?username=a`)],
   "a room's name, over the bound": [18_000, (text) => get(`/ws/${encode(text)}?username=a`)],
@@ -126,7 +126,7 @@ const DOORS: Record<string, [size: number, door: Door]> = {
 
 const v1 = { "Sec-WebSocket-Protocol": "chat.v1" };
 
-/** Every field of a command that takes a text. */
+/** Every text field of a command. */
 const FIELDS: Record<string, [size: number, command: (text: string) => unknown]> = {
   "content": [4000, (content) => ({ type: "chat", content })],
   "to": [30_000, (to) => ({ type: "dm", to, content: "x" })],
@@ -171,7 +171,7 @@ async function shortest(act: () => Promise<void>): Promise<number> {
 }
 
 async function compare(what: string, bad: () => Promise<void>, plain: () => Promise<void>) {
-  // A machine that is busy at the wrong moment gets a second chance.
+  // A busy machine gets a second try.
   for (let chance = 3;; chance--) {
     const [slow, usual] = [await shortest(bad), await shortest(plain)];
     if (slow <= usual * MOST_TIMES + SLACK_MS) return;
@@ -207,7 +207,7 @@ async function openRoom(port: number, room: string): Promise<RawClient> {
 }
 
 for (const seed of seeds(1)) {
-  describe(`A text takes no longer than its length is worth (SEED=${seed})`, () => {
+  describe(`A text takes time in proportion to its length (SEED=${seed})`, () => {
     for (const [name, [size, door]] of Object.entries(DOORS)) {
       it(`as ${name}`, async () => {
         const random = new Random(seed);
@@ -237,11 +237,11 @@ for (const seed of seeds(1)) {
       });
     }
 
-    it("as a frame that is refused unread", async () => {
+    it("as a frame refused unread", async () => {
       const random = new Random(seed);
       for (const [kind, parts] of Object.entries(PARTS)) {
         using client = await openRoom(limited.port, "tea");
-        // Spends the only frame that is allowed.
+        // Uses up the only allowed frame.
         await client.write(frame('{"type":"ping","ref":"done"}'));
         const send = async (text: string) => {
           await client.write(frame(text.toWellFormed()));

@@ -1,4 +1,4 @@
-/** What one address may send over all its connections, and what that does to the disk. */
+/** The limits of one address over all its connections, and the load on the disk. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -13,7 +13,7 @@ import { startServer } from "../support/server.ts";
 import { V1Client } from "../support/v1_client.ts";
 
 describe("MESSAGE_RATE_PER_ADDRESS", () => {
-  it("counts the frames of all connections of an address, and of no other", async () => {
+  it("counts the frames of all connections of an address, and no others", async () => {
     await using server = await startServer({ MESSAGE_RATE_PER_ADDRESS: "10", TRUST_PROXY: "1" });
     const clients = [];
     for (let i = 0; i < 4; i++) clients.push(await V1Client.join(server.ws, "r", `user-${i}`));
@@ -50,10 +50,10 @@ describe("MESSAGE_RATE_PER_ADDRESS", () => {
     }
   });
 
-  it("counts what /echo is sent", async () => {
+  it("counts frames to /echo", async () => {
     await using server = await startServer({ MESSAGE_RATE_PER_ADDRESS: "1" });
     await using echo = await Client.connect(`${server.ws}/echo`);
-    // A connection that is still sending may lose the code of its close.
+    // A connection that is sending may lose its close frame.
     for (let i = 0; i < 3; i++) {
       echo.send("x");
       await echo.next();
@@ -99,7 +99,7 @@ describe("An hour of messages from a few addresses", () => {
           }
           peer.sent.length = 0;
         }
-        // No hour passes faster than the disk: this waits as long as commits do.
+        // The simulated hour waits for the commits of the disk.
         let isStored = false;
         const tick = { username: "tick", person: "tick", origin: "", content: "tick" };
         engine.log.append("clock", tick).then(() => isStored = true);
@@ -114,7 +114,7 @@ describe("An hour of messages from a few addresses", () => {
       assert(sent > 3 * maxStoredBytes);
       const bytes = JSON.stringify(most);
       assert(most["chat.db"] <= 1.1 * maxStoredBytes, bytes);
-      // However much is stored, the write-ahead log takes no more than this, and one commit.
+      // Maximum bytes of the write-ahead log, plus one commit.
       assert(most["chat.db-wal"] <= 20 * 1024 * 1024, bytes);
       await engine.close();
     });

@@ -1,4 +1,4 @@
-/** Accounts on the page, and what those may do who look after a room. */
+/** Accounts on the page, and the actions of owners, admins and moderators. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { it } from "@std/testing/bdd";
@@ -27,8 +27,8 @@ import { call, cookieName, PASSWORD, register, signIn, signUp } from "../support
 import { TEST_ENV } from "../support/server.ts";
 import { V1Client } from "../support/v1_client.ts";
 
-describePage("page, for accounts", (stage) => {
-  it("makes an account and signs in with it, stays so over a reload, and signs out", async () => {
+describePage("page, with accounts", (stage) => {
+  it("creates an account and signs in, stays signed in over a reload, and signs out", async () => {
     const ada = await stage.visit({ path: "/r/tea" });
     await ada.getByRole("button", { name: "Create an account" }).click();
     await fill(ada, "Ada", "short");
@@ -49,7 +49,7 @@ describePage("page, for accounts", (stage) => {
       name === cookieName(stage.server, "session")
     );
     assert(cookie!.httpOnly && !kept.includes(cookie!.value));
-    // In another room the dialog asks for no name.
+    // For another room the dialog asks for no name.
     await ada.goto(`${stage.server.url}/r/cake`);
     await ada.locator("#join-me", { hasText: "Signed in as Ada" }).waitFor();
     assertEquals(await ada.getByLabel("Your name").isVisible(), false);
@@ -64,17 +64,17 @@ describePage("page, for accounts", (stage) => {
     await ada.getByRole("button", { name: "Sign out" }).click();
     await ada.getByRole("heading", { name: "You are signed out" }).waitFor();
     assertEquals(await ada.getByLabel("Your name").inputValue(), "");
-    // Whoever comes next finds nothing of hers.
+    // The next person finds nothing of hers.
     assertEquals(await ada.locator("#rooms-list a").count(), 0);
     assertEquals(await texts(ada), []);
     assert(!/tea|cake|Ada/.test(await ada.evaluate<string>("localStorage['hubbub.rooms']")));
-    // The other tab was this session, too.
+    // The other tab had the same session.
     await tab.locator("#account-reason", { hasText: "session has ended" }).waitFor();
     assertEquals(await tab.getByLabel("Name", { exact: true }).inputValue(), "Ada");
     await enter(ada, "Somebody");
   });
 
-  it("shows nobody what an account has not sent, and sends it when that is back", async () => {
+  it("hides an account's unsent texts from everybody, and sends them at its next sign-in", async () => {
     await using line = new Line(stage.server.port);
     await signUp(stage.server, "Ada");
     const page = await stage.visit({ path: "/r/tea", url: line.url });
@@ -93,9 +93,9 @@ describePage("page, for accounts", (stage) => {
     await box(page).fill("half a thought");
     await page.getByRole("button", { name: "More" }).click();
     await page.getByRole("button", { name: "Sign out" }).click();
-    await page.getByText("waits until you sign in again").waitFor();
+    await page.getByText("wait until you sign in again").waitFor();
     line.mend();
-    await page.getByRole("button", { name: "Go", exact: true }).click();
+    await page.getByRole("button", { name: "Leave", exact: true }).click();
     await page.getByRole("heading", { name: "You are signed out" }).waitFor();
     await enter(page, "Somebody");
     assertEquals([await texts(page), await box(page).inputValue()], [[], ""]);
@@ -107,7 +107,7 @@ describePage("page, for accounts", (stage) => {
     assertEquals([content, username], ["between Ada and the tea", "Ada"]);
   });
 
-  it("explains what is wrong with a name or a password, and how long to wait", async () => {
+  it("explains a bad name or password, and how long to wait", async () => {
     await stage.restart({ AUTH_RATE_PER_ADDRESS: "4" });
     await signUp(stage.server, "Ada");
     const page = await stage.visit();
@@ -168,10 +168,10 @@ describePage("page, for accounts", (stage) => {
     await seesPeople(ada, "Ada");
   });
 
-  it("asks everyone to sign in where there are no guests", async () => {
+  it("asks everyone to sign in with GUESTS=off", async () => {
     await stage.restart({ GUESTS: "off" });
     const page = await stage.visit({ path: "/r/tea" });
-    await page.getByText("This server is for people with an account.").waitFor();
+    await page.getByText("You need an account to use this server.").waitFor();
     assertEquals(await page.getByLabel("Your name").isVisible(), false);
     assertEquals(
       await page.getByRole("button", { name: "Continue without an account" }).isVisible(),
@@ -187,7 +187,7 @@ describePage("page, for accounts", (stage) => {
     await page.getByRole("heading", { name: "Sign in" }).waitFor();
   });
 
-  it("makes a room private: strangers see why they were let go, members come back", async () => {
+  it("makes a room private: removed strangers see the reason, members reconnect", async () => {
     const token = await signUp(stage.server, "Ada");
     await call(stage.server, "PUT", "/api/rooms/tea", { body: { private: false }, token });
     const ada = await signsIn("Ada", { path: "/r/tea" }, false);
@@ -223,7 +223,7 @@ describePage("page, for accounts", (stage) => {
     assertEquals(await grace.locator("#people-list .tool").count(), 0);
   });
 
-  it("says who owns and moderates a room, lets an account take a free one, and name moderators", async () => {
+  it("shows a room's owner and moderators, lets an account take a free room, and name moderators", async () => {
     await signUp(stage.server, "Zoë");
     const ada = await signsIn("Ada", { path: "/r/tea" });
     await opensAbout(ada, "About this room");
@@ -239,7 +239,7 @@ describePage("page, for accounts", (stage) => {
     await ada.getByLabel("Moderators").fill("zoë");
     await ada.getByRole("button", { name: "Save" }).click();
     await ada.getByText("Room settings saved").waitFor();
-    // Everybody else may read it: a moderator, another account and a guest.
+    // Moderators, other accounts and guests can read the settings.
     const zoe = await signsIn("Zoë", { path: "/r/tea" }, false);
     const grace = await signsIn("Grace", { path: "/r/tea" });
     const guest = await stage.joins("Guest", { path: "/r/tea" });
@@ -258,7 +258,7 @@ describePage("page, for accounts", (stage) => {
     assertEquals(await ada.getByLabel("Moderators").inputValue(), "Zoë");
   });
 
-  it("says why a room in use, or the lobby, cannot be taken", async () => {
+  it("explains that a room in use, or the lobby, cannot be taken", async () => {
     await using bob = await V1Client.join(stage.server.ws, "tea", "Bob");
     await tells(bob, "hello");
     const ada = await signsIn("Ada", { path: "/r/tea" });
@@ -271,7 +271,7 @@ describePage("page, for accounts", (stage) => {
     assertEquals(await grace.getByRole("button", { name: "Take this room" }).isVisible(), false);
   });
 
-  it("has dialogs that give the focus back, fit a small screen, and leave a toast in sight", async () => {
+  it("has dialogs that return the focus, fit a small screen, and leave a toast visible", async () => {
     const ada = await signsIn("Ada", { path: "/r/tea" });
     await opensAbout(ada, "About this room");
     await ada.keyboard.press("Escape");
@@ -280,7 +280,7 @@ describePage("page, for accounts", (stage) => {
     await opensAbout(ada, "About this room");
     await ada.getByRole("button", { name: "Take this room" }).click();
     await ada.getByText("This room is yours now").waitFor();
-    // It is painted above the dialog, which does not look the same without it.
+    // The toast is painted above the dialog: without it, the picture differs.
     const toast = ada.locator("#toast");
     const clip = (await toast.boundingBox())!;
     const withToast = await ada.screenshot({ clip });
@@ -305,7 +305,7 @@ describePage("page, for accounts", (stage) => {
     }
   });
 
-  it("removes and bans people, with a reason, and lets them back in", async () => {
+  it("removes and bans people, with a reason, and lifts bans", async () => {
     const token = await signUp(stage.server, "Ada");
     await call(stage.server, "PUT", "/api/rooms/tea", { body: { private: false }, token });
     const ada = await signsIn("Ada", { path: "/r/tea" }, false);
@@ -335,7 +335,7 @@ describePage("page, for accounts", (stage) => {
     await enter(bob, "Bob");
   });
 
-  it("lets moderators delete what others said", async () => {
+  it("lets moderators delete messages of others", async () => {
     await stage.restart({ ADMINS: "root" });
     const root = await signsIn("root");
     await using bob = await stage.friend("Bob");
@@ -350,7 +350,7 @@ describePage("page, for accounts", (stage) => {
     await sees(root, "Message deleted");
     await bob.nextOf("message_deleted");
     assertEquals(await texts(root), ["Message deleted", "something kind"]);
-    // Everybody else has no such thing.
+    // Other people have no such button.
     const ada = await stage.joins("Ada");
     await ada.locator(".text", { hasText: "kind" }).hover();
     await ada.getByRole("button", { name: "Reply" }).waitFor();
@@ -358,7 +358,7 @@ describePage("page, for accounts", (stage) => {
     assertEquals(await ada.locator("#people-list .tool").count(), 0);
   });
 
-  it("says to slow down, and sends what was too fast by itself", async () => {
+  it("asks to slow down, and sends the held messages later", async () => {
     await stage.restart({ MESSAGE_RATE: "1", MESSAGE_BURST: "2" });
     const ada = await stage.joins("Ada");
     const said = ["one", "two", "three", "four", "five"];
@@ -371,7 +371,7 @@ describePage("page, for accounts", (stage) => {
     assertEquals(await ada.getByText("Not sent.").count(), 0);
   });
 
-  it("is open to everyone, wide and narrow, in light and dark", async () => {
+  it("passes axe, wide and narrow, in light and dark", async () => {
     await stage.restart({ ADMINS: "root" });
     const root = await stage.visit({ path: "/r/book-club", bypassCSP: true });
     const look = async (name: string) => {
@@ -448,7 +448,7 @@ describePage("page, for accounts", (stage) => {
     await shoot(guest, "phone_about_room_dark");
   });
 
-  /** Somebody who has an account, in the room. */
+  /** A person with an account, in the room. */
   async function signsIn(name: string, options?: VisitOptions, isNew = true): Promise<Page> {
     const value = await (isNew ? signUp : signIn)(stage.server, name);
     const cookie = {
@@ -475,7 +475,7 @@ async function opensAbout(page: Page, title: string): Promise<void> {
   await page.locator("#room-settings").getByRole("heading", { name: title }).waitFor();
 }
 
-/** What the dialog about the room says. */
+/** The texts of the dialog about the room. */
 async function facts(page: Page): Promise<string[]> {
   const rows = await page.locator(".facts > div:visible").all();
   return await Promise.all(

@@ -1,4 +1,4 @@
-/** The page below a path of a site, behind an nginx that leaves the path or takes it away. */
+/** The page below a path of a site, behind an nginx that keeps the path or strips it. */
 
 import { assertEquals } from "@std/assert";
 import { it } from "@std/testing/bdd";
@@ -12,8 +12,8 @@ import { V1Client } from "../support/v1_client.ts";
 
 describePage("page below a path", (stage) => {
   describeNginx("behind nginx", () => {
-    for (const [what, end] of [["leaves", ""], ["takes away", "/"]] as const) {
-      it(`does all that it does elsewhere, where nginx ${what} the path`, async () => {
+    for (const [what, end] of [["keeps", ""], ["strips", "/"]] as const) {
+      it(`works completely if nginx ${what} the path`, async () => {
         await using folder = await makeFolder();
         const port = freePort();
         const url = `http://127.0.0.1:${port}/chat`;

@@ -1,4 +1,4 @@
-/** Encrypted rooms in a real browser: who has the link reads, who has not sees that it is encrypted. */
+/** Encrypted rooms in a real browser: people with the link can read, others see that they cannot. */
 
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { it } from "@std/testing/bdd";
@@ -19,7 +19,7 @@ import {
 import { V1Client } from "../support/v1_client.ts";
 
 describePage("page, in an encrypted room", (stage) => {
-  it("is read with the link, and by nobody else", async () => {
+  it("can be read with the link only", async () => {
     const ada = await stage.visit({ path: "/" });
     await ada.getByLabel("Your name").fill("Ada");
     await ada.getByRole("button", { name: "Start an encrypted room" }).click();
@@ -60,7 +60,7 @@ describePage("page, in an encrypted room", (stage) => {
     assert(!/plan|secret|agrees/.test(heard));
     assert(!heard.includes(linkOf(ada).key) && heard.includes("sealed.2."));
     assert(!JSON.stringify(stage.server.log).includes(linkOf(ada).key));
-    // It is all there again after a reload, and what has been sealed is never said in the open.
+    // A reload shows everything again, and no sealed text is ever sent in the clear.
     await grace.reload();
     await reaches(grace, "live");
     await sees(grace, "Grace agrees");
@@ -68,7 +68,7 @@ describePage("page, in an encrypted room", (stage) => {
     assertEquals(await grace.getByText("not encrypted").count(), 0);
   });
 
-  it("shows what was not sealed, or was tampered with, as what it is", async () => {
+  it("marks texts that were not sealed, or were tampered with", async () => {
     const ada = await stage.joins("Ada");
     await ada.getByRole("button", { name: "More" }).click();
     await ada.getByRole("button", { name: "New encrypted room" }).click();
@@ -89,7 +89,7 @@ describePage("page, in an encrypted room", (stage) => {
     await shoot(ada, "encrypted_room_tampered");
   });
 
-  it("takes no more than fits when sealed, and sends what was written offline", async () => {
+  it("limits a text to its sealed size, and sends texts written offline", async () => {
     const ada = await stage.visit({ path: "/" });
     await ada.getByLabel("Your name").fill("Ada");
     await ada.getByRole("button", { name: "Start an encrypted room" }).click();
@@ -112,7 +112,7 @@ describePage("page, in an encrypted room", (stage) => {
     assertEquals(await texts(grace), ["one", "two"]);
   });
 
-  it("is left for an open room without a trace of the key", async () => {
+  it("leaves no trace of the key when the person goes to an open room", async () => {
     const ada = await stage.visit({ path: `/r/tea#key=${createKey()}` });
     await enter(ada, "Ada");
     await says(ada, "sealed in tea");
@@ -129,7 +129,7 @@ describePage("page, in an encrypted room", (stage) => {
   });
 });
 
-/** What the address bar of an encrypted room holds. */
+/** The address of an encrypted room. */
 function linkOf(page: Page): { path: string; room: string; key: string } {
   const { pathname, hash } = new URL(page.url());
   const [, room] = /^\/r\/([^/]+)$/.exec(pathname)!;

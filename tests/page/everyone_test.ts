@@ -1,4 +1,4 @@
-/** Everyone in one conversation, whatever they come with: all see the same messages in one order. */
+/** Every kind of client in one conversation: all receive the same messages in one order. */
 
 import { assert, assertEquals } from "@std/assert";
 import type { FrameLocator } from "npm:playwright-core@^1";
@@ -10,7 +10,7 @@ import { startSite } from "../support/site.ts";
 import { itWith } from "../support/tools.ts";
 import { Wscat } from "../support/wscat.ts";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
 const ROOM = "ops";
@@ -101,7 +101,7 @@ describePage("everyone in one room", (stage) => {
     await stage.server.logged("joined", 5);
 
     const heardByWalt: string[] = [];
-    // A line typed before wscat has seen its connection open is lost.
+    // wscat drops lines typed before it sees the connection open.
     await walt.nextLine();
     const hearing = (async () => {
       while (heardByWalt.at(-1) !== "the end") {
@@ -120,7 +120,7 @@ describePage("everyone in one room", (stage) => {
         walt.send(`wscat ${round}`),
         curl("-d", `curl ${round}`, `${messages}?username=ci`),
       ]);
-      // The bot answers, whoever asks it.
+      // The bot answers every client.
       await curl("-d", "!roll", `${messages}?username=asker-${round}`);
     }
 
@@ -146,7 +146,7 @@ describePage("everyone in one room", (stage) => {
   });
 });
 
-/** Asks again until there is an answer. */
+/** Repeats the question until there is an answer. */
 async function until<T>(ask: () => T | undefined | Promise<T | undefined>): Promise<T> {
   const end = performance.now() + PATIENCE_MS;
   while (performance.now() < end) {

@@ -1,4 +1,4 @@
-/** The log alone in a real browser: what is shown of a timeline, and where the reader is in it. */
+/** The log alone in a real browser: the shown rows, and the reader's place. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { it } from "@std/testing/bdd";
@@ -16,8 +16,8 @@ import {
 } from "../support/chromium.ts";
 
 /**
- * Runs in the page in place of `app.js`: a log of one timeline, and what it wishes. `say` adds
- * messages of Grace, `mine` of the reader.
+ * Runs in the page in place of `app.js`: a log of one timeline, and its reports. `say` adds messages
+ * of Grace, `mine` of the reader.
  */
 const SCRIPT = `
 import { Log } from "/page/log.js";
@@ -48,7 +48,7 @@ get("join", HTMLElement).remove();
 document.documentElement.dataset.ready = "";
 `;
 
-/** A page with the log, and nothing else that works. */
+/** A page in which only the log works. */
 async function openLog(
   stage: Stage,
   options: VisitOptions = {},
@@ -64,7 +64,7 @@ async function openLog(
   return page;
 }
 
-/** Does something with the log, and waits until it is painted. */
+/** Runs a function on the log, and waits until it is painted. */
 async function run<T>(page: Page, script: string): Promise<T> {
   const result = await page.evaluate<T>(script);
   await painted(page);
@@ -109,7 +109,7 @@ const CONVERSATION = `
 
 describePage("log", (stage) => {
   for (const colorScheme of ["light", "dark"] as const) {
-    it(`is worth looking at in ${colorScheme}, wide and narrow, and open to everyone`, async () => {
+    it(`has pictures in ${colorScheme}, wide and narrow, and passes axe`, async () => {
       for (const [name, size] of Object.entries({ wide: WIDE, phone: PHONE, narrow: NARROW })) {
         const page = await openLog(stage, { ...size, colorScheme, bypassCSP: true });
         await run(page, CONVERSATION);
@@ -124,7 +124,7 @@ describePage("log", (stage) => {
     });
   }
 
-  it("comes back to where the reader left another timeline", async () => {
+  it("returns to the reader's place in another timeline", async () => {
     const page = await openLog(stage);
     await run(page, `for (const message of range(1, 400)) timeline.add(message);`);
     await run(page, "log.reveal('m100')");
@@ -144,7 +144,7 @@ describePage("log", (stage) => {
     assert(await distanceToEnd(page) < 2);
   });
 
-  it("asks for what is missing on the side where the reader is", async () => {
+  it("loads missing messages from the reader's side", async () => {
     const page = await openLog(stage);
     await run(
       page,
@@ -182,7 +182,7 @@ describePage("log", (stage) => {
     assertEquals(await page.evaluate("wished('Hole').length > 1"), true);
   });
 
-  it("loads older messages where the server sent none", async () => {
+  it("loads older messages if the server sent none", async () => {
     const page = await openLog(stage);
     await run(page, "timeline.expect(30, { recovered: false })");
     assertEquals(await page.evaluate("wished('Hole')"), [[[0, 31], "older"]]);
@@ -192,7 +192,7 @@ describePage("log", (stage) => {
     assert(await distanceToEnd(page) < 2);
   });
 
-  it("points out the message that was jumped to", async () => {
+  it("highlights the target of a jump", async () => {
     const page = await openLog(stage, { reducedMotion: "no-preference" });
     await run(page, `for (const message of range(1, 400)) timeline.add(message);`);
     assertEquals(await run(page, "log.reveal('gone')"), false);
@@ -204,7 +204,7 @@ describePage("log", (stage) => {
     await page.locator(".found").waitFor({ state: "detached" });
   });
 
-  it("begins at the line where what is new does not fit, else at the end", async () => {
+  it("begins at the line if the new messages do not fit, else at the end", async () => {
     const page = await openLog(stage);
     const line = page.getByRole("separator", { name: "New since you were here" });
     await run(
@@ -231,7 +231,7 @@ describePage("log", (stage) => {
     assertEquals(await line.count(), 0);
   });
 
-  it("begins at the line again where a room has news when it is come back to", async () => {
+  it("begins at the line again in a room with new messages", async () => {
     const page = await openLog(stage);
     await run(page, `for (const message of range(1, 50)) timeline.add(message);`);
     await run(page, "log.show(new Timeline()); timeline.lastRead = { seq: 50 }");
@@ -246,7 +246,7 @@ describePage("log", (stage) => {
     assert(await distanceToEnd(page) < 2);
   });
 
-  it("reports what was seen, and only while somebody looks", async () => {
+  it("reports seen messages, only while the page is visible", async () => {
     const page = await openLog(stage);
     const seen = () => page.evaluate<number>("wished('Seen').at(-1)?.[0] ?? 0");
     await run(page, `for (const message of range(1, 100)) timeline.add(message);`);
@@ -267,7 +267,7 @@ describePage("log", (stage) => {
     assertEquals(await seen(), 101);
   });
 
-  it("goes to its two ends by key, and says whether it follows", async () => {
+  it("goes to both ends by key, and reports whether it follows", async () => {
     const page = await openLog(stage);
     await run(page, `for (const message of range(1, 500)) timeline.add(message);`);
     await page.locator("#log").focus();
@@ -283,7 +283,7 @@ describePage("log", (stage) => {
     assertEquals(await page.evaluate("wished('Follow').at(-1)"), [true]);
   });
 
-  it("leaves the keyboard with the neighbour of what is removed", async () => {
+  it("moves the focus to the neighbour of a removed message", async () => {
     const page = await openLog(stage);
     await run(
       page,
@@ -300,7 +300,7 @@ describePage("log", (stage) => {
     }
   });
 
-  it("shows code that scrolls and can be copied, and links outside of it alone", async () => {
+  it("shows code that scrolls and can be copied, and links outside of it only", async () => {
     const page = await openLog(stage, PHONE);
     await run(page, CONVERSATION);
     const block = page.locator("pre").first();
@@ -312,7 +312,7 @@ describePage("log", (stage) => {
     assertEquals(await page.locator(".text a").allInnerTexts(), ["https://example.org/builds/42"]);
   });
 
-  it("quotes what a message answers, as it is now", async () => {
+  it("quotes the answered message in its current form", async () => {
     const page = await openLog(stage);
     await run(
       page,
@@ -337,7 +337,7 @@ describePage("log", (stage) => {
     assertEquals(await page.evaluate("wished('Reply')"), [["m5"]]);
   });
 
-  it("offers no answer to what is private, deleted or not sent", async () => {
+  it("offers no reply to private, deleted or unsent messages", async () => {
     const page = await openLog(stage);
     await run(
       page,
@@ -353,7 +353,7 @@ describePage("log", (stage) => {
     assertEquals(await page.locator(".tools").count(), 1);
   });
 
-  it("makes a link of the time, which a plain click does not follow", async () => {
+  it("turns the time into a link, which a plain click does not follow", async () => {
     const page = await openLog(stage);
     await run(page, `say("one")`);
     const time = page.locator(".when");
@@ -368,7 +368,7 @@ describePage("log", (stage) => {
     assertEquals(await page.evaluate("wished('Jump').length"), 1);
   });
 
-  it("is copied as who, when and what", async () => {
+  it("is copied as author, time and text", async () => {
     const page = await openLog(stage);
     await run(page, CONVERSATION);
     const copied = await page.evaluate<string>(`(() => {
@@ -389,7 +389,7 @@ describePage("log", (stage) => {
     assertEquals(alone.split(/\s+/)[0], "Grace");
   });
 
-  it("keeps marks that pile up within the row, in names too", async () => {
+  it("keeps piled-up marks within the row, in names too", async () => {
     const page = await openLog(stage);
     const zalgo = "Z" + "\u0301\u0327\u0334".repeat(4) + "a" + "\u030d".repeat(60);
     await run(
@@ -406,24 +406,24 @@ describePage("log", (stage) => {
     }
   });
 
-  it("names each message for those who walk through them by keyboard, marks included", async () => {
+  it("names each message for screen readers, marks included", async () => {
     const page = await openLog(stage);
     await run(page, `say("hello", { seal: "bare", edited: true })`);
     await page.getByRole("article", { name: /^Grace .*hello edited not encrypted$/ }).waitFor();
   });
 
-  it("shows a change that waits or was refused at its message, and gives it back", async () => {
+  it("shows a waiting or refused edit at its message, and resumes it", async () => {
     const page = await openLog(stage);
     await run(
       page,
       `mine("teh"); timeline.change("m1", { change: { text: "the", status: "waiting" } })`,
     );
-    await page.getByText("Change waits to be sent").waitFor();
+    await page.getByText("Edit waiting to be sent").waitFor();
     await run(
       page,
       `timeline.change("m1", { change: { text: "the", status: "failed", reason: "No." } })`,
     );
-    await page.getByText("Change not saved. No.").waitFor();
+    await page.getByText("Edit not saved. No.").waitFor();
     await page.getByRole("button", { name: "Edit again" }).click();
     await page.getByRole("button", { name: "Discard" }).click();
     assertEquals(await page.evaluate("[wished('EditAgain'), wished('DiscardChange')]"), [[["m1"]], [
@@ -448,9 +448,9 @@ describePage("log", (stage) => {
   });
 
   for (const timezoneId of ["Europe/Berlin", "America/New_York", "Africa/Cairo"]) {
-    it(`names days by the calendar, also where one has 23 or 25 hours (${timezoneId})`, async () => {
+    it(`names days by the calendar, also with days of 23 or 25 hours (${timezoneId})`, async () => {
       const page = await openLog(stage, { timezoneId });
-      // Just after midnight on the days after the clocks were changed.
+      // Just after midnight on the days after a change of the clocks.
       for (const now of ["2024-03-11", "2024-11-04", "2024-04-01", "2024-10-28", "2024-04-27"]) {
         await page.clock.install({ time: new Date(`${now}T12:00:00Z`) });
         await run(
@@ -478,7 +478,7 @@ describePage("log", (stage) => {
     await log.locator(".day", { hasText: "Yesterday" }).waitFor();
   });
 
-  it("tells times without a mouse, and where there is little room", async () => {
+  it("shows times without a mouse, and on narrow screens", async () => {
     for (const size of [PHONE, NARROW, { viewport: { width: 320, height: 640 } }]) {
       const page = await openLog(stage, size);
       await run(
@@ -510,7 +510,7 @@ describePage("log", (stage) => {
         const timeline = new Timeline();
         timeline.expect(5000, { recovered: false });
         for (let seq = 1; seq <= 5000; seq++) {
-          // As it comes over the wire: no two messages share a string.
+          // As from the network: no two messages share a string.
           timeline.add(JSON.parse(JSON.stringify({ id: "019345ab" + room + "-" + seq, seq,
             ref: crypto.randomUUID(), author: "Grace Hopper " + seq % 40, own: false,
             text: "what was said in message " + seq + " of this room, at some length, as people do",
@@ -528,7 +528,7 @@ describePage("log", (stage) => {
     assert(usedSize < 40e6, `${usedSize}`);
   });
 
-  it("is worth looking at in forced colours", async () => {
+  it("has a picture in forced colours", async () => {
     const page = await openLog(stage, { forcedColors: "active" });
     await run(page, CONVERSATION);
     await run(page, "log.reveal('m1')");

@@ -1,4 +1,4 @@
-/** How the page looks: pictures of every main state for people to judge, and what axe says of each. */
+/** The looks of the page: pictures of every main state for people to judge, each checked by axe. */
 
 import { assertEquals } from "@std/assert";
 import { it } from "@std/testing/bdd";
@@ -30,9 +30,9 @@ const CONVERSATION: [name: string, text: string][] = [
   ["Grace", "@Ada could you bring the umbrella too? Somebody left it last time"],
 ];
 
-describePage("page, as it looks", (stage) => {
+describePage("the looks of the page", (stage) => {
   for (const colorScheme of ["light", "dark"] as const) {
-    it(`is worth looking at in ${colorScheme}, and open to everyone`, async () => {
+    it(`has pictures in ${colorScheme}, and passes axe`, async () => {
       const ada = await stage.visit({ path: PATH, colorScheme, bypassCSP: true });
       const shoot = async (name: string) => {
         await takePicture(ada, `${name}_${colorScheme}`);
@@ -41,7 +41,7 @@ describePage("page, as it looks", (stage) => {
       await ada.getByLabel("Your name").press("Enter");
       await shoot("join");
       await enter(ada, "Ada");
-      await ada.getByRole("heading", { name: "Nothing said here yet" }).waitFor();
+      await ada.getByRole("heading", { name: "No messages yet" }).waitFor();
       await shoot("empty");
       await using grace = await V1Client.join(stage.server.ws, "book-club", "Grace");
       await using linus = await V1Client.join(stage.server.ws, "book-club", "Linus");
@@ -87,7 +87,7 @@ describePage("page, as it looks", (stage) => {
       await shoot("offline");
     });
 
-    it(`is worth looking at on a phone in ${colorScheme}, too`, async () => {
+    it(`has pictures on a phone in ${colorScheme}`, async () => {
       const ada = await stage.visit({ path: PATH, colorScheme, bypassCSP: true, ...PHONE });
       const shoot = async (name: string) => {
         await takePicture(ada, `phone_${name}_${colorScheme}`);
@@ -124,7 +124,7 @@ describePage("page, as it looks", (stage) => {
     });
   }
 
-  it("is worth looking at in forced colours", async () => {
+  it("has a picture in forced colours", async () => {
     const ada = await stage.joins("Ada", { path: PATH, forcedColors: "active" });
     await using grace = await V1Client.join(stage.server.ws, "book-club", "Grace");
     await using linus = await V1Client.join(stage.server.ws, "book-club", "Linus");
@@ -135,7 +135,7 @@ describePage("page, as it looks", (stage) => {
     assertEquals(await people(ada), ["Ada", "Grace", "Linus"]);
   });
 
-  /** What the friends say comes over the wire, what Ada says from her page. */
+  /** The friends' messages come from clients, Ada's from her page. */
   async function converse(ada: Page, friends: Record<string, V1Client>): Promise<void> {
     for (const [name, text] of CONVERSATION) {
       if (name === "Ada") await says(ada, text);

@@ -1,4 +1,4 @@
-/** The page, driven by a real browser against a real server: talking, and getting about. */
+/** The page, in a real browser against a real server: conversations and navigation. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { it } from "@std/testing/bdd";
@@ -25,7 +25,7 @@ import { Line } from "../support/line.ts";
 import { V1Client } from "../support/v1_client.ts";
 
 describePage("page", (stage) => {
-  it("shows what two people say to each other", async () => {
+  it("shows the messages of two people to each other", async () => {
     const ada = await stage.joins("Ada");
     const grace = await stage.joins("Grace");
     await ada.getByText("Grace joined").waitFor();
@@ -44,7 +44,7 @@ describePage("page", (stage) => {
     assertEquals(stage.complaints, []);
   });
 
-  it("shows names and messages as text, whatever is in them", async () => {
+  it("shows any names and messages as text", async () => {
     const ada = await stage.joins("Ada");
     const grace = await stage.joins("__proto__");
     const markup = `<img src=x onerror="document.title='gone'"> &amp; <b>bold</b>`;
@@ -65,7 +65,7 @@ describePage("page", (stage) => {
     assertEquals(await people(ada), ["Ada", "__proto__"]);
   });
 
-  it("shows a late joiner what was said before, and reads out only what is new", async () => {
+  it("shows a late joiner earlier messages, and announces only new ones", async () => {
     const ada = await stage.joins("Ada");
     for (const text of ["one", "two", "three"]) await says(ada, text);
     const grace = await stage.joins("Grace");
@@ -90,7 +90,7 @@ describePage("page", (stage) => {
     await enter(other, "Ada Two");
   });
 
-  it("explains in the dialog what is wrong with a name or a room", async () => {
+  it("explains a bad name or room in the dialog", async () => {
     const page = await stage.visit();
     const name = page.getByLabel("Your name");
     const room = page.getByRole("textbox", { name: "Room" });
@@ -111,7 +111,7 @@ describePage("page", (stage) => {
     assertEquals(new URL(page.url()).pathname, "/r/tea%20and%20cake");
   });
 
-  it("keeps the name, the room, the draft and what is unsent over a reload", async () => {
+  it("keeps the name, the room, the draft and unsent messages over a reload", async () => {
     await using line = new Line(stage.server.port);
     const page = await stage.joins("Ada", { path: "/?room=tea", url: line.url });
     await says(page, "kettle is on");
@@ -142,7 +142,7 @@ describePage("page", (stage) => {
     const one = await stage.joins("Ada");
     await says(one, "from the first tab");
     const two = await stage.openTab(one.context(), `${stage.server.url}/r/lobby`);
-    // It offers another name, and says what the same one means.
+    // The dialog offers another name, and explains the same one.
     await two.getByText("In another window you are here as Ada.").waitFor();
     assertEquals(await two.getByLabel("Your name").inputValue(), "Ada 2");
     await enter(two, "Ada");
@@ -192,7 +192,7 @@ describePage("page", (stage) => {
     for (const end of ["", "-wal", "-shm"]) await Deno.remove(path + end).catch(() => {});
   });
 
-  it("says so when the server has forgotten", async () => {
+  it("reports that the server lost its messages", async () => {
     const ada = await stage.joins("Ada");
     await says(ada, "before");
     await stage.restart();
@@ -201,7 +201,7 @@ describePage("page", (stage) => {
     assertEquals(await texts(ada), ["before", "after"]);
   });
 
-  it("shows what was missed once, and sends once what the server had heard", async () => {
+  it("shows missed messages once, and does not repeat stored ones", async () => {
     await using line = new Line(stage.server.port);
     const ada = await stage.joins("Ada", { url: line.url });
     await using grace = await stage.friend("Grace");
@@ -225,7 +225,7 @@ describePage("page", (stage) => {
     line.letGo();
   });
 
-  it("goes back in history without the view jumping", async () => {
+  it("loads history without a jump of the view", async () => {
     await using writer = await V1Client.join(stage.server.ws, "lobby", "Grace");
     for (let n = 1; n <= 180; n++) {
       await writer.ask({ type: "chat", content: `message ${n}${n % 7 ? "" : "\nof two lines"}` });
@@ -258,7 +258,7 @@ describePage("page", (stage) => {
     await shoot(ada, "history");
   });
 
-  it("keeps no more rows on the page than a person can look at", async () => {
+  it("keeps a bounded number of rows on the page", async () => {
     const ada = await stage.joins("Ada");
     await using writer = await V1Client.join(stage.server.ws, "lobby", "Grace");
     const write = async (from: number, to: number) => {
@@ -284,7 +284,7 @@ describePage("page", (stage) => {
     assert(await rows() <= 301);
   });
 
-  it("follows the end only for those who are there", async () => {
+  it("follows the end only while the reader is there", async () => {
     const ada = await stage.joins("Ada");
     await using grace = await stage.friend("Grace");
     const log = ada.getByRole("log");
@@ -306,13 +306,13 @@ describePage("page", (stage) => {
     assert(short < 2);
   });
 
-  it("loads what was said before, where the server sends no history", async () => {
+  it("loads earlier messages if the server sends no history", async () => {
     await stage.restart({ HISTORY_SIZE: "0" });
     await using grace = await stage.friend("Grace");
     for (let n = 1; n <= 70; n++) await tells(grace, `message ${n}`);
     const ada = await stage.joins("Ada");
     await sees(ada, "message 70");
-    assertEquals(await ada.getByText("Nothing said here yet").isVisible(), false);
+    assertEquals(await ada.getByText("No messages yet").isVisible(), false);
     for (let n = 0; await ada.getByText("message 1", { exact: true }).count() === 0; n++) {
       await ada.getByRole("log").evaluate((element) => element.scrollTop = 0);
       await painted(ada);
@@ -321,7 +321,7 @@ describePage("page", (stage) => {
     assertEquals((await texts(ada)).length, 70);
   });
 
-  it("leads to the latest whenever one is away from it", async () => {
+  it("offers the latest message whenever the reader is away from it", async () => {
     const ada = await stage.joins("Ada");
     await using grace = await stage.friend("Grace");
     for (let n = 1; n <= 40; n++) await tells(grace, `message ${n}.`);
@@ -329,14 +329,14 @@ describePage("page", (stage) => {
     const button = ada.locator("#newer");
     assert(await button.isHidden());
     await ada.getByRole("log").evaluate((element) => element.scrollTop -= 400);
-    await ada.getByRole("button", { name: "To the latest" }).waitFor();
+    await ada.getByRole("button", { name: "Jump to the latest" }).waitFor();
     await tells(grace, "the newest");
     await ada.getByRole("button", { name: "1 new message" }).click();
     await button.waitFor({ state: "hidden" });
     assert(await ada.getByText("the newest").isVisible());
   });
 
-  it("sends with Enter, but not while composing, nor what is too long", async () => {
+  it("sends with Enter, but not during composition, and no text that is too long", async () => {
     const page = await stage.joins("Ada");
     const send = page.getByRole("button", { name: "Send" });
     assert(await send.isDisabled());
@@ -358,7 +358,7 @@ describePage("page", (stage) => {
     await sees(page, "é".repeat(2048));
   });
 
-  it("offers what the server did not take to be sent again", async () => {
+  it("offers to send refused messages again", async () => {
     const ada = await stage.joins("Ada");
     await writes(ada, "a bell: \u0007");
     const failed = ada.locator('[data-status="failed"]');
@@ -375,7 +375,7 @@ describePage("page", (stage) => {
     await failed.waitFor({ state: "detached" });
   });
 
-  it("brings private messages to two people alone", async () => {
+  it("shows private messages to two people only", async () => {
     const ada = await stage.joins("Ada");
     const grace = await stage.joins("Grace Two");
     await using linus = await stage.friend("Linus");
@@ -424,7 +424,7 @@ describePage("page", (stage) => {
     assertEquals(await ada.locator(".own").count(), 1);
   });
 
-  it("edits and deletes one's own messages, by keyboard too", async () => {
+  it("edits and deletes own messages, by keyboard too", async () => {
     const ada = await stage.joins("Ada");
     const grace = await stage.joins("Grace");
     await says(ada, "teh tea");
@@ -449,7 +449,7 @@ describePage("page", (stage) => {
     assertEquals(await grace.locator(".tools").count(), 0);
   });
 
-  it("keeps the keyboard's place in the log when a message changes under it", async () => {
+  it("keeps the focus in the log when the focused message changes", async () => {
     const ada = await stage.joins("Ada");
     const grace = await stage.joins("Grace");
     await says(grace, "one");
@@ -481,7 +481,7 @@ describePage("page", (stage) => {
     assertEquals(await ada.locator("#typing").innerText(), "");
   });
 
-  it("counts in the title what came while nobody looked, and marks mentions", async () => {
+  it("counts unseen messages in the title, and marks mentions", async () => {
     const ada = await stage.joins("Ada");
     await using grace = await stage.friend("Grace");
     await ada.evaluate("Object.defineProperty(document, 'hidden', {value: true, writable: true})");
@@ -499,7 +499,7 @@ describePage("page", (stage) => {
     await shoot(ada, "unread");
   });
 
-  it("notifies of mentions only who asked for it", async () => {
+  it("notifies of mentions only on request", async () => {
     const ada = await stage.joins("Ada", { permissions: ["notifications"] });
     await using grace = await stage.friend("Grace");
     await ada.evaluate(`
@@ -526,7 +526,7 @@ describePage("page", (stage) => {
     ]);
   });
 
-  it("goes from room to room by dialog, address and the browser's buttons", async () => {
+  it("changes rooms by dialog, address and the browser's buttons", async () => {
     const ada = await stage.joins("Ada", { path: "/r/one" });
     await says(ada, "in one");
     await ada.getByRole("button", { name: "More" }).click();
@@ -534,12 +534,12 @@ describePage("page", (stage) => {
     await ada.getByRole("textbox", { name: "Room" }).fill("two");
     await ada.getByRole("button", { name: "Join", exact: true }).click();
     await ada.getByRole("heading", { name: "two" }).waitFor();
-    await ada.getByRole("heading", { name: "Nothing said here yet" }).waitFor();
+    await ada.getByRole("heading", { name: "No messages yet" }).waitFor();
     assertEquals(new URL(ada.url()).pathname, "/r/two");
     await ada.goBack();
     await sees(ada, "in one");
     await ada.goForward();
-    await ada.getByRole("heading", { name: "Nothing said here yet" }).waitFor();
+    await ada.getByRole("heading", { name: "No messages yet" }).waitFor();
     assertEquals(await people(ada), ["Ada"]);
     await ada.goto(`${stage.server.url}/?room=one`);
     await sees(ada, "in one");
@@ -561,7 +561,7 @@ describePage("page", (stage) => {
     assertEquals(copied, `${stage.server.url}/r/tea%20and%20cake`);
   });
 
-  it("keeps the colours one chose", async () => {
+  it("keeps the chosen colours", async () => {
     const page = await stage.joins("Ada", { colorScheme: "light" });
     await page.getByRole("button", { name: "More" }).click();
     await page.getByRole("radio", { name: "Dark" }).check();
@@ -573,7 +573,7 @@ describePage("page", (stage) => {
     assertEquals(await background(), dark);
   });
 
-  it("shows a crowd by its count and the names it knows", async () => {
+  it("shows a large room by its count and the known names", async () => {
     const crowd: V1Client[] = [];
     for (let n = 0; n < 150; n++) {
       crowd.push(await V1Client.join(stage.server.ws, "lobby", `Guest ${n}`));
@@ -587,11 +587,11 @@ describePage("page", (stage) => {
     await ada.locator("#people-rest").waitFor({ state: "hidden" });
   });
 
-  it("goes by plain HTTP where no WebSocket gets through, and says so once", async () => {
+  it("uses plain HTTP if WebSockets are blocked, and reports it once", async () => {
     await using gate = new Gate(stage.server, 403);
     await using grace = await stage.friend("Grace");
     const ada = await stage.joins("Ada", { url: gate.url, bypassCSP: true });
-    const remark = ada.getByRole("status").getByText("WebSockets do not get through here");
+    const remark = ada.getByRole("status").getByText("WebSockets are blocked here");
     await remark.waitFor();
     await check(ada);
     await shoot(ada, "plain_http");

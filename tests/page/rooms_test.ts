@@ -1,4 +1,4 @@
-/** The rooms one is in: going about without losing a word, and coming back to where one was. */
+/** Several rooms: switching without losing a word, and returning to the same place. */
 
 import { assert, assertEquals } from "@std/assert";
 import { it } from "@std/testing/bdd";
@@ -26,7 +26,7 @@ import { Line } from "../support/line.ts";
 import { V1Client } from "../support/v1_client.ts";
 
 describePage("page, in several rooms", (stage) => {
-  it("switches without leaving, and counts what is said elsewhere", async () => {
+  it("switches without leaving, and counts messages in other rooms", async () => {
     const ada = await stage.joins("Ada", { path: "/r/tea", bypassCSP: true });
     await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
     await says(ada, "in tea");
@@ -47,7 +47,7 @@ describePage("page, in several rooms", (stage) => {
     assertEquals(grace.all("user_left"), []);
   });
 
-  it("keeps three rooms by plain HTTP: a browser has few connections to a server", async () => {
+  it("keeps three rooms by plain HTTP, since browsers limit connections to a server", async () => {
     await using gate = new Gate(stage.server, 403);
     await using grace = await V1Client.join(stage.server.ws, "one", "Grace");
     const ada = await stage.joins("Ada", { path: "/r/one", url: gate.url });
@@ -57,13 +57,13 @@ describePage("page, in several rooms", (stage) => {
     await room(ada, "one").click();
     await sees(ada, "anyone?");
     await says(ada, "back again");
-    // What one room has found out spares the others to try.
+    // Other rooms reuse the transport that worked.
     assertEquals(gate.upgrades.length, 1);
     await using linus = await V1Client.join(stage.server.ws, "three", "Linus");
     assertEquals(linus.welcome.users.map(({ username }) => username), ["Ada", "Linus"]);
   });
 
-  it("begins at what is new, and counts as read only what was seen", async () => {
+  it("begins at the new messages, and counts only seen ones as read", async () => {
     const ada = await stage.joins("Ada", { path: "/r/tea" });
     await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
     await tells(grace, "before");
@@ -80,7 +80,7 @@ describePage("page, in several rooms", (stage) => {
     await until(ada, "document.title === 'tea · Hubbub'");
   });
 
-  it("remembers the rooms and how far each is read, until one leaves", async () => {
+  it("remembers the rooms and their read positions until the person leaves", async () => {
     const ada = await stage.joins("Ada", { path: "/r/tea" });
     await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
     for (let n = 1; n <= 30; n++) await tells(grace, `before ${n}`);
@@ -101,8 +101,8 @@ describePage("page, in several rooms", (stage) => {
       await again.locator("li:has-text('New since you were here') + li .text").innerText(),
       "after 1",
     );
-    // All of it does not fit: one is where one was, and a button leads to the latest.
-    await again.getByRole("button", { name: /new messages$|To the latest/ }).click();
+    // The messages do not fit: the view is at the old place, and a button leads to the latest.
+    await again.getByRole("button", { name: /new messages$|Jump to the latest/ }).click();
     await again.getByText("after 30").waitFor();
     await again.getByRole("button", { name: "Leave tea" }).click();
     await again.getByText("You left tea").waitFor();
@@ -112,7 +112,7 @@ describePage("page, in several rooms", (stage) => {
     assertEquals(await again.locator("#rooms-list a").allInnerTexts(), ["#\ncoffee"]);
   });
 
-  it("keeps what waits in each room, and asks before it is left behind", async () => {
+  it("keeps each room's unsent messages, and asks before losing them", async () => {
     await using line = new Line(stage.server.port);
     const ada = await stage.joins("Ada", { path: "/r/tea", url: line.url, bypassCSP: true });
     await joinAnother(ada, "coffee");
@@ -127,7 +127,7 @@ describePage("page, in several rooms", (stage) => {
     await ada.getByRole("heading", { name: "coffee" }).waitFor();
     assertEquals([await texts(ada), await box(ada).inputValue()], [["for coffee"], ""]);
     await ada.getByRole("button", { name: "Leave coffee" }).click();
-    await ada.getByText("A message is not sent yet. What is not sent is lost").waitFor();
+    await ada.getByText("A message is not sent yet. Unsent messages are lost").waitFor();
     await shoot(ada, "leave_unsent");
     await check(ada);
     await ada.getByRole("button", { name: "Stay" }).click();
@@ -145,7 +145,7 @@ describePage("page, in several rooms", (stage) => {
     }
   });
 
-  it("keeps an edit that was made offline, and gives back one that is refused", async () => {
+  it("keeps an edit made offline, and offers a refused one again", async () => {
     await using line = new Line(stage.server.port);
     const ada = await stage.joins("Ada", { url: line.url, bypassCSP: true });
     await using grace = await stage.friend("Grace");
@@ -153,14 +153,14 @@ describePage("page, in several rooms", (stage) => {
     line.cut();
     await reaches(ada, "reconnecting");
     await edits(ada, "the tea");
-    await ada.getByText("Change waits to be sent").waitFor();
+    await ada.getByText("Edit waiting to be sent").waitFor();
     line.mend();
     await ada.evaluate("dispatchEvent(new Event('online'))");
     await grace.nextOf("message_updated", ({ content }) => content === "the tea");
-    await ada.getByText("Change waits to be sent").waitFor({ state: "detached" });
+    await ada.getByText("Edit waiting to be sent").waitFor({ state: "detached" });
     assertEquals(await texts(ada), ["the tea"]);
     await edits(ada, "a bell: \u0007");
-    await ada.getByText("Change not saved.").waitFor();
+    await ada.getByText("Edit not saved.").waitFor();
     await shoot(ada, "edit_refused");
     await check(ada);
     assertEquals(await texts(ada), ["the tea"]);
@@ -169,16 +169,16 @@ describePage("page, in several rooms", (stage) => {
     await box(ada).fill("a bell");
     await box(ada).press("Enter");
     await grace.nextOf("message_updated", ({ content }) => content === "a bell");
-    await ada.getByText("Change not saved.").waitFor({ state: "detached" });
+    await ada.getByText("Edit not saved.").waitFor({ state: "detached" });
     await edits(ada, "another bell: \u0007");
     await ada.getByRole("button", { name: "Discard" }).click();
-    await ada.getByText("Change not saved.").waitFor({ state: "detached" });
+    await ada.getByText("Edit not saved.").waitFor({ state: "detached" });
     await ada.reload();
     await sees(ada, "a bell");
-    assertEquals(await ada.getByText("Change not saved.").count(), 0);
+    assertEquals(await ada.getByText("Edit not saved.").count(), 0);
   });
 
-  it("names one room in the address, the header, the link and the connection", async () => {
+  it("shows one room in the address, the header, the link and the connection", async () => {
     const ada = await stage.joins("Ada", {
       path: "/r/tea",
       permissions: ["clipboard-read", "clipboard-write"],
@@ -203,7 +203,7 @@ describePage("page, in several rooms", (stage) => {
     await ada.goBack();
     await ada.goBack();
     await isAt("tea");
-    // A name that is taken there: one stays, and so does the address.
+    // The name is taken there: the room and the address stay.
     await using twin = await V1Client.join(stage.server.ws, "full", "Ada");
     await asksFor(ada, "full");
     await ada.getByText("in use").waitFor();
@@ -212,16 +212,16 @@ describePage("page, in several rooms", (stage) => {
     await twin.close();
   });
 
-  it("leads to a message by its link, with what is around it", async () => {
+  it("goes to a message by its link, with the messages around it", async () => {
     await using grace = await stage.friend("Grace");
     for (let n = 1; n <= 150; n++) await tells(grace, `message ${n}`);
     const ada = await stage.joins("Ada", { path: "/r/lobby?at=20" });
     await ada.locator(".found").getByText("message 20", { exact: true }).waitFor();
     assert(await ada.getByText("message 20", { exact: true }).isVisible());
     for (const near of ["message 15", "message 25"]) await sees(ada, near);
-    await ada.getByRole("button", { name: /new messages$|To the latest/ }).click();
+    await ada.getByRole("button", { name: /new messages$|Jump to the latest/ }).click();
     await sees(ada, "message 150");
-    // All that is between can be read by scrolling.
+    // Scrolling loads the messages between.
     for (let n = 0; !(await texts(ada)).includes("message 60"); n++) {
       await ada.getByRole("log").evaluate((element) => element.scrollTop = 0);
       await until(ada, "document.querySelector('#log').ariaBusy !== 'true'");
@@ -231,18 +231,18 @@ describePage("page, in several rooms", (stage) => {
     assertEquals(await link.getAttribute("href"), "/r/lobby?at=60");
   });
 
-  it("loads what was said before also from a server that sends no history", async () => {
+  it("loads earlier messages also from a server that sends no history", async () => {
     await stage.restart({ HISTORY_SIZE: "0" });
     await using grace = await stage.friend("Grace");
     for (let n = 1; n <= 60; n++) await tells(grace, `message ${n}`);
     const ada = await stage.joins("Ada");
     await sees(ada, "message 60");
-    assertEquals(await ada.getByText("Nothing said here yet").isVisible(), false);
+    assertEquals(await ada.getByText("No messages yet").isVisible(), false);
     await ada.getByRole("log").evaluate((element) => element.scrollTop = 0);
     await sees(ada, "message 1");
   });
 
-  it("answers a message, and leads from the answer to it", async () => {
+  it("replies to a message, and goes from the reply to it", async () => {
     const ada = await stage.joins("Ada");
     await using grace = await stage.friend("Grace");
     await tells(grace, "Tea or coffee?");
@@ -261,7 +261,7 @@ describePage("page, in several rooms", (stage) => {
     assertEquals(new URL(ada.url()).search, "?at=1");
   });
 
-  it("is a menu on a phone, where room names are typed as phones do", async () => {
+  it("is a menu on a phone, and accepts capitalised room names there", async () => {
     for (const colorScheme of ["light", "dark"] as const) {
       const ada = await stage.visit({ ...PHONE, path: "/", colorScheme, bypassCSP: true });
       await ada.getByRole("textbox", { name: "Room" }).fill("Tea");
@@ -286,7 +286,7 @@ describePage("page, in several rooms", (stage) => {
 });
 
 describePage("page, with nothing left behind", (stage) => {
-  it("sends nothing of a room that was left, whatever waited there", async () => {
+  it("sends no waiting message of a room that the person left", async () => {
     await using line = new Line(stage.server.port);
     const ada = await stage.joins("Ada", { path: "/r/tea", url: line.url });
     await joinAnother(ada, "coffee");
@@ -295,20 +295,20 @@ describePage("page, with nothing left behind", (stage) => {
     await writes(ada, "I regret this");
     await box(ada).fill("and this");
     await ada.getByRole("button", { name: "Leave coffee" }).click();
-    await ada.getByRole("button", { name: "Go", exact: true }).click();
+    await ada.getByRole("button", { name: "Leave", exact: true }).click();
     await ada.getByRole("heading", { name: "tea" }).waitFor();
     line.mend();
     await ada.evaluate("dispatchEvent(new Event('online'))");
     await reaches(ada, "live");
     await joinAnother(ada, "coffee");
-    await ada.getByRole("heading", { name: "Nothing said here yet" }).waitFor();
+    await ada.getByRole("heading", { name: "No messages yet" }).waitFor();
     assertEquals(await box(ada).inputValue(), "");
     await says(ada, "hello");
     assertEquals(await texts(ada), ["hello"]);
     assertEquals(await ada.evaluate("sessionStorage['hubbub.unsent'] ?? '{}'"), "{}");
   });
 
-  it("sends after a reload what waits in any of its rooms", async () => {
+  it("sends waiting messages of all rooms after a reload", async () => {
     await using line = new Line(stage.server.port);
     const ada = await stage.joins("Ada", { path: "/r/tea", url: line.url });
     await joinAnother(ada, "coffee");
@@ -325,7 +325,7 @@ describePage("page, with nothing left behind", (stage) => {
     await ada.getByRole("heading", { name: "tea" }).waitFor();
   });
 
-  it("shows an edit that cannot be saved, also when its message is gone", async () => {
+  it("shows a failed edit, also when its message is gone", async () => {
     await using line = new Line(stage.server.port);
     const ada = await stage.joins("Ada", { url: line.url });
     await says(ada, "teh tea");
@@ -337,7 +337,7 @@ describePage("page, with nothing left behind", (stage) => {
     line.cut();
     await reaches(ada, "reconnecting");
     await edits(ada, "the tea");
-    await ada.getByText("Change waits to be sent").waitFor();
+    await ada.getByText("Edit waiting to be sent").waitFor();
     await other.ask({ type: "delete", id: messages[0]!.id });
     line.mend();
     await ada.evaluate("dispatchEvent(new Event('online'))");
@@ -349,7 +349,7 @@ describePage("page, with nothing left behind", (stage) => {
     await ada.locator("#people-list").getByText("Countess").waitFor();
   });
 
-  it("counts a private message as read once it was seen", async () => {
+  it("counts a private message as read once seen", async () => {
     const ada = await stage.joins("Ada", { path: "/r/tea" });
     await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
     await grace.ask({ type: "dm", to: "Ada", content: "psst" });
@@ -364,7 +364,7 @@ describePage("page, with nothing left behind", (stage) => {
     await room(ada, "tea").getByText("unread").waitFor({ state: "detached" });
   });
 
-  it("makes the encrypted room that was asked for, also at the second try", async () => {
+  it("creates the requested encrypted room, also at the second try", async () => {
     const ada = await stage.visit({ path: "/" });
     await ada.getByLabel("Your name").fill("a,b");
     await ada.getByRole("button", { name: "Start an encrypted room" }).click();
@@ -373,7 +373,7 @@ describePage("page, with nothing left behind", (stage) => {
     await ada.getByRole("heading", { name: "This room is encrypted" }).waitFor();
   });
 
-  it("goes on where one wrote to, in each room", async () => {
+  it("keeps the receiver of the text in each room", async () => {
     const ada = await stage.joins("Ada", { path: "/r/tea" });
     await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
     await ada.getByRole("button", { name: "Write privately to Grace" }).click();
@@ -387,7 +387,7 @@ describePage("page, with nothing left behind", (stage) => {
     assertEquals(grace.all("chat"), []);
   });
 
-  it("leads to a message of the room that its link names, and to no other", async () => {
+  it("goes to a message of the room in its link, and of no other", async () => {
     await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
     for (let n = 1; n <= 3; n++) await tells(grace, `message ${n}`);
     const ada = await stage.visit({ path: "/r/tea?at=1" });
@@ -402,8 +402,8 @@ describePage("page, with nothing left behind", (stage) => {
   });
 });
 
-describePage("page, over time and sleep", (stage) => {
-  it("notices at once that the network is gone, and that it is back", async () => {
+describePage("page, over a changing network", (stage) => {
+  it("notices at once that the network is gone or back", async () => {
     const ada = await stage.joins("Ada");
     await ada.evaluate("dispatchEvent(new Event('offline'))");
     await ada.getByText("Your device is offline.").waitFor();
@@ -412,7 +412,7 @@ describePage("page, over time and sleep", (stage) => {
     await ada.getByText("Your device is offline.").waitFor({ state: "hidden" });
   });
 
-  it("is not there while the browser keeps it for the way back, and is back at once", async () => {
+  it("leaves the room while the browser caches the page, and rejoins at once", async () => {
     const ada = await stage.joins("Ada");
     await joinAnother(ada, "tea");
     await using grace = await V1Client.join(stage.server.ws, "tea", "Grace");
@@ -429,20 +429,20 @@ describePage("page, over time and sleep", (stage) => {
     await sees(ada, "said meanwhile");
   });
 
-  it("says so when something on the way lets nothing through", async () => {
+  it("reports when something on the way blocks every connection", async () => {
     await using gate = new Gate(stage.server, 403);
     gate.pages.set("/api/rooms/", 403);
     const ada = await stage.visit({ url: gate.url });
     await ada.getByLabel("Your name").fill("Ada");
     await ada.getByRole("button", { name: "Join", exact: true }).click();
-    await ada.getByText("lets no connection through").first().waitFor();
+    await ada.getByText("blocks the connection").first().waitFor();
     await shoot(ada, "no_connection");
     await ada.context().close();
   });
 });
 
-describePage("page, with words for an encrypted room", (stage) => {
-  it("lets nothing out unsealed that was written under a key", async () => {
+describePage("page, with texts for an encrypted room", (stage) => {
+  it("sends no text unsealed that was written with a key", async () => {
     await using line = new Line(stage.server.port);
     const path = `/r/tea#key=${createKey()}`;
     const ada = await enter(await stage.visit({ path, url: line.url, bypassCSP: true }), "Ada");
@@ -451,7 +451,7 @@ describePage("page, with words for an encrypted room", (stage) => {
     await writes(ada, "the plan");
     await box(ada).fill("half of the secret");
     await ada.locator('.message[data-status="waiting"]').waitFor();
-    // Sealing is quick, and not at once.
+    // Sealing takes a moment.
     await until(ada, "(sessionStorage['hubbub.unsent'] ?? '').includes('sealed.2.')");
     await until(ada, "(sessionStorage['hubbub.drafts'] ?? '').includes('sealed.2.')");
     const stored = await ada.evaluate<string>(
@@ -459,7 +459,7 @@ describePage("page, with words for an encrypted room", (stage) => {
     );
     assert(!/plan|secret/.test(stored), stored);
     line.mend();
-    // The same room, without its key: what was sealed is there, and stays.
+    // The same room, without its key: sealed texts are shown, and stay.
     ada.once("dialog", (dialog) => dialog.accept());
     await ada.goto(`${line.url}/r/tea`);
     await ada.evaluate("localStorage.removeItem('hubbub.rooms')");
@@ -474,7 +474,7 @@ describePage("page, with words for an encrypted room", (stage) => {
     await says(ada, "in the open");
     await spy.nextOf("chat", ({ content }) => content === "in the open");
     assertEquals(spy.all("chat").length, 1);
-    // With the key it goes out, sealed.
+    // With the key it is sent, sealed.
     await ada.goto(line.url + path);
     const { content } = await spy.nextOf("chat", ({ content }) => content.startsWith("sealed.2."));
     assert(!content.includes("plan"));
@@ -482,7 +482,7 @@ describePage("page, with words for an encrypted room", (stage) => {
     assertEquals(await box(ada).inputValue(), "half of the secret");
   });
 
-  it("marks what is not encrypted for eyes, ears and notifications alike", async () => {
+  it("marks unencrypted messages on screen, for screen readers and in notifications", async () => {
     const key = createKey();
     const name = `private-${"a".repeat(16)}`;
     for (const hash of [`#key=${key}`, ""]) {
@@ -527,7 +527,7 @@ async function asksFor(page: Page, name: string): Promise<void> {
   await page.getByRole("button", { name: "Join", exact: true }).click();
 }
 
-/** Gives the last own message another text. */
+/** Edits the last own message. */
 async function edits(page: Page, text: string): Promise<void> {
   await box(page).press("ArrowUp");
   await box(page).fill(text);

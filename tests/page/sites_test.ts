@@ -1,4 +1,4 @@
-/** What other sites do with the server, in a browser: its client module, its button, its frame. */
+/** The server on other sites, in a browser: its client module, its button, its frame. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { it } from "@std/testing/bdd";
@@ -18,7 +18,7 @@ function scriptOf(stage: Stage, attributes = 'data-room="help"'): string {
   return `${MAIN}<script src="${stage.server.url}/embed.js" ${attributes}></script>`;
 }
 
-/** The chat within the page of a site. */
+/** The chat inside the page of a site. */
 function chatIn(page: Page, at = 0): FrameLocator {
   return page.locator("hubbub-chat").nth(at).frameLocator("iframe");
 }
@@ -63,7 +63,7 @@ describePage("connection.js on another site", (stage) => {
       chat.open();
     </script>`;
 
-  it("joins, chats, and says why it may not", async () => {
+  it("joins, chats, and explains a refusal", async () => {
     await using site = startSite(() => PAGE(stage.server.url));
     await stage.restart({ ALLOWED_ORIGINS: site.url });
     const page = await stage.open({ url: site.url, path: "/?name=Ada" });
@@ -78,7 +78,7 @@ describePage("connection.js on another site", (stage) => {
     await grace.close();
   });
 
-  it("is not to be had without ALLOWED_ORIGINS", async () => {
+  it("cannot be loaded without ALLOWED_ORIGINS", async () => {
     await using site = startSite(() => PAGE(stage.server.url));
     const page = await stage.open({ url: site.url, path: "/?name=Ada" });
     await until(page, "document.readyState === 'complete'");
@@ -89,12 +89,12 @@ describePage("connection.js on another site", (stage) => {
 });
 
 describePage("embed.js on another site", (stage) => {
-  it("has 3 KB at most", async () => {
+  it("has at most 3 KB", async () => {
     const { size } = await Deno.stat(new URL("../../public/embed.js", import.meta.url));
     assert(size <= 3 * 1024, `${size} bytes`);
   });
 
-  it("opens the room in a frame, which a reload finds as it was", async () => {
+  it("opens the room in a frame, unchanged by a reload", async () => {
     await using site = startSite(() => scriptOf(stage));
     await stage.restart({ EMBED_ORIGINS: site.url });
     const page = await stage.open({ url: site.url, path: "/shop" });
@@ -108,7 +108,7 @@ describePage("embed.js on another site", (stage) => {
     await sayIn(chat, "Is the red one in stock?");
     await using grace = await V1Client.join(stage.server.ws, "help", "Grace");
     await grace.nextOf("chat", ({ content }) => content.startsWith("Is the red"));
-    // The person stays the same, with the frame reloaded alone, and with the page around it.
+    // The person stays the same when the frame or the whole page reloads.
     const frame = page.frames()[1]!;
     assertEquals(frame.url(), `${stage.server.url}/r/help?embed=1&theme=`);
     await frame.evaluate("location.reload()");
@@ -124,7 +124,7 @@ describePage("embed.js on another site", (stage) => {
     await grace.close();
   });
 
-  it("has nothing that leads away from the room, and opens links outside", async () => {
+  it("has no way out of the room, and opens links outside", async () => {
     await using site = startSite(() => scriptOf(stage, 'data-room="help" data-open'));
     await stage.restart({ EMBED_ORIGINS: site.url });
     const page = await stage.open({ url: site.url });
@@ -140,7 +140,7 @@ describePage("embed.js on another site", (stage) => {
     for (const name of ["Your rooms", "Copy link", "New encrypted room", "Leave this room"]) {
       assertEquals(await chat.getByRole("button", { name }).count(), 0, name);
     }
-    // People, one's name and signing in are there.
+    // People, the name and signing in remain.
     await chat.getByRole("button", { name: "People" }).click();
     await chat.locator("#people-list").getByText("Ada").waitFor();
     await chat.getByTitle("More").click();
@@ -152,7 +152,7 @@ describePage("embed.js on another site", (stage) => {
     assertStringIncludes(frame!.url(), "/r/help?at=1&embed=1");
   });
 
-  it("closes with Escape, in the page and in the frame, and counts what is missed", async () => {
+  it("closes with Escape, in the page and in the frame, and counts missed messages", async () => {
     await using site = startSite(() => scriptOf(stage, 'data-room="help" data-label="Ask us"'));
     await stage.restart({ EMBED_ORIGINS: site.url });
     const page = await stage.open({ url: site.url });
@@ -171,7 +171,7 @@ describePage("embed.js on another site", (stage) => {
     await page.getByRole("button", { name: /Ask us$/ }).waitFor();
     await button.press("Escape");
     await page.locator("iframe").waitFor({ state: "hidden" });
-    // A dialog in the frame has Escape for itself.
+    // A dialog in the frame uses Escape itself.
     await button.click();
     await chat.getByTitle("More").click();
     await chat.getByRole("button", { name: "Change name" }).click();
@@ -181,7 +181,7 @@ describePage("embed.js on another site", (stage) => {
     await grace.close();
   });
 
-  it("says so, with a link, where the site may not frame the room", async () => {
+  it("explains, with a link, that the site may not frame the room", async () => {
     await using site = startSite(() => scriptOf(stage));
     await stage.restart({ EMBED_ORIGINS: "https://other.example" });
     const page = await stage.open({ url: site.url });
@@ -196,7 +196,7 @@ describePage("embed.js on another site", (stage) => {
     await check(page);
   });
 
-  it("takes the lobby for a room without a name, and says what is wrong with another", async () => {
+  it("opens the lobby without a room name, and explains a bad one", async () => {
     await stage.restart({ EMBED_ORIGINS: "*" });
     const tag = (room: string) =>
       `<script src="${stage.server.url}/embed.js" data-label="${room}!" data-room="${room}"></script>`;
@@ -241,14 +241,14 @@ describePage("embed.js on another site", (stage) => {
   });
 
   for (const [theme, width] of [["light", 1200], ["dark", 375]] as const) {
-    it(`is worth looking at in ${theme}, ${width} px wide`, async () => {
+    it(`has a picture in ${theme}, ${width} px wide`, async () => {
       const attributes = `data-room="help" data-theme="${theme}" data-label="Ask us"`;
       const colours = `<style>body { font: 1rem system-ui; color-scheme: ${theme} }</style>
           <meta name="color-scheme" content="${theme}">
           <meta name="viewport" content="width=device-width">`;
       await using site = startSite(() => `${colours}${scriptOf(stage, attributes)}`);
       await stage.restart({ EMBED_ORIGINS: site.url });
-      // The system's colours are the other ones.
+      // The system's colours are the opposite ones.
       const colorScheme = theme === "light" ? "dark" : "light";
       const viewport = { width, height: width === 375 ? 700 : 800 };
       const page = await stage.open({ url: site.url, viewport, colorScheme, bypassCSP: true });
@@ -298,7 +298,7 @@ describePage("?theme= in the page's address", (stage) => {
 
 describePage("the frame of another site, on https", (stage) => {
   describeTls("behind nginx", () => {
-    it("keeps cookies for that site alone, and a person signs in there", async () => {
+    it("keeps cookies for that site only, and lets a person sign in", async () => {
       await using folder = await makeFolder();
       await makeCertificate(folder.path);
       const port = freePort();
@@ -357,7 +357,7 @@ describePage("the frame of another site, on https", (stage) => {
         await liveIn(chat);
         await chat.getByTitle("More").click();
         await chat.locator("#me").getByText("Signed in as Adele").first().waitFor();
-        // The server's own page knows nothing of it: those cookies are the frame's.
+        // The server's own page does not see the frame's cookies.
         const alone = await stage.openTab(page.context(), `${chatUrl}/r/help`);
         await alone.getByLabel("Your name").waitFor();
         await chat.getByRole("button", { name: "Sign out" }).first().click();
@@ -371,7 +371,7 @@ describePage("the frame of another site, on https", (stage) => {
   });
 });
 
-/** The colours that a document uses. */
+/** The colours of a document. */
 async function schemeOf(frame: Frame): Promise<string> {
   return await frame.evaluate("getComputedStyle(document.documentElement).colorScheme") as string;
 }

@@ -1,4 +1,4 @@
-/** The page, driven by a real browser: what one writes, whom it is for, and what helps to write it. */
+/** The page, in a real browser: writing, receivers and suggestions. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { it } from "@std/testing/bdd";
@@ -23,8 +23,8 @@ import { V1Client } from "../support/v1_client.ts";
 
 const LANDSCAPE = { ...PHONE, viewport: { width: 740, height: 360 } };
 
-describePage("page, where one writes", (stage) => {
-  it("never says in public what was written to one person", async () => {
+describePage("page, writing", (stage) => {
+  it("never sends a private text to the room", async () => {
     const ada = await stage.joins("Ada");
     await using grace = await stage.friend("Grace");
     await box(ada).fill("for all");
@@ -65,7 +65,7 @@ describePage("page, where one writes", (stage) => {
     assertEquals(await box(ada).inputValue(), "dear Linus");
   });
 
-  it("quotes the message that is edited, and keeps what was being written", async () => {
+  it("quotes the edited message, and keeps the unfinished text", async () => {
     const ada = await stage.joins("Ada", { bypassCSP: true });
     const long = `${"a rather long line ".repeat(10)}\nand another`;
     await says(ada, long);
@@ -84,7 +84,7 @@ describePage("page, where one writes", (stage) => {
     assertEquals(await box(ada).inputValue(), "half a thought");
   });
 
-  it("leaves in the box what it does not take", async () => {
+  it("leaves refused text in the box", async () => {
     const ada = await stage.joins("Ada");
     await using grace = await stage.friend("Grace Hopper");
     await seesName(ada, "Grace Hopper");
@@ -165,7 +165,7 @@ describePage("page, where one writes", (stage) => {
     assertEquals(seen.sent, [["in one", reply]]);
   });
 
-  it("breaks the line with Enter under fingers, and sends by the button", async () => {
+  it("breaks the line with Enter on a touch screen, and sends by the button", async () => {
     const ada = await stage.joins("Ada", PHONE);
     assertEquals(await box(ada).getAttribute("enterkeyhint"), "enter");
     await box(ada).fill("one");
@@ -209,7 +209,7 @@ describePage("page, where one writes", (stage) => {
     await grace.nextOf("dm", ({ content }) => content === "psst");
   });
 
-  it("closes its suggestions first, and opens none for what is pasted or composed", async () => {
+  it("closes its suggestions first, and opens none for pasted or composed text", async () => {
     const ada = await stage.joins("Ada");
     await using _grace = await stage.friend("Grace");
     await seesName(ada, "Grace");
@@ -251,7 +251,7 @@ describePage("page, where one writes", (stage) => {
       assert(await box(ada).evaluate((element) => element.matches(":focus")));
     });
 
-    it(`is worth looking at in ${colorScheme}`, async () => {
+    it(`has a picture in ${colorScheme}`, async () => {
       const ada = await stage.joins("Ada", { colorScheme, bypassCSP: true });
       await using _friends = await crowd("Grace Hopper", "Grace", "أحمد علي");
       await seesName(ada, "أحمد علي");
@@ -273,7 +273,7 @@ describePage("page, where one writes", (stage) => {
     });
   }
 
-  it("shows what is chosen in forced colours", async () => {
+  it("shows the chosen option in forced colours", async () => {
     const ada = await stage.joins("Ada", { forcedColors: "active" });
     await using grace = await stage.friend("Grace");
     await tells(grace, "are you there, Ada?");
@@ -297,7 +297,7 @@ describePage("page, where one writes", (stage) => {
     );
   });
 
-  it("takes text and no files, wherever they are dropped, and stays where it is", async () => {
+  it("accepts dropped text and no files, anywhere, and stays on the page", async () => {
     const ada = await stage.joins("Ada");
     const url = ada.url();
     for (const target of ["#text", "#log", "header", "#people"]) {
@@ -316,7 +316,7 @@ describePage("page, where one writes", (stage) => {
     assertEquals(ada.url(), url);
   });
 
-  it("explains its keys until something was sent", async () => {
+  it("explains its keys until the first message", async () => {
     const ada = await stage.joins("Ada");
     assert(await ada.getByText("starts a new line").isVisible());
     await writes(ada, "/frob");
@@ -328,7 +328,7 @@ describePage("page, where one writes", (stage) => {
     assertEquals(await ada.getByText("starts a new line").count(), 0);
   });
 
-  it("says in one line that a group of messages waits, and moves nothing for it", async () => {
+  it("reports waiting messages in one line, and moves nothing", async () => {
     await stage.restart({ MESSAGE_RATE: "10" });
     const ada = await stage.joins("Ada", { bypassCSP: true });
     await ada.evaluate(`
@@ -355,7 +355,7 @@ describePage("page, where one writes", (stage) => {
     assert(shift < 0.02, `The page moved by ${shift}.`);
   });
 
-  it("can be joined on a phone held sideways, and on the narrowest", async () => {
+  it("can be joined on a phone in landscape, and on the narrowest one", async () => {
     for (const [name, size] of Object.entries({ landscape: LANDSCAPE, narrow: NARROW })) {
       const ada = await stage.visit(size);
       await painted(ada);
@@ -375,7 +375,7 @@ describePage("page, where one writes", (stage) => {
     }
   });
 
-  it("keeps marks that pile up inside the box", async () => {
+  it("keeps piled-up marks inside the box", async () => {
     const ada = await stage.joins("Ada", NARROW);
     await box(ada).fill(`z${"\u0351".repeat(300)}algo ${"w".repeat(300)}`);
     assertEquals(await box(ada).getAttribute("dir"), "auto");
@@ -384,7 +384,7 @@ describePage("page, where one writes", (stage) => {
     await shoot(ada, "zalgo");
   });
 
-  /** Opens the private conversation with somebody. */
+  /** Opens the private conversation with a person. */
   async function whisperTo(page: Page, name: string): Promise<void> {
     await page.getByRole("button", { name: `Write privately to ${name}` }).click();
   }
@@ -405,14 +405,14 @@ describePage("page, where one writes", (stage) => {
     assertEquals(await page.locator("#options").isVisible(), labels.length > 0);
   }
 
-  /** What a screen reader takes for the active option. */
+  /** The active option for screen readers. */
   async function chosen(page: Page): Promise<string> {
     return await page.evaluate<string>(
       "document.getElementById(text.getAttribute('aria-activedescendant') ?? '')?.textContent",
     );
   }
 
-  /** People who are there until they are disposed of. */
+  /** People in the room until disposed of. */
   async function crowd(...names: string[]): Promise<AsyncDisposable> {
     const friends: V1Client[] = [];
     for (const name of names) friends.push(await stage.friend(name));
@@ -423,7 +423,7 @@ describePage("page, where one writes", (stage) => {
     };
   }
 
-  /** Drops a file or a text; tells whether the page kept the browser from doing something with it. */
+  /** Drops a file or a text; returns whether the page prevented the browser's default. */
   async function drop(page: Page, target: string, isFile: boolean): Promise<boolean> {
     return await page.evaluate<boolean>(`(() => {
       const dataTransfer = new DataTransfer();
@@ -442,7 +442,7 @@ describePage("page, where one writes", (stage) => {
       if (${withFile}) clipboardData.items.add(new File(["x"], "x.png", { type: "image/png" }));
       if ("${words}") clipboardData.setData("text/plain", "${words}");
       const init = { bubbles: true, cancelable: true };
-      // Nothing is inserted for an event that a script made: this does what the browser would.
+      // Browsers insert nothing for a scripted event: this does it in their place.
       if (!text.dispatchEvent(new ClipboardEvent("paste", { ...init, clipboardData }))) return;
       text.focus();
       text.setRangeText("${words}", text.selectionStart, text.selectionEnd, "end");

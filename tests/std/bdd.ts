@@ -3,7 +3,7 @@
 type Run = () => void | Promise<void>;
 type Register = (name: string, run: (t: Deno.TestContext) => Promise<void>, skip: boolean) => void;
 
-/** What a `describe` holds. */
+/** The contents of a `describe`. */
 interface Suite {
   readonly outer?: Suite;
   readonly register: Register;
@@ -13,13 +13,13 @@ interface Suite {
   readonly after: Run[];
 }
 
-/** Servers that a file's hooks start outlast its tests, so nothing is counted test by test. */
+/** Servers started by a file's hooks outlive single tests, so the sanitizers count the whole file. */
 const unchecked = { sanitizeOps: false, sanitizeResources: false, sanitizeExit: false };
 
-/** The whole file, whose tests are the runtime's. */
+/** The whole file, whose children are the runtime's tests. */
 const file = createSuite((name, fn, ignore) => Deno.test({ name, fn, ignore, ...unchecked }));
 
-/** The innermost `describe` that is being read. */
+/** The innermost open `describe`. */
 let current = file;
 
 function createSuite(register: Register, outer?: Suite): Suite {
@@ -27,12 +27,12 @@ function createSuite(register: Register, outer?: Suite): Suite {
   return outer === undefined ? { register, ...hooks } : { outer, register, ...hooks };
 }
 
-/** A suite and those around it, from the outermost to it. */
+/** A suite and its parents, outermost first. */
 function lineOf(suite: Suite): Suite[] {
   return suite.outer === undefined ? [suite] : [...lineOf(suite.outer), suite];
 }
 
-/** Reads a `describe`, whose tests are steps of its own. */
+/** Reads a `describe`, whose tests become its steps. */
 function read(name: string, content: () => void, skip: boolean): void {
   const steps: ((t: Deno.TestContext) => Promise<boolean>)[] = [];
   const outer = current;

@@ -1,6 +1,6 @@
 /**
- * Prints what `deno test` and `deno check` need on this machine: nothing where JSR can be reached,
- * else the import map that puts the stand-ins of this folder in the place of `@std`.
+ * Prints the arguments that `deno test` and `deno check` need here: none if JSR can be reached, else
+ * the import map that replaces `@std` by the stand-ins of this folder.
  *
  * @module
  */

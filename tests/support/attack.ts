@@ -1,18 +1,18 @@
 /**
- * An attacker in a thread of its own, so that its work does not disturb who measures: a worker. It
- * attacks over one connection at a time, which it opens again whenever it loses it.
+ * An attacker in a Worker, so that it does not disturb the measurement. It attacks over one connection
+ * at a time, and reconnects whenever it is cut off.
  *
  * @module
  */
 
 import { concat, frame, handshake, RawClient } from "./raw.ts";
 
-/** What it does. */
+/** The attack. */
 export const ATTACKS = {
   "a flood of messages": () => repeat('{"type":"chat","content":"flood"}', 500),
-  "messages just slow enough not to be cut off": () =>
+  "messages just slow enough to avoid a cut-off": () =>
     repeat('{"type":"chat","content":"flood"}', 5),
-  "frames of 32 KB, as large as they may be": () => repeat(`{"x":"${"x".repeat(32_000)}"}`, 50),
+  "frames of 32 KB, the maximum": () => repeat(`{"x":"${"x".repeat(32_000)}"}`, 50),
   "frames of nested lists": () => repeat(`{"x":${"[".repeat(8000)}${"]".repeat(8000)}}`, 50),
   "frames of 8 MB": () => frame("x".repeat(8 * 1024 * 1024)),
   "typing on and off": () =>
@@ -21,7 +21,7 @@ export const ATTACKS = {
       repeat('{"type":"typing","active":false}', 1),
     ]),
   "requests for history": () => repeat('{"type":"history","limit":100}', 100),
-  "frames that are no JSON": () => repeat('{"type":', 500),
+  "frames that are not JSON": () => repeat('{"type":', 500),
   "a flood of /echo": () => repeat("x".repeat(100), 500),
   "logins": undefined,
 } as const satisfies Record<string, (() => Uint8Array<ArrayBuffer>) | undefined>;
@@ -29,7 +29,7 @@ export const ATTACKS = {
 /** One of the attacks. */
 export type Attack = keyof typeof ATTACKS;
 
-/** What an attacker is told to do. */
+/** An order to the attacker. */
 export interface Order {
   kind: Attack;
   port: number;
@@ -37,10 +37,10 @@ export interface Order {
   room: string;
 }
 
-/** How many logins are under way at a time: more than may wait for a thread. */
+/** Simultaneous logins: more than may wait for a thread. */
 const LOGINS = 96;
 
-/** Between two writes of the attack that wants not to be cut off, in milliseconds. */
+/** Time between two writes of the attack that avoids a cut-off, in milliseconds. */
 const PACE_MS = 10;
 
 const counts: Record<string, number> = {};
@@ -55,7 +55,7 @@ const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve,
 
 async function attackRoom(kind: Attack, port: number, room: string): Promise<void> {
   const data = ATTACKS[kind]!();
-  // From another address than those who measure.
+  // From another address than the measuring clients.
   const address = { "X-Forwarded-For": "192.0.2.66" };
   const isEcho = kind === "a flood of /echo";
   const headers = isEcho ? address : { ...address, "Sec-WebSocket-Protocol": "chat.v1" };
@@ -94,13 +94,13 @@ async function attackLogin(port: number): Promise<void> {
   }
 }
 
-/** This module's own thread, if it is run as a worker. */
+/** The worker's side of this module. */
 const worker = globalThis as unknown as {
   onmessage: (event: MessageEvent<Order>) => void;
   postMessage(counts: Record<string, number>): void;
 };
 
-// The first order begins the attack, a further one asks for the counts.
+// The first order begins the attack, a second one asks for the counts.
 if ("WorkerGlobalScope" in globalThis) {
   worker.onmessage = ({ data: { kind, port, room } }) => {
     if (kind === "logins") { for (let i = 0; i < LOGINS; i++) attackLogin(port); }

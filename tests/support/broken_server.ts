@@ -1,12 +1,11 @@
-/** A TCP server that does not do what its clients expect of it. */
+/** A TCP server that misbehaves by script. */
 
-/** What one does with a connection. */
+/** The script of a connection. */
 export interface Script {
-  /** What it says, each after it has heard something. */
+  /** The replies, each after received data. */
   readonly replies: readonly (string | Uint8Array)[];
   /**
-   * What it does after the last reply: closes the connection when it has heard something more, cuts
-   * it at once, or stays and says nothing.
+   * After the last reply: closes the connection on more data, cuts it at once, or stays silent.
    */
   readonly then: "close" | "cut" | "stay";
 }
@@ -14,7 +13,7 @@ export interface Script {
 /** A server on a free port of the loopback address. Disposing of it closes its connections. */
 export class BrokenServer implements AsyncDisposable {
   readonly port: number;
-  /** Resolves when a connection has come to the end of the script. */
+  /** Resolves when a connection reaches the end of the script. */
   readonly done: Promise<void>;
   readonly #listener: Deno.TcpListener;
   readonly #connections: Promise<void>[] = [];

@@ -1,4 +1,4 @@
-/** The client module in the hands of tests: with time and network by hand, and against a server. */
+/** The client module in tests: with a fake clock and network, and against a server. */
 
 import type { Event } from "../../lib/protocol/events.ts";
 import { Connection } from "../../public/connection.js";
@@ -6,15 +6,15 @@ import type { ConnectionOptions, ConnectionState, Surroundings } from "../../pub
 import type { Told } from "../../public/inbox.js";
 import type { Outgoing } from "../../public/outbox.js";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
 export type ToldOf<T extends Event["type"]> = Extract<Told, { type: T }>;
 
-/** A connection that keeps all it is told, and waits for some of it. It opens by itself. */
+/** A connection that records its events and waits for some. It opens at once. */
 export class Caller implements AsyncDisposable {
   readonly connection: Connection;
-  /** All that was told, in order. */
+  /** All events, in order. */
   readonly story: (ConnectionState | Told | Outgoing)[] = [];
   readonly gaps: { isNewLife: boolean }[] = [];
   #wake = () => {};
@@ -90,18 +90,18 @@ export class Caller implements AsyncDisposable {
   }
 }
 
-/** A network and a clock for one connection, moved by hand. No jitter. */
+/** A fake network and clock for one connection. No jitter. */
 export class World {
   now = 0;
   url = "";
-  /** What chance says. */
+  /** The value of `random()`. */
   luck = 1;
   sent: Record<string, unknown>[] = [];
-  /** What is answered to the question why; nothing if there is no network. */
+  /** The answer to the request for a reason; `undefined` without a network. */
   answer: Response | undefined;
-  /** What is answered to the request for a stream. */
+  /** The answer to the request for a stream. */
   streamAnswer: Response | undefined;
-  /** The addresses that were opened or asked. */
+  /** The opened and requested addresses. */
   readonly calls: string[] = [];
   readonly connection: Connection;
   #events: Told[] = [];
@@ -140,12 +140,12 @@ export class World {
     this.connection.on("events", (events) => this.#events.push(...events));
   }
 
-  /** The timer that goes off next. */
+  /** The next timer. */
   nextTimer() {
     return [...this.#timers.values()].reduce((a, b) => b.due < a.due ? b : a);
   }
 
-  /** Runs the timer that goes off next. */
+  /** Runs the next timer. */
   ring(): void {
     const next = this.nextTimer();
     for (const [id, timer] of this.#timers) if (timer === next) this.#timers.delete(id);
@@ -153,7 +153,7 @@ export class World {
     next.task();
   }
 
-  /** Lets time pass. */
+  /** Advances the clock. */
   pass(ms: number): void {
     const until = this.now + ms;
     while (this.#timers.size > 0 && this.nextTimer().due <= until) this.ring();
@@ -178,7 +178,7 @@ export class World {
     this.frame({ type: "welcome", ...numbers, ...who, limits, ...fields });
   }
 
-  /** The numbers of the events of a type that were told. */
+  /** The numbers of the emitted events of a type. */
   told(type: string): unknown[] {
     const found = this.#events.filter((event) => event.type === type) as unknown as {
       seq?: number;
@@ -187,21 +187,21 @@ export class World {
     return found.map((event) => event.seq ?? event.inbox_seq);
   }
 
-  /** Closes the socket from afar; resolves when the connection knows what to make of it. */
+  /** Closes the socket from the server's side; resolves when the connection has reacted. */
   async closeSocket(code: number): Promise<void> {
     const decided = this.decides();
     this.#socket.onclose?.({ code } as CloseEvent);
     await decided;
   }
 
-  /** The socket fails; resolves when the connection has given up this attempt, on every way. */
+  /** Fails the socket; resolves when the connection has given up this attempt on both ways. */
   async fails(): Promise<void> {
     const over = this.decides(({ state }) => state !== "connecting");
     this.#socket.onclose?.({ code: 1006 } as CloseEvent);
     await over;
   }
 
-  /** Resolves when the connection turns into another state. */
+  /** Resolves at the next change of state. */
   async decides(isOver: (state: ConnectionState) => boolean = () => true): Promise<void> {
     const decided = Promise.withResolvers<void>();
     const stop = this.connection.on("state", (state) => isOver(state) && decided.resolve());

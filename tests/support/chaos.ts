@@ -1,5 +1,5 @@
 /**
- * Instances on one engine, clients on all of them, and what must hold of them whatever fails.
+ * Instances on one engine, clients on all of them, and the promises that must hold.
  *
  * @module
  */
@@ -12,32 +12,32 @@ import { Random } from "./random.ts";
 import { freePort } from "./free_port.ts";
 import { Wire } from "./wire.ts";
 
-/** How long a client waits before it connects again, in milliseconds. */
+/** Wait of a client before it reconnects, in milliseconds. */
 const RETRY_MS = 100;
 
-/** How long presence may be wrong: a lease and the time to renew it, and as much again for slow machines. */
+/** Maximum time of wrong presence: a lease and its renewal, and as much again for slow machines. */
 const PRESENCE_MS = 30_000;
 
-/** How long everything else may take to be level, in milliseconds. */
+/** Maximum time until everything else is up to date, in milliseconds. */
 const LEVEL_MS = 20_000;
 
-/** An engine that several instances use, in the hands of a test. */
+/** An engine for several instances, under the test's control. */
 export interface ChaosEngine extends AsyncDisposable {
   readonly name: string;
   readonly port: number;
-  /** The `DATABASE_URL` of an instance whose wire has this port. */
+  /** The `DATABASE_URL` for an instance with this wire. */
   urlAt(port: number): string;
   kill(): Promise<void>;
   start(): Promise<void>;
   freeze(): void | Promise<void>;
   thaw(): void | Promise<void>;
   /**
-   * Lets a replica take over, which may have been cut off before the last messages.
+   * Promotes a replica, which may lack the last messages.
    *
    * @returns the replica's port
    */
   failOver(beforeCut: () => Promise<void>): Promise<number>;
-  /** Whether the failover loses messages that were acknowledged. */
+  /** Whether the failover loses acked messages. */
   readonly losesTail: boolean;
 }
 
@@ -66,14 +66,14 @@ class Instance implements AsyncDisposable {
     await this.#process.stop("SIGKILL");
   }
 
-  /** Stops it as a service manager does. Returns how long that took, in milliseconds. */
+  /** Stops it as a service manager does. Returns the time it took, in milliseconds. */
   async stop(): Promise<number> {
     const start = performance.now();
     await this.#process.stop("SIGTERM");
     return performance.now() - start;
   }
 
-  /** The status that `/health` answers with. */
+  /** The status of `/health`. */
   async health(): Promise<number> {
     const response = await fetch(`http://127.0.0.1:${this.port}/health`);
     await response.body?.cancel();
@@ -85,7 +85,7 @@ class Instance implements AsyncDisposable {
     return this.#process.log.slice(-20).map((line) => JSON.stringify(line));
   }
 
-  /** What it wrote that nobody expects: errors of its own. */
+  /** Its unexpected log lines: errors. */
   get faults(): string[] {
     const { log, stderr } = this.#process;
     const isFault = (msg: string) => /command failed|missed events|cannot be welcomed/.test(msg);
@@ -100,29 +100,29 @@ class Instance implements AsyncDisposable {
   }
 }
 
-/** What became of a message: `unknown` if the connection ended first. */
+/** The fate of a message: `unknown` if the connection ended first. */
 type Outcome = "acked" | "refused" | "unknown";
 
-/** A stretch of a room's log that a client was told, without a break. */
+/** A part of a room's log that a client received without a break. */
 type Stretch = { readonly seq: number; readonly id: string }[];
 
-/** A client that comes back and resumes, sends each message once, and keeps what it was told. */
+/** A client that reconnects and resumes, sends each message once, and records its events. */
 export class ChaosClient {
   readonly name: string;
   readonly room: string;
   readonly instance: Instance;
   readonly outcomes = new Map<string, Outcome>();
-  /** The same of its private messages, and to whom they went. */
+  /** The same for its private messages, with their receivers. */
   readonly whispers = new Map<string, { readonly to: ChaosClient; outcome: Outcome }>();
-  /** The private messages that it was told. */
+  /** The private messages it received. */
   readonly heard: string[] = [];
-  /** Each begins where the client was told that it could not resume. */
+  /** Each begins where the client could not resume. */
   readonly stretches: Stretch[] = [];
-  /** What was wrong. */
+  /** The errors found. */
   readonly faults: string[] = [];
-  /** The users in the room, as it was told. */
+  /** The users in the room, from its events. */
   readonly users = new Set<string>();
-  /** The codes with which its connections were closed. */
+  /** The close codes of its connections. */
   readonly closes: number[] = [];
   #socket: WebSocket | undefined;
   #isWelcome = false;
@@ -130,11 +130,11 @@ export class ChaosClient {
   #epoch = "";
   #seq = 0;
   #session = "";
-  /** Every private message up to this one was told, and those beyond it. */
+  /** All private messages up to this one arrived, and these beyond it. */
   #inbox = 0;
   readonly #ahead = new Set<number>();
   #sent = 0;
-  /** Tells its messages from those of another client with its name. */
+  /** Distinguishes its messages from those of another client with its name. */
   readonly #id = crypto.randomUUID().slice(0, 8);
   #isOver = false;
   #running: Promise<void>;
@@ -154,7 +154,7 @@ export class ChaosClient {
     return this.#seq;
   }
 
-  /** Sends a message that nobody else sends. */
+  /** Sends a unique message. */
   say(): void {
     if (!this.#isWelcome) return;
     const content = `${this.name} ${this.#id} ${++this.#sent}`;
@@ -162,7 +162,7 @@ export class ChaosClient {
     this.#socket!.send(JSON.stringify({ type: "chat", content, ref: content }));
   }
 
-  /** Sends somebody a private message that nobody else sends. */
+  /** Sends a unique private message. */
   whisper(to: ChaosClient): void {
     if (!this.#isWelcome || !to.isHere) return;
     const content = `${this.name} ${this.#id} ${++this.#sent}`;
@@ -186,7 +186,7 @@ export class ChaosClient {
     }
   }
 
-  /** Asks why there was no welcome, as a browser has to: somebody may have the name for good. */
+  /** Asks why there was no welcome, as a browser does: another person may own the name. */
   async #askWhy(): Promise<void> {
     const query = new URLSearchParams({ username: this.name, session: this.#session });
     const url = `http://127.0.0.1:${this.instance.port}/ws/${this.room}?${query}`;
@@ -217,7 +217,7 @@ export class ChaosClient {
       socket.onclose = ({ code }) => {
         this.#isWelcome = false;
         this.closes.push(code);
-        // Somebody else has the name for good.
+        // Another person owns the name.
         if (code === 4009) this.#isOver = true;
         resolve();
       };
@@ -284,7 +284,7 @@ export class ChaosClient {
   }
 
   #change(username: string, isHere: boolean): void {
-    // One's own join is told again after the welcome.
+    // The own join arrives again after the welcome.
     if (this.users.has(username) === isHere && username !== this.name) {
       const what = isHere ? "joined" : "left";
       this.faults.push(`${this.name} was told twice that ${username} ${what}`);
@@ -294,12 +294,12 @@ export class ChaosClient {
   }
 }
 
-/** How many messages came to what. */
+/** The counts of messages, by fate. */
 export interface Figures {
   readonly acked: number;
   readonly refused: number;
   readonly unknown: number;
-  /** Acknowledged, but not in the log. */
+  /** Acked, but not in the log. */
   readonly lost: number;
 }
 
@@ -308,7 +308,7 @@ export class Chaos implements AsyncDisposable {
   readonly engine: ChaosEngine;
   readonly instances: Instance[] = [];
   clients: ChaosClient[] = [];
-  /** What became of the messages, for each room of each round. */
+  /** The fates of messages, for each room of each round. */
   readonly figures: Figures[] = [];
   readonly #random: Random;
   #rounds = 0;
@@ -335,17 +335,17 @@ export class Chaos implements AsyncDisposable {
     return this.#random.pick(this.instances);
   }
 
-  /** A number of milliseconds that a seed repeats. */
+  /** A pseudo-random number of milliseconds. */
   async sleep(least: number, most = least): Promise<void> {
     const ms = this.#random.between(least, most);
     await new Promise((resolve) => setTimeout(resolve, ms));
   }
 
   /**
-   * Lets clients talk in two rooms, has something happen in the middle of it, and checks what must
-   * hold afterwards.
+   * Lets clients talk in two rooms, causes a failure meanwhile, and checks the promises
+   * afterwards.
    *
-   * @param mayLose whether acknowledged messages may be lost, which clients must be told
+   * @param mayLose whether acked messages may be lost, with notice to the clients
    */
   async round(happen: () => Promise<void>, mayLose = false): Promise<void> {
     const round = ++this.#rounds;
@@ -365,7 +365,7 @@ export class Chaos implements AsyncDisposable {
     await Promise.all(this.clients.map((client) => client.leave()));
   }
 
-  /** Waits until something holds. */
+  /** Waits until a condition holds. */
   async until(what: string, ms: number, holds: () => boolean | Promise<boolean>): Promise<void> {
     const end = performance.now() + ms;
     while (!await holds()) {
@@ -377,7 +377,7 @@ export class Chaos implements AsyncDisposable {
     }
   }
 
-  /** Waits until every instance says that it can, or cannot, store and read. */
+  /** Waits until every instance reports this health. */
   async untilHealth(status: number, ms = 10_000, instances = this.instances): Promise<void> {
     for (const instance of instances) {
       await this.until(`at health ${status}`, ms, async () => await instance.health() === status);
@@ -406,7 +406,7 @@ export class Chaos implements AsyncDisposable {
     return this.clients.filter((client) => client.room === room && !client.closes.includes(4009));
   }
 
-  /** Waits until everybody is back and has been told everything. */
+  /** Waits until everybody has reconnected and received everything. */
   async #settle(): Promise<void> {
     await this.untilHealth(200, LEVEL_MS);
     for (const room of new Set(this.clients.map(({ room }) => room))) {
@@ -441,14 +441,14 @@ export class Chaos implements AsyncDisposable {
     if (!mayLose) this.#checkWhispers(clients);
   }
 
-  /** Every private message that was acknowledged was told once, and none that was refused. */
+  /** Every acked private message arrived once, and no refused one did. */
   #checkWhispers(clients: readonly ChaosClient[]): void {
     const displaced = new Set(
       clients.filter(({ closes }) => closes.includes(4009)).map(({ name }) => name),
     );
     for (const { name, whispers } of clients) {
       for (const [text, { to, outcome }] of whispers) {
-        // Two had the name, one after the other.
+        // Two clients had the name, one after the other.
         if (displaced.has(to.name)) continue;
         const count = to.heard.filter((one) => one === text).length;
         const what = `${to.name} was told ${count} times what ${name} was ${outcome}: ${text}`;
@@ -458,7 +458,7 @@ export class Chaos implements AsyncDisposable {
     }
   }
 
-  /** Each stretch that a client was told is a part of the log, if it has not been lost since. */
+  /** Each part that a client received matches the log, unless lost since. */
   #checkClient({ name, stretches, faults }: ChaosClient, log: LogEvent[], mayLose: boolean): void {
     assertEquals(faults, []);
     for (const [i, stretch] of stretches.entries()) {
@@ -490,7 +490,7 @@ export class Chaos implements AsyncDisposable {
     });
   }
 
-  /** The log of a room, as every instance reads it. */
+  /** The log of a room, the same on every instance. */
   async #readLog(room: string): Promise<LogEvent[]> {
     const logs = await Promise.all(this.instances.map(({ port }) => readLog(port, room)));
     for (const log of logs) assertEquals(log, logs[0]);

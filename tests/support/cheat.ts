@@ -1,24 +1,24 @@
-/** A server that cheats: it passes on everything between clients and an honest one, but for its lies. */
+/** A cheating server: it forwards everything between clients and an honest one, except its lies. */
 
 import type { Event } from "../../lib/protocol/events.ts";
 
-/** What becomes of one event on its way to a client. */
+/** Turns one event into the events that a client gets. */
 export type Lie = (event: Event) => Event | readonly Event[];
 
-/** A server in between, as whoever runs the machine could make one. */
+/** A server in between, as an operator could run one. */
 export class CheatingServer implements AsyncDisposable {
   /** `http://127.0.0.1:PORT` */
   readonly url: string;
-  /** What it does to each event. @default nothing */
+  /** The lie for each event. @default none */
   lie: Lie = (event) => event;
-  /** Every event that it has passed on, as the honest server sent it. */
+  /** Every forwarded event, as the honest server sent it. */
   readonly seen: Event[] = [];
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #clients = new Set<WebSocket>();
 
   /**
    * @param ws the honest server, `ws://127.0.0.1:PORT`
-   * @param path where this one is, such as `/chat`
+   * @param path the path of this one, such as `/chat`
    */
   constructor(ws: string, path = "") {
     this.#server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {

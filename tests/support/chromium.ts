@@ -1,4 +1,4 @@
-/** A real browser for the page's tests: where it is on this machine, and people who sit before it. */
+/** A real browser for the page's tests: finding it, and the people who use it. */
 
 import { assertEquals, AssertionError } from "@std/assert";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from "@std/testing/bdd";
@@ -9,11 +9,11 @@ import { V1Client } from "./v1_client.ts";
 const NAMES = ["chromium", "chromium-browser", "google-chrome"];
 const PLACES = ["/usr/bin/chromium"];
 
-/** What a person should read when there is none. */
+/** The sentence if Chromium is missing. */
 const NO_CHROMIUM =
   "Skipped: Chromium is not installed. Install it with: apt-get install -y chromium";
 
-/** Flags that make Chromium start anywhere, show nothing, and talk to nobody but our server. */
+/** Flags for Chromium: start anywhere, show nothing, and connect to our server only. */
 const CHROMIUM_ARGS = [
   "--no-sandbox",
   "--headless=new",
@@ -27,12 +27,12 @@ const CHROMIUM_ARGS = [
   "--host-resolver-rules=MAP *.test 127.0.0.1",
 ];
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 15_000;
 
 /**
- * What the browser itself says when it is refused, or finds no server: part of some tests; and that
- * a dialog in the frame of another site has to ask for the focus.
+ * Expected messages of the browser: about refusals, a missing server, and the focus of a dialog in
+ * another site's frame.
  */
 const NOISE = /^(WebSocket connection to|Failed to load resource|Blocked autofocusing)/;
 
@@ -40,12 +40,12 @@ const SCREENSHOTS = `${import.meta.dirname}/../screenshots`;
 
 export const WIDE = { viewport: { width: 1280, height: 800 } };
 export const PHONE = { viewport: { width: 390, height: 780 }, isMobile: true, hasTouch: true };
-/** As narrow as the page must fit: also a window of 1280 px at a zoom of 400 %. */
+/** Minimum width of the page: a window of 1280 px at a zoom of 400 %. */
 export const NARROW = { viewport: { width: 320, height: 640 }, isMobile: true, hasTouch: true };
 
 export type VisitOptions = BrowserContextOptions & { path?: string; url?: string };
 
-/** Tests of the page, each with a server of its own. Skipped, and visibly so, without Chromium. */
+/** Tests of the page, each with its own server. Skipped visibly without Chromium. */
 export function describePage(name: string, tests: (stage: Stage) => void): void {
   const executablePath = findChromium();
   if (executablePath === undefined) {
@@ -79,14 +79,14 @@ export function describePage(name: string, tests: (stage: Stage) => void): void 
   });
 }
 
-/** A browser, a server, and what the browser complains about. */
+/** A browser, a server, and the browser's complaints. */
 export class Stage {
   browser!: Browser;
   server!: TestServer;
-  /** By console or exception. */
+  /** From the console or an exception. */
   complaints: string[] = [];
 
-  /** Somebody's browser, with the page as it opens. */
+  /** A new browser, with the page just opened. */
   async open({ path = "/r/lobby", url, ...options }: VisitOptions = {}): Promise<Page> {
     const context = await this.browser.newContext({ ...WIDE, reducedMotion: "reduce", ...options });
     context.setDefaultTimeout(PATIENCE_MS);
@@ -104,24 +104,24 @@ export class Stage {
     return page;
   }
 
-  /** Somebody's browser, at the join dialog. */
+  /** A new browser, at the join dialog. */
   async visit(options: VisitOptions = {}): Promise<Page> {
     const page = await this.open(options);
     await page.locator("#join[open]").waitFor();
     return page;
   }
 
-  /** Somebody who has joined. */
+  /** A person who has joined. */
   async joins(name: string, options?: VisitOptions): Promise<Page> {
     return await enter(await this.visit(options), name);
   }
 
-  /** Somebody in the lobby without a browser: quicker, where it is not about what they see. */
+  /** A person in the lobby without a browser: faster, for tests that do not need their page. */
   async friend(name: string): Promise<V1Client> {
     return await V1Client.join(this.server.ws, "lobby", name);
   }
 
-  /** Starts the server anew on the same port. */
+  /** Restarts the server on the same port. */
   async restart(env: Record<string, string> = {}): Promise<void> {
     const { port } = this.server;
     await this.server.stop();
@@ -142,7 +142,7 @@ export function box(page: Page) {
   return page.getByLabel("Message", { exact: true });
 }
 
-/** Writes something and waits until the server has it. */
+/** Sends a message and waits until it is stored. */
 export async function says(page: Page, text: string): Promise<void> {
   await writes(page, text);
   await sees(page, text.replace(/^\/me /, ""));
@@ -150,14 +150,14 @@ export async function says(page: Page, text: string): Promise<void> {
     .waitFor({ state: "detached" });
 }
 
-/** Writes something and sends it: on a phone, where Enter breaks the line, by the button. */
+/** Writes a message and sends it: by the button on a phone, where Enter breaks the line. */
 export async function writes(page: Page, text: string): Promise<void> {
   await box(page).fill(text);
   if (await box(page).getAttribute("enterkeyhint") === "send") await box(page).press("Enter");
   else await page.getByRole("button", { name: "Send", exact: true }).tap();
 }
 
-/** A friend says something, and the server has it. */
+/** Sends a friend's message and waits until it is stored. */
 export async function tells(friend: V1Client, text: string): Promise<void> {
   await friend.ask({ type: "chat", content: text });
 }
@@ -189,14 +189,14 @@ export async function seesPeople(page: Page, ...names: string[]): Promise<void> 
   });
 }
 
-/** Waits until the page has painted what was done to it, and heard of its scrolling. */
+/** Waits until the page has painted and handled its scroll events. */
 export async function painted(page: Page): Promise<void> {
   await page.evaluate(
     "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))",
   );
 }
 
-/** Waits until an expression is true in the page, whose policy forbids it to evaluate texts itself. */
+/** Waits until an expression is true in the page, whose policy forbids `eval`. */
 export async function until(page: Page, expression: string): Promise<void> {
   const end = performance.now() + PATIENCE_MS;
   while (!await page.evaluate(expression)) {
@@ -205,12 +205,13 @@ export async function until(page: Page, expression: string): Promise<void> {
   }
 }
 
-/** Writes a picture for people to look at. */
+/** Writes a picture for people to look at. In CI nobody does. */
 export async function shoot(page: Page, name: string): Promise<void> {
+  if (Deno.env.get("REQUIRE_ALL") === "1") return;
   await page.screenshot({ path: `${SCREENSHOTS}/${name}.png`, animations: "disabled" });
 }
 
-/** Has axe look at the page: it must find nothing to complain about. */
+/** Checks the page with axe, which must find no violation. */
 export async function check(page: Page): Promise<void> {
   if (!await page.evaluate("'axe' in globalThis")) {
     const { default: { source } } = await import("npm:axe-core@^4");
@@ -222,7 +223,7 @@ export async function check(page: Page): Promise<void> {
 }
 
 /**
- * Finds Chromium: the environment's `CHROMIUM`, else the usual names in `PATH`, else the usual place.
+ * Finds Chromium: the environment's `CHROMIUM`, else the usual names in `PATH`, else the usual folder.
  *
  * @returns its absolute path, or `undefined` when it is not installed
  */

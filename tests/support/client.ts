@@ -1,8 +1,8 @@
-/** A WebSocket client for tests: it keeps every frame, and waits for what should come. */
+/** A WebSocket client for tests: records every frame, and waits for expected ones. */
 
 import { AssertionError } from "@std/assert";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
 /** A JSON frame of the server. */
@@ -21,9 +21,9 @@ export interface Closed {
 }
 
 export class Client implements AsyncDisposable {
-  /** Every frame so far, as it came. */
+  /** Every frame so far, as received. */
   readonly received: (string | ArrayBuffer)[] = [];
-  /** How it was closed. */
+  /** Its close. */
   readonly closed: Promise<Closed>;
   readonly socket: WebSocket;
   #read = 0;
@@ -57,7 +57,7 @@ export class Client implements AsyncDisposable {
     return client;
   }
 
-  /** Connects to a room and reads up to its own joining. */
+  /** Connects to a room and reads up to its own `user_joined`. */
   static async join(ws: string, room: string, username: string, query = ""): Promise<Client> {
     const client = await Client.connect(`${ws}/ws/${room}?username=${username}${query}`);
     await client.nextFrame((frame) => frame.type === "user_joined" && frame.username === username);
@@ -68,7 +68,7 @@ export class Client implements AsyncDisposable {
     this.socket.send(data);
   }
 
-  /** The next frame that was not read yet. */
+  /** The next unread frame. */
   async next(): Promise<string | ArrayBuffer> {
     const stop = AbortSignal.timeout(PATIENCE_MS);
     stop.onabort = () => this.#wake();
@@ -88,7 +88,7 @@ export class Client implements AsyncDisposable {
     return data;
   }
 
-  /** The next JSON frame; with `isWanted`, the next of which it is true, and the others are passed over. */
+  /** The next JSON frame; with `isWanted`, the next that satisfies it, skipping others. */
   async nextFrame(isWanted: (frame: Frame) => boolean = () => true): Promise<Frame> {
     while (true) {
       const frame = JSON.parse(await this.nextText());

@@ -1,6 +1,6 @@
 /**
- * An engine in the hands of a test: opened on a store, with a clock that the test sets, and listeners
- * that wait for events.
+ * An engine under the test's control: opened on a store, with a fake clock, and listeners that wait for
+ * events.
  *
  * @module
  */
@@ -22,23 +22,23 @@ import { ChatError, type ErrorCode } from "../../lib/errors.ts";
 import type { Account, BotToken, Token } from "../../lib/people/accounts.ts";
 import type { LogEvent } from "../../lib/protocol/events.ts";
 
-/** A place that engines can be opened on. It is gone when it is disposed of. */
+/** A store for engines. Disposing of it removes it. */
 export interface Store extends AsyncDisposable {
-  /** Whether an engine finds what the one before it wrote. */
+  /** Whether an engine finds the data of the one before it. */
   readonly isLasting: boolean;
   /** Whether several engines can be open on it at a time, as instances of one chat. */
   readonly isShared: boolean;
   open(options: EngineOptions): Engine | Promise<Engine>;
-  /** Lets the next engine find what is stored by now, whatever the present one still does. */
+  /** Gives the next engine the data stored by now, whatever the current one still does. */
   freeze?(): void | Promise<void>;
 }
 
 export type CreateStore = () => Store | Promise<Store>;
 
-/** How long an event may take before a test fails, in milliseconds. */
+/** Maximum wait for an event, in milliseconds. */
 const PATIENCE_MS = 10_000;
 
-/** What the clock shows when a test begins. */
+/** The time at the start of a test. */
 const START = Date.parse("2026-01-02T03:04:05.678Z");
 
 export const LEASE_MS = 30_000;
@@ -46,16 +46,16 @@ export const LEASE_MS = 30_000;
 /** More events than any test writes. */
 export const ALL = 1_000_000;
 
-/** How many events more than it must an engine may keep, whatever it must. */
+/** Maximum events that an engine may keep beyond the required number. */
 export const SLACK = 250;
 
 export const ALICE: Author = { username: "alice", person: "guest:a" };
 export const BOB: Author = { username: "bob", person: "guest:b" };
 export const CAROL: Author = { username: "carol", person: "guest:c" };
 
-/** An engine in a test's hands: its clock is the test's, and it can be closed and opened again. */
+/** An engine with a fake clock, which can be closed and opened again. */
 export class Lab implements AsyncDisposable {
-  /** What the engine's clock shows. */
+  /** The time of the engine's clock. */
   time = START;
   engine!: Engine;
   readonly #store: Store;
@@ -100,7 +100,7 @@ export class Lab implements AsyncDisposable {
     this.engine = await this.#store.open(this.#options);
   }
 
-  /** Opens the next engine on what this one leaves behind if it is killed now, if that can be had. */
+  /** Opens the next engine on the data that a kill would leave now, if the store supports it. */
   async kill(): Promise<void> {
     await this.#store.freeze?.();
     await this.reopen();
@@ -112,7 +112,7 @@ export class Lab implements AsyncDisposable {
   }
 }
 
-/** Keeps the events that a room hears, and waits for them. */
+/** Records the events of a room, and waits for them. */
 export class Listener implements Disposable {
   readonly #heard: EngineEvent[] = [];
   #stop = () => {};
@@ -127,7 +127,7 @@ export class Listener implements Disposable {
     return listener;
   }
 
-  /** Listens to a room that was opened. */
+  /** Listens to an opened room. */
   static to(room: OpenRoom): Listener {
     const listener = new Listener();
     listener.#stop = () => room.close();
@@ -154,13 +154,13 @@ export class Listener implements Disposable {
     return this.heard.flatMap((one) => one.type === "logged" ? [one.event] : []);
   }
 
-  /** Waits until this many events have come in all, and returns them. */
+  /** Waits for this many events in total, and returns them. */
   async count(count: number): Promise<readonly EngineEvent[]> {
     await this.#until(() => this.heard.length >= count, `${count} events`);
     return this.heard;
   }
 
-  /** Waits until the event with this `seq` has come. */
+  /** Waits for the event with this `seq`. */
   async seq(seq: number): Promise<LogEvent[]> {
     await this.#until(() => this.logged.some((event) => event.seq >= seq), `seq ${seq}`);
     return this.logged;

@@ -1,5 +1,5 @@
 /**
- * An engine compared with a model of it, in random steps.
+ * Compares an engine with a simple model, in random steps.
  *
  * @module
  */
@@ -36,9 +36,9 @@ import {
 } from "./engine_lab.ts";
 import { Random, seeds } from "./random.ts";
 
-/** What a room should hold, as simply as can be. */
+/** The expected contents of a room, as simply as possible. */
 class RoomModel {
-  /** All that is kept, as it is now. */
+  /** All kept events, in their current form. */
   events: LogEvent[] = [];
   lastSeq = 0;
   oldestSeq = 1;
@@ -48,7 +48,7 @@ class RoomModel {
   readonly refs = new Map<string, Pick<Draft, "content" | "replyTo"> & { readonly id: string }>();
   readonly inboxes = new Map<string, InboxEntry[]>();
   readonly privateRefs = new Map<string, PrivateMessage>();
-  /** What the room was told since the engine was opened. */
+  /** The events of the room since the engine was opened. */
   told: EngineEvent[] = [];
 
   message(id: string | undefined): ChatEvent | undefined {
@@ -63,7 +63,7 @@ class RoomModel {
     return inbox;
   }
 
-  /** What a reader sees: a change that a later one replaced has the present text of its message. */
+  /** The readable events: a replaced change has the current text of its message. */
   view(): LogEvent[] {
     return this.events.map((event, i) => {
       const isReplaced = event.type === "message_updated" &&
@@ -72,7 +72,7 @@ class RoomModel {
     });
   }
 
-  /** Drops what the engine was free to drop. */
+  /** Drops events that the engine may have dropped. */
   trim(oldestSeq: number): void {
     this.oldestSeq = oldestSeq;
     this.events = this.events.filter(({ seq }) => seq >= oldestSeq);
@@ -186,7 +186,7 @@ class Comparison {
     return `text ${++this.#texts}`;
   }
 
-  /** Takes note of an event that must be the log's next. */
+  /** Notes an event that must be the next of the log. */
   #next(model: RoomModel, event: LogEvent, origin: string): void {
     assertEquals(event.seq, ++model.lastSeq);
     const now = new Date(this.#lab.time).toISOString();
@@ -200,7 +200,7 @@ class Comparison {
     this.#added(room, model, one, await this.#lab.engine.log.append(room, one));
   }
 
-  /** Answers some message, mostly one that is kept. */
+  /** Replies to a random message, mostly a kept one. */
   async #reply(room: string, model: RoomModel, one: Draft): Promise<void> {
     const others = [...this.#rooms.values()].flatMap(({ events }) => events.map(({ id }) => id));
     const own = model.events.map(({ id }) => id);
@@ -236,7 +236,7 @@ class Comparison {
     const run = () => this.#lab.engine.log.append(room, one);
     const isUnchanged = message !== undefined && !message.edited && !message.deleted;
     if (isOther && isUnchanged) return await assertRefused(run, "conflict");
-    // A message that is no longer kept may be known or not. One that is, cannot be a third thing.
+    // A dropped message may be known or not; a kept one must be known.
     if (message === undefined && (isOther || replyTo !== undefined)) return;
     const receipt = await run();
     if (message !== undefined) return assertEquals(receipt, { event: message, isDuplicate: true });
@@ -248,7 +248,7 @@ class Comparison {
     const { engine } = this.#lab;
     const random = this.#random;
     const ids = [...model.persons.keys(), "no such id"];
-    // Mostly one of the newest, so that many are changed more than once, and mostly one's own.
+    // Mostly a recent and own one, so that many change more than once.
     const id = (random.percent(80) ? ids.at(-1 - random.below(8)) : undefined) ?? random.pick(ids);
     const own = this.#people.find(({ person }) => person === model.persons.get(id));
     const wish = change(random.percent(70) ? own ?? author : author, id);
@@ -315,14 +315,14 @@ class Comparison {
     const content = isOther ? this.#text() : first.content;
     const one = privateDraft({ person, username }, first.to, content, ref);
     const oldest = (await this.#lab.engine.log.inbox(room, person, 0, 1))[0]!.inboxSeq;
-    // What is no longer kept may be forgotten.
+    // Dropped messages may be forgotten.
     if (first.fromSeq < oldest) return;
     const run = () => this.#lab.engine.log.whisper(room, one);
     if (isOther) return await assertRefused(run, "conflict");
     assertEquals(await run(), { event: first, isDuplicate: true });
   }
 
-  /** Looks at all of a room that can be seen from outside. */
+  /** Checks everything visible of a room. */
   async #compare(room: string): Promise<void> {
     const model = this.#rooms.get(room)!;
     const { engine } = this.#lab;
@@ -377,9 +377,9 @@ class Comparison {
 
 /** Tests that compare an engine with a model, step by step. */
 export function testAtRandom(name: string, create: CreateStore): void {
-  describe(`${name}: whatever is done to it`, () => {
+  describe(`${name}: any sequence of calls`, () => {
     for (const seed of seeds(3)) {
-      it(`does what the model does (SEED=${seed})`, async () => {
+      it(`has the results of the model (SEED=${seed})`, async () => {
         await using lab = await Lab.open(create, { keep: MODEL_KEEP });
         // Each step of an engine on another server takes several round trips.
         await new Comparison(lab, new Random(seed)).run(lab.isShared ? 150 : 400);

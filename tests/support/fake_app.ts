@@ -1,4 +1,4 @@
-/** The HTTP application on a store and a hub that a test controls. */
+/** The HTTP application on a store and a hub under the test's control. */
 
 import { readConfig } from "../../lib/config.ts";
 import type { Peer } from "../../lib/delivery/outbox.ts";
@@ -22,16 +22,16 @@ import type { Command, RoomChange } from "../../lib/protocol/commands.ts";
 import type { Event } from "../../lib/protocol/events.ts";
 import { RateLimiter, TrafficLimiter } from "../../lib/rate_limit.ts";
 
-/** The time of everything here, in milliseconds since 1970. */
+/** The fixed time, in milliseconds since 1970. */
 export const NOW = Date.UTC(2026, 0, 1);
 
-/** A store that a test fills, and that fails when a test says so. */
+/** A store that a test fills and makes fail. */
 export class FakeStore implements AccountStore {
   readonly tokens = new Map<string, Token>();
   readonly accounts = new Map<string, Account>();
-  /** What every call fails with, if set. */
+  /** The error of every call, if set. */
   failure: Error | undefined;
-  /** What every call waits for. */
+  /** Every call waits for this. */
   onAsk: () => void | Promise<void> = () => {};
 
   async addAccount(account: Account): Promise<boolean> {
@@ -114,7 +114,7 @@ export class FakeStore implements AccountStore {
   }
 }
 
-/** A hub that records what HTTP asks of it, and fails where a test wants it to. */
+/** A hub that records its calls, and fails on demand. */
 export class FakeRooms implements Rooms {
   readonly admitted: JoinRequest[] = [];
   readonly checked: JoinRequest[] = [];
@@ -182,7 +182,7 @@ export class FakeRooms implements Rooms {
   }
 }
 
-/** The application, and everything that stands behind it. Its clock stands still. */
+/** The application and its parts. Its clock stands still. */
 export function createFakeApp(env: Record<string, string> = {}) {
   const config = readConfig(env);
   const store = new FakeStore();
@@ -230,7 +230,7 @@ export function createFakeApp(env: Record<string, string> = {}) {
     connections,
     health,
     log,
-    /** What waits for its time. */
+    /** The waiting timers. */
     timers,
     /** Resolves when a line with this message has been logged. */
     async logged(msg: string): Promise<Record<string, unknown>> {

@@ -1,4 +1,4 @@
-/** A hub with fake peers, whose clock and whose turns of the event loop a test moves by hand. */
+/** A hub with fake peers, whose clock and turns of the event loop the test controls. */
 
 import { setImmediate } from "node:timers";
 import { Hub, type HubLimits } from "../../hub.ts";
@@ -14,7 +14,7 @@ import type { Event } from "../../lib/protocol/events.ts";
 
 const UNLIMITED: Rate = { perSecond: Infinity, burst: Infinity };
 
-/** A connection that takes what it is sent, unless it is stalled: then everything waits. */
+/** A connection that takes its frames, unless it is stalled: then they wait. */
 export class FakePeer implements Peer {
   readonly sent: string[] = [];
   closed: number | undefined;
@@ -30,18 +30,18 @@ export class FakePeer implements Peer {
     this.closed ??= code;
   }
 
-  /** Takes all that waits, and does not stall any more. */
+  /** Takes all waiting frames, and ends the stall. */
   drain(): void {
     this.isStalled = false;
     this.bufferedAmount = 0;
   }
 
-  /** The events it was sent since the last call, out of whatever frames; or of the first of them. */
+  /** The events received since the last call; or those of the first `frames` frames. */
   events(frames = Infinity): Event[] {
     return this.sent.splice(0, frames).flatMap((text) => JSON.parse(text));
   }
 
-  /** What it was sent since the last call, each frame in short. */
+  /** The frames received since the last call, each in short form. */
   read(): string[] {
     return this.sent.splice(0).map((text) => {
       const { type, content, history } = JSON.parse(text);
@@ -50,22 +50,22 @@ export class FakePeer implements Peer {
   }
 }
 
-/** A guest: whoever has this secret. */
+/** A guest with this secret. */
 export function guest(secret: string, isProven = false): Identity {
   return { person: `guest:${secret}`, secret, isProven };
 }
 
-/** Somebody who is signed in. */
+/** A signed-in person. */
 export function account(key: string, { isAdmin = false, expiresAt = Infinity } = {}): Identity {
-  const account = { key, username: key, isAdmin, tokenHash: `token of ${key}`, expiresAt };
-  return { person: `account:${key}`, account, isProven: true };
+  const account = { key, isAdmin, tokenHash: `token of ${key}` };
+  return { person: `account:${key}`, username: key, expiresAt, account, isProven: true };
 }
 
 /** Settings of the engine behind a hub. */
 export interface FakeHubOptions {
   /** @default 1000 */
   keep?: number;
-  /** Where the ids begin. @default 0 */
+  /** The first id. @default 0 */
   firstId?: number;
   /** @default a {@linkcode MemoryEngine} */
   open?: (options: EngineOptions & Pick<SqliteEngineOptions, "atCommit">) => Engine;
@@ -73,7 +73,7 @@ export interface FakeHubOptions {
   traffic?: TrafficRates;
 }
 
-/** A hub whose clock and whose turns of the event loop the test moves by hand. */
+/** A hub whose clock and turns of the event loop the test controls. */
 export function createHub(
   limits: Partial<HubLimits> = {},
   changed: { readonly log?: Partial<Log> } = {},
@@ -137,7 +137,7 @@ export function createHub(
     join,
     log,
     turn,
-    /** Ends turns until nothing waits for an answer or for the end of a turn. */
+    /** Ends turns until no answer and no callback is pending. */
     async settle() {
       do {
         commit();
@@ -146,7 +146,7 @@ export function createHub(
         await new Promise((resolve) => setImmediate(resolve));
       } while (commits.length + deliveries.length > 0);
     },
-    /** Lets time pass. */
+    /** Advances the clock. */
     pass(ms: number) {
       time += ms;
       const due = timers.filter((timer) => timer.due <= time);

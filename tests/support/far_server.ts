@@ -1,6 +1,6 @@
 /**
- * A server that instances share, in this process: a memory store at the other end of a wire that can
- * be slow, deaf, frozen or cut. So what the remote engine does about each can be tested at will.
+ * A server for several instances, in this process: a memory store behind a wire that a test slows,
+ * deafens, freezes or cuts, to test the remote engine's reaction.
  *
  * @module
  */
@@ -24,7 +24,7 @@ import {
 } from "../../lib/engine/remote/backend.ts";
 import { ChatError, storeUnavailable } from "../../lib/errors.ts";
 
-/** What the server needs of an engine's options. */
+/** The engine's options that the server needs. */
 export interface FarServerOptions {
   readonly clock: () => number;
   readonly newId: () => string;
@@ -50,7 +50,7 @@ interface Kept {
 /** The wire of one instance to the server. */
 export class FarWire implements Backend {
   readonly name = "The far server";
-  /** How long a call takes to the server, an answer back, and news, in milliseconds. */
+  /** The delay of a call, of an answer, and of news, in milliseconds. */
   there = 0;
   back = 0;
   news = 0;
@@ -58,9 +58,9 @@ export class FarWire implements Backend {
   isDeaf = false;
   /** Whether answers are lost. */
   isMute = false;
-  /** How many links were opened. */
+  /** The count of opened links. */
   links = 0;
-  /** Every call that reached the server, by name. */
+  /** The calls that reached the server, by name. */
   readonly calls: string[] = [];
   readonly #server: FarServer;
   readonly #open = new Set<FarLink>();
@@ -108,9 +108,9 @@ export class FarServer {
   readonly #rooms = new Map<string, FarRoom>();
   readonly #links = new Set<FarLink>();
   readonly #kept = new Map<string, Kept>();
-  /** The instance that each connection entered on. */
+  /** The instance of each connection. */
   readonly #holders = new Map<string, string>();
-  /** When the lease of each instance ends. */
+  /** The end of each instance's lease. */
   readonly #leases = new Map<string, number>();
   readonly #ended = new Set<string>();
   #frozen: (() => void)[] | undefined;
@@ -121,7 +121,7 @@ export class FarServer {
     this.store = new MemoryStore(options);
   }
 
-  /** Does nothing until it is thawed. */
+  /** Stops until {@linkcode thaw}. */
   freeze(): void {
     this.#frozen ??= [];
   }
@@ -132,7 +132,7 @@ export class FarServer {
     for (const run of waiting) run();
   }
 
-  /** Runs what arrives, unless the server is frozen. */
+  /** Runs arriving calls, unless the server is frozen. */
   receive(run: () => void): void {
     if (this.#frozen === undefined) run();
     else this.#frozen.push(run);
@@ -275,7 +275,7 @@ export class FarServer {
     this.#items.push({ room: name, item });
   }
 
-  /** Sends the news of what has just been done. */
+  /** Sends the news of the last changes. */
   publish(): void {
     const items = this.#items;
     this.#items = [];
@@ -427,7 +427,7 @@ class FarLink implements Link {
     return promise;
   }
 
-  /** Calls back later, in the order of the calls of one length, unless the link is closed first. */
+  /** Calls back after a delay, in order among equal delays, unless the link closes first. */
   #later(ms: number, run: () => void): void {
     if (ms === 0) return void setImmediate(() => this.#isClosed || run());
     const timer = setTimeout(() => {

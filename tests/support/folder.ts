@@ -4,7 +4,7 @@ export interface Folder extends AsyncDisposable {
   readonly path: string;
 }
 
-/** Makes a new folder, which is removed at the end with all that is in it. */
+/** Makes a new folder. Disposing of it removes it with its contents. */
 export async function makeFolder(): Promise<Folder> {
   const path = await Deno.makeTempDir();
   return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };

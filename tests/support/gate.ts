@@ -1,26 +1,26 @@
-/** A proxy between clients and the server that has something against WebSockets. */
+/** A proxy between clients and the server that blocks WebSockets. */
 
-/** What the gate does with a request for a WebSocket. */
+/** The gate's treatment of a request for a WebSocket. */
 export type Treatment =
-  /** It lets it through. */
+  /** Forwards it. */
   | "pass"
-  /** It answers for the server, with a page of its own. */
+  /** Answers in the server's place, with its own page. */
   | 403
   | 502
-  /** It ends the connection, or lets it hang. */
+  /** Ends the connection, or lets it hang. */
   | "drop"
   | "hang"
-  /** It lets it through, and cuts the socket after some milliseconds. */
+  /** Forwards it, and cuts the socket after some milliseconds. */
   | { cutAfterMs: number };
 
 export class Gate implements AsyncDisposable {
   /** `http://127.0.0.1:PORT` */
   readonly url: string;
-  /** What happens to the next request for a WebSocket. */
+  /** The treatment of the next request for a WebSocket. */
   sockets: Treatment;
-  /** The status with which it answers requests below these paths itself; others get through. */
+  /** The status for requests below these paths, which it answers itself; others are forwarded. */
   readonly pages = new Map<string, number>();
-  /** The first lines of all requests so far, each behind `WebSocket` if it asks for one. */
+  /** The first lines of all requests so far, with `WebSocket` before each that asks for one. */
   readonly requests: string[] = [];
   readonly #server: { readonly port: number };
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
@@ -29,7 +29,7 @@ export class Gate implements AsyncDisposable {
   readonly #running: Promise<unknown>[] = [];
   #wake = () => {};
 
-  /** @param server where what gets through goes; its port may change */
+  /** @param server the server to forward to; its port may change */
   constructor(server: { readonly port: number }, sockets: Treatment) {
     this.#server = server;
     this.sockets = sockets;
@@ -42,14 +42,14 @@ export class Gate implements AsyncDisposable {
     return this.requests.filter((line) => line.startsWith("WebSocket"));
   }
 
-  /** Resolves when so many WebSockets have been asked for since the start. */
+  /** Resolves after this many requests for WebSockets since the start. */
   async upgraded(count: number): Promise<void> {
     while (this.upgrades.length < count) {
       await new Promise<void>((resolve) => this.#wake = resolve);
     }
   }
 
-  /** Ends all connections that are open. */
+  /** Ends all open connections. */
   cut(): void {
     for (const connection of this.#open) close(connection);
     this.#open.clear();
@@ -69,7 +69,7 @@ export class Gate implements AsyncDisposable {
     }
   }
 
-  /** Clients wait for an answer before they ask again: each request begins with what is read. */
+  /** Clients wait for each answer, so a read begins with the start of a request. */
   async #serve(caller: Deno.TcpConn): Promise<void> {
     let server: Deno.TcpConn | undefined;
     const bytes = new Uint8Array(64 * 1024);
@@ -82,7 +82,7 @@ export class Gate implements AsyncDisposable {
     if (server) close(server);
   }
 
-  /** @returns whether the request is to go on to the server */
+  /** @returns whether to forward the request */
   async #answer(caller: Deno.TcpConn, text: string): Promise<boolean> {
     const [, line, path] = /^((?:GET|POST) (\S+)) HTTP/.exec(text) ?? [];
     if (line === undefined) return true;

@@ -3,7 +3,7 @@
 export class Line implements AsyncDisposable {
   /** `http://127.0.0.1:PORT` */
   readonly url: string;
-  /** Where calls go. It may change between calls. */
+  /** The server's port. It may change between calls. */
   serverPort: number;
   readonly #port: number;
   #listener: Deno.TcpListener;
@@ -21,12 +21,12 @@ export class Line implements AsyncDisposable {
     this.#running.push(this.#accept());
   }
 
-  /** From now on callers hear nothing of what the server says. The server hears them. */
+  /** Drops everything from the server to callers. The server still receives. */
   deafen(): void {
     this.#isDeaf = true;
   }
 
-  /** Ends all calls and takes no more. The server may be left to think that they go on. */
+  /** Ends all calls and accepts no more. The server may be left unaware. */
   cut({ serverNotices = true } = {}): void {
     this.#serverNotices = serverNotices;
     this.#listener.close();
@@ -34,7 +34,7 @@ export class Line implements AsyncDisposable {
     if (serverNotices) this.letGo();
   }
 
-  /** Ends all calls, and takes new ones at once. The server may be left to think that they go on. */
+  /** Ends all calls, and accepts new ones at once. The server may be left unaware. */
   drop({ serverNotices = true } = {}): void {
     this.#isDeaf = false;
     this.#serverNotices = serverNotices;
@@ -42,7 +42,7 @@ export class Line implements AsyncDisposable {
     if (serverNotices) this.letGo();
   }
 
-  /** Takes calls again, and passes on both ways. */
+  /** Accepts calls again, and forwards both ways. */
   mend(): void {
     this.#isDeaf = false;
     this.#listener = Deno.listen({ hostname: "127.0.0.1", port: this.#port });

@@ -1,11 +1,11 @@
-/** A machine on which nothing of the server is. */
+/** A machine without the server's files. */
 
 import { makeFolder } from "./folder.ts";
 
 export interface Machine extends AsyncDisposable {
   /** An empty folder. */
   readonly path: string;
-  /** The runtime's cache, for `DENO_DIR`: it has the packages of npm and no modules. */
+  /** The runtime's cache, for `DENO_DIR`: npm packages and no modules. */
   readonly cache: string;
 }
 

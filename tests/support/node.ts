@@ -1,4 +1,4 @@
-/** Node, for what must run there as it is. */
+/** Node, for tests of modules that must run there. */
 
 import { it } from "@std/testing/bdd";
 
@@ -12,10 +12,10 @@ if (node === undefined) {
   console.log(NO_NODE);
 }
 
-/** A test that needs Node. Skipped, and visibly so, without one. */
+/** A test that needs Node. Skipped visibly without one. */
 export const itInNode = node === undefined && !isRequired ? it.skip : it;
 
-/** Runs a module in Node. @returns what it wrote to its two outputs */
+/** Runs a module in Node. @returns its two outputs */
 export async function runInNode(script: string): Promise<[out: string, err: string]> {
   if (node === undefined) throw new Error(NO_NODE);
   const args = ["--input-type=module", "--eval", script];
@@ -23,7 +23,7 @@ export async function runInNode(script: string): Promise<[out: string, err: stri
   return [new TextDecoder().decode(stdout), new TextDecoder().decode(stderr)];
 }
 
-/** Where Node is, if it is new enough to have a WebSocket of its own. */
+/** The path of Node, if it is new enough to have `WebSocket`. */
 function findNode22(): string | undefined {
   const node = Deno.env.get("NODE22") ?? "node";
   try {

@@ -1,8 +1,8 @@
-/** A collector of OpenTelemetry's metrics: it keeps the newest export of each, as OTLP's JSON. */
+/** A collector of OpenTelemetry's metrics: keeps the newest export of each, as OTLP's JSON. */
 
 import { AssertionError } from "@std/assert";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
 type Attributes = Readonly<Record<string, string>>;
@@ -11,7 +11,7 @@ interface Point {
   attributes?: { key: string; value: { stringValue?: string } }[];
   asInt?: string | number;
   asDouble?: number;
-  /** How many values a histogram has. */
+  /** The count of values of a histogram. */
   count?: string | number;
   explicitBounds?: number[];
 }
@@ -25,7 +25,7 @@ interface Metric {
   histogram?: { dataPoints: Point[] };
 }
 
-/** What one export of the server's own meter holds. */
+/** One export of the server's own meter. */
 export class Export {
   readonly #metrics: ReadonlyMap<string, Metric>;
 
@@ -44,7 +44,7 @@ export class Export {
     return metric;
   }
 
-  /** The value of the series with these attributes; of a histogram, how many values it has. */
+  /** The value of the series with these attributes; of a histogram, its count of values. */
   value(name: string, attributes: Attributes = {}): number | undefined {
     const point = this.#points(name).find((point) => matches(point, attributes));
     return point && Number(point.asInt ?? point.asDouble ?? point.count);
@@ -68,9 +68,9 @@ function matches({ attributes = [] }: Point, wanted: Attributes): boolean {
 }
 
 export interface Collector extends AsyncDisposable {
-  /** Where to send exports. */
+  /** The address for exports. */
   readonly url: string;
-  /** The first export, of those to come, of which `isWanted` is true. */
+  /** The next export that satisfies `isWanted`. */
   when(isWanted: (metrics: Export) => boolean): Promise<Export>;
 }
 

@@ -1,11 +1,11 @@
-/** People for tests: they register, sign in, and ask the server for things over HTTP. */
+/** People for tests: they register, sign in, and send HTTP requests. */
 
 import { assertEquals, AssertionError } from "@std/assert";
 import type { Event } from "../../lib/protocol/events.ts";
 import { TEST_ENV } from "./server.ts";
 import { handshake, OPCODE, RawClient, type RawHeaders } from "./raw.ts";
 
-/** The password of everyone in tests who has no other. */
+/** The default password of people in tests. */
 export const PASSWORD = "correct horse battery";
 
 /** Any server, in this process or in another. */
@@ -15,9 +15,9 @@ export interface Where {
   readonly port: number;
 }
 
-/** What {@linkcode call} sends besides its method and address. */
+/** Parts of a request besides its method and address. */
 export interface CallOptions {
-  /** Sent as JSON, unless it is a string: then as it is. */
+  /** Sent as JSON; a string is sent unchanged. */
   body?: unknown;
   /** Sent as `Authorization: Bearer`. */
   token?: string | undefined;
@@ -57,7 +57,7 @@ export async function call(
   };
 }
 
-/** Registers an account. Names of admins need the code, which others do not care for. */
+/** Registers an account. Only names of admins need the code. */
 export function register(
   server: Where,
   username: unknown,
@@ -85,14 +85,14 @@ export async function signIn(server: Where, username: string): Promise<string> {
   return body.token;
 }
 
-/** Makes an account. Returns a token of it. */
+/** Creates an account. Returns a token of it. */
 export async function signUp(server: Where, username: string): Promise<string> {
   const { status, body } = await register(server, username);
   assertEquals(status, 201, JSON.stringify(body));
   return await signIn(server, username);
 }
 
-/** As a browser sends it: cookies belong to a port. */
+/** In a browser's form: a cookie's name includes the port. */
 function hostOf({ port }: Where): RawHeaders {
   return { Host: `127.0.0.1:${port}` };
 }
@@ -102,7 +102,7 @@ export function cookieName({ port }: Where, kind: "session" | "guest"): string {
   return `hubbub_${kind}_${port}`;
 }
 
-/** What a WebSocket handshake is answered: 101, or why not. */
+/** The status of a WebSocket handshake: 101, or that of the refusal. */
 export async function knock(
   server: Where,
   target: string,
@@ -114,7 +114,7 @@ export async function knock(
   return { status, error: body === "" ? "" : JSON.parse(body).error, headers: answer };
 }
 
-/** A WebSocket that is opened with headers of one's own, as a browser does with its cookies. */
+/** A WebSocket opened with given headers, such as a browser's cookies. */
 export class Visitor implements Disposable {
   readonly client: RawClient;
   #unread: Event[] = [];
@@ -132,7 +132,7 @@ export class Visitor implements Disposable {
     throw new AssertionError(`${target} was refused: ${status} ${body}`);
   }
 
-  /** The next event of a type; others are passed over. */
+  /** The next event of a type, skipping others. */
   async nextOf<T extends Event["type"]>(type: T): Promise<Extract<Event, { type: T }>> {
     while (true) {
       const event = this.#unread.shift();

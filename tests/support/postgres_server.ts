@@ -1,4 +1,4 @@
-/** A PostgreSQL server of a test's own: in a temporary folder, on a free port of the loopback. */
+/** A PostgreSQL server for one test: in a temporary folder, on a free port of the loopback. */
 
 import { it } from "@std/testing/bdd";
 import { freePort } from "./free_port.ts";
@@ -7,10 +7,10 @@ import { freePort } from "./free_port.ts";
 const MISSING = "Skipped: PostgreSQL is not installed. Install it with: " +
   "apt-get install -y postgresql";
 
-/** How long the server may take to start or to stop, in milliseconds. */
+/** Maximum time of the server to start or to stop, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
-/** The settings of the server. Its data need not outlive the machine, but a kill of the server. */
+/** The settings of the server. Its data must survive a kill, but not the machine. */
 const SETTINGS = {
   listen_addresses: "127.0.0.1",
   fsync: "off",
@@ -26,7 +26,7 @@ const isRoot = Deno.uid() === 0;
 /** The folder of PostgreSQL's programs, the newest version first; undefined if there is none. */
 export const POSTGRES_BIN = findPrograms();
 
-/** Runs `define` if PostgreSQL is on the machine; else there is one test, which says what is missing. */
+/** Runs `define` if PostgreSQL is installed; else declares one skipped test that names it. */
 export function withPostgres(define: () => void): void {
   if (POSTGRES_BIN !== undefined) return define();
   (Deno.env.get("REQUIRE_ALL") === "1" ? it : it.skip)(MISSING, () => {
@@ -48,7 +48,7 @@ export class PostgresServer implements AsyncDisposable {
     this.#port = port;
   }
 
-  /** Makes a server and starts it. `settings` stand beside those of every test. */
+  /** Creates a server and starts it. `settings` are added to the common ones. */
   static async start(settings: Readonly<Record<string, string>> = {}): Promise<PostgresServer> {
     const server = new PostgresServer(await makeFolder(), freePort());
     const auth = ["--auth-local=trust", "--auth-host=scram-sha-256", `--pwfile=${server.#pwfile}`];
@@ -60,7 +60,7 @@ export class PostgresServer implements AsyncDisposable {
     return server;
   }
 
-  /** Makes a standby of this server, on a port of its own, and starts it. */
+  /** Creates a standby of this server, on another port, and starts it. */
   async startStandby(): Promise<PostgresServer> {
     const standby = new PostgresServer(await makeFolder(), freePort());
     const from = ["-h", this.#folder, "-p", String(this.#port), "-U", "postgres"];
@@ -92,7 +92,7 @@ export class PostgresServer implements AsyncDisposable {
     return `postgres://${user}:${password}@127.0.0.1:${this.#port}/${database}`;
   }
 
-  /** Makes an empty database, and returns its URL. */
+  /** Creates an empty database, and returns its URL. */
   async createDatabase(options = ""): Promise<string> {
     const name = `db${++this.#databases}`;
     await this.query(`CREATE DATABASE ${name} ${options}`);
@@ -114,15 +114,15 @@ export class PostgresServer implements AsyncDisposable {
     return file;
   }
 
-  /** Restores a dump over what the database has. */
+  /** Restores a dump into a database. */
   async restore(database: string, file: string): Promise<void> {
     const at = ["-h", this.#folder, "-p", String(this.#port), "-U", "postgres"];
     await run("pg_restore", ...at, "--clean", "--if-exists", "-d", database, file);
   }
 
-  /** Starts it, after a stop or a kill. */
+  /** Starts it again after a stop or a kill. */
   async start(): Promise<void> {
-    // It stays behind when the server is killed; a process of another test may have its number.
+    // A killed server leaves this file; a process of another test may have its number.
     await Deno.remove(`${this.#data}/postmaster.pid`).catch(() => {});
     const [program, ...args] = asPostgres(`${POSTGRES_BIN}/postgres`, "-D", this.#data);
     this.#process = new Deno.Command(program!, {
@@ -138,19 +138,19 @@ export class PostgresServer implements AsyncDisposable {
     }
   }
 
-  /** Stops it in an orderly way, though clients are connected. */
+  /** Stops it cleanly, even with connected clients. */
   async stop(): Promise<void> {
     await this.#end("SIGINT");
   }
 
-  /** Kills the server and all of its processes. */
+  /** Kills the server with all its processes. */
   async kill(): Promise<void> {
     for (const pid of await this.#family()) signal(pid, "SIGKILL");
     await this.#process?.status;
     this.#process = undefined;
   }
 
-  /** Lets no process of the server do anything. */
+  /** Freezes all processes of the server. */
   async freeze(): Promise<void> {
     for (const pid of await this.#family()) signal(pid, "SIGSTOP");
   }
@@ -159,7 +159,7 @@ export class PostgresServer implements AsyncDisposable {
     for (const pid of await this.#family()) signal(pid, "SIGCONT");
   }
 
-  /** Makes a standby a server of its own. */
+  /** Promotes a standby. */
   async promote(): Promise<void> {
     await this.query("SELECT pg_promote()");
   }
@@ -213,7 +213,7 @@ const POOLER = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].find((path) => {
   }
 });
 
-/** A test that needs PgBouncer. Skipped, and visibly so, without it. */
+/** A test that needs PgBouncer. Skipped visibly without it. */
 export function itPools(name: string, test: () => Promise<void>): void {
   if (POOLER !== undefined) return void it(name, test);
   (Deno.env.get("REQUIRE_ALL") === "1" ? it : it.skip)(NO_POOLER, () => {
@@ -221,7 +221,7 @@ export function itPools(name: string, test: () => Promise<void>): void {
   });
 }
 
-/** A pooler before a server, which gives a connection away after each transaction. */
+/** A pooler before a server, in transaction mode. */
 export class Pooler implements AsyncDisposable {
   readonly #process: Deno.ChildProcess;
   readonly #port: number;
@@ -281,7 +281,7 @@ function signal(pid: number, how: Deno.Signal): void {
   }
 }
 
-/** A command, as a user that may run PostgreSQL: root may not. */
+/** A command as a user that may run PostgreSQL, which root may not. */
 function asPostgres(...command: string[]): string[] {
   if (!isRoot) return command;
   return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", ...command];
@@ -313,7 +313,7 @@ function findPrograms(): string | undefined {
       found.push(`/usr/lib/postgresql/${name}/bin`);
     }
   } catch {
-    // Not there: the programs may be on the PATH.
+    // The folder is missing: the programs may be on the PATH.
   }
   found.sort((a, b) => Number(b.split("/").at(-2)) - Number(a.split("/").at(-2)));
   found.push(...(Deno.env.get("PATH") ?? "").split(":"));

@@ -1,12 +1,12 @@
-/** The server as people run it: a process of its own, on a free port of the loopback address. */
+/** The server as people run it: a separate process, on a free port of the loopback address. */
 
-import { AssertionError } from "@std/assert";
+import { assertEquals, AssertionError } from "@std/assert";
 import { TEST_ENV } from "./server.ts";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 30_000;
 
-const ROOT = new URL("../..", import.meta.url);
+const ROOT = new URL("../..", import.meta.url).pathname;
 
 export interface LogLine {
   time: string;
@@ -24,59 +24,48 @@ export interface Exit {
 export interface ProcessOptions {
   /** Settings beside the defaults, as environment variables. */
   env?: Record<string, string>;
-  /** Most open files the process may have. @default as many as this process */
+  /** Maximum open files. @default this process's maximum */
   maxOpenFiles?: number;
   /** The permissions of the process, as flags. @default all */
   permissions?: readonly string[];
   /** Its lock file. @default that of the tests */
   lock?: string;
-  /** The module that it runs. @default that of this folder */
+  /** The module to run. @default this repository's `main.ts` */
   main?: string;
-  /** Where it is started. @default the folder of the server */
-  cwd?: string | URL;
+  /**
+   * The working directory. @default a temporary folder, so that no test opens the `chat.db` of the
+   * person who runs the tests
+   */
+  cwd?: string;
 }
 
-/** A server process. Disposing of it kills it, if it still runs. */
+/** A server process. Disposing of it kills it if it still runs. */
 export class ServerProcess implements AsyncDisposable {
   /** The log lines so far. */
   readonly log: LogLine[] = [];
-  /** What it has written to standard error so far. */
+  /** Its standard error so far. */
   stderr = "";
   /** How it ended. */
   readonly exited: Promise<Exit>;
   #port = 0;
   readonly #child: Deno.ChildProcess;
-  /** Resolves when both outputs have been read to their end. */
+  /** The folder that ends with it. */
+  readonly #folder: string | undefined;
+  /** Resolves at the end of both outputs. */
   readonly #outputs: Promise<unknown>;
   #hasEnded = false;
   #wake: () => void = () => {};
 
-  private constructor(child: Deno.ChildProcess) {
+  private constructor(child: Deno.ChildProcess, folder: string | undefined) {
     this.#child = child;
+    this.#folder = folder;
     this.#outputs = Promise.all([this.#readLog(child.stdout), this.#readErrors(child.stderr)]);
     this.exited = this.#watch();
   }
 
   /** Starts a server and waits until it listens. */
-  static async start(
-    options: ProcessOptions = {},
-  ): Promise<ServerProcess> {
-    const { env = {}, maxOpenFiles, permissions = ["-A"], lock = "tests/deno.lock" } = options;
-    const flags = ["--no-prompt", `--lock=${lock}`, ...permissions];
-    const command = [Deno.execPath(), "run", ...flags, options.main ?? "main.ts"];
-    if (maxOpenFiles !== undefined) {
-      command.unshift("sh", "-c", `ulimit -n ${maxOpenFiles}; exec "$@"`, "sh");
-    }
-    const [program, ...args] = command;
-    const child = new Deno.Command(program!, {
-      args,
-      cwd: options.cwd ?? ROOT,
-      env: { ...TEST_ENV, ...env },
-      stdin: "null",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    const server = new ServerProcess(child);
+  static async start(options: ProcessOptions = {}): Promise<ServerProcess> {
+    const server = ServerProcess.spawn(options);
     try {
       const { msg } = await server.logLine(({ msg }) => msg.startsWith("Server starting on :"));
       server.#port = Number(msg.split(":")[1]);
@@ -87,11 +76,33 @@ export class ServerProcess implements AsyncDisposable {
     return server;
   }
 
+  /** Starts a server. */
+  static spawn(options: ProcessOptions = {}): ServerProcess {
+    const { env = {}, maxOpenFiles, permissions = ["-A"] } = options;
+    const flags = ["--no-prompt", `--lock=${options.lock ?? `${ROOT}tests/deno.lock`}`];
+    const main = options.main ?? `${ROOT}main.ts`;
+    const command = [Deno.execPath(), "run", ...flags, ...permissions, main];
+    if (maxOpenFiles !== undefined) {
+      command.unshift("sh", "-c", `ulimit -n ${maxOpenFiles}; exec "$@"`, "sh");
+    }
+    const [program, ...args] = command;
+    const folder = options.cwd === undefined ? Deno.makeTempDirSync() : undefined;
+    const child = new Deno.Command(program!, {
+      args,
+      cwd: options.cwd ?? folder!,
+      env: { ...TEST_ENV, ...env },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    return new ServerProcess(child, folder);
+  }
+
   get pid(): number {
     return this.#child.pid;
   }
 
-  /** The port it listens on. */
+  /** Its port. */
   get port(): number {
     return this.#port;
   }
@@ -106,7 +117,7 @@ export class ServerProcess implements AsyncDisposable {
     return `ws://127.0.0.1:${this.#port}`;
   }
 
-  /** The first log line of which `isWanted` is true, be it written already or yet to come. */
+  /** The first log line, past or future, that satisfies `isWanted`. */
   async logLine(isWanted: (line: LogLine) => boolean): Promise<LogLine> {
     const stop = AbortSignal.timeout(PATIENCE_MS);
     stop.onabort = () => this.#wake();
@@ -141,6 +152,7 @@ export class ServerProcess implements AsyncDisposable {
   async #watch(): Promise<Exit> {
     const { code, signal } = await this.#child.status;
     await this.#outputs;
+    if (this.#folder !== undefined) await Deno.remove(this.#folder, { recursive: true });
     this.#hasEnded = true;
     this.#wake();
     return { code, signal };
@@ -164,4 +176,11 @@ export class ServerProcess implements AsyncDisposable {
     const log = this.log.map((line) => JSON.stringify(line)).join("\n");
     throw new AssertionError(`${what}.\n${log}\n${this.stderr}`);
   }
+}
+
+/** Starts a server that cannot start, and returns what it says. */
+export async function startInVain(options: ProcessOptions): Promise<string> {
+  await using server = ServerProcess.spawn(options);
+  assertEquals((await server.exited).code, 1);
+  return server.stderr;
 }

@@ -1,23 +1,23 @@
-/** Real proxies with the settings of the documentation: where they are on this machine, and starting them. */
+/** Real proxies with the settings of the documentation: finding and starting them. */
 
 import { assert } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { blocksIn, readPage } from "./docs.ts";
 
-/** How long a proxy may take to start, in milliseconds. */
+/** Maximum time of a proxy to start, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
 const nginx = find("nginx", "nginx-light");
 const caddy = find("caddy", "caddy");
 const openssl = find("openssl", "openssl");
 
-/** Tests with nginx. Skipped, and visibly so, where it is not installed. */
+/** Tests with nginx. Skipped visibly without it. */
 export const describeNginx = nginx === undefined ? describe.skip : describe;
 
-/** Tests with Caddy. Skipped, and visibly so, where it is not installed. */
+/** Tests with Caddy. Skipped visibly without it. */
 export const describeCaddy = caddy === undefined ? describe.skip : describe;
 
-/** Tests with nginx and TLS. Skipped, and visibly so, where either is not installed. */
+/** Tests with nginx and TLS. Skipped visibly if a program is missing. */
 export const describeTls = nginx === undefined || openssl === undefined ? describe.skip : describe;
 
 /** Makes a certificate that nobody trusts, as `cert.pem` and `key.pem`. */
@@ -30,7 +30,7 @@ export async function makeCertificate(folder: string): Promise<void> {
   assert(success, new TextDecoder().decode(stderr));
 }
 
-/** A program of Debian; without it, says how to install it. */
+/** A program of Debian; explains how to install a missing one. */
 function find(name: string, debianPackage: string): string | undefined {
   for (const folder of ["/usr/sbin", "/usr/bin", "/usr/local/bin"]) {
     try {
@@ -49,7 +49,7 @@ function find(name: string, debianPackage: string): string | undefined {
   return undefined;
 }
 
-/** A text with these places and times in the place of those there. */
+/** A text with its places and times replaced. */
 export function change(
   text: string,
   changes: readonly (readonly [there: string, here: string])[],
@@ -61,18 +61,18 @@ export function change(
   return text;
 }
 
-/** The nginx settings of docs/security.md, changed. */
+/** The nginx settings of docs/deploy.md, changed. */
 export async function nginxSettings(
   changes: readonly (readonly [there: string, here: string])[],
 ): Promise<string> {
-  const [settings] = blocksIn(await readPage("security.md"), "nginx") as [string];
+  const [settings] = blocksIn(await readPage("deploy.md"), "nginx") as [string];
   return change(settings, changes);
 }
 
 /**
  * Starts nginx in the foreground, and waits until it answers.
  *
- * @param from the address from which the server sees it come
+ * @param from the proxy's address as the server sees it
  * @returns stops it
  */
 export async function startNginx(

@@ -1,10 +1,10 @@
 /**
- * Numbers that look random and that a seed repeats, for randomised tests.
+ * Pseudo-random numbers for randomised tests, repeated by a seed.
  *
- * Each run takes other seeds, and each test has its seed in its name: `SEED=that` runs it again.
+ * Each run uses new seeds, and each test has its seed in its name: `SEED=that` repeats it.
  */
 
-/** The seeds to run a test with: the one of the environment variable `SEED`, or `count` new ones. */
+/** The seeds of a test: that of the environment variable `SEED`, or `count` new ones. */
 export function seeds(count: number): number[] {
   const given = Deno.env.get("SEED");
   if (given !== undefined && given !== "") return [Number(given)];
@@ -32,17 +32,17 @@ export class Random {
     return least + this.below(most - least + 1);
   }
 
-  /** True so many times in a hundred. */
+  /** True with this percentage. */
   percent(share: number): boolean {
     return this.below(100) < share;
   }
 
-  /** One of them; each is as likely as any other. */
+  /** One of the items, all equally likely. */
   pick<T>(items: readonly T[]): T {
     return items[this.below(items.length)]!;
   }
 
-  /** A key of a table of weights, each as likely as its weight says. */
+  /** A key of a table of weights, with a probability in proportion to its weight. */
   weighted<K extends string>(weights: Readonly<Record<K, number>>): K {
     const entries = Object.entries(weights) as [K, number][];
     let left = this.below(entries.reduce((sum, [, weight]) => sum + weight, 0));

@@ -1,8 +1,8 @@
-/** A bare TCP client for tests: it sends any bytes, well-formed or not, and reads what is answered. */
+/** A bare TCP client for tests: sends any bytes, well-formed or not, and reads the answer. */
 
 import { AssertionError } from "@std/assert";
 
-/** How long an answer may take before the test fails, in milliseconds. */
+/** Maximum wait for an answer, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
 /** `Sec-WebSocket-Key` of the example in RFC 6455, section 1.3. */
@@ -26,7 +26,7 @@ export interface RawRequest {
   /** @default "1.1" */
   version?: string;
   headers?: RawHeaders;
-  /** Sent after the empty line as it is. */
+  /** Sent unchanged after the empty line. */
   body?: string;
 }
 
@@ -54,16 +54,16 @@ export interface FrameOptions {
   opcode?: number;
   /** Whether the payload is masked, as a client's must be. @default true */
   masked?: boolean;
-  /** The length that the frame announces. @default the payload's */
+  /** The announced length. @default the payload's */
   length?: number | bigint;
-  /** How many bytes the length is written in: 0, 2 or 8 after the first. @default the fewest */
+  /** Bytes of the length after the first: 0, 2 or 8. @default the fewest */
   lengthBytes?: 0 | 2 | 8;
 }
 
 const utf8 = new TextEncoder();
 const MASK = Uint8Array.of(0x37, 0xfa, 0x21, 0x3d);
 
-/** The bytes of one frame (RFC 6455, section 5.2), as right or wrong as the options say. */
+/** The bytes of one frame (RFC 6455, section 5.2), valid or not by the options. */
 export function frame(
   payload: string | Uint8Array = "",
   options: FrameOptions = {},
@@ -101,7 +101,7 @@ export function closeFrame(
   return frame(payload, { opcode: OPCODE.close });
 }
 
-/** The text of a request; by default of a right WebSocket handshake. */
+/** The text of a request; by default a valid WebSocket handshake. */
 export function handshake(target: string, request: RawRequest = {}): string {
   const { method = "GET", version = "1.1", headers = {}, body = "" } = request;
   const all: RawHeaders = {
@@ -118,7 +118,7 @@ export function handshake(target: string, request: RawRequest = {}): string {
   return `${method} ${target} HTTP/${version}\r\n${lines.join("")}\r\n${body}`;
 }
 
-/** Sends one plain request, with its headers as they are, and reads the answer. */
+/** Sends one plain request with unchanged headers, and reads the answer. */
 export async function askRaw(
   port: number,
   target: string,
@@ -149,7 +149,7 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
 /** One TCP connection. */
 export class RawClient implements Disposable {
   readonly #conn: Deno.TcpConn;
-  /** What has been received and not read yet. */
+  /** Received and unread bytes. */
   #unread = new Uint8Array();
   #isClosed = false;
 
@@ -171,7 +171,7 @@ export class RawClient implements Disposable {
     throw new AssertionError(`${target} was refused: ${status} ${body}`);
   }
 
-  /** Writes all of it, or what can be written until either end closes. */
+  /** Writes the bytes, or as many as possible until either end closes. */
   async write(data: string | Uint8Array): Promise<void> {
     let rest = typeof data === "string" ? utf8.encode(data) : data;
     try {
@@ -232,7 +232,7 @@ export class RawClient implements Disposable {
     await this.#receive(1);
   }
 
-  /** Says that nothing more will be written, and goes on reading. */
+  /** Ends the writing side, and continues to read. */
   async endWriting(): Promise<void> {
     try {
       await this.#conn.closeWrite();
@@ -241,7 +241,7 @@ export class RawClient implements Disposable {
     }
   }
 
-  /** Closes at once. What was received and never read makes it a reset instead of an end. */
+  /** Closes at once: with a reset if received bytes are unread. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -252,7 +252,7 @@ export class RawClient implements Disposable {
     this.close();
   }
 
-  /** Whether so many bytes have come, or come before the connection ends. */
+  /** Whether this many bytes arrive before the connection ends. */
   async #has(count: number): Promise<boolean> {
     while (this.#unread.length < count) {
       if (!await this.#receive()) return false;
@@ -270,7 +270,7 @@ export class RawClient implements Disposable {
   async #receive(most = 65536): Promise<boolean> {
     const buffer = new Uint8Array(most);
     let isLate = false;
-    // A read can be ended only by closing what it reads from.
+    // Only closing the connection ends a read.
     const timer = setTimeout(() => {
       isLate = true;
       this.close();

@@ -1,15 +1,15 @@
-/** A Redis of a test's own: on a free port of the loopback address, with its data in a new folder. */
+/** A Redis for one test: on a free port of the loopback address, with its data in a new folder. */
 
 import { AssertionError } from "@std/assert";
 import { type Folder, makeFolder } from "./folder.ts";
 import { freePort } from "./free_port.ts";
 
-/** What a person should read when there is no Redis. */
+/** The sentence if Redis is missing. */
 export const NO_REDIS =
   "Skipped: redis-server is not installed. Install it with: apt-get install -y redis-server";
 const PLACES = ["/usr/bin/redis-server", "/usr/local/bin/redis-server"];
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
 const program = PLACES.find((path) => {
@@ -23,7 +23,7 @@ const program = PLACES.find((path) => {
 /** Whether the machine has a Redis. */
 export const hasRedis = program !== undefined;
 
-/** Settings of a server, as `redis.conf` has them. */
+/** Settings of a server, in the form of `redis.conf`. */
 export type RedisSettings = readonly string[];
 
 /** A Redis server. Disposing of it ends it, and removes its data. */
@@ -82,12 +82,12 @@ export class RedisServer implements AsyncDisposable {
     return new TextDecoder().decode(buffer.subarray(0, count));
   }
 
-  /** Removes all data, and the scripts stay. */
+  /** Removes all data, but not the scripts. */
   async flush(): Promise<void> {
     await this.ask("FLUSHALL");
   }
 
-  /** Ends the process in the ordinary way. */
+  /** Stops the process cleanly. */
   async stop(): Promise<void> {
     await this.#end("SIGTERM");
   }
@@ -97,13 +97,13 @@ export class RedisServer implements AsyncDisposable {
     await this.#end("SIGKILL");
   }
 
-  /** Stops the process in the middle of what it does, until {@linkcode thaw}. */
+  /** Freezes the process until {@linkcode thaw}. */
   freeze(): void {
     this.#process!.kill("SIGSTOP");
     this.#isFrozen = true;
   }
 
-  /** Lets a frozen process go on. */
+  /** Continues a frozen process. */
   thaw(): void {
     if (this.#isFrozen) this.#process?.kill("SIGCONT");
     this.#isFrozen = false;
@@ -119,7 +119,7 @@ export class RedisServer implements AsyncDisposable {
     return replica;
   }
 
-  /** Waits until a replica has what this server has. */
+  /** Waits until a replica is up to date. */
   async level(replica: RedisServer): Promise<void> {
     await this.#waitFor(async () => {
       const [own, other] = await Promise.all([this.#offset(), replica.#offset()]);
@@ -127,7 +127,7 @@ export class RedisServer implements AsyncDisposable {
     });
   }
 
-  /** Ends the replication to this replica, which takes no writes and knows of no later one. */
+  /** Ends the replication to this replica, which accepts no writes and gets no later ones. */
   async cutReplication(): Promise<void> {
     await this.ask("REPLICAOF", "127.0.0.1", String(freePort()));
   }
@@ -147,7 +147,7 @@ export class RedisServer implements AsyncDisposable {
   }
 
   async #end(signal: Deno.Signal): Promise<void> {
-    // A frozen process that is thawed first may answer before the signal comes.
+    // If thawed first, the process might answer before the signal arrives.
     this.#process?.kill(signal);
     this.thaw();
     await this.#process?.status;

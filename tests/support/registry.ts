@@ -1,4 +1,4 @@
-/** A registry that packages are published to and loaded from, as JSR is, on the loopback address. */
+/** A package registry like JSR, on the loopback address. */
 
 import { gunzipSync } from "node:zlib";
 
@@ -30,7 +30,7 @@ export class Registry implements AsyncDisposable {
     return `http://127.0.0.1:${this.#server.addr.port}/`;
   }
 
-  /** The files that were published, with what the client made of them. */
+  /** The published files, as prepared by the client. */
   get files(): ReadonlyMap<string, Bytes> {
     return this.#files;
   }
@@ -46,7 +46,7 @@ export class Registry implements AsyncDisposable {
       : await this.#load(pathname);
   }
 
-  /** What `deno publish` asks: whether the version is there, and the package; then it sends files. */
+  /** The requests of `deno publish`: whether the version and the package exist; then the files. */
   async #publish(request: Request, path: string): Promise<Response> {
     if (request.method === "POST") {
       this.#files = untar(new Uint8Array(gunzipSync(await request.bytes())));

@@ -1,14 +1,14 @@
-/** A server inside the test's own process, on a free port of the loopback address. */
+/** A server inside the test's process, on a free port of the loopback address. */
 
 import { AssertionError } from "@std/assert";
 import { readConfig } from "../../lib/config.ts";
 import { createLogger } from "../../lib/logger.ts";
 import { start } from "../../main.ts";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
-/** On a free port, with nothing on disk, and without the limits that tests would run into. */
+/** On a free port, without files, and without limits that would disturb tests. */
 export const TEST_ENV: Record<string, string> = {
   HOST: "127.0.0.1",
   PORT: "0",

@@ -1,11 +1,11 @@
-/** A site on an origin of its own, beside the server. */
+/** A site on another origin than the server. */
 
 export interface Site extends AsyncDisposable {
   /** `http://127.0.0.1:PORT` */
   readonly url: string;
 }
 
-/** Starts a site whose every path is one page. @param page makes its body, for the site's origin */
+/** Starts a site whose every path is one page. @param page makes its body from the site's origin */
 export function startSite(
   page: (origin: string) => string,
   headers: Record<string, string> = {},

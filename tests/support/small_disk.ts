@@ -1,15 +1,15 @@
 /** A small disk, which a test can fill. */
 
-/** Why a test of a full disk is skipped, and how to change that. */
+/** The reason for skipping a test of a full disk, and the remedy. */
 export const NO_TMPFS =
   "The test of a full disk is skipped. It mounts a small disk: run it as root.";
 
-/** Mounts a disk over a folder. False where that is not allowed. */
+/** Mounts a disk over a folder. False if that is not allowed. */
 export async function mount(folder: string, size = "2m"): Promise<boolean> {
   return await run("mount", "-t", "tmpfs", "-o", `size=${size},mode=777`, "tmpfs", folder);
 }
 
-/** Removes the disk over a folder, though files there are open. */
+/** Unmounts the disk from a folder, even with open files. */
 export async function unmount(folder: string): Promise<void> {
   await run("umount", "-l", folder);
 }

@@ -1,15 +1,15 @@
-/** A reader of Server-Sent Events for tests: it keeps every event, and waits for some. */
+/** A reader of Server-Sent Events for tests: records every event, and waits for some. */
 
 import { AssertionError } from "@std/assert";
 import type { Event, WelcomeEvent } from "../../lib/protocol/events.ts";
 import type { Where } from "./people.ts";
 
-/** How long something that must happen may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected event, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
 /** One message of a stream, field by field. */
 export interface Message {
-  /** The lines of each field, joined by line breaks; absent where there is none. */
+  /** The lines of each field, joined by line breaks; absent without one. */
   readonly id?: string;
   readonly event?: string;
   readonly data?: string;
@@ -18,7 +18,7 @@ export interface Message {
   readonly comment?: string;
 }
 
-/** What {@linkcode StreamReader.open} asks for. */
+/** The options of {@linkcode StreamReader.open}. */
 export interface StreamOptions {
   query?: Record<string, string>;
   headers?: Record<string, string>;
@@ -26,7 +26,7 @@ export interface StreamOptions {
 
 type Kind<T extends Event["type"]> = Extract<Event, { type: T }>;
 
-/** Reads one message as HTML, section 9.2.6, says. The server ends every line with LF. */
+/** Reads one message by HTML, section 9.2.6. The server ends every line with LF. */
 function readMessage(block: string): Message {
   const fields: Record<string, string> = {};
   for (const line of block.split("\n")) {
@@ -76,13 +76,13 @@ export class StreamReader implements AsyncDisposable {
     return Object.assign(reader, { welcome: await reader.nextOf("welcome") });
   }
 
-  /** The next message that was not read yet; `undefined` at the end of the stream. */
+  /** The next unread message; `undefined` at the end of the stream. */
   async next(): Promise<Message | undefined> {
     while (this.#read === this.messages.length && !this.#isOver) await this.#receive();
     return this.messages[this.#read++];
   }
 
-  /** The next message with an event of a type; others are passed over. */
+  /** The next message with an event of a type, skipping others. */
   async nextMessage<T extends Event["type"]>(
     type: T,
     isWanted: (event: Kind<T>) => boolean = () => true,
@@ -104,7 +104,7 @@ export class StreamReader implements AsyncDisposable {
     return (await this.nextMessage(type, isWanted)).event;
   }
 
-  /** Reads on to the end of the stream. Returns why the server ended it. */
+  /** Reads to the end of the stream. Returns the server's reason. */
   async end(): Promise<{ code: number; reason: string } | undefined> {
     let message: Message | undefined;
     let last: Message | undefined;
@@ -118,7 +118,7 @@ export class StreamReader implements AsyncDisposable {
       .map(({ data }) => JSON.parse(data!)).filter((event) => event.type === type);
   }
 
-  /** Goes away. */
+  /** Disconnects. */
   async close(): Promise<void> {
     this.#stop.abort();
     await this.#reader.cancel().catch(() => {});

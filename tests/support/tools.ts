@@ -1,6 +1,9 @@
-/** Programs that some tests run, and that a machine may lack. */
+/** Programs for some tests, which a machine may lack. */
 
 import { it } from "@std/testing/bdd";
+
+/** Debian's packages that have another name than the program. */
+const PACKAGES: Readonly<Record<string, string>> = { "systemd-analyze": "systemd" };
 
 async function isInstalled(program: string): Promise<boolean> {
   try {
@@ -12,15 +15,15 @@ async function isInstalled(program: string): Promise<boolean> {
 }
 
 /**
- * Declares tests that need programs, by the names of their packages. Where one is missing they are
- * skipped, and visibly so, or fail where every test must run.
+ * Declares tests that need programs, by the names of their packages. If one is missing they are
+ * skipped visibly, or fail with `REQUIRE_ALL=1`.
  *
- * @param subject what the tests are about
+ * @param subject the subject of the tests
  */
 export async function itWith(subject: string, ...programs: string[]): Promise<typeof it> {
   const found = await Promise.all(programs.map(isInstalled));
   if (found.every((isThere) => isThere)) return it;
-  const names = programs.join(" ");
+  const names = programs.map((program) => PACKAGES[program] ?? program).join(" ");
   const sentence =
     `Skipped: ${subject} needs ${names}. Install them with: apt-get install ${names}`;
   // deno-lint-ignore no-console

@@ -1,4 +1,4 @@
-/** A `chat.v1` client for tests: it takes frames apart, keeps every event, and waits for some. */
+/** A `chat.v1` client for tests: splits frames, records every event, and waits for some. */
 
 import { AssertionError } from "@std/assert";
 import { SUBPROTOCOL } from "../../lib/protocol/encode.ts";
@@ -20,7 +20,7 @@ type Kind<T extends Event["type"]> = Extract<Event, { type: T }>;
 export class V1Client implements AsyncDisposable {
   /** Every event so far, in order. */
   readonly events: Event[] = [];
-  /** How many frames they came in. */
+  /** The count of their frames. */
   frames = 0;
   /** Bytes received, for ASCII. */
   bytes = 0;
@@ -32,7 +32,7 @@ export class V1Client implements AsyncDisposable {
     this.#client = client;
   }
 
-  /** Connects to a whole address. */
+  /** Connects to a complete address. */
   static async connect(url: string): Promise<V1Client> {
     return new V1Client(await Client.connect(url, [SUBPROTOCOL]));
   }
@@ -66,7 +66,7 @@ export class V1Client implements AsyncDisposable {
     this.#client.send(JSON.stringify(command));
   }
 
-  /** Sends a command and waits for what answers it: an event with its `ref`. */
+  /** Sends a command and waits for its answer: an event with its `ref`. */
   async ask(command: { type: string; [field: string]: unknown }): Promise<Event> {
     const ref = `ask-${++this.#refs}`;
     this.send({ ...command, ref });
@@ -74,7 +74,7 @@ export class V1Client implements AsyncDisposable {
     return await this.next((event) => isAnswer(event) && "ref" in event && event.ref === ref);
   }
 
-  /** The next event that was not read yet and of which `isWanted` is true; others are passed over. */
+  /** The next unread event that satisfies `isWanted`, skipping others. */
   async next(isWanted: (event: Event) => boolean = () => true): Promise<Event> {
     while (true) {
       while (this.#read < this.events.length) {
@@ -93,7 +93,7 @@ export class V1Client implements AsyncDisposable {
     return await this.next((event) => event.type === type && isWanted(event as Kind<T>)) as Kind<T>;
   }
 
-  /** As {@linkcode nextOf}, but what it looks at is not read: it comes again. */
+  /** Like {@linkcode nextOf}, but leaves the event unread. */
   async peek<T extends Event["type"]>(
     type: T,
     isWanted: (event: Kind<T>) => boolean = () => true,

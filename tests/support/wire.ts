@@ -1,13 +1,13 @@
 /** The wire between an instance and its engine, which tests cut, freeze and slow down. */
 
-/** Where a {@linkcode Wire} leads. */
+/** The server of a {@linkcode Wire}. */
 export interface WireTarget {
   /** @default "127.0.0.1" */
   readonly hostname?: string;
   readonly port: number;
 }
 
-/** Passes TCP connections on to a server, on a free port of the loopback address. */
+/** Forwards TCP connections to a server, from a free port of the loopback address. */
 export class Wire implements AsyncDisposable {
   #target: Deno.ConnectOptions;
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
@@ -32,17 +32,17 @@ export class Wire implements AsyncDisposable {
     return this.#listener.addr.port;
   }
 
-  /** How many connections are open now. */
+  /** Open connections. */
   get connections(): number {
     return this.#links.size;
   }
 
-  /** The least time that data takes through the wire in each direction, in milliseconds. */
+  /** Minimum delay of data in each direction, in milliseconds. */
   set delay(ms: number) {
     this.#delayMs = ms;
   }
 
-  /** Leads every new connection to another server. */
+  /** Forwards every new connection to another server. */
   lead(target: WireTarget): void {
     this.#target = toOptions(target);
   }
@@ -65,7 +65,7 @@ export class Wire implements AsyncDisposable {
   }
 
   /**
-   * Passes nothing on, not even the end of a connection, until {@linkcode thaw}: connections open,
+   * Forwards nothing, not even the end of a connection, until {@linkcode thaw}: connections open,
    * stay open, and are silent.
    */
   freeze(): void {
@@ -74,7 +74,7 @@ export class Wire implements AsyncDisposable {
     this.#thawed = Promise.withResolvers();
   }
 
-  /** Passes on what has come meanwhile, and all that comes. */
+  /** Forwards everything received meanwhile, and continues. */
   thaw(): void {
     this.#isFrozen = false;
     this.#thawed.resolve();
@@ -118,7 +118,7 @@ export class Wire implements AsyncDisposable {
     }
   }
 
-  /** Passes on what comes from one end; closes both if either fails. */
+  /** Forwards the data of one end; closes both if either fails. */
   async #pass(from: Deno.TcpConn, to: Deno.TcpConn): Promise<void> {
     const buffer = new Uint8Array(65536);
     try {

@@ -1,6 +1,6 @@
 /** The well-known terminal client, as people use it. */
 
-/** How long a line that must come may take before the test fails, in milliseconds. */
+/** Maximum wait for an expected line, in milliseconds. */
 const PATIENCE_MS = 20_000;
 
 const WSCAT = "npm:wscat@6.1.0";
@@ -26,7 +26,7 @@ export class Wscat implements AsyncDisposable {
     await this.#stdin.write(new TextEncoder().encode(`${line}\n`));
   }
 
-  /** The next line that came, without the prompt that wscat shows after a line was typed. */
+  /** The next line, without the prompt that wscat shows after a typed line. */
   async nextLine(): Promise<string> {
     while (!this.#rest.includes("\n")) {
       const timer = setTimeout(() => this.#process.kill(), PATIENCE_MS);
