@@ -217,7 +217,7 @@ describePage("page, with accounts", (stage) => {
     await ada.getByRole("button", { name: "Cancel" }).click();
     const grace = await signsIn("Grace", { path: "/r/tea" }, false);
     await grace.getByRole("button", { name: "Private", exact: true }).click();
-    await grace.getByText("Only members may come in.").waitFor();
+    await grace.getByText("Only members can join.").waitFor();
     await grace.getByRole("button", { name: "More" }).click();
     assertEquals(await grace.getByRole("button", { name: "Room settings" }).count(), 0);
     assertEquals(await grace.locator("#people-list .tool").count(), 0);
