@@ -86,7 +86,11 @@ describe("docs/client.md", () => {
     const long = new Connection(here);
     const item = long.send("x".repeat(4097));
     assertEquals([(await refusalOf(long)).code, item.status], [1009, "failed"]);
-    await assertRejects(() => long.delete("m"), RefusedError, "There is no connection now.");
+    await assertRejects(
+      () => long.delete("m"),
+      RefusedError,
+      "Not connected to the server. Try again in a moment.",
+    );
     for (const base of ["localhost:8080", "ws://localhost:8080", "chat.example", "", "http://"]) {
       const sentence = `base must be an address such as https://chat.example/, not "${base}".`;
       assertThrows(() => new Connection({ ...here, base }), TypeError, sentence);
