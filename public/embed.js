@@ -54,7 +54,7 @@ p { margin: 1em }
     frame.hidden = false;
     tell();
   });
-  // A refused frame loads, too. Only a page that is ready says so.
+  // A refused frame loads, too. A ready page says so.
   frame.onload = () =>
     frame.src && setTimeout(() => {
       if (isReady) return;
