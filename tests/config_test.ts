@@ -1,19 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { ConfigError, findTypos, readConfig } from "../lib/config.ts";
-import { readPage } from "./support/docs.ts";
-
-const ROOT = new URL("..", import.meta.url);
-
-/** The files of a folder and of the folders in it. */
-async function filesIn(folder: string): Promise<string[]> {
-  const files: string[] = [];
-  for await (const { name, isDirectory } of Deno.readDir(new URL(folder, ROOT))) {
-    if (isDirectory) files.push(...await filesIn(`${folder}${name}/`));
-    else files.push(`${folder}${name}`);
-  }
-  return files;
-}
+import { filesIn, readFile, readPage } from "./support/docs.ts";
 
 describe("readConfig", () => {
   it("has a safe default for everything", () => {
@@ -439,11 +427,9 @@ describe("docs/configuration.md", () => {
     const [, section] = (await readPage("configuration.md")).split("## Other variables");
     const named = [...section!.matchAll(/^\| `([A-Z_]+)`/gm)].map(([, name]) => name!);
     const read = new Set(["DENO_DEPLOY"]);
-    for (
-      const file of ["main.ts", "hub.ts", ...await filesIn("lib/"), ...await filesIn("public/")]
-    ) {
-      if (!/\.[jt]s$/.test(file)) continue;
-      const text = await Deno.readTextFile(new URL(file, ROOT));
+    const folders = ["lib/", "public/"].map((folder) => filesIn(folder, ".ts", ".js"));
+    for (const file of ["main.ts", "hub.ts", ...(await Promise.all(folders)).flat()]) {
+      const text = await readFile(file);
       for (const [, name] of text.matchAll(/\benv\.get\("(\w+)"\)/g)) read.add(name!);
     }
     assertEquals(named.sort(), [...read].sort());

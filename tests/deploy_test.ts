@@ -55,7 +55,7 @@ describe("The permissions of docs/deploy.md", () => {
       const ann = await V1Client.connect(`${server.ws}/ws/r?username=ann`);
       const ack = await ann.ask({ type: "chat", content: "hello" }) as AckEvent;
       assertEquals((await ann.ask({ type: "delete", id: ack.id })).type, "ack");
-      // The text is erased from the log by the thread that makes the checkpoints.
+      // The thread that makes the checkpoints erases the text from the log.
       while ((await Deno.stat(`${folder.path}/chat.db-wal`)).size > 0) {
         await new Promise((resolve) => setTimeout(resolve, 10));
       }

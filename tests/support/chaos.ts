@@ -287,7 +287,7 @@ export class ChaosClient {
     // The own join arrives again after the welcome.
     if (this.users.has(username) === isHere && username !== this.name) {
       const what = isHere ? "joined" : "left";
-      this.faults.push(`${this.name} received twice that ${username} ${what}`);
+      this.faults.push(`${this.name} heard twice that ${username} ${what}`);
     }
     if (isHere) this.users.add(username);
     else this.users.delete(username);
@@ -451,7 +451,7 @@ export class Chaos implements AsyncDisposable {
         // Two clients had the name, one after the other.
         if (displaced.has(to.name)) continue;
         const count = to.heard.filter((one) => one === text).length;
-        const what = `${to.name} received ${count} times a message of ${name}, ${outcome}: ${text}`;
+        const what = `${to.name} received ${count} times what ${name} was ${outcome}: ${text}`;
         if (outcome === "acked") assertEquals(count, 1, what);
         else assert(outcome === "unknown" && count <= 1 || count === 0, what);
       }
