@@ -1,7 +1,7 @@
 FROM denoland/deno:2.9.6
 WORKDIR /app
 COPY . .
-# Every part, and the drivers that some of them load when they are used.
+# Fetch every module, and the drivers that some modules load on demand.
 RUN deno cache main.ts $(find lib -name '*.ts') && mkdir /data && chown deno /data
 USER deno
 ENV DATABASE_URL=sqlite:/data/chat.db

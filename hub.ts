@@ -11,7 +11,7 @@
  *
  * The way of a member:
  *
- *     admit -> (upgrade) -> join -> engine.bus.enter -> the room hears "entered" -> welcome -> live
+ *     admit -> (upgrade) -> join -> engine.bus.enter -> the room receives "entered" -> welcome -> live
  *
  * Every command goes to the engine, which publishes the result to all instances, this one included.
  * Events collect until the end of the turn (`lib/delivery/`): a `chat.v1` member receives all of
@@ -78,9 +78,9 @@ export interface HubOptions {
   /** What each address may send. */
   readonly traffic: TrafficLimiter;
   readonly logger: Logger;
-  /** Writes what members are refused: a throttled logger. */
+  /** Logs refusals; throttled. */
   readonly refusals: Logger;
-  /** Writes failures of the engine: a throttled logger. */
+  /** Logs failures of the engine; throttled. */
   readonly failures: Logger;
   /** The time in milliseconds. It never goes backwards. */
   readonly clock: () => number;
@@ -175,7 +175,7 @@ export class Hub implements Rooms {
   }
 
   /**
-   * Makes a peer a member. The member goes live once the room has heard its `entered` event.
+   * Makes a peer a member. The member goes live once the room has received its `entered` event.
    *
    * @throws {ChatError} as {@linkcode Hub.admit} does, which must have been awaited shortly before
    */
@@ -337,7 +337,7 @@ export class Hub implements Rooms {
     if (member.isGone) return;
     this.#options.meter?.refused("command", error.code);
     const { name } = member.room;
-    // What the engine cannot do is logged as its failure.
+    // A failure of the engine has its own log line.
     if (error.code !== "unavailable") {
       this.#options.refusals.info("frame refused", { room: name, code: error.code });
     }
@@ -355,7 +355,7 @@ export class Hub implements Rooms {
     return storeUnavailable();
   }
 
-  /** The refusal of a member that may no longer be in its room; `undefined` for any other. */
+  /** Why a member may no longer be in its room; `undefined` if it may. */
   #refusalOf({ room, request }: Member): ChatError | undefined {
     return this.#hasExpired(request.identity) ? sessionEnded() : room.refusalOf(request);
   }
@@ -392,7 +392,7 @@ export class Hub implements Rooms {
       case "kicked":
         return this.#onKicked(room, event);
       case "epoch":
-        room.goOn(event.epoch);
+        room.continueIn(event.epoch);
         return room.fanout.tell({ type: "epoch", ...envelope(room.name), epoch: event.epoch });
       case "lost":
         return this.#onLost(room);
@@ -417,7 +417,7 @@ export class Hub implements Rooms {
     room.fanout.tell(encoded);
   }
 
-  /** A feed without holes is the engine's promise. Broken, it must not look like the truth. */
+  /** The engine promises events without holes. At a hole, members reconnect and read the log. */
   #onHole(room: Room, seq: number): void {
     this.#options.logger.error("room missed events", { room: room.name, after: room.lastSeq, seq });
     this.#reopen(room, CLOSE.internal);
@@ -428,7 +428,7 @@ export class Hub implements Rooms {
     this.#reopen(room, CLOSE.restart);
   }
 
-  /** Closes a room, so that its members reconnect, and learn what they can resume. */
+  /** Closes a room, so that its members reconnect and learn what they can resume. */
   #reopen(room: Room, reason: CloseReason): void {
     for (const member of room.members.values()) this.dismiss(member, reason);
     this.#rooms.close(room);
@@ -459,8 +459,8 @@ export class Hub implements Rooms {
     const { clock, engine, failures } = this.#options;
     const now = clock();
     engine.bus.renew().catch((error) => {
-      // The store is reported by itself.
-      if (!(error instanceof ChatError)) failures.error("no renewal", errorFields(error));
+      // Health reports a store that fails.
+      if (!(error instanceof ChatError)) failures.error("lease not renewed", errorFields(error));
     });
     for (const room of this.#rooms) {
       for (const member of room.members.values()) {
@@ -484,7 +484,7 @@ export class Hub implements Rooms {
     const members = this.#allMembers();
     for (const room of this.#rooms) {
       room.fanout.flush();
-      // Close it first: no member remains to hear of these leaves.
+      // Close the room first: no member needs to hear of these leaves.
       this.#rooms.close(room);
     }
     await closeInPauses(members, (member) => this.dismiss(member, CLOSE.restart), this.#options);

@@ -29,7 +29,7 @@ import { createIds, Timers, Turn, within } from "./lib/time.ts";
 /** How long from one sweep to the next, in milliseconds. */
 const SWEEP_MS = 1000;
 
-/** How many refusals are logged at once, before only one a second is. */
+/** How many refusals are logged in a burst; beyond it, one a second. */
 const REFUSALS_AT_ONCE = 10;
 
 /** How long a stop waits for the drain and for connections to close, in milliseconds. */
@@ -42,7 +42,7 @@ const SHUTDOWN_WAIT_MS = 1000;
 const LEASE_MS = 10_000;
 
 /**
- * Modules that few servers need. The runtime would read them at every start if it knew their names.
+ * Modules that few servers need. Imported by a literal name, each would be read at every start.
  */
 const MODULES = {
   remote: "./lib/engine/remote/remote_engine.ts",
@@ -178,7 +178,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
     engineFailures.sweep();
     refusals.sweep();
     accounts.erase().catch((error) => {
-      // The store is reported by itself, and this goes on when it is back.
+      // Health reports a store that fails. The erasure continues when the store is back.
       if (!(error instanceof ChatError)) failures.error("erasing failed", errorFields(error));
     });
   }, SWEEP_MS);
@@ -196,15 +196,15 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   return { port: listener.port, stop };
 }
 
-/** Checks that the runtime lets processes share a port: asked without its flag, it just ends. */
+/** Checks that the runtime can share a port: without its flag, Deno would end the process. */
 function checkReusePort(): void {
-  // Another function that comes with the flag.
+  // The flag adds this function too.
   if ("listenDatagram" in Deno) return;
   const sentence = "REUSE_PORT=1 needs a flag of Deno. Run deno run -A --unstable-net main.ts.";
   throw new StartError("share the port", new Error(sentence));
 }
 
-/** Says that the address is in use, and what to do, or why else the server cannot listen. */
+/** The error of a server that cannot listen. For an address in use, it says what to do. */
 function toListenError({ listen, database }: Config, error: unknown): StartError {
   const action = `listen on ${listen.host}:${listen.port}`;
   if (!(error instanceof Deno.errors.AddrInUse)) return new StartError(action, error);
@@ -222,7 +222,7 @@ function toListenError({ listen, database }: Config, error: unknown): StartError
   return new StartError(action, new Error(sentence));
 }
 
-/** Warns of what people lose who keep messages in memory. */
+/** Warns that messages in memory end with the server. */
 function warnOfMemory({ database, hasSiblings }: Config, logger: Logger): void {
   if (database.kind !== "memory") return;
   logger.warn("messages are kept in memory and are gone when the server ends");
@@ -242,7 +242,7 @@ function warnOfTraces({ metrics }: Config, logger: Logger): void {
   );
 }
 
-/** A logger that has the store checked after each error, ahead of the next sweep. */
+/** A logger that also checks the store after each error, ahead of the next sweep. */
 function checkAfterErrors(logger: Logger, health: Health): Logger {
   const error: Logger["error"] = (message, fields) => {
     logger.error(message, fields);
@@ -256,11 +256,11 @@ interface EngineParts {
   readonly newId: () => string;
   readonly turn: Turn;
   readonly logger: Logger;
-  /** Writes what fails: a throttled logger. */
+  /** Logs failures; throttled. */
   readonly failures: Logger;
 }
 
-/** Opens the engine that the configuration names. Only that one is loaded, and its driver. */
+/** Opens the engine that the configuration names, and loads only that engine and its driver. */
 async function openEngine(config: Config, parts: EngineParts): Promise<Engine> {
   const { database, engine: { historyKeep: keep, maxStoredBytes } } = config;
   const { newId, turn, logger, failures } = parts;
@@ -311,7 +311,7 @@ async function openMetrics(
   return new Metrics(new OpenTelemetry(), clock);
 }
 
-/** The store, for the sentence of a start that fails. An address may hold a password. */
+/** Names the store in the sentence of a failed start. No URL: it may hold a password. */
 function nameOf({ database }: Config): string {
   return database.kind === "sqlite" ? `the database ${database.path}` : "the database";
 }

@@ -1,5 +1,5 @@
 /**
- * What the server is meant to reach. Each bar is a number out of the results and a bound.
+ * The goals of the server. Each bar is a figure from the results and a bound.
  *
  * @module
  */
@@ -17,11 +17,11 @@ import {
 import type { ScenarioName } from "./scenarios.ts";
 import type { ServerName } from "./servers.ts";
 
-/** A bar and what was reached. */
+/** A bar and the figure that was reached. */
 export interface Judged {
   readonly text: string;
   readonly unit: string;
-  /** What the median must reach; absent where a number is only told. */
+  /** The bound of the median; absent if the figure is only shown. */
   readonly bound?: { readonly atLeast: number } | { readonly atMost: number };
   /** Absent if it was not measured. */
   readonly value?: Spread;
@@ -43,7 +43,7 @@ const at = (scenario: ScenarioName, server: ServerName, variant?: string): Place
   variant,
 });
 
-/** So many times as good per CPU second as another. */
+/** The deliveries per CPU second, as a multiple of another server's. */
 function timesAsGood(
   scenario: ScenarioName,
   server: ServerName,
@@ -76,7 +76,9 @@ function told(place: Place, what: string, unit: string, metric: Metric): Bar {
   };
 }
 
-/** How long a quiet room's messages take, against sending each at once. */
+/**
+ * The latency in a quiet room, as a multiple of that of a server that sends each message at once.
+ */
 function noSlower(scenario: ScenarioName, what: string, metric: Metric): Bar {
   return {
     text: `${scenario}: hubbub ${what}, times sending each message at once`,
@@ -90,7 +92,7 @@ const joinedKb: Metric = ({ rssBeginKb, rssBeforeKb }) => (rssBeginKb - rssBefor
 const idleKb: Metric = ({ rssEndKb, rssBeforeKb }) => (rssEndKb - rssBeforeKb) / 10_000;
 const grownMb = ({ rssMaxKb, rssBeginKb }: Measured) => (rssMaxKb - rssBeginKb) / 1024;
 
-/** Of so many who read nothing, each may hold up to its limit of 1 MiB, and all the rest 20 MB. */
+/** Each of `count` stalled members may use its limit of 1 MiB, and everything else 20 MB. */
 function stalled(scenario: "stalled-220" | "stalled-5000", count: number): Bar[] {
   return [
     atMost(at(scenario, "hubbub"), "memory grown", "MB", count + 20, grownMb),
@@ -102,7 +104,7 @@ function stalled(scenario: "stalled-220" | "stalled-5000", count: number): Bar[]
   ];
 }
 
-/** What those who read nothing cost those who do. */
+/** How much stalled members slow down the others. */
 function slowedDown(scenario: ScenarioName, server: ServerName): Bar {
   return {
     text: `${scenario}: ${server} p99 of those who read, times the same when all read`,
@@ -122,7 +124,7 @@ const BARS: readonly Bar[] = [
   {
     text: "sustained: hubbub million deliveries a second",
     unit: "M/s",
-    // Of 6.0, less what is under way when the time is up.
+    // 6.0, less the messages in flight when the time is up.
     bound: { atLeast: 5.95 },
     values: (runs) =>
       valuesAt(runs, at("sustained", "hubbub"), (seen) => seen.deliveriesPerSecond / 1e6),
@@ -167,7 +169,7 @@ const BARS: readonly Bar[] = [
   ...stalled("stalled-5000", 500),
 ];
 
-/** Holds what was measured against every bar for which something was. */
+/** Compares the measurements with every bar that they have a figure for. */
 export function judge(runs: readonly Run[]): Judged[] {
   return BARS.flatMap(({ values, ...bar }) => {
     const value = spread(values(runs));

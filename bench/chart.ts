@@ -1,5 +1,5 @@
 /**
- * The results as a picture: deliveries per CPU second of each server, as SVG that needs nothing else.
+ * The results as a picture: deliveries per CPU second of each server, as one SVG file.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { svg, text, WIDTH } from "./svg.ts";
 
 const SHOWN: readonly ScenarioName[] = ["room", "crowd-1000", "pairs", "flood"];
 
-/** Marks of servers that did not deliver all that was said. */
+/** Marks of servers that did not deliver everything. */
 const FAULT = /behind|lost|closed/;
 
 const LABEL_WIDTH = 260;
@@ -27,7 +27,7 @@ const FOOT = 30;
 interface Row {
   readonly title: string;
   readonly isOwn: boolean;
-  /** Whether it did not deliver all that was said. */
+  /** Whether the server did not deliver everything. */
   readonly isMarked: boolean;
   readonly value: Spread;
 }

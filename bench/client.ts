@@ -1,7 +1,7 @@
 /**
- * One client of the load: joins, sends, and counts what it sees.
+ * One client of the load: joins, sends, and counts what it receives.
  *
- * Of what comes in only the marker and the fields behind it are looked at (see `dialects.ts`).
+ * It reads only the markers in received data, and the fields behind them (see `dialects.ts`).
  *
  * @module
  */
@@ -29,41 +29,41 @@ import {
   type Piece,
 } from "./websocket.ts";
 
-/** What all clients of a thread share. */
+/** The state that all clients of a thread share. */
 export interface Surroundings {
   readonly plan: LoadPlan;
   readonly sockets: Sockets;
-  /** What was read last, of whichever socket. A byte at the end is left for a marker. */
+  /** The bytes of the last read, of any socket. One byte at the end stays free for a marker. */
   readonly buffer: Uint8Array;
-  /** When that was. */
+  /** The time of the last read. */
   readAt: number;
   readonly count: Counts;
   /** How long messages took, in microseconds. */
   readonly latency: Histogram;
-  /** Whether messages are sent for messages that come. */
+  /** Whether clients send messages in answer to received ones. */
   answers: boolean;
   /** Microseconds since the load began. */
   clock(): number;
-  /** A client was let in, or never will be. */
+  /** A client has joined, or never will. */
   onConnected(): void;
   onFailure(reason: string): void;
 }
 
-/** What is counted. */
+/** The counts of a thread. */
 export interface Counts {
   sent: number;
   deliveries: number;
   bytes: number;
   /** Connections that the server closed. */
   closed: number;
-  /** Clients that know that all are there. */
+  /** Clients that know that all members are present. */
   known: number;
 }
 
-/** Begins, after the packet's own digit, what is a message for Socket.IO. */
+/** The second digit of a Socket.IO packet that is a message. */
 const MESSAGE_DIGIT = "2".charCodeAt(0);
 const NOTHING = new Uint8Array(0);
-/** A place where no byte can lie. */
+/** A position beyond every buffer. */
 const UNKNOWN = 2 ** 29;
 
 const encoder = new TextEncoder();
@@ -82,13 +82,15 @@ export class Client implements FrameHandler, SocketHandler {
   #state: "connecting" | "in" | "closed" = "connecting";
   #hasUpgraded = false;
   #isKnown = false;
-  /** What was read and cannot be understood yet. */
+  /** Bytes that were read and are not complete yet. */
   #kept = NOTHING;
-  /** What the network has not taken. */
+  /** Bytes that the network has not taken. */
   #unsent = NOTHING;
-  /** How many messages are to be sent for what was read. */
+  /** How many messages the last read asks to send. */
   #owed = 0;
-  /** Where the first marker lies in a frame, and how far the next lies behind the last one's fields. */
+  /**
+   * The position of a frame's first marker, and the gap from a marker's fields to the next marker.
+   */
   #first = UNKNOWN;
   #gap = UNKNOWN;
   #leastGap = UNKNOWN;
@@ -115,7 +117,7 @@ export class Client implements FrameHandler, SocketHandler {
     return this.#id < (this.#around.plan.senders ?? this.#around.plan.clients);
   }
 
-  /** Asks to be let in. */
+  /** Connects and asks to join. */
   connect(): void {
     const { sockets, plan: { port: first, siblings = [], rooms } } = this.#around;
     const ports = [first, ...siblings.map(({ port }) => port)];
@@ -126,7 +128,7 @@ export class Client implements FrameHandler, SocketHandler {
     this.#write(handshake(port, path, this.#dialect.subprotocol));
   }
 
-  /** Sends a message now, or one that was due earlier. */
+  /** Sends a message that is due now, or was due earlier. */
   send(due = this.#around.clock()): void {
     if (this.#state === "closed") return;
     this.#around.count.sent++;
@@ -144,7 +146,7 @@ export class Client implements FrameHandler, SocketHandler {
     around.readAt = around.clock();
     count.bytes += got;
     const to = kept + got;
-    // No search goes further, into what was read before.
+    // Stops every search: the bytes behind it are from an earlier read.
     buffer[to] = MARKER;
     const end = this.#hasUpgraded ? this.#reader.read(buffer, to) : this.#readResponse(to);
     this.#kept = end < to ? buffer.slice(end, to) : NOTHING;
@@ -165,7 +167,8 @@ export class Client implements FrameHandler, SocketHandler {
     const { plan, count, latency, readAt } = this.#around;
     const answersOthers = plan.mode === "pair";
     let at = from;
-    // The guess spares a search. It skips no marker: none lies nearer than the least there was.
+    // The guess saves a search. It skips no marker, since no gap is smaller than the smallest so
+    // far.
     let marker = from + this.#first;
     while (at < to) {
       if (marker >= to || data[marker] !== MARKER) {
@@ -194,7 +197,7 @@ export class Client implements FrameHandler, SocketHandler {
     this.#end(`the server closed a connection with ${code}`);
   }
 
-  /** Reads the answer to the handshake, and the frames behind it. */
+  /** Reads the answer to the handshake, and the frames that follow it. */
   #readResponse(to: number): number {
     const { buffer, count } = this.#around;
     // Latin-1: each character is one byte.
@@ -222,11 +225,11 @@ export class Client implements FrameHandler, SocketHandler {
 
   #learnGap(gap: number): void {
     this.#leastGap = Math.min(this.#leastGap, gap);
-    // In a longer one there is room for another message.
+    // A longer gap could contain another message.
     if (gap < 2 * this.#leastGap + FIELDS) this.#gap = gap;
   }
 
-  /** What Socket.IO wants said. Returns whether the frame was about that. */
+  /** Answers the packets of Socket.IO's own protocol. Returns whether the frame was one. */
   #talk(data: Uint8Array, from: number, to: number): boolean {
     const { hello, heartbeat } = this.#dialect;
     if (data[from + 1] === MESSAGE_DIGIT) return false;
@@ -237,13 +240,13 @@ export class Client implements FrameHandler, SocketHandler {
     return true;
   }
 
-  /** Looks for the news that all are there. */
+  /** Searches for the event that says that all members are present. */
   #lookForAll(data: Uint8Array, from: number, to: number, isEnd: boolean): number {
     if (!this.#isKnown && includes(data.subarray(from, to), this.#allKnown)) {
       this.#isKnown = true;
       this.#around.count.known++;
     }
-    // It may have been cut in two.
+    // The text may be split between two reads.
     return isEnd ? to - from : Math.max(0, to - from - this.#allKnown.length);
   }
 

@@ -1,9 +1,8 @@
 /**
- * How the servers are spoken to. All get the same texts; what is around a text differs.
+ * The protocol of each kind of server. All servers get the same texts, in different frames.
  *
  * A text is `~`, the time in microseconds (9 digits), the sender's number (5 digits), and words. No
- * server writes a `~` of its own, so texts are found in what comes back without reading the JSON
- * around them.
+ * server writes a `~` itself, so the load finds texts in received data without parsing JSON.
  *
  * @module
  */
@@ -19,21 +18,21 @@ export const FIELDS = 1 + TIME_DIGITS + SENDER_DIGITS;
 
 const WORDS = "the quick brown fox jumps over the lazy dog ";
 
-/** A text of so many bytes. */
+/** A text of this many bytes. */
 export function words(bytes: number): string {
   return WORDS.repeat(Math.ceil(Math.max(0, bytes) / WORDS.length)).slice(0, Math.max(0, bytes));
 }
 
-/** One way of speaking. */
+/** The protocol of one kind of server. */
 export interface Dialect {
-  /** Where a client connects. */
+  /** The path that a client connects to. */
   path(room: string, username: string): string;
   readonly subprotocol?: string;
   /** The frame around a text, and around a `ref` that differs each time. */
   message(text: string, ref: string): string;
-  /** What is sent to be let in, when the server has sent its first frame. */
+  /** The packet that asks to join, after the server's first frame. */
   readonly hello?: string;
-  /** The answer to a text frame that asks whether the client still lives. */
+  /** The answer to a text frame that asks whether the client is alive. */
   readonly heartbeat?: { readonly asks: string; readonly answer: string };
 }
 
@@ -50,7 +49,9 @@ export const DIALECTS = {
     subprotocol: "chat.v1",
     message: (content, ref) => JSON.stringify({ type: "chat", content, ref }),
   } as Dialect,
-  /** Socket.IO over its WebSocket transport: packets of Engine.IO 4, in JSON behind a digit or two. */
+  /**
+   * Socket.IO over its WebSocket transport: packets of Engine.IO 4, in JSON behind a digit or two.
+   */
   socketio: {
     path: (room, username) =>
       `/socket.io/?EIO=4&transport=websocket&room=${room}&username=${username}`,
@@ -60,13 +61,13 @@ export const DIALECTS = {
   } as Dialect,
 } as const;
 
-/** The name of a room, and of a client. All are equally long: no frame is shorter by chance. */
+/** The names of rooms and clients. All are equally long, so all frames are too. */
 export const roomName = (room: number) => `r${digits(room, SENDER_DIGITS)}`;
 export const clientName = (client: number) => `u${digits(client, SENDER_DIGITS)}`;
 
 const REF_DIGITS = 8;
 
-/** The message that one client sends: made once, after that only digits change. */
+/** The message that one client sends. It is made once; after that only its digits change. */
 export class Message {
   /** The whole frame. */
   readonly frame: Uint8Array;
@@ -83,7 +84,7 @@ export class Message {
     this.#refAt = this.frame.indexOf("#".charCodeAt(0));
   }
 
-  /** Makes it the next message, sent at this time. */
+  /** Turns it into the next message, sent at this time. */
   setTime(time: number): void {
     setDigits(this.frame, this.#timeAt, time, TIME_DIGITS);
     if (this.#refAt >= 0) setDigits(this.frame, this.#refAt, this.#count++, REF_DIGITS);

@@ -1,10 +1,10 @@
 /**
- * The engines side by side: messages stored a second, how soon another instance hears one, and round
- * trips to the server.
+ * The engines side by side: stored messages a second, the time until another instance receives one,
+ * and round trips to the server.
  *
  *     deno task bench:engines [ENGINE…] [--rounds=N] [--ms=N]
  *
- * It starts PostgreSQL and Redis itself. Everything runs in this process, and the servers beside it.
+ * It starts PostgreSQL and Redis itself, as processes. Everything else runs in this process.
  *
  * @module
  */
@@ -30,16 +30,16 @@ const ROOM = "bench";
 const TEXT = "x".repeat(100);
 const WANTED = { events: 100, messages: 50 };
 
-/** Batches that are stored before any counts. */
+/** Batches that are stored before the measurement. */
 const WARM_BATCHES = 200;
 
-/** After how many batches an engine that answers at once rests for a timer. */
+/** An engine in this process waits for a timer after this many batches. */
 const REST_BATCHES = 50;
 
-/** Messages that one round waits to hear, one at a time. */
+/** Messages that another instance receives in one round, one at a time. */
 const HEARD = 100;
 
-/** How long nothing happens before each of them, in milliseconds. */
+/** The pause before each of them, in milliseconds. */
 const IDLE_MS = 5;
 
 const newId = createIds();
@@ -50,21 +50,21 @@ const options = { clock: Date.now, newId, keep: 10_000, leaseMs: 10_000 };
 
 /** A place to store messages. */
 interface Store extends AsyncDisposable {
-  /** Opens an instance, as the server does; one on a server on another of its ports, if it is given. */
+  /** Opens an instance, as the server does. @param port reaches the engine's server; its own if absent */
   open(port?: number): Promise<Engine>;
   readonly server?: {
     readonly port: number;
-    /** Has the server do the least that it can, through the same driver. */
+    /** Makes the smallest call of the server, with the same driver. */
     ask(): Promise<unknown>;
   };
 }
 
-/** An engine, and how it is set up. */
+/** An engine and its setup. */
 interface Kind {
   readonly title: string;
-  /** Whether it waits for a timer now and then, some milliseconds in all, or only for the event loop. */
+  /** Whether it sometimes waits for a timer, and not only for the event loop. */
   readonly isResting: boolean;
-  /** How to get the server; absent if the machine has it. */
+  /** The command that installs the server; absent if the machine has it. */
   readonly missing?: string | undefined;
   create(): Promise<Store>;
 }
@@ -156,7 +156,7 @@ function connect(backend: Backend): Promise<Engine> {
   });
 }
 
-/** Stores messages of a turn. */
+/** Stores messages, all in one turn. */
 function append(engine: Engine, count: number): Promise<unknown> {
   const writing = Array.from({ length: count }, () =>
     engine.log.append(ROOM, {
@@ -169,7 +169,7 @@ function append(engine: Engine, count: number): Promise<unknown> {
   return Promise.all(writing);
 }
 
-/** One engine under test: an instance that hears the room it writes to, as every server does. */
+/** One engine under test: an instance that subscribes to its room, as every server does. */
 class Subject {
   readonly #store: Store;
   readonly #engine: Engine;
@@ -207,7 +207,7 @@ class Subject {
     this.#note(`${size}`, batches * size * 1000 / (performance.now() - start));
   }
 
-  /** Waits for messages, one at a time, to be heard by another instance. */
+  /** Measures how soon another instance receives messages, one at a time. */
   async hear(): Promise<void> {
     const { server } = this.#store;
     if (server === undefined) return;
@@ -250,7 +250,7 @@ class Subject {
     await engine.close();
   }
 
-  /** Lets the event loop turn: an engine in this process would keep it for itself. */
+  /** Lets the event loop turn, which an engine in this process would otherwise never do. */
   async #rest(): Promise<void> {
     if (this.#store.server !== undefined) return;
     await new Promise<void>((end) => this.#isResting ? setTimeout(end, 0) : setImmediate(end));
@@ -276,13 +276,13 @@ function quantile(values: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!;
 }
 
-/** A table as Markdown has it. */
+/** A table in Markdown. */
 function table(...rows: readonly (readonly string[])[]): string {
   const [head, ...body] = rows;
   return [head!, head!.map(() => "---"), ...body].map((row) => `| ${row.join(" | ")} |`).join("\n");
 }
 
-/** What is compared with what, and how many times it must be at least. */
+/** The engines to compare, and the minimum ratio. */
 const RATIOS: readonly (readonly [name: Name, base: Name, batch: number, bar?: number])[] = [
   ["postgres", "sqlite", 100, 1 / 10],
   ["postgres", "sqlite", 10, 1 / 8],
@@ -393,7 +393,7 @@ async function run(): Promise<void> {
   Deno.exit();
 }
 
-/** Has all take turns. */
+/** Measures all engines in turn. */
 async function measure(subjects: readonly Subject[], rounds: number, ms: number): Promise<void> {
   for (let round = 0; round < rounds; round++) {
     for (const size of BATCHES) {

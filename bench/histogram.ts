@@ -1,6 +1,5 @@
 /**
- * Counts times in buckets that grow with them: 32 for each doubling, so a percentile is right to
- * about 3 %.
+ * Counts times in buckets, 32 for each doubling, so that a percentile is exact to about 3 %.
  *
  * @module
  */
@@ -14,14 +13,14 @@ export class Histogram {
   /** How often each bucket was hit. */
   readonly counts: Float64Array;
 
-  /** @param counts what another one has counted */
+  /** @param counts of another histogram */
   constructor(counts = new Float64Array(BUCKETS)) {
     this.counts = counts;
   }
 
   add(value: number): void {
     const shift = value < STEPS ? 0 : 26 - Math.clz32(value);
-    // Values below 32 have a bucket each; above, the leading bit is left out.
+    // Each value below 32 has its own bucket; above, the leading bit is left out.
     const bucket = shift === 0 ? value : (shift << BITS) + (value >> shift);
     this.counts[bucket]!++;
   }
@@ -34,7 +33,7 @@ export class Histogram {
     this.counts.fill(0);
   }
 
-  /** The value that this share of all values do not exceed, or 0 if there are none. */
+  /** The value that this share of all values does not exceed; 0 without values. */
   quantile(share: number): number {
     let total = 0;
     for (const count of this.counts) total += count;

@@ -1,12 +1,12 @@
 /**
- * Two instances on one Redis beside one: 50 rooms of 32, each of whom sends as its last message comes
- * back. The members of a room are spread over both instances.
+ * Two instances that share a Redis, and one instance: 50 rooms of 32, whose members each send the
+ * next message when the last one comes back. The members of a room are spread over both instances.
  *
  *     deno task bench:instances [--rounds=N] [--seconds=N]
  *
- * Two instances are measured in two ways. With a core for each, the load and Redis on the second one:
- * what they deliver in a second. And on one core, as the one instance has it, the load and Redis on the
- * others: what they deliver for a second of their CPU time, together.
+ * Two instances are measured in two ways. With a core for each, and the load and Redis on the
+ * second core: their deliveries a second. On one core, like the one instance, and the load and
+ * Redis on the others: their deliveries per second of CPU time, together.
  *
  * @module
  */
@@ -23,7 +23,7 @@ const ROOMS = 50;
 const MEMBERS = 32;
 const WARM_SECONDS = 2;
 
-/** How many instances there are, and whether each has a core of its own. */
+/** The number of instances, and whether each has its own core. */
 const SETUPS = {
   one: { title: "one instance", count: 1, isApart: false },
   apart: { title: "two, a core for each", count: 2, isApart: true },
@@ -32,7 +32,7 @@ const SETUPS = {
 
 type Setup = keyof typeof SETUPS;
 
-/** What a run has seen, and the share of a core that Redis used. */
+/** The result of a run, and the share of a core that Redis used. */
 type Seen = LoadResult & { redisShare: number };
 
 async function start(

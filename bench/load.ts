@@ -1,6 +1,6 @@
 /**
- * The load, as a process of its own: connects, checks, warms up, measures, waits for what is still
- * under way, and prints a {@linkcode LoadResult} as JSON.
+ * The load, a separate process: connects, checks, warms up, measures, waits for messages in flight,
+ * and prints a {@linkcode LoadResult} as JSON.
  *
  *     deno run -A bench/load.ts '{"port":8080,"pid":1234,…}'
  *
@@ -12,17 +12,17 @@ import type { Order, Sight } from "./load_worker.ts";
 import { type LoadPlan, type LoadResult, readersOfRoom } from "./plan.ts";
 import { cpuSecondsBetween, type CpuTimes, cpuTimes, memoryKb } from "./proc.ts";
 
-/** How long joining may take, and a first message to everyone, in milliseconds. */
+/** Maximum time to join, and for a first message to reach everyone, in milliseconds. */
 const JOIN_MS = 60_000;
 const PROBE_MS = 10_000;
-/** How long messages that are under way at the end are waited for after the last one has come. */
+/** The load stops waiting for messages in flight after this time without one, in milliseconds. */
 const DRAIN_MS = 1000;
-/** How often is looked whether something has happened, and at the server's memory. */
+/** The time between two looks at the threads and the server's memory, in milliseconds. */
 const LOOK_MS = 50;
-/** How long the members stay idle before the server's memory counts. */
+/** How long the members are idle before the server's memory is measured, in milliseconds. */
 const SETTLE_MS = 3000;
 
-/** A run that is no measurement. The message says why. */
+/** A run failed. The message says why. */
 class LoadError extends Error {}
 
 /** One thread of the load. */
@@ -40,7 +40,7 @@ class Thread {
   }
 }
 
-/** What all threads have seen together, and what the server has used, at one moment. */
+/** The counts of all threads and the server's use of CPU and memory, at one moment. */
 interface Moment {
   readonly sights: readonly Sight[];
   readonly cpu: CpuTimes;
@@ -91,7 +91,7 @@ class Load {
     return joined;
   }
 
-  /** Waits until everyone has been told that all are there, or nobody hears anything new. */
+  /** Waits until every member knows that all are present, or nothing new arrives. */
   async #untilAllKnow(joined: Moment): Promise<Moment> {
     let moment = joined;
     for (let quietMs = 0; quietMs < DRAIN_MS; quietMs += LOOK_MS) {
@@ -105,7 +105,7 @@ class Load {
     return moment;
   }
 
-  /** Sends one message in each room: everyone must get it. */
+  /** Sends one message in each room, which must reach everyone. */
   async #probe(): Promise<void> {
     await this.#ask({ type: "probe" });
     const wanted = this.#plan.rooms * readersOfRoom(this.#plan);
@@ -121,7 +121,7 @@ class Load {
     }
   }
 
-  /** Lets it run, and looks at the server's memory from time to time. */
+  /** Waits, and reads the server's memory from time to time. */
   async #watch(ms: number): Promise<void> {
     const end = performance.now() + ms;
     for (let left = ms; left > 0; left = end - performance.now()) {
@@ -138,7 +138,7 @@ class Load {
     }
   }
 
-  /** Sends no more, and waits for what is under way. */
+  /** Stops sending, and waits for messages in flight. */
   async #drain(): Promise<Moment> {
     let moment = await this.#ask({ type: "stop" });
     for (let quietMs = 0; quietMs < DRAIN_MS; quietMs += LOOK_MS) {
@@ -162,39 +162,39 @@ class Load {
   #moment(sights: readonly Sight[]): Moment {
     const { pid, siblings = [] } = this.#plan;
     const pids = [pid, ...siblings.map((sibling) => sibling.pid)];
-    // No two threads of a machine have one number.
+    // The numbers of threads are unique on a machine.
     const cpu = new Map(pids.flatMap((pid) => [...cpuTimes(pid)]));
     return { sights, cpu, rssKb: memoryKb(pid), time: performance.now() };
   }
 
   #throwIfFailed({ sights }: Moment): void {
     const failure = sights.find((sight) => sight.failure !== undefined)?.failure;
-    if (failure !== undefined) throw new LoadError(`The clients could not go on: ${failure}.`);
+    if (failure !== undefined) throw new LoadError(`A client failed: ${failure}.`);
   }
 }
 
-/** The moments between which the numbers lie. */
+/** The moments of a run. */
 interface Course {
-  /** Nobody has connected. */
+  /** Before the first client connects. */
   readonly before: Moment;
-  /** All are there. */
+  /** All clients have joined. */
   readonly ready: Moment;
-  /** What is measured lies between these. */
+  /** The begin and the end of the measurement. */
   readonly begin: Moment;
   readonly end: Moment;
-  /** Nothing is under way any more. */
+  /** No message is in flight any more. */
   readonly last: Moment;
   readonly rssMaxKb: number;
 }
 
 type Count = "sent" | "deliveries" | "frames" | "bytes" | "closed" | "known";
 
-/** What all threads have counted together. */
+/** The sum of a count over all threads. */
 function sum({ sights }: Moment, count: Count): number {
   return sights.reduce((sum, sight) => sum + sight[count], 0);
 }
 
-/** Deliveries that were to be made and have not been. */
+/** Deliveries that are due and have not arrived. */
 function missing(plan: LoadPlan, moment: Moment): number {
   return sum(moment, "sent") * readersOfRoom(plan) - sum(moment, "deliveries");
 }
@@ -238,7 +238,7 @@ function summarise(plan: LoadPlan, course: Course): LoadResult {
     joinBytes: sum(ready, "bytes"),
     joinFrames: sum(ready, "frames"),
     joinKnown: sum(ready, "known"),
-    // Who was cut off could get no more.
+    // A client that was cut off cannot receive the rest.
     lost: closed > 0 || plan.mode === "idle" ? 0 : missing(plan, last),
     closed,
   };

@@ -15,9 +15,9 @@ import { threadCpuNs } from "./proc.ts";
 import { Schedule } from "./schedule.ts";
 import { Sockets } from "./sockets.ts";
 
-/** What the thread is told. It answers each with a {@linkcode Sight}. */
+/** An order to the thread. It answers each with a {@linkcode Sight}. */
 export type Order =
-  /** Joins. Comes first. `epoch`: when the load began, in milliseconds since 1970. */
+  /** Joins. It is the first order. `epoch`: when the load began, in milliseconds since 1970. */
   | { type: "connect"; plan: LoadPlan; index: number; epoch: number }
   /** Sends one message in each room. */
   | { type: "probe" }
@@ -27,7 +27,7 @@ export type Order =
   | { type: "stop" }
   | { type: "look" };
 
-/** What the thread has seen so far. */
+/** The thread's counts so far. */
 export interface Sight extends Counts {
   frames: number;
   /** Its clock, and its CPU time, in microseconds. */
@@ -36,15 +36,15 @@ export interface Sight extends Counts {
   /** Counts of a {@linkcode Histogram} in microseconds, since the measurement began. */
   latency: Float64Array;
   late: Float64Array;
-  /** Why the first connection ended that did. */
+  /** Why the first connection to fail failed. */
   failure: string | undefined;
 }
 
-/** Most connections that one thread opens at a time. */
+/** Maximum connections that one thread opens at a time. */
 const CONNECTING = 128;
-/** Sockets are served for so long before orders are looked for, in microseconds. */
+/** How long sockets are served before the thread looks for orders, in microseconds. */
 const TURN_US = 5000;
-/** Most bytes that are read at once. */
+/** Maximum bytes of one read. */
 const READ_BYTES = 256 * 1024;
 
 /** The clients of one thread. */
@@ -61,7 +61,7 @@ class Crowd implements Surroundings {
   readonly #clients: Client[] = [];
   #senders: Client[] = [];
   #schedule: Schedule | undefined;
-  /** How far this thread's clock is ahead, in microseconds. */
+  /** How far this thread's clock began after the load's, in microseconds. */
   readonly #offset: number;
   #onConnected = () => {};
 
@@ -85,7 +85,7 @@ class Crowd implements Surroundings {
     this.failure ??= reason;
   }
 
-  /** Connects all, some at a time. */
+  /** Connects all clients, {@linkcode CONNECTING} at a time. */
   connect(): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const waiting = this.#clients.values();
@@ -127,7 +127,7 @@ class Crowd implements Surroundings {
     this.#schedule = undefined;
   }
 
-  /** Serves the sockets, and sends what is due. Lets orders in between. */
+  /** Serves the sockets, sends due messages, and takes orders in between. */
   async serve(): Promise<never> {
     for (;;) {
       const end = this.clock() + TURN_US;
@@ -152,7 +152,7 @@ class Crowd implements Surroundings {
     };
   }
 
-  /** Returns for how many microseconds nothing will be due. */
+  /** Sends due messages. Returns the microseconds until the next one is due. */
   #sendDue(end: number): number {
     return this.#schedule?.sendDue(end, (due, lateUs) => {
       this.late.add(lateUs);

@@ -1,10 +1,10 @@
 /**
- * The comparison: every scenario, every server that can be had here, several rounds in turn.
+ * The comparison: every scenario and every server that this machine can run, in several rounds.
  *
  *     deno task bench [SCENARIO…] [--only=SERVER,…] [--rounds=N] [--seconds=N] [--out=FOLDER]
  *
  * Without arguments it takes about 45 minutes and writes `results/results.json` and
- * `results/chart.svg`; what is only a part of it goes to `results/partial.json` and `.svg`.
+ * `results/chart.svg`; a partial run writes `results/partial.json` and `.svg`.
  *
  * @module
  */
@@ -23,7 +23,7 @@ const ROUNDS = 3;
 const SECONDS = 3;
 const WARM_SECONDS = 1;
 
-/** The command line asks for something that there is not. The message says what there is. */
+/** The command line is wrong. The message says what to write. */
 class UsageError extends Error {}
 
 interface Options {
@@ -31,7 +31,7 @@ interface Options {
   readonly servers: readonly ServerName[];
   readonly rounds: number;
   readonly seconds: number;
-  /** Whether all that there is was asked for. */
+  /** Whether it runs every scenario with every server. */
   readonly isWhole: boolean;
   readonly out: string;
 }
@@ -113,13 +113,13 @@ function whole(name: string, text: string | undefined, byDefault: number): numbe
   return value;
 }
 
-/** Where programs are built and kept between runs: outside the repository. */
+/** The folder for built programs, kept between runs outside the repository. */
 function cacheFolder(): string {
   const base = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME") ?? "/tmp"}/.cache`;
   return `${base}/hubbub-bench`;
 }
 
-/** One comparison under way. */
+/** One comparison. */
 class Bench {
   readonly #options: Options;
   readonly #results: Results;
@@ -158,7 +158,7 @@ class Bench {
       built: this.#built.get(server)!,
       behaviour: { ...behaviour, ...turn.behaviour },
       env: turn.env ?? {},
-      // Who asks for less on purpose gets less.
+      // A shorter time on the command line counts, even below the scenario's minimum.
       seconds: this.#options.seconds < SECONDS
         ? this.#options.seconds
         : Math.max(minSeconds, this.#options.seconds),
@@ -175,7 +175,7 @@ class Bench {
   }
 }
 
-/** Makes ready all servers that are to take part. */
+/** Builds all servers that take part. */
 async function build(servers: readonly ServerName[], cache: string) {
   const built = new Map<ServerName, Built>();
   const missing: Results["missing"] = [];
@@ -201,7 +201,7 @@ async function write(results: Results, { out, isWhole }: Options): Promise<void>
   print(...barsTable(bars), "", `Written to ${out}/${json}.json.`);
 }
 
-/** The results as JSON, each run in a line of its own. */
+/** The results as JSON, one line for each run. */
 function toJson(results: Results, bars: readonly Judged[]): string {
   const digits = (_key: string, value: unknown) =>
     typeof value === "number" ? Number(value.toPrecision(6)) : value;
@@ -219,7 +219,7 @@ function print(...lines: string[]): void {
   for (const line of lines) console.log(line);
 }
 
-/** What is said while it goes on, beside the results. */
+/** Prints progress, apart from the results. */
 function note(line: string): void {
   // deno-lint-ignore no-console
   console.error(line);
@@ -268,7 +268,7 @@ async function run(): Promise<void> {
     await new Bench(options, { results, built, pinning, folder }).run();
     await write(results, options);
   } catch (error) {
-    // What fails because all was ended is no news.
+    // After an interrupt, everything fails.
     if (!isInterrupted) throw error;
   } finally {
     if (!isInterrupted) await clean();
@@ -276,7 +276,7 @@ async function run(): Promise<void> {
   if (!isInterrupted) Deno.exit();
 }
 
-/** Removes a folder that something else may be removing parts of at the same time. */
+/** Removes a folder while something else may remove parts of it. */
 async function removeFolder(folder: string): Promise<void> {
   for (let left = 10;; left--) {
     try {

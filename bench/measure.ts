@@ -1,5 +1,5 @@
 /**
- * One measurement: a server of its own, the load beside it, and nothing left of either.
+ * One measurement: starts a server and a load, and removes both.
  *
  * @module
  */
@@ -11,11 +11,11 @@ import type { Built, Command, ServerKind } from "./servers.ts";
 
 /** How long a server may take to listen, in milliseconds. */
 const START_MS = 20_000;
-/** How long a run may take beside what it is to take. */
+/** How much longer than planned a run may take, in milliseconds. */
 const RUN_MS = 120_000;
 const RETRY_MS = 20;
 
-/** What is measured. */
+/** The settings of one measurement. */
 export interface MeasureOptions {
   readonly kind: ServerKind;
   readonly built: Built;
@@ -28,14 +28,14 @@ export interface MeasureOptions {
   readonly folder: string;
 }
 
-/** What has been seen, and how many members the server itself has let go as too slow. */
+/** The result of the load, and how many members the server evicted as too slow. */
 export type Measured = LoadResult & { evicted: number };
 
-/** Processes that run now. */
+/** The running processes. */
 const running = new Set<Deno.ChildProcess>();
 let isOver = false;
 
-/** Ends what runs, by process, and measures no more. For when the bench itself is ended. */
+/** Ends the running processes, and makes no more measurements. Call it when the bench must end. */
 export async function endAll(): Promise<void> {
   isOver = true;
   while (running.size > 0) {
@@ -72,7 +72,7 @@ export async function measure(options: MeasureOptions): Promise<Measured | { fai
   const timer = setTimeout(() => load.kill(), RUN_MS + (seconds + warmSeconds) * 1000);
   await load.exited;
   clearTimeout(timer);
-  if (isOver) return { failure: "It was ended." };
+  if (isOver) return { failure: "The bench was ended." };
   const { stdout, stderr } = load;
   if (stdout === "") return { failure: `The load ended early. ${stderr}`.trim() };
   const result = JSON.parse(stdout);
@@ -80,7 +80,7 @@ export async function measure(options: MeasureOptions): Promise<Measured | { fai
   return { ...result, evicted: server.stdout.split('"msg":"member evicted"').length - 1 };
 }
 
-/** A process and what it has printed. */
+/** A process and its output. */
 export interface Process extends AsyncDisposable {
   readonly pid: number;
   readonly exited: Promise<unknown>;
@@ -89,7 +89,7 @@ export interface Process extends AsyncDisposable {
   kill(): void;
 }
 
-/** Starts a process, which {@linkcode endAll} ends too. */
+/** Starts a process that {@linkcode endAll} ends. */
 export function spawn(pinning: readonly string[], { command, env = {} }: Command): Process {
   const [program, ...args] = [...pinning, ...command];
   const options = { args, env, stdin: "null", stdout: "piped", stderr: "piped" } as const;
@@ -133,7 +133,7 @@ function freePort(): number {
   return listener.addr.port;
 }
 
-/** Waits until a server takes connections. @throws {Error} if it ends, or takes too long */
+/** Waits until a server accepts connections. @throws {Error} if it ends, or takes too long */
 export async function untilListening(port: number, server: Process): Promise<void> {
   let hasEnded = false;
   server.exited.then(() => hasEnded = true);

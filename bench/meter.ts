@@ -1,12 +1,12 @@
 /**
- * Counts round trips: it stands between a client and a server on this machine.
+ * Counts round trips, as a proxy between a client and a server on this machine.
  *
  * @module
  */
 
-/** A port that leads to another one. */
+/** A port that forwards to another one. */
 export class Meter implements Disposable {
-  /** Requests that began after the answer to the one before, on all connections together. */
+  /** Requests that began after the answer to the one before, over all connections. */
   roundTrips = 0;
   readonly #listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   readonly #target: number;

@@ -1,5 +1,5 @@
 /**
- * What one run of the load is asked to do, and what it has seen. Both travel as JSON.
+ * The task and the result of one run of the load. Both are passed as JSON.
  *
  * @module
  */
@@ -9,18 +9,18 @@ import type { DialectName } from "./dialects.ts";
 /**
  * How the clients behave.
  *
- * - `own`: each sender sends its next message when it sees its own last one come back
+ * - `own`: each sender sends its next message when its own last one comes back
  * - `pair`: each answers the other's message
- * - `rate`: so many messages a second from members taken at random, no matter what comes back
- * - `idle`: they join, and that is all
+ * - `rate`: random members send at a fixed rate, no matter what comes back
+ * - `idle`: they only join
  */
 export type Mode = "own" | "pair" | "rate" | "idle";
 
-/** What one run of the load does. */
+/** The task of one run of the load. */
 export interface LoadPlan {
-  /** Where the server listens, on the loopback address. */
+  /** The server's port, on the loopback address. */
   readonly port: number;
-  /** The server's process: its CPU time and memory are measured. */
+  /** The server's process, whose CPU time and memory are measured. */
   readonly pid: number;
   /** Other instances of the server: the members of a room are spread over all of them. */
   readonly siblings?: readonly { readonly port: number; readonly pid: number }[];
@@ -31,25 +31,25 @@ export interface LoadPlan {
   readonly rooms: number;
   /** How many of the clients send, in `own`. @default all */
   readonly senders?: number;
-  /** Messages that each sender has under way, in `own`. @default 1 */
+  /** Messages that each sender has in flight, in `own`. @default 1 */
   readonly outstanding?: number;
   /** Messages a second in all, in `rate`. */
   readonly rate?: number;
   /** Bytes of a message's text. @default 64 */
   readonly contentBytes?: number;
-  /** 10: every tenth client reads nothing, ever. 0: all read. @default 0 */
+  /** 10: every tenth client never reads. 0: all read. @default 0 */
   readonly stalledEvery?: number;
-  /** How long the load runs before it is measured, in seconds. */
+  /** How long the load runs before the measurement, in seconds. */
   readonly warmSeconds: number;
-  /** How long it is measured. */
+  /** How long the measurement lasts. */
   readonly seconds: number;
-  /** Ends the measurement when so many messages have been sent, instead of after `seconds`. */
+  /** Ends the measurement after this many sent messages instead of after `seconds`. */
   readonly messages?: number;
-  /** Threads that make the load. */
+  /** Threads of the load. */
   readonly workers: number;
 }
 
-/** How many get a message: all in the room who read at all. */
+/** How many clients receive a message: those in the room that read. */
 export function readersOfRoom(
   { clients, rooms, stalledEvery = 0 }: Pick<LoadPlan, "clients" | "rooms" | "stalledEvery">,
 ): number {
@@ -57,13 +57,13 @@ export function readersOfRoom(
   return (clients - stalled) / rooms;
 }
 
-/** What one run of the load has seen. Times are in seconds or milliseconds, as named. */
+/** The result of one run of the load. Times are in seconds or milliseconds, as named. */
 export interface LoadResult {
-  /** How long was measured. */
+  /** How long the measurement lasted. */
   seconds: number;
   /** Messages sent. */
   sent: number;
-  /** Messages received, each member's counted. */
+  /** Messages received, counted for each member. */
   deliveries: number;
   deliveriesPerSecond: number;
   /** CPU time of the server, user and system. */
@@ -71,30 +71,33 @@ export interface LoadResult {
   deliveriesPerCpuSecond: number;
   messagesPerFrame: number;
   bytesPerDelivery: number;
-  /** From sending to receiving; in `rate` from when it was due to be sent. */
+  /** From sending to receiving; in `rate` from when a message was due. */
   p50Ms: number;
   p99Ms: number;
   maxMs: number;
   /** Share of a core that the busiest thread of the load used. */
   loadShare: number;
-  /** 99 of 100 messages of `rate` were sent no later than this after they were due. */
+  /** In `rate`, 99 of 100 messages were sent at most this long after they were due. */
   lateMs: number;
-  /** The server's memory: before anybody connected, when the measurement began and ended, and most. */
+  /**
+   * The server's memory before the first connection, at the begin and end of the measurement, and
+   * its maximum.
+   */
   rssBeforeKb: number;
   rssBeginKb: number;
   rssEndKb: number;
   rssMaxKb: number;
-  /** Connecting everybody: how long it took, and what it cost. */
+  /** The time and the cost of connecting all clients. */
   joinSeconds: number;
   joinCpuSeconds: number;
   joinBytes: number;
   joinFrames: number;
-  /** In `idle`: how many clients were told that all are there. */
+  /** In `idle`: how many clients learnt that all members are present. */
   joinKnown: number;
-  /** Messages that should have come and did not, after a wait. */
+  /** Deliveries that were due and did not arrive, after a wait. */
   lost: number;
   /** Connections that the server closed. */
   closed: number;
-  /** What kept the run from being one, as a sentence. */
+  /** Why the run failed, as a sentence. */
   failure?: string;
 }

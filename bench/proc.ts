@@ -1,7 +1,7 @@
 /**
- * What the kernel knows of a process, out of `/proc`, and on which cores it may run.
+ * CPU times and memory of processes from `/proc`, and the cores that they may use.
  *
- * Linux has it; elsewhere CPU times and sizes read 0.
+ * Only Linux has `/proc`: on other systems CPU times and sizes are 0.
  *
  * @module
  */
@@ -14,7 +14,7 @@ function read(path: string): string {
   }
 }
 
-/** CPU time of the thread that asks, in nanoseconds. */
+/** CPU time of the calling thread, in nanoseconds. */
 export function threadCpuNs(): number {
   return firstNumber(read("/proc/thread-self/schedstat"));
 }
@@ -22,7 +22,7 @@ export function threadCpuNs(): number {
 /** CPU time of each thread of a process, in nanoseconds, by thread. */
 export type CpuTimes = ReadonlyMap<string, number>;
 
-/** What the threads of a process have used so far. */
+/** The CPU times of a process's threads so far. */
 export function cpuTimes(pid: number): CpuTimes {
   const times = new Map<string, number>();
   try {
@@ -30,19 +30,19 @@ export function cpuTimes(pid: number): CpuTimes {
       times.set(name, firstNumber(read(`/proc/${pid}/task/${name}/schedstat`)));
     }
   } catch {
-    // It has ended.
+    // The process has ended.
   }
   return times;
 }
 
-/** What a process has used between two looks, in seconds. A thread that has ended is left out. */
+/** CPU time of a process between two moments, in seconds, without threads that have ended. */
 export function cpuSecondsBetween(begin: CpuTimes, end: CpuTimes): number {
   let ns = 0;
   for (const [thread, time] of end) ns += time - (begin.get(thread) ?? 0);
   return ns / 1e9;
 }
 
-/** A size of a process in KB: what it has in memory now, or had at most. */
+/** The resident memory of a process in KB: now (`VmRSS`), or its maximum (`VmHWM`). */
 export function memoryKb(pid: number, field: "VmRSS" | "VmHWM" = "VmRSS"): number {
   const line = read(`/proc/${pid}/status`).split("\n").find((line) => line.startsWith(field));
   return firstNumber(line?.replace(/\D+/, "") ?? "");
@@ -52,17 +52,17 @@ function firstNumber(text: string): number {
   return Number(text.trim().split(/\s/)[0]) || 0;
 }
 
-/** Who runs where: the server alone on one core, the load on the others. */
+/** The cores of each process: the server has one core, the load has the others. */
 export interface Pinning {
   readonly isPinned: boolean;
   /** Threads that the load may use. */
   readonly loadThreads: number;
-  /** What stands in front of the commands. */
+  /** The beginnings of the commands. */
   readonly server: readonly string[];
   readonly load: readonly string[];
 }
 
-/** Divides the cores that this process may use. Without `taskset`, or with one core, it cannot. */
+/** Divides the cores that this process may use, if there are several, and `taskset`. */
 export async function dividePinning(): Promise<Pinning> {
   const cores = allowedCores();
   const isPinned = cores.length > 1 && await hasProgram("taskset");

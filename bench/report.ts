@@ -18,16 +18,16 @@ import {
 } from "./results.ts";
 import { type Behaviour, type Scenario, type ScenarioName, SCENARIOS } from "./scenarios.ts";
 
-/** From this share of a core on the load has no room left. */
+/** Above this share of a core, the load is full. */
 const MAX_LOAD_SHARE = 0.9;
-/** From this share of a core on the server has none either: then it is what limits. */
+/** Above this share of a core, the server is full too, and is the limit. */
 const FULL_SERVER_SHARE = 0.95;
-/** A message sent so much later than it was due says more of the load than of the server. */
+/** If messages are sent later than this, the latency is the load's more than the server's. */
 const MAX_LATE_MS = 10;
-/** Less than this share of what was due means that the server fell behind. */
+/** A server that delivers less than this share of the due messages has fallen behind. */
 const MIN_DUE_SHARE = 0.97;
 
-/** A number with three digits that count, and its unit of thousands. */
+/** A number with three significant digits, and `k` or `M`. */
 export function short(value: number): string {
   const [divisor, unit] = value >= 1e6 ? [1e6, "M"] : value >= 1e4 ? [1e3, "k"] : [1, ""];
   const scaled = value / divisor;
@@ -43,7 +43,7 @@ function withSpread({ median, min, max }: Spread): string {
   return min === max ? short(median) : `${short(median)} (${short(min)}-${short(max)})`;
 }
 
-/** What is to be known of a measurement beside its numbers. */
+/** The warnings that belong to a measurement. */
 export function marks(measured: Measured, behaviour: Behaviour): string[] {
   const { mode, rate = 0 } = behaviour;
   const { loadShare, serverCpuSeconds, seconds, deliveriesPerSecond } = measured;
@@ -143,10 +143,10 @@ export function scenarioTable(name: ScenarioName, runs: readonly Run[]): string[
   return ["", `${name}: ${title}`, "", ...table([head, ...rows])];
 }
 
-/** The bars, those that are not met last, and what is only told. */
+/** The table of the bars, and of figures without a bound. */
 export function barsTable(judged: readonly Judged[]): string[] {
   const rows = judged.map(({ text, unit, bound, value, isMet }) => [
-    isMet === undefined ? "told" : isMet ? "met" : "NOT MET",
+    isMet === undefined ? "shown" : isMet ? "met" : "NOT MET",
     text,
     value === undefined ? "" : `${withSpread(value)} ${unit}`.trim(),
     bound === undefined
@@ -163,7 +163,7 @@ export function barsTable(judged: readonly Judged[]): string[] {
   ];
 }
 
-/** Where it was measured and with what. */
+/** The machine, the settings and the versions of a comparison. */
 export function machineLines({ machine, versions, missing, options }: Results): string[] {
   const { cpu, cores, memoryGb, system, kernel, commit, pinning } = machine;
   return [
@@ -183,7 +183,7 @@ function table(rows: readonly (readonly string[])[]): string[] {
   const widths: number[] = [];
   for (const row of rows) {
     for (const [i, cell] of row.entries()) {
-      // A sentence in the place of numbers widens no column.
+      // A sentence instead of numbers widens no column.
       if (i < row.length - 1 || row.length === rows[0]!.length) {
         widths[i] = Math.max(widths[i] ?? 0, cell.length);
       }

@@ -1,5 +1,5 @@
 /**
- * What a whole comparison has found, as it is written to disk, and what is made of several rounds.
+ * The results of a comparison, as they are written to disk, and figures over several rounds.
  *
  * @module
  */
@@ -9,18 +9,18 @@ import { hasProgram, type Pinning, versionOf } from "./proc.ts";
 import type { ScenarioName } from "./scenarios.ts";
 import type { ServerName } from "./servers.ts";
 
-/** One measurement among the others. */
+/** One measurement of a comparison. */
 export interface Run {
   readonly scenario: ScenarioName;
   readonly server: ServerName;
   readonly variant?: string;
-  /** From 1. What is compared was measured in the same round. */
+  /** From 1. Ratios compare measurements of one round. */
   readonly round: number;
-  /** What was seen, or why nothing was. */
+  /** The result, or why there is none. */
   readonly outcome: Measured | { failure: string };
 }
 
-/** The whole. */
+/** The results of a comparison. */
 export interface Results {
   readonly date: string;
   readonly machine: Machine;
@@ -30,7 +30,7 @@ export interface Results {
   readonly runs: Run[];
 }
 
-/** Where it was measured. */
+/** The machine of a comparison. */
 export interface Machine {
   readonly cpu: string;
   readonly cores: number;
@@ -62,7 +62,7 @@ export async function describeMachine(pinning: Pinning): Promise<Machine> {
   };
 }
 
-/** The middle of several rounds, and how far they lie apart. */
+/** The median of several rounds, and their range. */
 export interface Spread {
   readonly median: number;
   readonly min: number;
@@ -78,17 +78,17 @@ export function spread(values: readonly number[]): Spread | undefined {
   return { median, min: sorted[0]!, max: sorted.at(-1)! };
 }
 
-/** Which server's turns, in which scenario. */
+/** The turns of one server in one scenario. */
 export interface Place {
   readonly scenario: ScenarioName;
   readonly server: ServerName;
   readonly variant?: string | undefined;
 }
 
-/** A number out of a measurement. */
+/** A figure of a measurement. */
 export type Metric = (measured: Measured) => number;
 
-/** What was measured there, by round. */
+/** The measurements of a place, by round. */
 export function measuredAt(runs: readonly Run[], place: Place): Map<number, Measured> {
   const found = new Map<number, Measured>();
   for (const { scenario, server, variant, round, outcome } of runs) {
@@ -100,12 +100,12 @@ export function measuredAt(runs: readonly Run[], place: Place): Map<number, Meas
   return found;
 }
 
-/** A number over all rounds. */
+/** A figure in every round. */
 export function valuesAt(runs: readonly Run[], place: Place, metric: Metric): number[] {
   return [...measuredAt(runs, place).values()].map(metric);
 }
 
-/** One place's number divided by another's, round by round: only what was measured together. */
+/** One place's figure divided by another's, for every round that has both. */
 export function ratios(runs: readonly Run[], place: Place, to: Place, metric: Metric): number[] {
   const others = measuredAt(runs, to);
   return [...measuredAt(runs, place)].flatMap(([round, measured]) => {

@@ -1,5 +1,5 @@
 /**
- * What is measured: who is there, who says how much, and which servers take turns at it.
+ * The scenarios: the members, their messages, and the servers that take turns.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import type { LoadPlan } from "./plan.ts";
 import type { ServerName } from "./servers.ts";
 
-/** What of a plan the scenario says; where, who and how long comes from elsewhere. */
+/** The part of a plan that a scenario determines. */
 export type Behaviour = Omit<
   LoadPlan,
   "port" | "pid" | "dialect" | "workers" | "warmSeconds" | "seconds"
@@ -16,7 +16,7 @@ export type Behaviour = Omit<
 /** One server's turn in a scenario. */
 export interface Turn {
   readonly server: ServerName;
-  /** Names it where the server alone does not. */
+  /** Distinguishes several turns of one server. */
   readonly variant?: string;
   readonly behaviour?: Partial<Behaviour>;
   readonly env?: Readonly<Record<string, string>>;
@@ -27,7 +27,7 @@ export interface Scenario {
   readonly title: string;
   readonly behaviour: Behaviour;
   readonly turns: readonly Turn[];
-  /** Seconds to measure, at least. */
+  /** Minimum seconds of the measurement. */
   readonly minSeconds?: number;
   readonly warmSeconds?: number;
 }
@@ -60,11 +60,11 @@ const stalled = (clients: number, rate: number) => ({
     { server, variant: "all read", behaviour: { stalledEvery: 0 } },
   ]),
   minSeconds: 15,
-  // Until the heap has the size that the room needs.
+  // Long enough for the heap to grow to the size that the room needs.
   warmSeconds: 5,
 } as const satisfies Scenario);
 
-/** All scenarios, in the order in which they are run. */
+/** All scenarios, in the order in which they run. */
 export const SCENARIOS = {
   room: {
     title: "one room of 32; each sends its next message when its last one comes back",
@@ -75,7 +75,7 @@ export const SCENARIOS = {
     title: "one room of 1,000; 10 messages a second",
     behaviour: crowd(10),
     turns: turns("hubbub", "deno-v1"),
-    // A hundred messages, or a percentile is a matter of luck.
+    // With fewer than a hundred messages, a percentile is a matter of luck.
     minSeconds: 10,
   },
   "crowd-100": {
@@ -101,7 +101,7 @@ export const SCENARIOS = {
     minSeconds: 10,
   },
   flood: {
-    title: "one room of 200; 8 flood it, with 16 messages each under way",
+    title: "one room of 200; 8 flood it, with 16 messages each in flight",
     behaviour: { mode: "own", clients: 200, rooms: 1, senders: 8, outstanding: 16 },
     turns: WITH_MEMORY,
   },
@@ -113,10 +113,10 @@ export const SCENARIOS = {
     warmSeconds: 3,
   },
   idle: {
-    title: "10,000 who say nothing, in 1,000 rooms",
+    title: "10,000 silent members in 1,000 rooms",
     behaviour: { mode: "idle", clients: 10_000, rooms: 1000 },
     turns: turns("hubbub", "deno-bare"),
-    // V8 gives memory back when it has seen for half a minute that little happens.
+    // V8 returns memory after half a minute of calm.
     minSeconds: 45,
   },
   storm: {

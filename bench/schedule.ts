@@ -1,15 +1,15 @@
 /**
- * When the messages of a load at a fixed rate are due: evenly spread, whatever the server does.
+ * The times at which the messages of a load with a fixed rate are due, whatever the server does.
  *
  * @module
  */
 
-/** One message is due in each period. A load that is held up sends late, and that counts. */
+/** One message is due in each period. If the load is held up and sends late, the delay counts. */
 export class Schedule {
   readonly #clock: () => number;
   readonly #begin: number;
   readonly #periodUs: number;
-  /** How many have been sent. */
+  /** How many messages were sent. */
   #count = 0;
 
   /** @param clock the time in microseconds */
@@ -20,9 +20,9 @@ export class Schedule {
   }
 
   /**
-   * Sends what is due, but begins nothing after `end`.
+   * Sends due messages, but none after `end`.
    *
-   * @returns how long nothing more will be due, in microseconds
+   * @returns the microseconds until the next message is due
    */
   sendDue(end: number, send: (due: number, lateUs: number) => void): number {
     for (;; this.#count++) {

@@ -1,5 +1,5 @@
 /**
- * The servers that are compared: what each is, how it is built, and how it is started.
+ * The servers of the comparison: what each is, and how to build and start it.
  *
  * @module
  */
@@ -10,19 +10,19 @@ import { hasProgram, versionOf } from "./proc.ts";
 const ROOT = new URL("..", import.meta.url).pathname;
 const PEERS = `${import.meta.dirname}/peers`;
 
-/** Exact versions, so that a result can be had again. */
+/** Exact versions, so that results can be reproduced. */
 const NPM = { ws: "8.23.0", "socket.io": "4.8.4", bun: "1.4.5" } as const;
 
 const NPM_MISSING = "install Node with npm: apt-get install nodejs npm";
 
-/** What is needed to start a server once. */
+/** The settings of one start of a server. */
 export interface StartOptions {
   readonly port: number;
-  /** A folder of its own, on disk, that is empty. */
+  /** An empty folder on disk, only for this start. */
   readonly folder: string;
 }
 
-/** How a process is started. */
+/** The command and the environment of a process. */
 export interface Command {
   readonly command: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
@@ -34,17 +34,17 @@ export interface Built {
   start(options: StartOptions): Command;
 }
 
-/** Why a server cannot be had here, and what would help. */
+/** A server is missing on this machine. The message is the command that installs it. */
 export class Missing extends Error {}
 
 /** One server of the comparison. */
 export interface ServerKind {
   readonly title: string;
   readonly dialect: DialectName;
-  /** What it puts together, if anything. */
+  /** What it batches, if anything. */
   readonly batches: string;
   /**
-   * Makes it ready in a folder that may have been used before.
+   * Builds it in a folder that may have been used before.
    *
    * @throws {Missing}
    */
@@ -149,7 +149,7 @@ export const SERVERS = {
   },
 } as const satisfies Record<string, ServerKind>;
 
-/** Every limit that a test of speed would run into is off; all else is as people run it. */
+/** Turns off every limit that the load would reach. Everything else is as people run it. */
 export const HUBBUB_ENV = {
   HOST: "127.0.0.1",
   LOG_LEVEL: "warn",
@@ -187,7 +187,7 @@ async function buildGorilla(cache: string, how: "each" | "join"): Promise<Built>
   const help = "apt-get install golang-go golang-github-gorilla-websocket-dev";
   if (!await hasProgram("go")) throw new Missing(help);
   const program = `${cache}/gorilla`;
-  // Debian has the library as source in a folder of its own.
+  // Debian installs the library as source in this folder.
   const env = { GO111MODULE: "off", GOPATH: "/usr/share/gocode" };
   await run(["go", "build", "-o", program, "."], { cwd: `${PEERS}/gorilla`, env }, help);
   return {

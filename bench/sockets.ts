@@ -1,8 +1,8 @@
 /**
- * TCP as the kernel has it: sockets and `epoll`, called in the C library.
+ * TCP sockets and `epoll` of the kernel, through the C library.
  *
- * The runtime's own connections cost several times what the kernel does for them, and with
- * thousands of them some are served long before others. A load must be neither slow nor unfair.
+ * The runtime's own connections cost several times as much, and with thousands of them some are
+ * served long before others. A load must be neither slow nor unfair.
  *
  * Linux only.
  *
@@ -18,13 +18,13 @@ const MSG_NOSIGNAL = 0x4000;
 const CTL = { add: 1, remove: 2, change: 3 } as const;
 const EVENT = { readable: 0x1, writable: 0x4, error: 0x8, hangUp: 0x10 } as const;
 
-/** `struct epoll_event` is packed on x86-64 alone. */
+/** `struct epoll_event` is packed only on x86-64. */
 const EVENT_WORDS = Deno.build.arch === "x86_64" ? 3 : 4;
 const DATA_WORD = EVENT_WORDS - 2;
 const MAX_EVENTS = 256;
 
-// Results of `recv` and `send` are read as 32 bits: no call here moves more, and a number costs
-// less than a bigint.
+// The results of `recv` and `send` are read as 32 bits: no call here moves more bytes, and a number
+// costs less than a bigint.
 const LIBC = {
   socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
   connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
@@ -35,7 +35,7 @@ const LIBC = {
   epoll_create1: { parameters: ["i32"], result: "i32" },
   epoll_ctl: { parameters: ["i32", "i32", "i32", "buffer"], result: "i32" },
   epoll_wait: { parameters: ["i32", "buffer", "i32", "i32"], result: "i32" },
-  // Since glibc 2.35 and Linux 5.11: waits as exactly as it is asked to.
+  // Waits for exact times. Exists since glibc 2.35 and Linux 5.11.
   epoll_pwait2: {
     parameters: ["i32", "buffer", "i32", "buffer", "pointer"],
     result: "i32",
@@ -43,7 +43,7 @@ const LIBC = {
   },
 } as const;
 
-/** Is told what a socket is ready for. */
+/** Called when a socket is ready. */
 export interface SocketHandler {
   onReadable(): void;
   onWritable(): void;
@@ -58,7 +58,9 @@ export class Sockets {
   readonly #events = new Uint32Array(EVENT_WORDS * MAX_EVENTS);
   readonly #timeout = new BigInt64Array(2);
 
-  /** Connects to a port of the loopback address, and waits for it. Returns the descriptor. */
+  /**
+   * Connects to a port of the loopback address, and waits until it is open. Returns the descriptor.
+   */
   connect(port: number): number {
     const fd = this.#c.socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0) throw new Error("no more sockets: see ulimit -n");
@@ -73,18 +75,18 @@ export class Sockets {
     return fd;
   }
 
-  /** Tells a handler of a socket from now on, until it is closed or forgotten. */
+  /** Calls a handler whenever the socket is ready, until the socket is closed or forgotten. */
   watch(fd: number, handler: SocketHandler): void {
     this.#handlers[fd] = handler;
     this.#control(fd, CTL.add, EVENT.readable);
   }
 
-  /** Also tells when it can be written to, or no longer. */
+  /** Starts or stops calling the handler when the socket can be written to. */
   watchWritable(fd: number, isWanted: boolean): void {
     this.#control(fd, CTL.change, EVENT.readable | (isWanted ? EVENT.writable : 0));
   }
 
-  /** Tells no more. The socket stays open. */
+  /** Stops calling the handler. The socket stays open. */
   forget(fd: number): void {
     this.#handlers[fd] = undefined;
     this.#control(fd, CTL.remove, 0);
@@ -95,17 +97,17 @@ export class Sockets {
     this.#c.close(fd);
   }
 
-  /** Reads what is there into all of `data`. Returns how much: 0 at the end, -1 if nothing came. */
+  /** Reads received bytes into `data`. Returns their number: 0 at the end, -1 if there are none. */
   receive(fd: number, data: Uint8Array): number {
     return this.#c.recv(fd, data, BigInt(data.length), MSG_DONTWAIT);
   }
 
-  /** Sends what the network takes of `data` now. Returns how much, -1 for nothing. */
+  /** Sends as much of `data` as the network takes now. Returns the number of bytes, -1 for none. */
   send(fd: number, data: Uint8Array): number {
     return this.#c.send(fd, data, BigInt(data.length), MSG_DONTWAIT | MSG_NOSIGNAL);
   }
 
-  /** Waits until sockets are ready, so many microseconds at most, and tells their handlers. */
+  /** Waits until sockets are ready, at most this many microseconds, and calls their handlers. */
   wait(us: number): void {
     const count = this.#wait(us);
     for (let i = 0; i < count; i++) {

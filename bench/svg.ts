@@ -1,5 +1,5 @@
 /**
- * The parts of a picture: SVG that needs nothing else, in light and dark.
+ * The parts of a picture: one SVG file without other files, in light and dark.
  *
  * @module
  */
@@ -27,7 +27,7 @@ const STYLE = `
   }
   .line { fill: none; stroke-width: 2; stroke-linejoin: round }`;
 
-/** What a picture shows. */
+/** The content of a picture. */
 export interface Picture {
   readonly title: string;
   /** A line under the title. */

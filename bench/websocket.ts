@@ -1,6 +1,6 @@
 /**
- * The client's side of RFC 6455, as far as the load needs it: frames are written by hand and read
- * where they lie, without a copy and without a text made of them.
+ * The client's side of RFC 6455, as far as the load needs it. Frames are written by hand, and read
+ * in place, without copies and without strings.
  *
  * @module
  */
@@ -9,7 +9,7 @@ const encoder = new TextEncoder();
 
 export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
-/** The handshake's request. The key is the example of RFC 6455: no answer is checked here. */
+/** The request of the handshake. The key is the example of RFC 6455: the load checks no answer. */
 export function handshake(port: number, path: string, subprotocol?: string): Uint8Array {
   const lines = [
     `GET ${path} HTTP/1.1`,
@@ -42,10 +42,10 @@ export function clientFrame(payload: Uint8Array | string, opcode: number = OPCOD
 /** No frame has begun. */
 const NONE = -1;
 
-/** The first byte of a text frame that nothing continues. */
+/** The first byte of a text frame that is a whole message. */
 const SINGLE_TEXT = 0x80 | OPCODE.text;
 
-/** Which piece of a message lies there. */
+/** Which part of a message a payload is. */
 export interface Piece {
   /** Whether the message begins with it. */
   readonly isBegin: boolean;
@@ -58,13 +58,13 @@ const BEGIN: Piece = { isBegin: true, isEnd: false };
 const MIDDLE: Piece = { isBegin: false, isEnd: false };
 const END: Piece = { isBegin: false, isEnd: true };
 
-/** What a {@linkcode FrameReader} tells of. */
+/** Receives the frames of a {@linkcode FrameReader}. */
 export interface FrameHandler {
   /**
-   * Payload of a message lies in `data` from `from` to `to`.
+   * The payload of a message, in `data` from `from` to `to`.
    *
-   * @returns how much of it is done with; the rest comes again, with what follows it. Of the end
-   *   all must be
+   * @returns how many bytes are done with. The rest comes again, followed by the next bytes. Of the
+   *   last piece, all bytes must be done with
    */
   onText(data: Uint8Array, from: number, to: number, piece: Piece): number;
   onPing(payload: Uint8Array): void;
@@ -72,22 +72,22 @@ export interface FrameHandler {
 }
 
 /**
- * Reads frames out of a byte stream into which they were cut anyhow. Holds back only what cannot be
- * understood yet: part of a head, a control frame that is not whole, what `onText` gives back.
+ * Reads frames from a byte stream that may be split anywhere. Holds back only a part of a head, an
+ * incomplete control frame, and bytes that `onText` is not done with.
  */
 export class FrameReader {
   /** Messages so far: a text or binary frame, with the fragments that continue it. */
   frames = 0;
   readonly #handler: FrameHandler;
-  /** Of the frame that has begun. */
+  /** The opcode of the frame that has begun. */
   #opcode: number = NONE;
   /** Whether it is the last fragment of its message. */
   #isLast = true;
   /** Whether a part of the message has been handled. */
   #isUnderWay = false;
-  /** Bytes of the frame that are still to come. */
+  /** Bytes of the frame that have not come yet. */
   #left = 0;
-  /** Bytes of the last fragment that were given back: they lie in front of the next head. */
+  /** Bytes of the last fragment that are not done with, in front of the next head. */
   #rest = 0;
 
   constructor(handler: FrameHandler) {
@@ -95,9 +95,9 @@ export class FrameReader {
   }
 
   /**
-   * Reads what lies in `data` before `to`. May move bytes about in front of what is not read yet.
+   * Reads `data` up to `to`. May move bytes in front of the unread ones.
    *
-   * @returns from where on it must be kept and given again, in front of what comes next
+   * @returns the index from which bytes must be kept, and passed again in front of the next ones
    */
   read(data: Uint8Array, to: number): number {
     for (let at = 0;;) {
@@ -105,7 +105,7 @@ export class FrameReader {
         if (this.#rest === 0 && !this.#isUnderWay) at = this.#readWhole(data, at, to);
         const head = this.#readHead(data, at + this.#rest, to);
         if (head === 0) return at;
-        // What was given back comes to lie in front of what follows it.
+        // Moves the bytes that are not done with in front of the next ones.
         if (this.#rest > 0) data.copyWithin(at + head, at, at + this.#rest);
         at += head;
         if (this.#opcode < OPCODE.close) {
@@ -133,7 +133,7 @@ export class FrameReader {
     }
   }
 
-  /** The short way for what comes most: whole messages of one frame. Returns where they end. */
+  /** A fast path for whole messages of one frame. Returns where they end. */
   #readWhole(data: Uint8Array, at: number, to: number): number {
     while (to - at >= 4 && data[at] === SINGLE_TEXT) {
       let size = data[at + 1]!;
@@ -156,7 +156,7 @@ export class FrameReader {
     return this.#isUnderWay ? MIDDLE : BEGIN;
   }
 
-  /** Returns the length of the head, or 0 if it is not whole. */
+  /** Reads a head. Returns its length, or 0 if it is incomplete. */
   #readHead(data: Uint8Array, at: number, to: number): number {
     const have = to - at;
     if (have < 2) return 0;

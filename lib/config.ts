@@ -58,7 +58,7 @@ export interface LimitSettings {
   readonly sendQueueFrames: number;
   /** Maximum bytes that wait for one peer. */
   readonly sendQueueBytes: number;
-  /** Maximum time in which nothing leaves for a peer that is behind. */
+  /** How long a peer may take nothing while frames wait for it, in milliseconds. */
   readonly writeWaitMs: number;
   /** Maximum messages that a new member receives. */
   readonly historySize: number;
@@ -98,7 +98,7 @@ export interface PeopleSettings {
   readonly signInSecret: string | undefined;
   /** Names of the admins' accounts. Admins have every right in every room. */
   readonly admins: readonly string[];
-  /** The code with which the admins' names are registered; absent for one made at the start. */
+  /** The code that registers an admin's name; absent: the server makes one at the start. */
   readonly adminCode: string | undefined;
 }
 
@@ -110,7 +110,7 @@ export interface HttpSettings {
   readonly embedOrigins: readonly string[];
   /** Whether the server believes what a proxy says about the client. */
   readonly trustProxy: boolean;
-  /** The only site that the server is; absent for any. */
+  /** The only address that the server answers to; absent for any. */
   readonly publicUrl: PublicUrl | undefined;
   /** How long a silent peer counts as alive, in seconds; 0 for no limit. */
   readonly pongWaitSeconds: number;
@@ -156,7 +156,9 @@ export type Database =
   | { readonly kind: "sqlite"; readonly path: string }
   | { readonly kind: "postgres" | "redis"; readonly url: string };
 
-/** An environment variable has a value that the server cannot use. The message says which and why. */
+/**
+ * An environment variable has a value that the server cannot use. The message says which and why.
+ */
 export class ConfigError extends Error {
   /** Distinguishes it from other errors. */
   override readonly name = "ConfigError";
@@ -261,8 +263,8 @@ function readLimits(env: Environment): LimitSettings {
 }
 
 /**
- * The bytes of a frame that can carry a message whose every byte is an escape of JSON, `\u0022`, and
- * other fields beside it.
+ * The bytes of a frame that holds a message of this size with every byte escaped (`\u0022`), and
+ * its other fields.
  */
 function frameBytesFor(messageBytes: number): number {
   return Math.max(32768, 6 * messageBytes + 8192);
@@ -287,8 +289,8 @@ function readRates(env: Environment): RateSettings {
 }
 
 /**
- * How much one address may send. It may send as many messages of full size at once as of any other,
- * and on average messages of a quarter of that.
+ * How much one address may send. Its burst has room for messages of full size, its rate for
+ * messages of a quarter of that.
  */
 function readTraffic(env: Environment): RateSettings["traffic"] {
   const framesPerSecond = limit(env, "MESSAGE_RATE_PER_ADDRESS", 100);
@@ -371,33 +373,33 @@ const URLS = {
   postgres: {
     example: "postgres://user:password@host:5432/database",
     path: /^\/?[^/]*$/,
-    pathSentence: "must have one name after the host, that of the database.",
+    pathSentence: "must have only the name of the database after the host, such as /chat.",
   },
   redis: {
     example: "redis://user:password@host:6379/0",
     path: /^\/?\d{0,9}$/,
-    pathSentence: "must have nothing but the number of the database after the host, such as /0.",
+    pathSentence: "must have only the number of the database after the host, such as /0.",
   },
 } as const;
 
-/** Returns a server's address if a driver can read it. Drivers have a default for each part. */
+/** Returns an address if it is whole. A driver uses a default for each part that it cannot read. */
 function checkUrl(kind: "postgres" | "redis", text: string): string {
   const { example, path, pathSentence } = URLS[kind];
   const url = /[\s\p{Cc}]/u.test(text) ? null : URL.parse(text);
   if (url === null || url.hostname.includes(",")) {
     throw new ConfigError(
-      `DATABASE_URL must be an address with one host, such as ${example}, and special characters ` +
-        "of the password are written in percent form, such as %2F for a slash.",
+      `DATABASE_URL must be an address with one host, such as ${example}, with special characters ` +
+        "of the password in percent form, such as %2F for a slash.",
     );
   }
-  // What follows such a character in a password reads as a path, a query or a fragment.
+  // After such a character, the rest of a password reads as a path, a query or a fragment.
   if (url.hash !== "" || text.endsWith("#") || /@/.test(url.pathname + url.search)) {
     throw new ConfigError(
-      "DATABASE_URL must have %23, %2F, %3F and %40 in the place of #, /, ? and @ in the password.",
+      "DATABASE_URL must have %23, %2F, %3F and %40 instead of #, /, ? and @ in the password.",
     );
   }
   if (![url.username, url.password, url.pathname].every(isPercentEncoded)) {
-    throw new ConfigError("DATABASE_URL must have %25 in the place of a % in the password.");
+    throw new ConfigError("DATABASE_URL must have %25 instead of % in the password.");
   }
   if (!path.test(url.pathname)) throw new ConfigError(`DATABASE_URL ${pathSentence}`);
   return text;
@@ -507,7 +509,7 @@ function toOrigin(text: string): string | undefined {
       return URL.parse(`${scheme}://${host}`)?.origin;
     case "file":
       return host === "" ? "file://" : undefined;
-    // A page is never loaded over these.
+    // No page is loaded over these.
     case "ws":
     case "wss":
       return undefined;
@@ -536,8 +538,8 @@ const OWN_SEGMENTS = /^\/(api|echo|health|metrics|page|r|ws)(\/|$)/;
 const ROOM_ADDRESS = /\/r\/[^/]+\/?$/;
 
 /**
- * The path of the site, with a slash at both ends. A proxy may take it away, so below it and without
- * it a path must mean one thing.
+ * The path of the site, with a slash at both ends. A proxy may strip it, so a path must mean the
+ * same with it and without it.
  */
 function readSitePath({ pathname }: URL): string {
   if (!/^(\/[\w.~-]+)*\/?$/.test(pathname)) {

@@ -75,7 +75,7 @@ export function rateLimited(what: string, seconds: number): ChatError {
   });
 }
 
-/** The refusal of a ref that an earlier message with another text or `reply_to` has. */
+/** The refusal of a ref that the person used for a message with another text or `reply_to`. */
 export function refInUse(): ChatError {
   return new ChatError(
     "conflict",
@@ -106,7 +106,7 @@ export function noSuchMessage(): ChatError {
 
 /** The refusal of a change to another person's message. */
 export function onlyAuthor(): ChatError {
-  return new ChatError("forbidden", "Only its author may change a message.");
+  return new ChatError("forbidden", "Only the author of a message may change it.");
 }
 
 /** The refusal of an answer to a message that the room does not have. */
@@ -127,12 +127,17 @@ export function notSignedIn(): ChatError {
   return new ChatError("unauthenticated", "Sign in to do this.");
 }
 
-/** The refusal of a command that only the room's owner and admins may use. */
+/** The refusal of a command that only the room's owner, its moderators and admins may use. */
 export function notModerator(): ChatError {
   return new ChatError(
     "forbidden",
     "Only the room's owner, its moderators or an admin may do this.",
   );
+}
+
+/** The refusal of a change that only the room's owner and admins may make. */
+export function notOwner(): ChatError {
+  return new ChatError("forbidden", "Only the room's owner or an admin may do this.");
 }
 
 /** The refusal when an account claims a room that others use. */
@@ -141,7 +146,7 @@ export function roomInUse(): ChatError {
   return new ChatError("forbidden", sentence);
 }
 
-/** The refusal of every call after the server began to stop. */
+/** The refusal of every request while the server stops. */
 export function restarting(): ChatError {
   return new ChatError("unavailable", "The server is restarting. Try again in a moment.");
 }

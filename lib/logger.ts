@@ -34,17 +34,17 @@ const MAX_TEXT_LENGTH = 200;
 /** Maximum length of a stack. */
 const MAX_STACK_LENGTH = 4000;
 
-/** What a viewer may take for the end of a line, for a command, or for the other direction. */
+/** Characters that a terminal may take for a line break, a command, or a change of direction. */
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 
-/** Cuts the texts that a line is made of, some of which clients write. */
+/** Cuts a long text in a line: some are written by clients. */
 function cut(field: string, value: unknown): unknown {
   if (typeof value !== "string") return value;
   const longest = field === "stack" ? MAX_STACK_LENGTH : MAX_TEXT_LENGTH;
   return value.length > longest ? `${value.slice(0, longest)}…` : value;
 }
 
-/** A character as JSON writes one that cannot be shown. */
+/** A character as an escape of JSON, such as `\u001b`. */
 function escape(character: string): string {
   return character.split("").map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
     .join("");
@@ -66,29 +66,28 @@ export function createLogger(options: LoggerOptions): Logger {
   return { info: at("info"), warn: at("warn"), error: at("error") };
 }
 
-/** A throttled logger gains one line in this time, in milliseconds. */
+/** After its burst, a throttled logger writes one line in this time, in milliseconds. */
 const LINE_MS = 1000;
 
 /** A logger that leaves lines out. */
 export interface ThrottledLogger extends Logger {
-  /** Writes the last line left out, and how many came before it, if one is due. Call it every second. */
+  /** Writes the last line left out, and how many came before it. Call it once a second. */
   readonly sweep: () => void;
 }
 
 /**
- * Makes a logger that writes at most one line a second, of all levels together, after the first
- * few: for lines that may come with every message. A line says in `omitted` how many were left out
- * since the last one.
+ * Makes a logger for lines that every message may cause: after a burst it writes at most one line a
+ * second, of all levels together. The field `omitted` of a line counts those left out before it.
  *
  * @param clock the time in milliseconds; it never goes backwards
- * @param burst how many lines may come at once
+ * @param burst how many lines it writes at once
  */
 export function createThrottledLogger(
   logger: Logger,
   clock: () => number,
   burst = 1,
 ): ThrottledLogger {
-  /** When every line of the burst is there again, in milliseconds. */
+  /** When the whole burst is allowed again, in milliseconds. */
   let fullAt = -Infinity;
   let omitted = 0;
   let last: { level: LogLevel; message: string; fields: LogFields | undefined } | undefined;

@@ -23,12 +23,12 @@ export type ResumeOutcome =
   | "none"
   /** It receives everything that it missed. */
   | "recovered"
-  /** It asked to resume, and must start anew. */
+  /** It asked to resume, and has to start anew. */
   | "lost";
 
 /** Counts what the server sends in one format. */
 export interface SentMeter {
-  /** One member was sent events in some frames. @param bytes of the frames, as UTF-8 */
+  /** One member was sent these events in these frames. @param bytes of the frames, as UTF-8 */
   add(events: number, frames: number, bytes: number): void;
 }
 
@@ -38,7 +38,7 @@ export interface Meter {
   sent(format: string): SentMeter;
   /** A member sent a frame. */
   received(format: string): void;
-  /** One delivery to an audience had this many events for all; 0 if it had direct events alone. */
+  /** One delivery to an audience had this many events for all; 0 if it had only direct events. */
   gathered(events: number): void;
   /** The deliveries of one turn, in all rooms, took this long. */
   delivered(ms: number): void;

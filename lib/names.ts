@@ -34,8 +34,8 @@ export const ANONYMOUS = "anonymous";
 export const LOBBY = "lobby";
 
 /**
- * Letters and symbols that show nothing, for a character class: fonts leave them blank, and no
- * property of Unicode tells.
+ * Letters and symbols that fonts leave blank, for a character class. No property of Unicode names
+ * them.
  */
 export const BLANKS = "\\u{2800}\\u{13441}\\u{13442}\\u{16fe4}\\u{1d159}";
 
@@ -43,7 +43,7 @@ export const BLANKS = "\\u{2800}\\u{13441}\\u{13442}\\u{16fe4}\\u{1d159}";
 const EMOJI_SEQUENCES =
   /\d\ufe0f?\u20e3|\p{RGI_Emoji_Tag_Sequence}|\p{ExtPict}(?:[\ufe0e\ufe0f]|\p{EMod})?(?:\u200d\p{ExtPict}(?:\ufe0f|\p{EMod})?)*/gv;
 
-/** A rule of every name: what breaks it, and the end of the error sentence. */
+/** A rule: what breaks it, and the end of the error sentence. */
 type Rule = readonly [isBroken: (name: string) => boolean, sentence: string];
 
 /** The rules of every kind. */
@@ -86,7 +86,7 @@ const KIND_RULES: Readonly<Record<NameKind, readonly Rule[]>> = {
     [readsAsServer, "is reserved for the server. Choose another"],
   ],
   room: CHAT_RULES,
-  // Only its owner reads it, so every sign is allowed.
+  // Only its owner reads a token's name, so every sign is allowed.
   "token name": [
     ...RULES,
     [
@@ -128,8 +128,8 @@ export function parseName(kind: NameKind, value: string): string {
  *
  * NFKC and case folding without Default_Ignorable code points (Unicode Standard, section 3.13,
  * `toNFKC_Casefold`), so that `Alice`, `alice` and the full-width `ａｌｉｃｅ` are one, and an emoji is
- * the same with and without its selector. JavaScript has no case folding; upper case then lower case
- * gives the same classes for the letters that names may have.
+ * the same with and without its selector. JavaScript has no case folding; upper case then lower
+ * case gives the same classes for the letters that names may have.
  */
 export function nameKey(username: string): string {
   // Most names are ASCII, which has nothing to normalize.
@@ -141,28 +141,28 @@ export function nameKey(username: string): string {
 }
 
 /**
- * Whether a text is short enough for a name, in whatever form. Normalizing takes quadratic time in a
- * run of marks, so nothing else is ever normalized: NFC composes one code point from at most four,
- * each of at most two units, and no name has a run of more than 30 (UAX #15, section 13).
+ * Whether a text is short enough to be a name in any form. No other text is normalized, since a run
+ * of marks takes quadratic time: NFC composes one code point from at most four, each of at most two
+ * units, and no name has a run of more than 30 (UAX #15, section 13).
  */
 function isNormalizable(kind: NameKind, text: string): boolean {
   return text.length <= 8 * MAX_NAME_LENGTH[kind] && !/\p{M}{31}/u.test(text);
 }
 
-/** The words with which the server's own lines begin, and the name of those who have none. */
+/** The words with which the server's own lines begin, and the name of members without one. */
 const RESERVED: ReadonlySet<string> = new Set(
   ["error", "online", "server", "system", ANONYMOUS].map(toReading),
 );
 
-/** How a notice ends, and what stands before a private message in older versions. */
+/** How a notice ends, and how older versions began a private message. */
 const NOTICE = / (?:joined|left) the (?:chat|room)$| to .+ alone$/;
 
-/** Whether a reader may take a name, in front of a text, for the server's own words. */
+/** Whether a name in front of a text reads as the server's own words. */
 function readsAsServer(name: string): boolean {
   return RESERVED.has(toReading(name)) || NOTICE.test(nameKey(name));
 }
 
-/** The letters that a reader sees at a glance: without marks, signs, and digits for letters. */
+/** What a reader sees at a glance: letters without marks and signs, digits as letters like them. */
 function toReading(name: string): string {
   return nameKey(name).normalize("NFD").replace(/[^\p{L}\p{Nd}]/gu, "")
     .replaceAll("0", "o").replaceAll("3", "e").replaceAll("5", "s").replace(/[1i]/g, "l");

@@ -28,7 +28,9 @@ export function surviveErrors(logger: Logger): void {
   }
 }
 
-/** The signals that end a server in order: a closed terminal sends the first, others people send. */
+/**
+ * The signals that stop a server in order. A closed terminal sends the first, people the others.
+ */
 const END_SIGNALS = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"] as const;
 
 /** Calls back at each signal that ends a server in order. */
@@ -42,12 +44,12 @@ export function onEndSignal(callback: () => void): void {
   }
 }
 
-/** Starts what has to be stopped in order; at the first signal, however early, stops it and ends. */
+/** Starts a server. At the first signal, even during the start, stops it and ends the process. */
 export async function runUntilSignal(
   start: () => Promise<{ stop(): Promise<void> }>,
   logger: Logger,
 ): Promise<void> {
-  // Before the start: a signal that nobody handles kills the process, with its port open already.
+  // Before the start: an unhandled signal kills the process, whose port may be open already.
   const signalled = Promise.withResolvers<void>();
   onEndSignal(signalled.resolve);
   const server = await start();

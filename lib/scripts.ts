@@ -2,8 +2,8 @@
  * Whether a text keeps to one script, as names must: `раypal` with two Cyrillic letters looks like
  * `paypal`.
  *
- * UTS #39, section 5.2, level "Highly Restrictive". The engine knows the scripts of every character
- * (Script_Extensions); this file only names the scripts.
+ * UTS #39, section 5.2, level "Highly Restrictive". The runtime knows the scripts of every
+ * character (Script_Extensions); this file only names the scripts.
  *
  * @module
  */
@@ -24,12 +24,12 @@ const ALONE = `
   Tols Toto Tutg Ugar Vaii Vith Wara Wcho Xpeo Xsux Yezi Yiii Zanb
 `.trim().split(/\s+/);
 
-/** What each set of scripts matches, once it was needed. */
+/** The pattern of each set of scripts that was needed so far. */
 const patterns = new Map<string, RegExp>();
 
 /**
- * Whether one script, or scripts that may stand together, have all characters of a text. Characters
- * of every script, such as digits and emoji, go with any.
+ * Whether all characters of a text belong to one script, or to scripts that may stand together.
+ * Digits, emoji and other characters common to all scripts go with any.
  */
 export function hasOneScript(text: string): boolean {
   if (/^[ -~]*$/.test(text)) return true;
@@ -48,7 +48,7 @@ function compile(scripts: string): RegExp {
   try {
     return new RegExp(`^[${classes}\\p{scx=Zyyy}\\p{scx=Zinh}]*$`, "u");
   } catch {
-    // The engine's Unicode is older than the script, so it knows no letter of it.
+    // The runtime's Unicode is older than the script, so it knows no letter of it.
     return /(?!)/;
   }
 }

@@ -66,9 +66,9 @@ import { Stream } from "./stream.js";
  * @property {string | URL} base The server's address, `http:` or `https:`; `ws/ROOM`, `api/` and
  *   `echo` are relative to it.
  * @property {string} room
- * @property {string} [username] Optional with a `token`: the welcome gives the account's name.
- * @property {string} [token] The token of an account, of one of its bots, or one with which the site's
- *   own server signs the person in.
+ * @property {string} [username] Optional with a `token`, with which a name comes.
+ * @property {string} [token] The token of an account, from signing in or made for a bot; or one with
+ *   which the site's own server signs the person in.
  * @property {string} [session] The secret from an earlier welcome: identifies the same guest.
  * @property {"socket" | "stream"} [via] The transport of the first attempt, a socket by default. Pass
  *   `"stream"` if another connection found WebSockets blocked.

@@ -80,7 +80,7 @@ describe("POST /api/register", () => {
     for (const name of [...names, "ZOE\u0308", "zo\u00eb"]) {
       const { status, body } = await register(server, name);
       assertEquals(status, 409, name);
-      assertEquals(body, { error: "There is an account of this name. Choose another." });
+      assertEquals(body, { error: "An account has this name. Choose another." });
     }
   });
 
@@ -397,7 +397,7 @@ describe("A guest", () => {
 
   it("with an impossible secret is refused with the reason", async () => {
     const { status, error } = await knock(server, "/ws/r?username=bob&session=garbage");
-    assertEquals([status, error], [400, "The session is not one that this server gave."]);
+    assertEquals([status, error], [400, "This session is not from this server. Join without it."]);
   });
 });
 

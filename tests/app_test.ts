@@ -412,7 +412,7 @@ describe("GET /ws/:room without an upgrade answers as the upgrade would", () => 
     await hub.admit(request);
     hub.join({ bufferedAmount: 0, send: () => {}, close: () => {} }, request);
     const rooms = await app.request("/ws/other?username=alice");
-    assertEquals([rooms.status, (await rooms.json()).error.includes("too many rooms")], [
+    assertEquals([rooms.status, (await rooms.json()).error.includes("Too many rooms")], [
       503,
       true,
     ]);

@@ -83,7 +83,7 @@ describe("A connection to PostgreSQL is refused in one sentence when the server"
     new PostgresBackend({ url: `postgres://u:secret@127.0.0.1:${port}/d`, keep: 1 });
   const closes = "closes the connection. See its log.";
   const silent = "does not answer";
-  const foreign = "is no PostgreSQL";
+  const foreign = "is not PostgreSQL";
   testScripts(create, [
     ["closes it at once", closes, { replies: [], then: "cut" }],
     ["closes it when it has heard something", closes, { replies: [], then: "close" }],
@@ -153,12 +153,12 @@ describe("A connection to Redis is refused in one sentence when the server", () 
     ["says nothing after the password", silent, { replies: ["+OK\r\n"], then: "stay" }],
     ["closes it in the middle of an answer", closes, { replies: ["+OK\r\n", half], then: "cut" }],
     ["stops in the middle of an answer", silent, { replies: ["+OK\r\n", half], then: "stay" }],
-    ["speaks HTTP", "is no Redis", { replies: [HTTP], then: "stay" }],
-    ["answers with bytes that are no reply", "is no Redis", {
+    ["speaks HTTP", "is not Redis", { replies: [HTTP], then: "stay" }],
+    ["answers with bytes that are no reply", "is not Redis", {
       replies: ["\u0001\u0002\r\n"],
       then: "stay",
     }],
-    ["answers with the wrong reply", "is no Redis", {
+    ["answers with the wrong reply", "is not Redis", {
       replies: ["+OK\r\n", ":1\r\n"],
       then: "stay",
     }],

@@ -381,7 +381,7 @@ describe("deno task backup", () => {
       [
         `sqlite:${other}`,
         copy,
-        `Cannot copy ${other} to ${copy}: It is no database of this version.`,
+        `Cannot copy ${other} to ${copy}: The file is not a database of this version.`,
       ],
       [`sqlite:${folder}/text.db`, copy, `Cannot copy ${folder}/text.db to ${copy}: `],
       [`sqlite:${path}`, `${folder}/no/copy.db`, `Cannot copy ${path} to ${folder}/no/copy.db: `],

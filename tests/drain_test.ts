@@ -12,7 +12,7 @@ import { TEST_ENV } from "./support/server.ts";
 
 const SIGNALS: Deno.Signal[] = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"];
 
-describe("A server that is told to end", () => {
+describe("A server that receives the signal to end", () => {
   for (const signal of SIGNALS) {
     it(`by ${signal}: closes everyone with 1012, logs it, and exits with 0`, async () => {
       await using server = await ServerProcess.start();

@@ -264,7 +264,7 @@ describe("MAX_CONNECTIONS_PER_ADDRESS", () => {
       const from = (address: string) => ({ "X-Forwarded-For": address });
       const open = [];
       for (const _ of range(2)) open.push(await Visitor.open(server, "/ws", from("192.0.2.1")));
-      const sentence = "There are too many connections from your address. Close some first.";
+      const sentence = "Your address has too many connections. Close some first.";
       for (const path of ["/ws", "/ws/r?username=bob", "/echo"]) {
         const { status, error } = await knock(server, path, from("192.0.2.1"));
         assertEquals([status, error], [429, sentence], path);
@@ -310,7 +310,7 @@ describe("MAX_ROOMS", () => {
       await using alice = await V1Client.join(server.ws, "a", "alice");
       await using _bob = await V1Client.join(server.ws, "b", "bob");
       const { status, error } = await knock(server, "/ws/c?username=carl");
-      assertEquals([status, error], [503, "There are too many rooms. Try again later."]);
+      assertEquals([status, error], [503, "Too many rooms are open. Try again later."]);
       await using _carl = await V1Client.join(server.ws, "a", "carl");
       await alice.nextOf("user_joined", ({ username }) => username === "carl");
     }));

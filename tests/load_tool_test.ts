@@ -299,7 +299,7 @@ describe("The command line", () => {
 
   it("loads another machine only if told to", async () => {
     for (const host of ["192.0.2.7", "[2001:db8::1]", "0.0.0.0", "[::ffff:192.0.2.7]"]) {
-      assertStringIncludes(await refusal(`ws://${host}:8080`), "add --yes if it is yours");
+      assertStringIncludes(await refusal(`ws://${host}:8080`), "add --yes if you may load it");
       const options = await readLoadOptions([`ws://${host}:8080`, "--yes"]);
       assertEquals(options?.base.hostname, new URL(`ws://${host}`).hostname);
     }
@@ -308,7 +308,7 @@ describe("The command line", () => {
     }
     assertEquals(
       await refusal("ws://no.invalid"),
-      "Nothing has the name no.invalid: check the address.",
+      "There is no host no.invalid: check the address.",
     );
   });
 

@@ -14,6 +14,7 @@ import { startServer, type TestServer } from "./support/server.ts";
 import { V1Client } from "./support/v1_client.ts";
 
 const ONLY_MODERATORS = "Only the room's owner, its moderators or an admin may do this.";
+const ONLY_OWNER = "Only the room's owner or an admin may do this.";
 const PRIVATE = "This room is private. Ask its owner to let you in.";
 const BANNED = "You are banned from this room.";
 
@@ -209,13 +210,13 @@ describe("delete", () => {
       if (mayDelete) {
         assertEquals(answer.type, "ack");
         await bob.nextOf("message_deleted", (event) => event.id === id);
-      } else assertError(answer, "forbidden", "Only its author may change a message.");
+      } else assertError(answer, "forbidden", "Only the author of a message may change it.");
     }
     await using carl = await join(room, "carl");
     bob.send({ type: "chat", content: "for carl" });
     const { id } = await carl.nextOf("chat", ({ content }) => content === "for carl");
     const answer = await carl.ask({ type: "delete", id });
-    assertError(answer, "forbidden", "Only its author may change a message.");
+    assertError(answer, "forbidden", "Only the author of a message may change it.");
   });
 
   it("is allowed to moderators; editing another's message is allowed to nobody", async () => {
@@ -225,7 +226,7 @@ describe("delete", () => {
     bob.send({ type: "chat", content: "mine" });
     const { id } = await olga.nextOf("chat") as ChatEvent;
     const answer = await olga.ask({ type: "edit", id, content: "olga's" });
-    assertError(answer, "forbidden", "Only its author may change a message.");
+    assertError(answer, "forbidden", "Only the author of a message may change it.");
   });
 });
 
@@ -288,7 +289,7 @@ describe("PUT /api/rooms/:room", () => {
     assertEquals([status, body], [200, { room, private: true, owner: "olga", ...lists }]);
     for (const name of ["mia", "tom"]) {
       const { status, body } = await change(room, name, { private: false });
-      assertEquals([status, body], [403, { error: ONLY_MODERATORS }]);
+      assertEquals([status, body], [403, { error: ONLY_OWNER }]);
     }
     assertEquals((await change(room, "root", { private: false })).body.owner, "olga");
   });
@@ -337,7 +338,7 @@ describe("PUT /api/rooms/:room", () => {
     ["201 members", { members: Array(201).fill("mia") }, 400, "at most 200 names"],
     ["201 to unban", { unban: Array(201).fill("mia") }, 400, "at most 200 names"],
     ["a bad name", { members: ["a,b"] }, 400, "The username may only have letters"],
-    ["a name without account", { members: ["nobody"] }, 404, "There is no account of the name"],
+    ["a name without account", { members: ["nobody"] }, 404, "There is no account with the name"],
     ["a list", [], 400, "The body must be a JSON object."],
     ["no JSON", "{", 400, "The body must be a JSON object."],
   ];

@@ -634,7 +634,7 @@ describe("the URL of a PostgreSQL database", () => {
 
   it("is refused with a sentence, without the password", () => {
     const wrong = [
-      ["postgres", "is no URL"],
+      ["postgres", "is not a URL"],
       ["postgres://user:secret@host", "lacks"],
       ["postgres://user:secret@host/db?sslmode=yes", "sslmode=yes"],
       ["postgres://user:secret@host/db?connections=9", "one of: 2, 3"],

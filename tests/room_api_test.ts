@@ -170,7 +170,7 @@ describe("a posted message", () => {
     const path = `${server.url}/api/rooms/${newRoom()}/messages?username=ci`;
     const answer = await fetch(path, { method: "POST", body: Uint8Array.of(0x61, 0xff) });
     assertEquals([answer.status, await answer.json()], [400, {
-      error: "The body must be UTF-8 text, and arrive whole.",
+      error: "The body must be complete, and UTF-8 text.",
     }]);
   });
 

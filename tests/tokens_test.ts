@@ -184,7 +184,7 @@ describe("The end of a bot's token", () => {
       const { status, error } = await knock(server, `/ws/r?token=${token}`);
       assertEquals([status, error], [401, "Your session has ended. Sign in again."]);
       assertEquals((await ask("GET", "/api/session", token)).status, 401);
-      assertEquals((await end()).body, { error: "You have no token of this name." });
+      assertEquals((await end()).body, { error: "You have no token with this name." });
     }
     assertEquals(await list(session), []);
     assertEquals((await make(session, "dice")).status, 201);
@@ -342,7 +342,7 @@ describe("The name of a bot's token", () => {
     assertEquals((await make(session, "Zoe\u0308")).body.name, "Zo\u00eb");
     const twice = await make(session, "Zo\u00eb");
     assertEquals([twice.status, twice.body], [409, {
-      error: "You have a token of this name. Choose another name, or delete that token first.",
+      error: "You have a token with this name. Choose another name, or delete that token first.",
     }]);
     assertEquals((await ask("DELETE", "/api/tokens/Zoe%CC%88", session)).status, 204);
     for (const path of ["/api/tokens/%ff", "/api/tokens/%", "/api/tokens/a/b"]) {

@@ -15,7 +15,7 @@ interface Entry {
   fate: "under way" | "stored" | "refused";
 }
 
-/** The messages of one room. Their numbers are their refs. */
+/** The messages of one room. A message's ref is its number. */
 export class RoomLedger {
   readonly name: string;
   readonly #entries: Entry[] = [];
@@ -36,18 +36,18 @@ export class RoomLedger {
     return this.#underWay;
   }
 
-  /** Notes a message. Returns its ref. */
+  /** Records a message. Returns its ref. */
   add(sender: number, due: number): string {
     this.#underWay++;
     return String(this.#entries.push({ sender, due, fate: "under way" }) - 1);
   }
 
-  /** When the message with this ref was due; `undefined` if it is none of this load. */
+  /** When the message with this ref was due; `undefined` if it is not from this load. */
   dueOf(ref: string | undefined): number | undefined {
     return this.#entries[Number(ref)]?.due;
   }
 
-  /** Notes the answer to a message. Returns whether it is the first one. */
+  /** Records the answer to a message. Returns whether it is the first one. */
   settle(ref: string, fate: "stored" | "refused"): boolean {
     const entry = this.#entries[Number(ref)];
     if (entry?.fate !== "under way") return false;
@@ -74,7 +74,7 @@ export class Receipts {
   #bits = new Uint8Array(64);
   #count = 0;
 
-  /** How many there are. */
+  /** How many messages it has received. */
   get count(): number {
     return this.#count;
   }
@@ -83,7 +83,7 @@ export class Receipts {
     return (this.#bits[number >> 3]! & (1 << (number & 7))) !== 0;
   }
 
-  /** Returns whether it is new. */
+  /** Adds a number. Returns whether it is new. */
   add(number: number): boolean {
     if (this.has(number)) return false;
     const at = number >> 3;
@@ -98,7 +98,7 @@ export class Receipts {
   }
 }
 
-/** What happened in one second. */
+/** The counts of one second. */
 export interface Second {
   stored: number;
   deliveries: number;
@@ -106,7 +106,7 @@ export interface Second {
   readonly latency: Histogram;
 }
 
-/** What a whole load has counted. */
+/** The counts of a whole load. */
 export class Tally {
   connected = 0;
   sent = 0;
@@ -114,7 +114,7 @@ export class Tally {
   deliveries = 0;
   doubled = 0;
   outOfOrder = 0;
-  /** Messages that were due and could not be sent, as earlier ones still waited for the network. */
+  /** Messages that were due and not sent, because earlier ones still waited for the network. */
   held = 0;
   /** Guests that the server turned away, by the reason. */
   readonly turnedAway = new Counter();
@@ -122,7 +122,7 @@ export class Tally {
   readonly refused = new Counter();
   /** Connections that the server ended, by the close code. */
   readonly cutOff = new Counter();
-  /** From when a message was due to its delivery, in microseconds. */
+  /** The time from when a message was due to its delivery, in microseconds. */
   readonly latency = new Histogram();
   /** How late messages were sent, in microseconds. */
   readonly late = new Histogram();
@@ -134,7 +134,7 @@ export class Tally {
     this.#second(ms).stored++;
   }
 
-  /** Counts a message that has reached somebody. @param ms since the load began */
+  /** Counts a message that has reached one member. @param ms since the load began */
   countDelivery(ms: number, tookUs: number): void {
     this.deliveries++;
     this.latency.add(tookUs);

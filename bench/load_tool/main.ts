@@ -1,9 +1,9 @@
 /**
- * A load for a server of yours: guests join rooms, send messages, and count what they receive.
+ * A load for your server: guests join rooms, send messages, and count what they receive.
  *
  *     deno task load ws://localhost:8080 --clients=100 --rate=50 --rooms=10 --seconds=20
  *
- * The comparison with other servers is `bench/main.ts`, which measures with a load of its own.
+ * The comparison with other servers is `bench/main.ts`, which has its own load.
  *
  * @module
  */
@@ -17,34 +17,34 @@ import { short } from "../report.ts";
 import { Schedule } from "../schedule.ts";
 import { type Surroundings, Visitor } from "./visitor.ts";
 
-/** How many guests join a second, at most. */
+/** Maximum guests that join in a second. */
 const JOINS_PER_SECOND = 100;
-/** How many guests may be joining at a time. */
+/** Maximum guests that are joining at a time. */
 const JOINING = 64;
 /** Maximum time for all guests to join, and for the last messages to arrive, in milliseconds. */
 const JOIN_MS = 60_000;
 const DRAIN_MS = 10_000;
-/** A server that sends nothing for this long at the end sends no more, in milliseconds. */
+/** At the end, the load waits until the server sends nothing for this long, in milliseconds. */
 const QUIET_MS = 2000;
 /** How long the server may take to close the connections, in milliseconds. */
 const LEAVE_MS = 1000;
-/** How often the load looks which messages are due, and which have arrived, in milliseconds. */
+/** The time between two checks for due and arrived messages, in milliseconds. */
 const LOOK_MS = 5;
 /** Beyond this delay in milliseconds, or this share of a core, the load itself may be slow. */
 const LATE_MS = 50;
 const BUSY = 0.8;
 
-/** What a load found, beyond what it counted. */
+/** The results of a load that are not counts. */
 interface Findings {
-  /** Deliveries of stored messages that should have come, and did not. */
+  /** Deliveries of stored messages that did not arrive. */
   readonly lost: number;
   /** Messages that were neither stored nor refused, though their sender stayed. */
   readonly unanswered: number;
   /** How long messages were sent, in seconds. */
   readonly seconds: number;
-  /** Share of a core that this process used meanwhile. */
+  /** Share of a core that this process used. */
   readonly busy: number;
-  /** Guests that were still joining when the time for it was over. */
+  /** Guests that did not join in time. */
   readonly late: number;
 }
 
@@ -104,7 +104,7 @@ export class Load {
   async run(): Promise<Findings> {
     await this.#within(this.#joinMs, this.#joinAll());
     this.#isJoining = false;
-    // Who came in later would miss what was said before.
+    // A guest that joined later would miss the messages before.
     for (const visitor of this.#visitors) if (!visitor.isIn) visitor.leave();
     this.#beginMs = performance.now();
     const before = cpuUsage();
@@ -125,7 +125,7 @@ export class Load {
     return findings;
   }
 
-  /** Lets all join, some at a time, and not all at once. */
+  /** Lets all guests join, at most {@linkcode JOINING} at a time. */
   async #joinAll(): Promise<void> {
     const waiting = this.#visitors.values();
     const joinSome = async () => {
@@ -144,7 +144,7 @@ export class Load {
     }));
   }
 
-  /** Sends what is due until the time is over. */
+  /** Sends due messages until the time is over. */
   async #talk(): Promise<void> {
     const senders = this.#visitors.filter(({ isIn }) => isIn);
     if (senders.length === 0) return;
@@ -164,7 +164,7 @@ export class Load {
     }
   }
 
-  /** Waits for what is under way, as long as something still comes. */
+  /** Waits for messages in flight, as long as some still arrive. */
   async #drain(): Promise<void> {
     const end = performance.now() + DRAIN_MS;
     let seen = -1;
@@ -175,7 +175,7 @@ export class Load {
       seen = now;
       await sleep(LOOK_MS);
     }
-    // A doubled delivery comes after the first one.
+    // A doubled delivery arrives after the first one.
     await sleep(10 * LOOK_MS);
   }
 
@@ -198,7 +198,7 @@ export class Load {
     return this.#rooms.reduce((sum, room) => sum + room.unanswered(isThere), 0);
   }
 
-  /** Waits for a task, but no longer than this, and not once the load is stopped. */
+  /** Waits for a task, at most this long, and only until the load is stopped. */
   #within(ms: number, task: Promise<unknown>): Promise<void> {
     return within(ms, Promise.race([task, this.#stopped.promise]));
   }
@@ -240,9 +240,9 @@ function remarks(tally: Tally, { busy, late }: Findings): string[] {
     tally.refused.has("rate_limited") || tally.cutOff.has("4029");
   const lateMs = tally.late.quantile(0.99) / 1000;
   return [
-    ...(late > 0 ? [`${late} guests had not joined when the time for that was over.`] : []),
+    ...(late > 0 ? [`${late} guests did not join in time.`] : []),
     ...(isLimited
-      ? [`The server limits what one address may do. Start it for a load with ${SETTINGS}.`]
+      ? [`The server limits what one address may do. For a load, start it with ${SETTINGS}.`]
       : []),
     ...(tally.cutOff.has("4008")
       ? ["The server cut off guests who read too slowly: this machine is too slow for this load."]
@@ -251,7 +251,7 @@ function remarks(tally: Tally, { busy, late }: Findings): string[] {
       ? [`The load used ${Math.round(100 * busy)} % of a core: it may be slower than the server.`]
       : []),
     ...(lateMs > LATE_MS
-      ? [`This machine sent up to ${Math.round(lateMs)} ms late, which the latency contains.`]
+      ? [`This machine sent up to ${Math.round(lateMs)} ms late, which is part of the latency.`]
       : []),
   ];
 }
@@ -260,7 +260,7 @@ function milliseconds(us: number): string {
   return us === 0 ? "-" : `${Number((us / 1000).toPrecision(3))} ms`;
 }
 
-/** Shows a line that changes on a terminal, and a line a second elsewhere. */
+/** Shows the progress: on a terminal in one line, elsewhere as a line a second. */
 function showProgress(load: Load): () => void {
   const isTerminal = Deno.stderr.isTerminal();
   const write = (text: string) => Deno.stderr.writeSync(new TextEncoder().encode(text));
@@ -272,7 +272,7 @@ function showProgress(load: Load): () => void {
   };
 }
 
-/** Waits, but no longer than this. */
+/** Waits for a task, at most this long. */
 async function within(ms: number, task: Promise<unknown>): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const timer = setTimeout(resolve, ms);
@@ -292,7 +292,7 @@ async function save(path: string, content: string): Promise<void> {
   try {
     await Deno.writeTextFile(path, content);
   } catch (error) {
-    throw new UsageError(`The chart cannot be written: ${(error as Error).message}`);
+    throw new UsageError(`Cannot write the chart: ${(error as Error).message}`);
   }
 }
 

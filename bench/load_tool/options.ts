@@ -8,7 +8,7 @@ import { lookup } from "node:dns/promises";
 import { BlockList, isIP } from "node:net";
 import { parseArgs } from "node:util";
 
-/** What a load does. */
+/** The settings of a load. */
 export interface LoadOptions {
   /** The address of the server, which ends with a slash: `ws:` or `wss:`. */
   readonly base: URL;
@@ -24,14 +24,14 @@ export interface LoadOptions {
   readonly chart: string | undefined;
 }
 
-/** The command line asks for what the tool does not do. The message is a sentence. */
+/** The command line is wrong. The message says what to write. */
 export class UsageError extends Error {}
 
 /** Each number: its default, and its bounds. */
 const NUMBERS = {
   clients: { byDefault: 100, max: 2000, what: "guests, all from this machine" },
-  rate: { byDefault: 50, max: 5000, what: "messages a second, of all guests together" },
-  rooms: { byDefault: 10, max: 2000, what: "rooms, over which the guests are spread" },
+  rate: { byDefault: 50, max: 5000, what: "messages a second, from all guests together" },
+  rooms: { byDefault: 10, max: 2000, what: "rooms; the guests are spread over them" },
   seconds: { byDefault: 20, max: 300, what: "seconds of sending" },
   size: { byDefault: 64, max: 16_384, what: "bytes of a message's text" },
 } as const;
@@ -40,25 +40,25 @@ type NumberName = keyof typeof NUMBERS;
 
 const names = Object.keys(NUMBERS) as NumberName[];
 
-/** The limits of a server that a load from one address runs into, turned off. */
+/** Settings that turn off the limits for one address. */
 export const SETTINGS = "JOIN_RATE_PER_ADDRESS=0 MAX_CONNECTIONS_PER_ADDRESS=0 MESSAGE_RATE=0 " +
   "MESSAGE_RATE_PER_ADDRESS=0";
 
 /** What `--help` prints. */
-export const HELP = `Loads a Hubbub server of yours and says how it does.
+export const HELP = `Measures your Hubbub server under load.
 
   deno task load ws://localhost:8080 --clients=100 --rate=50 --rooms=10 --seconds=20
 
 ${names.map(describe).join("\n")}
   --chart=FILE    draws throughput and latency over time into an SVG file
-  --yes           the server is on another machine, and it is yours to load
+  --yes           the server is on another machine, and you may load it
 
 The address is ws://, wss://, http:// or https://, with a path if the server has one.
-A server limits what one address may do. Start it for a load with:
+A server limits what one address may do. For a load, start it with:
 
   ${SETTINGS}
 
-Ctrl-C ends early and prints the table. The status is 1 if there was no load to speak of, and 2 if a
+Ctrl-C ends early and prints the table. The exit status is 1 if nothing was stored, and 2 if a
 message was lost or doubled.`;
 
 function describe(name: NumberName): string {
@@ -70,7 +70,7 @@ function describe(name: NumberName): string {
  * Reads the command line.
  *
  * @returns `undefined` if it asks for help
- * @throws {UsageError} if it cannot be done, or should not
+ * @throws {UsageError} if an argument is wrong, or the server is on another machine without `--yes`
  */
 export async function readLoadOptions(args: readonly string[]): Promise<LoadOptions | undefined> {
   const { values, positionals } = parse(args);
@@ -78,7 +78,7 @@ export async function readLoadOptions(args: readonly string[]): Promise<LoadOpti
   const [address, ...more] = positionals;
   if (address === undefined || more.length > 0) {
     throw new UsageError(
-      "Name one server, such as ws://localhost:8080, and write options as --clients=100.",
+      "Name one server, such as ws://localhost:8080. Write options as --clients=100.",
     );
   }
   const numbers = Object.fromEntries(
@@ -87,8 +87,8 @@ export async function readLoadOptions(args: readonly string[]): Promise<LoadOpti
   if (numbers.rooms > numbers.clients) {
     if (values.rooms !== undefined) {
       throw new UsageError(
-        `--rooms=${numbers.rooms} is more than one room for each of ${numbers.clients} clients: ` +
-          "have fewer rooms or more clients.",
+        `--rooms=${numbers.rooms} is more than --clients=${numbers.clients}: ` +
+          "choose fewer rooms or more clients.",
       );
     }
     numbers.rooms = numbers.clients;
@@ -111,7 +111,7 @@ function parse(args: readonly string[]) {
     });
   } catch (error) {
     const [sentence] = (error as Error).message.split(/(?<=[^.])\. /);
-    throw new UsageError(`${sentence!.replace(/\.$/, "")}. --help lists what there is.`);
+    throw new UsageError(`${sentence!.replace(/\.$/, "")}. --help lists the options.`);
   }
 }
 
@@ -127,8 +127,8 @@ function readBase(address: string): URL {
   const url = /^(ws|http)s?:\/\//i.test(address) ? URL.parse(address) : null;
   if (url === null || url.username + url.password + url.search + url.hash !== "") {
     throw new UsageError(
-      "The address must be that of a server, such as ws://localhost:8080 or https://chat.example, " +
-        `without a name, a query or a fragment, not "${address}".`,
+      "The address must be a server's, such as ws://localhost:8080 or https://chat.example, " +
+        `without a user name, a query or a fragment, not "${address}".`,
     );
   }
   url.protocol = url.protocol.replace("http", "ws");
@@ -136,7 +136,7 @@ function readBase(address: string): URL {
   return url;
 }
 
-/** The addresses of this machine to itself (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3). */
+/** The loopback addresses (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3). */
 const loopback = new BlockList();
 loopback.addSubnet("127.0.0.0", 8, "ipv4");
 loopback.addAddress("::1", "ipv6");
@@ -148,7 +148,7 @@ async function checkIsHere({ hostname }: URL): Promise<void> {
   if (addresses.every(isLoopback)) return;
   throw new UsageError(
     `${host} is another machine, where a load looks like an attack and may cost somebody money: ` +
-      "add --yes if it is yours to load.",
+      "add --yes if you may load it.",
   );
 }
 
@@ -161,6 +161,6 @@ async function resolve(host: string): Promise<string[]> {
   try {
     return (await lookup(host, { all: true })).map(({ address }) => address);
   } catch {
-    throw new UsageError(`Nothing has the name ${host}: check the address.`);
+    throw new UsageError(`There is no host ${host}: check the address.`);
   }
 }

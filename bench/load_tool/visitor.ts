@@ -1,8 +1,8 @@
 /**
- * One client of a load on a server that may be anywhere: a guest on `chat.v1`, over the runtime's own
- * WebSocket, who reads everything.
+ * One client of a load on any server: a guest on `chat.v1` that reads everything, over the
+ * runtime's own WebSocket.
  *
- * The clients of the comparison (`bench/client.ts`) are faster, and know nothing but the loopback address.
+ * The clients of the comparison (`bench/client.ts`) are faster, but only use the loopback address.
  *
  * @module
  */
@@ -10,14 +10,14 @@
 import { DIALECTS } from "../dialects.ts";
 import { Receipts, type RoomLedger, type Tally } from "./ledger.ts";
 
-/** How long a server may take to let somebody in, or to say why not, in milliseconds. */
+/** Maximum time for a join, and for the reason of a refusal, in milliseconds. */
 const JOIN_MS = 10_000;
-/** With more bytes on their way out, a visitor holds its messages back. */
+/** A visitor holds its messages back while more bytes than this wait for the network. */
 const MAX_BUFFERED = 1024 * 1024;
 
 const { path: pathOf, subprotocol, message } = DIALECTS.v1;
 
-/** What all visitors of a load share. */
+/** The state that all visitors of a load share. */
 export interface Surroundings {
   /** The address of the server, which ends with a slash: `ws:` or `wss:`. */
   readonly base: URL;
@@ -27,7 +27,7 @@ export interface Surroundings {
   clock(): number;
 }
 
-/** An event, as far as a load reads it. */
+/** The part of an event that a load reads. */
 interface Told {
   readonly type: string;
   readonly ref?: string;
@@ -61,14 +61,14 @@ export class Visitor {
     return this.#isIn;
   }
 
-  /** Joins, or counts why it may not. */
+  /** Joins, or counts why it cannot. */
   async join(): Promise<void> {
     const { tally } = this.#around;
     if (await this.#connect()) tally.connected++;
     else if (!this.#isLeaving) tally.turnedAway.add(await this.#askWhy());
   }
 
-  /** Sends a message that is due now, or was. */
+  /** Sends a message that is due now, or was due earlier. */
   send(due: number): void {
     const { tally, content } = this.#around;
     if (this.#socket!.bufferedAmount > MAX_BUFFERED) {
@@ -91,7 +91,7 @@ export class Visitor {
     return closed;
   }
 
-  /** Resolves to whether it is let in, within {@linkcode JOIN_MS}. */
+  /** Resolves to whether it has joined, within {@linkcode JOIN_MS}. */
   async #connect(): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const socket = this.#socket = new WebSocket(this.#url, subprotocol);
@@ -111,7 +111,7 @@ export class Visitor {
     return false;
   }
 
-  /** What a plain request at the same address is answered with: the status of a refused upgrade. */
+  /** Why the upgrade was refused: the status of a plain request at the same address. */
   async #askWhy(): Promise<string> {
     const url = new URL(this.#url);
     url.protocol = url.protocol.replace("ws", "http");
@@ -150,7 +150,7 @@ export class Visitor {
   #receive(ref: string | undefined, seq = 0): void {
     const { tally, clock } = this.#around;
     const due = this.room.dueOf(ref);
-    // Somebody else has found the room.
+    // Somebody else is in the room.
     if (due === undefined) return;
     if (!this.receipts.add(Number(ref))) {
       tally.doubled++;

@@ -1,4 +1,6 @@
-/** What it costs the engines to append messages: one alone, many in one turn, in one room and many. */
+/**
+ * The cost of appending messages to the engines: one, many in one turn, in one room and in many.
+ */
 
 import { setImmediate } from "node:timers";
 import type { Engine } from "../../lib/engine/engine.ts";

@@ -1,4 +1,6 @@
-/** What it costs the hub to take a message and deliver it, without a network: peers that do nothing. */
+/**
+ * The cost of receiving and delivering a message in the hub, without a network: peers do nothing.
+ */
 
 import { setImmediate } from "node:timers";
 import { Hub } from "../../hub.ts";
@@ -9,7 +11,7 @@ import type { Member } from "../../lib/room/room.ts";
 
 const MESSAGES = 32;
 
-/** A room of so many members, and a way to say something and wait until all have it. */
+/** Makes a room with this many members, and a function that sends messages and awaits delivery. */
 async function fill(members: number, format: "v1" | "json") {
   let id = 0;
   let time = 0;
@@ -37,7 +39,7 @@ async function fill(members: number, format: "v1" | "json") {
     date: Date.now,
     newId,
     turn: { deliver: setImmediate },
-    // What is due later is due now: no run waits for the time.
+    // Calls back at once, so that no run waits.
     after: (_ms, callback) => void setImmediate(callback),
   });
   let frames = 0;

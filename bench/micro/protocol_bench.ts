@@ -1,4 +1,4 @@
-/** What it costs to read a frame from a client, and to write an event. */
+/** The cost of reading a frame from a client, and of writing an event. */
 
 import { decode } from "../../lib/protocol/commands.ts";
 import { encode } from "../../lib/protocol/encode.ts";
@@ -28,7 +28,7 @@ Deno.bench("refuse a frame that is no command", { group: "decode" }, () => {
   try {
     decode("hello", "v1", limits);
   } catch {
-    // That is what is timed.
+    // The refusal is what is timed.
   }
 });
 

@@ -1,5 +1,5 @@
-// A chat server on Bun, whose own publish does the fan-out: one frame for each message, and what is
-// published in one turn of the event loop is written to a member at once.
+// A chat server on Bun, with Bun's own publish for the fan-out: one frame for each message, and one
+// write to each member for all frames of a turn of the event loop.
 //
 //   PORT=8080 bun bun.mjs
 

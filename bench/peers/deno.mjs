@@ -1,16 +1,16 @@
-// The least that is a chat server on Deno: each message is sent to each member at once, as a frame
-// of its own. Members who ask for `chat.v1` get the frames that Hubbub sends for a message, the
-// `ack` included; nothing is stored, checked or limited.
+// The smallest chat server on Deno: sends each message to each member at once, in one frame.
+// Members that ask for `chat.v1` get the frames that Hubbub sends for a message, the `ack`
+// included. It stores, checks and limits nothing.
 //
 //   PORT=8080 deno run -A deno.mjs          a chat server
-//   PORT=8080 deno run -A deno.mjs turn     what happens in a turn is one frame for each member
+//   PORT=8080 deno run -A deno.mjs turn     sends one frame a turn to each member
 //   PORT=8080 deno run -A deno.mjs bare     WebSockets that do nothing
 
 import { setImmediate } from "node:timers";
 
 const [how = "each"] = Deno.args;
 
-/** A room: its members, and what each is sent at the end of the turn: what all are, and its own. */
+/** A room: its members, and the events for all and for single members at the end of the turn. */
 const createRoom = () => ({ members: new Set(), news: [], acks: new Map() });
 
 /** @type {Map<string, ReturnType<typeof createRoom>>} */

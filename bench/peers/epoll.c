@@ -1,6 +1,6 @@
-// A chat server in C with nothing to spare: one thread, epoll, no library. It shows what the kernel
-// allows. It speaks with this load generator only: it knows one handshake key, trusts what it is
-// sent, and puts texts into JSON as they are.
+// A minimal chat server in C: one thread, epoll, no library. It shows what the kernel allows. It
+// works only with this load: it knows one handshake key, trusts its input, and puts texts into JSON
+// as they are.
 //
 //   epoll PORT each   one write for each delivery
 //   epoll PORT turn   one write for each client and turn of the event loop
@@ -21,7 +21,7 @@
 
 enum { MAX_EVENTS = 512, MAX_ROOMS = 16384, READ_BYTES = 65536, MAX_FRAME = 32768 };
 
-// The answer to the key that RFC 6455 has in its example (section 1.3).
+// The answer to the key in the example of RFC 6455 (section 1.3).
 static const char ACCEPTED[] =
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -38,7 +38,7 @@ typedef struct {
   size_t place;  // in the room's list of members
   char name[64];
   Bytes unread;   // the beginning of a frame
-  Bytes unsent;   // what the network has not taken
+  Bytes unsent;   // bytes that the network has not taken
 } Client;
 
 typedef struct {
@@ -76,7 +76,7 @@ static void listen_for(Client *client, uint32_t events) {
   epoll_ctl(epoll, EPOLL_CTL_MOD, client->fd, &event);
 }
 
-// Its memory is kept: events of this turn may still name it.
+// Keeps the client's memory: events of this turn may still name it.
 static void leave(Client *client) {
   if (client->isClosed) return;
   client->isClosed = true;
@@ -91,7 +91,7 @@ static void leave(Client *client) {
   last->place = client->place;
 }
 
-// Walk the members backwards around this: it may take the present one off the list.
+// Loop over the members backwards around a call: it may remove the present one from the list.
 static void deliver(Client *client, const char *data, size_t length) {
   if (client->isClosed) return;
   if (client->unsent.length == 0) {
@@ -168,8 +168,8 @@ static bool enter(Client *client, const char *request) {
   return client->isOpen = true;
 }
 
-// Takes one frame, or the handshake, off the front. Returns its length: 0 if it is not whole yet,
-// -1 if the client must go.
+// Reads one frame, or the handshake. Returns its length: 0 if it is incomplete, -1 if the client
+// must go.
 static ssize_t take(Client *client, char *data, size_t length) {
   if (!client->isOpen) {
     char *end = memmem(data, length, "\r\n\r\n", 4);

@@ -1,4 +1,4 @@
-// A chat server on Node and ws: one frame for each message, made once and sent to each member.
+// A chat server on Node and ws: makes one frame for each message, and sends it to each member.
 //
 //   PORT=8080 node ws.mjs
 

@@ -1,5 +1,5 @@
 /**
- * The client, for programs in TypeScript: a place in a room, kept over a network that comes and
+ * The client for programs in TypeScript: joins a room, and stays in it while the network comes and
  * goes.
  *
  *     import { Connection } from "@hubbub/hubbub/client";

@@ -31,10 +31,10 @@ export type {
 } from "../protocol/events.ts";
 
 /**
- * What the connection is doing. It is live `via` a WebSocket or, where none gets through, a stream
- * of Server-Sent Events; what it does is the same. `retryAt` is in milliseconds of
- * `performance.now()`. `reason` is a sentence for a person, `""` when there is nothing worth saying.
- * `code` is the HTTP status or the close code that ended it.
+ * What the connection is doing. It is live `via` a WebSocket or, if the network blocks WebSockets,
+ * a stream of Server-Sent Events, which does the same. `retryAt` is in milliseconds of
+ * `performance.now()`. `reason` is a sentence for a person, or `""`. `code` is the HTTP status or
+ * the close code that ended the connection.
  */
 export type ConnectionState =
   | { state: "connecting" }
@@ -44,16 +44,15 @@ export type ConnectionState =
   | { state: "closed" };
 
 /**
- * What opening a sealed text came to: it was `sound`, it could not be opened (`broken`), it is a
- * repeat of another message or of an earlier text (`replayed`), or it was not sealed at all
- * (`bare`).
+ * The result of opening a sealed text: it is `sound`, it cannot be opened (`broken`), it repeats
+ * another message or an earlier text (`replayed`), or it is not sealed (`bare`).
  */
 export type Seal = "sound" | "broken" | "replayed" | "bare";
 
-/** An event of the server. `seal` is absent where there is no cipher. */
+/** An event of the server. `seal` is absent without a cipher. */
 export type Told = Event & { seal?: Seal };
 
-/** What a sealed text is bound to: it opens nowhere else. */
+/** The place that a sealed text is bound to: it opens nowhere else. */
 export interface Label {
   /** The room. */
   room: string;
@@ -65,51 +64,54 @@ export interface Label {
   ref?: string | undefined;
   /** The id of the message that this one, or the edited one, answers. */
   replyTo?: string | undefined;
-  /** The id of the message whose new text it is. */
+  /** The id of the message that the text replaces. */
   edits?: string | undefined;
 }
 
-/** Seals the texts that go out, and opens those that come in. */
+/** Seals outgoing texts, and opens incoming ones. */
 export interface Sealer {
-  /** Names the key. */
+  /** Identifies the key. */
   fingerprint: string;
   /** Seals a text. */
   seal(text: string, label: Label): Promise<string>;
-  /** Opens a text; rejects if the key or the label is another one. */
+  /** Opens a text; rejects if the key or the label differs. */
   open(sealed: string, label: Label): Promise<string>;
 }
 
-/** A text on its way out. */
+/** A text to be sent. */
 export interface Outgoing {
   /** The text. */
   content: string;
   /** The only receiver. */
   to?: string;
-  /** The id of the message that it answers. */
+  /** The id of the message that this one answers. */
   replyTo?: string;
-  /** The message that it changes. */
+  /** The message that it edits. */
   edits?: { id: string; ref?: string | undefined; replyTo?: string | undefined };
-  /** Names it here and for the server, which takes the same `ref` only once. */
+  /** Identifies it here and to the server, which stores each `ref` only once. */
   ref: string;
   /**
    * It is `waiting` until it can go, `sending` until the server has stored it, then `sent`; or it
-   * has `failed` for `reason`, and may be sent again.
+   * has `failed`, as `reason` says, and can be sent again.
    */
   status: "waiting" | "sending" | "sent" | "failed";
   /** Why it failed, or waits, as a sentence; else `""`. */
   reason: string;
-  /** Sealed with a key that is not here: it has no text, and can only be discarded. */
+  /**
+   * Whether it is sealed with a key that is missing. Then it has no text, and can only be
+   * discarded.
+   */
   isLocked?: boolean;
   /** The server's answer, once it is sent. */
   ack?: Pick<AckEvent, "id" | "seq" | "inbox_seq" | "timestamp" | "duplicate">;
 }
 
 /**
- * A text as it is kept over the end of a program, which need not look into it: with a cipher it is
- * sealed.
+ * A text to be stored until the program runs again. The program need not read it: with a cipher it
+ * is sealed.
  */
 export interface Unsent {
-  /** Names it for the server, which takes the same `ref` only once. */
+  /** Identifies it to the server, which stores each `ref` only once. */
   ref: string;
   /** The text, which may be sealed. */
   content: string;
@@ -117,197 +119,200 @@ export interface Unsent {
   by: string;
 }
 
-/** The texts of one person in one room that the server has not stored yet. */
+/** One person's texts for one room that the server has not stored yet. */
 export interface Outbox {
   /** All of them, oldest first. */
   readonly items: Outgoing[];
   /** Whether everything is stored, or has failed. */
   readonly isDone: boolean;
-  /** Sends an item again that has failed. */
+  /** Sends a failed item again. */
   sendAgain(ref: string): void;
-  /** Forgets an item that has failed. */
+  /** Drops a failed item. */
   discard(ref: string): void;
-  /** Everything that is not stored, in a form that can be kept as JSON. */
+  /** Every item that the server has not stored, as values for JSON. */
   save(): Unsent[];
-  /** Takes over what {@linkcode Outbox.save} gave in another life of the program. */
+  /** Adds the items that {@linkcode Outbox.save} returned in an earlier run of the program. */
   load(unsent: readonly Unsent[]): Promise<void>;
 }
 
-/** Who is in the room: everyone in a small room; in a crowd the known names and the count of all. */
+/** The people in the room: everyone in a small room; in a crowd the known names and the count. */
 export interface Roster {
-  /** The names that are known, in order of joining. */
+  /** The known names, in order of joining. */
   readonly names: string[];
-  /** How many people there are in all. */
+  /** The number of all people. */
   readonly online: number;
-  /** How many there are whose names are not known. */
+  /** The number of people whose names are not known. */
   readonly unknown: number;
-  /** Whether a name is known to be there. */
+  /** Whether a name is among the known ones. */
   has(name: string): boolean;
 }
 
 /** The events of a {@linkcode Connection}. */
 export interface Emits {
-  /** Its state has changed. */
+  /** The connection has a new state. */
   state: ConnectionState;
   /**
-   * The events of one frame, in order. Every message comes once, and in the order of its `seq`; an
-   * own one comes after its `outgoing` has said `sent`.
+   * The events of one frame, in order. Every message comes once, in the order of `seq`. Your own
+   * message comes after its `outgoing` with `sent`.
    */
   events: readonly Told[];
-  /** A text to be sent has another status. */
+  /** A text to be sent has a new status. */
   outgoing: Outgoing;
   /**
-   * Something may have been missed for good. `isNewLife`: the numbering starts anew, and what was
-   * told before has no place in it.
+   * Events may be lost for good. `isNewLife`: the numbering starts anew, so earlier `seq`s are no
+   * longer valid.
    */
   gap: { isNewLife: boolean };
-  /** Somebody came or went. */
+  /** Somebody has joined or left. */
   people: Roster;
 }
 
-/** Where to join, and as whom. */
+/** The room to join, and the person who joins. */
 export interface ConnectionOptions {
-  /** Where the server is, `http:` or `https:`; `ws/ROOM` is beside it. */
+  /** The address of the server, `http:` or `https:`; `ws/ROOM` is relative to it. */
   base: string | URL;
   /** The room. */
   room: string;
-  /** The person's name. It may be absent with a `token`, with which a name comes. */
+  /** The person's name. With a `token` it may be absent: a name comes with the token. */
   username?: string;
   /**
    * The token of an account, from signing in or made for a bot; or one with which the site's own
    * server signs the person in.
    */
   token?: string;
-  /** The secret from an earlier welcome: proves to be the same person. */
+  /** The secret from an earlier welcome, which proves that a guest is the same person. */
   session?: string;
   /**
-   * The way of the first attempt, a socket by default: another connection to the server may know
-   * that none gets through.
+   * The kind of the first attempt, a socket by default. Choose `stream` if an earlier connection
+   * found that WebSockets are blocked.
    */
   via?: "socket" | "stream";
   /** Seals every text. Without it nothing is sealed. */
   cipher?: Sealer;
 }
 
-/** The server refuses what was asked for. The message is its sentence. */
+/** The server refuses a command. The message is the server's sentence. */
 export class RefusedError extends Error {
   /** One of the error codes of `chat.v1`. */
   readonly code: string;
-  /** Makes the error of a sentence and a code. */
+  /** Makes the error from a sentence and a code. */
   constructor(sentence: string, code: string);
 }
 
-/** Joins a room and stays there until told to leave or turned away. */
+/** Joins a room, and stays there until {@linkcode Connection.close} or a refusal. */
 export class Connection {
   /** The room. */
   readonly room: string;
-  /** The person's name; once joined, as the server spells it. Empty before, if only a token tells. */
+  /**
+   * The person's name, after the join as the server spells it; empty before, without a `username`.
+   */
   readonly username: string;
-  /** What is still to be sent. */
+  /** The texts that are not sent yet. */
   readonly outbox: Outbox;
-  /** Who is in the room. */
+  /** The people in the room. */
   readonly roster: Roster;
-  /** The secret that proves to be the same person again, once the server gave one. */
+  /** A guest's secret, which proves later that it is the same person; absent before the welcome. */
   readonly session: string | undefined;
-  /** UTF-8 bytes of a message, as the server takes it; `null` for no limit. */
+  /** Maximum UTF-8 bytes of a message; `null` for no limit. */
   readonly maxMessageBytes: number | null;
   /**
-   * What the person may do here: owners and admins may remove people, delete any message, and
-   * change the room's settings.
+   * The person's rights here: owners, moderators and admins may remove people and delete any
+   * message; owners and admins may change the room's settings.
    */
   readonly role: Role;
-  /** Whether only the room's members may come in. */
+  /** Whether the room admits only its members. */
   readonly isPrivate: boolean;
   /** What the connection is doing. */
   readonly state: ConnectionState;
 
   /**
-   * Nothing happens before {@linkcode Connection.open}.
+   * Does not connect yet: call {@linkcode Connection.open}.
    *
    * @throws {TypeError} if `base` is no address of a server
    */
   constructor(options: ConnectionOptions);
 
-  /** Calls back at every later event of a type. The returned function stops it. */
+  /** Calls back at every later event of a type. Returns a function that ends this. */
   on<T extends keyof Emits>(type: T, listener: (what: Emits[T]) => void): () => void;
 
   /**
-   * Joins. Does nothing when already joining or joined.
+   * Joins the room. Does nothing if it is joining or has joined.
    *
    * @param how `token`: a new one in place of the old, from the next attempt on
    */
   open(how?: { token?: string }): void;
 
-  /** Ends the wait for the next attempt, because the network is back or a person asked. */
+  /** Tries to reconnect now. Call it when the network is back, or a person asks. */
   retry(): void;
 
   /**
-   * To be called when the connection may have died unnoticed: the computer slept, the network is
-   * another one. A connection that is waiting tries now, a live one asks the server for an answer.
+   * Checks the connection. Call it when it may have died unnoticed, for example after the computer
+   * slept or the network changed. A waiting connection tries now, a live one asks the server for an
+   * answer.
    */
   check(): void;
 
   /**
-   * To be called when the network is known to be gone: the wait for it begins at once.
+   * Stops using a connection that is known to be dead, and waits for the network. Call it when the
+   * network is gone.
    *
    * @param reason a sentence for the person
    */
   interrupt(reason: string): void;
 
   /**
-   * Leaves. {@linkcode Connection.open} joins again, and goes on from there. What is unsent stays in
-   * the outbox. Resolves when the connection is closed.
+   * Leaves the room. {@linkcode Connection.open} joins again, and continues there. Unsent texts
+   * stay in the outbox. Resolves when the connection is closed.
    *
    * @param code the close code; 1000 by default
    */
   close(code?: number): Promise<void>;
 
   /**
-   * Says something to the room. It goes out now, or as soon as there is a connection, and once.
+   * Sends a message to the room, now or as soon as there is a connection, and only once.
    *
-   * @param how `replyTo`: the id of the message that it answers
+   * @param how `replyTo`: the id of the message that this one answers
    */
   send(content: string, how?: { replyTo?: string }): Outgoing;
 
-  /** Says something to one person in the room. */
+  /** Sends a private message to one person in the room. */
   whisper(to: string, content: string): Outgoing;
 
-  /** Gives an own message another text. It goes out like a message: now, or as soon as it can. */
+  /** Replaces the text of your own message, now or as soon as there is a connection. */
   edit(id: string, content: string): Outgoing;
 
   /**
-   * Takes an own message back; owners and admins any message.
+   * Deletes your own message; as owner, moderator or admin, any message.
    *
-   * @throws {RefusedError} if the server does not do it, or there is no connection
+   * @throws {RefusedError} if the server refuses, or there is no connection
    */
   delete(id: string): Promise<AckEvent>;
 
   /**
-   * Removes everyone under a name from the room. For its owner and for admins.
+   * Removes everyone with a name from the room. For owner, moderators and admins.
    *
-   * @param how `reason` is what they are told; with `ban` neither the name nor the person can come
-   *   back
-   * @throws {RefusedError} if the server does not do it, or there is no connection
+   * @param how `reason` is shown to them; with `ban` neither the name nor the person can return
+   * @throws {RefusedError} if the server refuses, or there is no connection
    */
   kick(username: string, how?: { reason?: string; ban?: boolean }): Promise<AckEvent>;
 
   /**
-   * Changes the room's settings, those that are named. For its owner and for admins; whoever has an
-   * account and changes those of a room without an owner owns it from then on.
+   * Changes the named settings of the room. For owner and admins. An account that changes a room
+   * without an owner owns it from then on.
    *
-   * @throws {RefusedError} if the server does not do it, or there is no connection
+   * @throws {RefusedError} if the server refuses, or there is no connection
    */
   setRoom(change: RoomChange): Promise<AckEvent>;
 
   /**
    * Asks for the messages before or after a `seq`, or for the newest.
    *
-   * @throws {RefusedError} if the server does not do it, or there is no connection
+   * @throws {RefusedError} if the server refuses, or there is no connection
    */
   history(
     range?: { before?: number; after?: number; limit?: number },
   ): Promise<HistoryEvent & { messages: readonly Told[] }>;
 
-  /** Says that one types, or no longer does. May be called on every key. */
+  /** Tells the room whether you are typing. You may call it on every key. */
   typing(active: boolean): void;
 }

@@ -16,11 +16,11 @@ import { Pace } from "./pace.ts";
 
 /** What a {@linkcode Subscriber} needs. */
 export interface SubscriberOptions {
-  /** The id of its connection. */
+  /** The connection's id. */
   readonly id: string;
   readonly peer: Peer;
   readonly format: Format;
-  /** The origin of its own messages. */
+  /** The {@linkcode EncodedEvent.origin} of its own messages. */
   readonly origin: string;
   /** Whether it receives its own messages. */
   readonly echo: boolean;
@@ -38,7 +38,7 @@ interface Direct {
 
 /** One connection that events are delivered to. */
 export class Subscriber {
-  /** The id of its connection. */
+  /** The connection's id. */
   readonly id: string;
   readonly format: Format;
   readonly #peer: Peer;
@@ -95,7 +95,7 @@ export class Subscriber {
     return this.#direct.push({ event, at }) === 1;
   }
 
-  /** Goes live: it receives `first`, then the held events, then every pending event from `from` on. */
+  /** Goes live: receives `first`, then the held events, then every pending event from `from` on. */
   start(audience: Audience, from: number, first: readonly EncodedEvent[]): void {
     const held = this.#direct.map(({ event }) => event);
     this.#direct = [...first, ...held].map((event) => ({ event, at: from }));
@@ -108,7 +108,7 @@ export class Subscriber {
     this.#audience = audience;
   }
 
-  /** Sends it its part of a batch. False if it cannot keep up. @param now the time in milliseconds */
+  /** Sends its part of a batch. False if it cannot keep up. @param now the time in milliseconds */
   deliver(batch: Batch, now: number): boolean {
     const direct = this.#direct;
     const from = this.#from;
@@ -136,14 +136,14 @@ export class Subscriber {
     return true;
   }
 
-  /** Sends a frame. Returns its UTF-8 bytes while they are counted. */
+  /** Sends a frame. Returns its UTF-8 bytes, if metrics count them. */
   #send(frame: string, now: number): number {
     const size = this.#outbox.send(frame, now);
-    // The peer has counted the bytes already, unless it has passed them on at once.
+    // The peer has counted the bytes, unless they have left already.
     return size > 0 || this.#sent === undefined ? size : Buffer.byteLength(frame);
   }
 
-  /** The events that it receives, with the events for it only in their places. */
+  /** The events that it receives, with each event for it only in its place. */
   #select(
     events: readonly EncodedEvent[],
     from: number,
@@ -168,21 +168,21 @@ export interface Delivered {
   readonly batch: Batch;
   /** How long the batch was gathered, in milliseconds. */
   readonly gatheredMs: number;
-  /** How many subscribers received it with the whole protocol. */
+  /** How many subscribers with the whole protocol received it. */
   readonly count: number;
-  /** The last of these that is not behind. When its frames have left, all frames have. */
+  /** The last of them that is not behind. When its frames have left, all frames have. */
   readonly last: Subscriber | undefined;
-  /** Those that could not keep up, if there are any. */
+  /** The subscribers that could not keep up, if there are any. */
   readonly tooSlow: readonly Subscriber[] | undefined;
 }
 
-/** Subscribers that are delivered to together: all of a small room, a part of a large one. */
+/** Subscribers that receive deliveries together: all of a small room, a part of a large one. */
 export class Audience {
   readonly pace: Pace;
   readonly #subscribers = new Set<Subscriber>();
   /** Events for every subscriber at the next delivery. */
   #pending: EncodedEvent[] = [];
-  /** Subscribers that hold events for them only. */
+  /** Subscribers that hold events for one subscriber only. */
   #withDirect: Subscriber[] = [];
 
   constructor(pace: Pace = new Pace()) {

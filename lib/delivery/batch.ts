@@ -14,7 +14,7 @@ import {
 } from "../protocol/encode.ts";
 import type { Event } from "../protocol/events.ts";
 
-/** What an {@linkcode EncodedEvent} may have besides its event. */
+/** What an {@linkcode EncodedEvent} may carry besides its event. */
 export interface EncodedEventOptions {
   /** The event as JSON, if the caller has it. */
   readonly json?: string | undefined;
@@ -29,11 +29,11 @@ export interface EncodedEventOptions {
 /** An event, and its text in each format. */
 export class EncodedEvent {
   readonly event: Event;
-  /** The id of the connection that the event came from, which may have its echo off. */
+  /** The id of the connection that the event came from. With `echo=0` it does not receive it. */
   readonly origin: string | undefined;
   readonly #epoch: string | undefined;
   readonly #isForPlainOnly: boolean;
-  /** The texts so far; `null` where the format does not carry the event. */
+  /** The texts made so far; `null` if the format does not carry the event. */
   readonly #texts: Partial<Record<Format, string | null>> = {};
 
   constructor(
@@ -72,14 +72,14 @@ export class Batch {
     return this.#frames.v1?.reduce((sum, { length }) => sum + length, 0) ?? 0;
   }
 
-  /** How many of all its events, and of events for one subscriber only, a format carries. */
+  /** How many of the batch's events and of a subscriber's direct events a format carries. */
   count(format: Format, direct: readonly { readonly event: EncodedEvent }[]): number {
     let count = this.#counts[format] ??= countTexts(this.events, format);
     for (const { event } of direct) if (event.text(format) !== undefined) count++;
     return count;
   }
 
-  /** The frames of all its events, followed by events for one subscriber only. */
+  /** The frames of the batch's events, followed by a subscriber's direct events. */
   frames(
     format: Format,
     direct: readonly { readonly event: EncodedEvent }[] = [],
@@ -99,7 +99,7 @@ export function countTexts(events: readonly EncodedEvent[], format: Format): num
   return count;
 }
 
-/** The frames of some events: several events a frame, or one each for plain clients. */
+/** The frames of some events: several events a frame, for plain clients one. */
 export function toFrames(events: readonly EncodedEvent[], format: Format): string[] {
   return frame(toTexts(events, format), format);
 }

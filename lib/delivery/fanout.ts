@@ -1,9 +1,10 @@
 /**
  * The fan-out of one room: delivers its events to its subscribers, once a turn.
  *
- * Everything that a room's members receive goes through its {@linkcode Fanout}. Events collect during
- * a turn of the event loop; at its end every subscriber receives its part of them, in order, in one
- * frame if it speaks `chat.v1`. A large room is split into audiences, which rest as `pace.ts` says.
+ * Everything that a room's members receive goes through its {@linkcode Fanout}. Events collect
+ * during a turn of the event loop; at its end every subscriber receives its events, in order, in
+ * one frame if it speaks `chat.v1`. A large room is split into audiences, which rest as `pace.ts`
+ * says.
  *
  * @module
  */
@@ -33,7 +34,7 @@ export class Fanout {
   readonly #onTooSlow: (id: string) => void;
   /** Never empty. A new subscriber goes to the last audience. */
   readonly #audiences: Audience[] = [new Audience()];
-  /** The number of large deliveries whose frames have not left yet. */
+  /** How many large deliveries have frames that have not left yet. */
   #leaving = 0;
   /** Whether it will deliver at the end of this turn. */
   #isDue = false;
@@ -68,7 +69,7 @@ export class Fanout {
   }
 
   /**
-   * Adds an event for one subscriber, after all pending ones. If not added yet, the subscriber
+   * Adds an event for one subscriber, after all pending ones. A subscriber that is not added yet
    * holds it.
    */
   tellOne(subscriber: Subscriber, event: Event | EncodedEvent): void {
@@ -78,7 +79,7 @@ export class Fanout {
     this.#arm();
   }
 
-  /** Sends one subscriber everything so far, then a last event. Remove it then. */
+  /** Sends one subscriber everything pending, then a last event. Remove the subscriber next. */
   tellLast(subscriber: Subscriber, event: Event | EncodedEvent): void {
     const { now } = this.#schedule;
     subscriber.audience?.deliverLast(subscriber, now);
@@ -141,8 +142,7 @@ export class Fanout {
   }
 
   /**
-   * Waits a few turns, until the frames of a delivery have left, and then starts the rest of its
-   * audiences.
+   * Waits a few turns, until the frames of a delivery have left. Then its audiences begin to rest.
    */
   #restAfter(delivered: readonly Delivered[], start: number): void {
     this.#leaving++;

@@ -2,7 +2,7 @@
  * The outbox of one peer: sends frames, and measures how far behind the peer is.
  *
  * A WebSocket queues without limit for a peer that does not read. Its `bufferedAmount` is the only
- * sign, and it counts bytes, not frames and not time. An outbox derives all three from it.
+ * sign, and counts bytes only. From it, an outbox derives how many frames wait, and for how long.
  *
  * @module
  */

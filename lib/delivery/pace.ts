@@ -3,22 +3,22 @@
  *
  * A frame costs nearly the same whether it carries one event or twenty. So a large, busy room
  * pauses after a delivery for as long as the delivery took, and the events of the pause share one
- * frame. A room that is quiet enough to deliver its messages one by one never pauses, nor does a
- * room whose frames are so long that their bytes are the cost.
+ * frame. A room never pauses if it is so quiet that its messages leave one by one, or if its frames
+ * are so long that their bytes are the cost.
  *
- * The audiences of a room take turns: while one is delivered to, the other audiences rest. So each
- * frame carries as many events as a delivery to the whole room would, and no subscriber waits for
- * the whole room.
+ * The audiences of a room take turns: during a delivery to one, the others rest. So each frame
+ * carries as many events as a delivery to the whole room would, and no subscriber waits for the
+ * whole room.
  *
  * @module
  */
 
 import type { Batch } from "./batch.ts";
 
-/** Minimum events during a delivery for a pause as long as the delivery. */
+/** With this many events during a delivery, the pause is as long as the delivery. */
 const FULL_PAUSE_EVENTS = 5;
 /**
- * Maximum UTF-16 units during a delivery for any pause: beyond it, longer frames are hardly
+ * With this many UTF-16 units during a delivery there is no pause: longer frames would hardly be
  * cheaper.
  */
 const LONG_FRAME = 8 * 1024;
@@ -40,7 +40,10 @@ export class Pace {
     this.#deliveredAt = deliveredAt;
   }
 
-  /** When the next delivery may begin, in milliseconds: 0 at any time, `Infinity` while one is leaving. */
+  /**
+   * When the next delivery may begin, in milliseconds: 0 at any time, `Infinity` while one is
+   * leaving.
+   */
   get restsUntil(): number {
     return this.#restsUntil;
   }
@@ -62,7 +65,7 @@ export class Pace {
     return gatheredMs;
   }
 
-  /** Rests until {@linkcode Pace.rest} is called if the delivery is leaving; else does not rest. */
+  /** If a delivery is leaving, rests until {@linkcode Pace.rest} is called; else ends the rest. */
   wait(isLeaving: boolean): void {
     this.#restsUntil = isLeaving ? Infinity : 0;
   }
@@ -89,9 +92,9 @@ interface Delivered {
 /**
  * Sets the rest of every audience in one delivery to a room.
  *
- * For example: two audiences are delivered to together in 10 ms, which makes 5 ms for each. With 5 or
- * more events in that time the room pauses for 10 ms: one audience rests for 5 ms, the other for 10,
- * and from then on they take turns.
+ * For example: a delivery to two audiences together takes 10 ms, 5 ms for each. With 5 or more
+ * events in that time the room pauses for 10 ms: one audience rests for 5 ms, the other for 10, and
+ * from then on they take turns.
  *
  * @param delivered the deliveries, which began at `start` and had left at `end`
  * @param paces the paces of all audiences of the room
@@ -108,7 +111,7 @@ export function restTogether(
   const othersMs = Math.max(0, roomMs - tookMs);
   for (const [index, one] of delivered.entries()) {
     const pauseMs = Math.min(MAX_PAUSE_MS, pauseFactor(one, roomMs) * roomMs);
-    // Audiences that were delivered to together take turns from now on.
+    // Audiences that shared this delivery take turns from now on.
     const ahead = (delivered.length - 1 - index) / paces.length;
     one.audience.pace.rest(end, (pauseMs + othersMs) * (1 - ahead));
   }

@@ -13,7 +13,7 @@ export interface ScheduleOptions extends AlarmOptions {
   readonly meter?: Pick<Meter, "gathered" | "delivered"> | undefined;
 }
 
-/** A fan-out, as the schedule calls it. */
+/** The part of a fan-out that the schedule calls. */
 interface Scheduled {
   /** @param now the time in milliseconds */
   deliver(now: number): void;
@@ -36,7 +36,7 @@ export class Schedule {
     return this.#options.clock();
   }
 
-  /** Learns of every delivery; absent while metrics are off. */
+  /** Counts every delivery; absent while metrics are off. */
   get meter(): ScheduleOptions["meter"] {
     return this.#options.meter;
   }

@@ -1,9 +1,9 @@
 /**
- * What an edit or a deletion does to events: the same in every engine.
+ * The effect of an edit or a deletion on events, the same in every engine.
  *
- * A change becomes the newest event of the log, alters its message, and takes the text of the change
- * before it: the log has each text once, or twice if it was edited. A new kind of change needs code
- * here, and nowhere else in the engines.
+ * A change becomes the newest event of the log, alters its message, and clears the text of the
+ * message's change before it. So a text is in the log once, or twice if its message was edited. A
+ * new kind of change needs code here, and nowhere else in the engines.
  *
  * @module
  */
@@ -14,15 +14,16 @@ import type { Change, Draft, PrivateMessage, Receipt } from "./engine.ts";
 import type { Place } from "./places.ts";
 
 /**
- * When an account is removed, its messages among this many newest events of a room in use are deleted
- * one by one, so that everyone there sees them vanish. Older ones are erased without an event.
+ * When an account is removed, its messages among this many newest events of a room in use are
+ * deleted one by one, so that everyone there sees them disappear. Older messages are erased without
+ * an event.
  */
 export const LIVE_EVENTS = 128;
 
-/** How many events beyond those that are kept a room has before some are dropped. */
+/** How many events a room may have beyond those to be kept, before some are dropped. */
 export const EXCESS = 128;
 
-/** How long private messages are kept, in milliseconds; the newest one of each person stays. */
+/** How long private messages are kept, in milliseconds; each person's newest one stays. */
 export const INBOX_MS = 30 * 24 * 60 * 60 * 1000;
 
 /** An event, and the person who caused it. */
@@ -35,7 +36,7 @@ interface Authored {
  * Checks that a message may be changed.
  *
  * @param found the event at the `seq` of the message's id, if there is one
- * @returns the message as it is now
+ * @returns the message in its present form
  * @throws {ChatError} `not_found`, or `forbidden` if another person wrote the message
  */
 export function checkChange(found: Authored | undefined, change: Change): ChatEvent {
@@ -69,9 +70,9 @@ export function toMessage(room: string, draft: Draft, id: string, place: Place):
 
 /**
  * The receipt of a draft that repeats the message with the same `ref`. A message that was edited or
- * deleted no longer has its first text, and counts as repeated.
+ * deleted no longer has its first text, so any draft counts as its repeat.
  *
- * @throws {ChatError} `conflict` if the texts differ, or the messages that they answer
+ * @throws {ChatError} `conflict` if the draft has another text or `reply_to`
  */
 export function toRepeated<E extends ChatEvent | PrivateMessage>(
   first: E,
@@ -114,7 +115,7 @@ export function applyChange(event: LogEvent, change: LogEvent): LogEvent {
   }
 }
 
-/** An event of a message that has lost its text and its author. */
+/** Removes text and author from an event. */
 export function erase(event: LogEvent): LogEvent {
   if (event.type !== "chat") return { ...event, content: "", username: "" };
   const { ref: _, reply_to: __, edited: ___, ...rest } = event;
@@ -122,8 +123,8 @@ export function erase(event: LogEvent): LogEvent {
 }
 
 /**
- * An event as a client receives it: a change that a later one replaced has no text of its own, but
- * its message's present one, if the message is still kept.
+ * An event as a client receives it. An edit that a later one replaced has lost its text, and gets
+ * the present text of its message, if the message is still kept.
  *
  * @param find finds an event of the log by its message's id
  */
@@ -140,7 +141,7 @@ export function isMessage(event: LogEvent): event is ChatEvent {
   return event.type === "chat" && !event.deleted;
 }
 
-/** Whether no copy of its message's text may stay after a change. */
+/** Whether no copy of the message's text may stay after a change. */
 export function isErasure(change: LogEvent): boolean {
   return change.type === "message_deleted";
 }

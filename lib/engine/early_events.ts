@@ -1,5 +1,5 @@
 /**
- * The events of a room between the moment when it is read and the moment when somebody listens.
+ * The events of a room from the moment it is read until somebody listens.
  *
  * @module
  */
@@ -11,20 +11,20 @@ export class EarlyEvents {
   #events: EngineEvent[] = [];
   #subscriber: EngineListener | undefined;
 
-  /** Queues an event, or hands it over. */
+  /** Queues an event, or passes it to the subscriber. */
   hear(event: EngineEvent): void {
     if (this.#subscriber === undefined) this.#events.push(event);
     else this.#subscriber(event);
   }
 
-  /** Hands a subscriber the events so far, and every later one. */
+  /** Passes the queued events, and every later one, to a subscriber. */
   handOver(subscriber: EngineListener): void {
     // An event that arrives during this loop queues behind the earlier ones.
     while (this.#events.length > 0) subscriber(this.#events.shift()!);
     this.#subscriber = subscriber;
   }
 
-  /** Forgets the events so far. */
+  /** Drops the queued events. */
   drop(): void {
     this.#events = [];
   }

@@ -1,9 +1,9 @@
 /**
  * The interfaces of an engine, which keeps everything that is stored, or shared by instances.
  *
- * A message is appended to its room's log, which publishes it to every subscriber, those of this
- * instance included. No other way leads from a sender to a room, so the delivered text and the
- * stored text never differ.
+ * The engine appends a message to its room's log, and publishes it to every subscriber, those of
+ * this instance included. There is no other way from a sender to a room, so the delivered text and
+ * the stored text never differ.
  *
  * Every engine passes `tests/support/engine_suite.ts`.
  *
@@ -32,11 +32,11 @@ export interface Engine {
    */
   check(): Promise<void>;
   /**
-   * Ends the instance: its subscriptions and its presences end, and writes that are not stored yet
-   * are rejected. So is every later call, with `unavailable`. A repeat does nothing.
+   * Ends the instance with its subscriptions and presences. Writes that are not stored yet, and all
+   * later calls, are rejected with `unavailable`. A repeat does nothing.
    *
-   * A write that is on its way to a server is awaited for a second. If it is rejected then, it may
-   * have been stored for all that.
+   * A write that is on its way to a server is awaited for one second, and then rejected, although
+   * the server may store it.
    */
   close(): Promise<void>;
 }
@@ -59,10 +59,10 @@ export interface OpenRoom {
   readonly settings: RoomSettings;
   /** The room's presences, in order of entering. */
   readonly present: readonly Presence[];
-  /** Every change of presence up to this position is part of `present`, and no later one. */
+  /** `present` includes every change of presence up to this position, and no later one. */
   readonly position: number;
   /**
-   * Hands every event after that moment to a subscriber, in order: the events so far at once, later
+   * Passes every event after that moment to a subscriber, in order: queued events at once, later
    * ones as they arrive. Call it once.
    */
   listen(subscriber: EngineListener): void;
@@ -74,7 +74,7 @@ export interface OpenRoom {
  * The messages of every room, and the private messages of every person.
  *
  * Writes of one instance take effect in the order of the calls. A write resolves when it is stored;
- * the room's subscribers may hear its event before or after that.
+ * the room's subscribers may receive its event before or after that.
  */
 export interface Log {
   /**
@@ -93,8 +93,8 @@ export interface Log {
   /**
    * Stores a private message in the inboxes of its two people.
    *
-   * @throws {ChatError} `not_found` if it has no receiver and repeats no earlier one; `conflict` if
-   *   the person used the `ref` for a private message with another text
+   * @throws {ChatError} `not_found` if it has no receiver and repeats no earlier message; `conflict`
+   *   if the person used the `ref` for a private message with another text
    */
   whisper(room: string, draft: PrivateDraft): Promise<Receipt<PrivateMessage>>;
   /** The author of a message, deleted or not, if the log has it. */
@@ -103,20 +103,20 @@ export interface Log {
   state(room: string): Promise<LogState>;
   /**
    * Whether a client that had this epoch and saw the log up to `seq` can resume: the log still
-   * contains what the client saw, and every event since.
+   * contains everything that the client saw, and every event since.
    *
    * With `seq` 0 the epoch does not matter, if the log contains every event from 1 on.
    */
   canResume(room: string, epoch: string, seq: number): Promise<boolean>;
-  /** The same for an `inboxSeq`, and the private messages of a person in a room. */
+  /** The same for the private messages of a person in a room, up to an `inboxSeq`. */
   canResumeInbox(room: string, person: string, epoch: string, inboxSeq: number): Promise<boolean>;
   /**
-   * The events after a `seq`, in order, without a hole, at most `limit`. Each message is as it is
-   * now: an edited one has its new text and `edited`, a deleted one has no text and `deleted`. So is
-   * each edit: one that a later edit replaced has the present text of its message, if that is kept.
+   * The events after a `seq`, in order, without a hole, at most `limit`. Each message is in its
+   * present form: an edited one has its new text and `edited`, a deleted one has `deleted` and no
+   * text. An edit that a later one replaced has the present text of its message, if that is kept.
    */
   events(room: string, after: number, limit: number): Promise<LogEvent[]>;
-  /** The messages that are not deleted, as they are now, oldest first. */
+  /** The messages that are not deleted, in their present form, oldest first. */
   messages(room: string, range: MessageRange): Promise<ChatEvent[]>;
   /** The private messages of a person in a room after an `inboxSeq`, in order, at most `limit`. */
   inbox(room: string, person: string, after: number, limit: number): Promise<InboxEntry[]>;
@@ -127,27 +127,27 @@ export interface Log {
 /**
  * Subscriptions and presence: everything about a room that is not stored.
  *
- * Calls of one instance take effect in order. All subscribers of a room hear its events in the same
- * order.
+ * Calls of one instance take effect in order. All subscribers of a room receive its events in the
+ * same order.
  */
 export interface Bus {
   /**
-   * Hands every event of a room to a subscriber.
+   * Passes every event of a room to a subscriber.
    *
-   * @returns a function that ends the subscription, when the subscription is live
+   * @returns when the subscription is live, a function that ends it
    */
   subscribe(room: string, subscriber: EngineListener): Promise<() => void>;
-  /** Hands an event that is not stored to the subscribers of a room. */
+  /** Passes an event that is not stored to the subscribers of a room. */
   publish(room: string, event: EngineEvent): Promise<void>;
   /**
-   * Makes a connection of this instance present, which the room hears as `entered`.
+   * Makes a connection of this instance present: the room receives `entered`.
    *
    * @returns the position of the `entered` event
-   * @throws {ChatError} `name_in_use` if another person is present under the name
+   * @throws {ChatError} `name_in_use` if another person is present with this name
    */
   enter(room: string, presence: Presence): Promise<number>;
   /**
-   * Ends a presence of this instance, which the room hears as `left`. A repeat does nothing.
+   * Ends a presence of this instance: the room receives `left`. A repeat does nothing.
    *
    * There is nothing to await: the engine retries until the presence has ended.
    */
@@ -155,16 +155,16 @@ export interface Bus {
   /** The presences of a room, in order of entering. */
   present(room: string): Promise<Presence[]>;
   /**
-   * The user that has a name in a room, or had it within the last 10 minutes. A user that was there
-   * when the server stopped counts as there until it started again.
+   * The user that has a name in a room, or had it within the last 10 minutes. A user that was
+   * present when the server stopped counts as present until the server started again.
    */
   lastSeen(room: string, username: string): Promise<Author | undefined>;
   /**
    * Renews this instance's lease, and ends the presences of instances whose lease has expired.
    *
-   * A lease that has expired is not renewed: the presences of its instance have ended. An engine on a
-   * server enters them again by itself, which their rooms hear as `left` and `entered`, or as
-   * `displaced` where another person has the name by then.
+   * An expired lease cannot be renewed: the presences of its instance have ended. An engine on a
+   * server enters them again: their rooms receive `left` and `entered`, or `displaced` if another
+   * person has the name by then.
    */
   renew(): Promise<void>;
 }
@@ -174,8 +174,8 @@ export interface RoomSettingsStore {
   /** The settings of a room; {@linkcode DEFAULT_SETTINGS} if nobody has changed them. */
   settings(room: string): Promise<RoomSettings>;
   /**
-   * Compare-and-set: stores `{ ...settings, version: settings.version + 1 }`, which the room hears,
-   * unless another change came first.
+   * Compare-and-set: stores `{ ...settings, version: settings.version + 1 }` and publishes it to
+   * the room, unless another change came first.
    *
    * @returns false, with nothing changed, if the stored version is no longer `settings.version`
    */
@@ -198,7 +198,7 @@ export interface Draft extends Author {
    * The sender's own id of the message. A draft of the same sender with the same `ref` is a repeat.
    */
   readonly ref?: string | undefined;
-  /** The id of the message that it answers. That message may be deleted. */
+  /** The id of the message that this one answers, deleted or not. */
   readonly replyTo?: string | undefined;
   /** The sending connection; part of the event, but not stored. */
   readonly origin: string;
@@ -207,12 +207,12 @@ export interface Draft extends Author {
 /** A private message before it is stored. */
 export interface PrivateDraft extends Omit<Draft, "replyTo"> {
   /**
-   * Absent if no user has the name now. Then the draft is refused unless it repeats an earlier one.
+   * Absent if no user has the name. Then the draft is refused unless it repeats an earlier message.
    */
   readonly to?: Author | undefined;
 }
 
-/** The part of a {@linkcode Change} that every kind of change has. */
+/** The common part of every {@linkcode Change}. */
 export interface ChangeBase extends Author {
   /** The id of the message. */
   readonly id: string;
@@ -228,7 +228,7 @@ export type Change =
   & (
     | { readonly type: "edit"; readonly content: string }
     | { readonly type: "delete" }
-    /** A deletion that takes the author's name too. */
+    /** A deletion that also removes the author's name. */
     | { readonly type: "erase" }
   );
 
@@ -288,7 +288,7 @@ export interface PrivateMessage {
   readonly fromSeq: number;
   /** Its number among the receiver's private messages in this room. */
   readonly toSeq: number;
-  /** The sender's own id of it. */
+  /** The sender's own id of the message. */
   readonly ref?: string;
 }
 
@@ -304,7 +304,7 @@ export interface Presence extends Author {
   readonly connection: string;
 }
 
-/** An event that subscribers hear. */
+/** An event that subscribers receive. */
 export type EngineEvent =
   | {
     readonly type: "logged";
@@ -326,26 +326,26 @@ export type EngineEvent =
   }
   | { readonly type: "settings"; readonly settings: RoomSettings }
   | {
-    /** Removes the users of a name, or all connections of a person. */
+    /** Removes all connections with a name, or all of a person. */
     readonly type: "kicked";
     readonly who: { readonly key: string } | { readonly person: string };
     readonly reason: string | undefined;
   }
-  /** Messages have lost their text and their author, without an event of the log. */
+  /** Messages have lost text and author, without an event of the log. */
   | { readonly type: "erased"; readonly ids: readonly string[] }
   | { readonly type: "token_ended"; readonly hash: string }
   /** Every token of an account has ended, except the one with the hash `kept`. */
   | { readonly type: "tokens_ended"; readonly account: string; readonly kept: string }
   | { readonly type: "registered"; readonly key: string }
-  /** The log goes on in another epoch. What a client has seen of it still counts. */
+  /** The log continues in a new epoch. What a client has seen of it stays valid. */
   | { readonly type: "epoch"; readonly epoch: string }
   /**
-   * The log has lost events that this instance has told, or events that it has not: the room must be
-   * opened again. It is the last event that a subscriber hears.
+   * The log has lost events, published or not: the room must be opened again. It is the last event
+   * that a subscriber receives.
    */
   | { readonly type: "lost" }
   /**
-   * The engine cannot bring back a presence of this instance, whose lease had expired: by now another
+   * After the lease of this instance had expired, the engine cannot enter a presence again: another
    * person has the name.
    */
   | { readonly type: "displaced"; readonly connection: string }
@@ -356,7 +356,7 @@ export type EngineEvent =
 export const EVERYWHERE = "";
 
 /**
- * Hears every event of one room; logged events come in order of `seq`. It must not throw, or the
+ * Receives every event of one room; logged events in order of `seq`. It must not throw, or the
  * subscribers after it miss the event.
  */
 export type EngineListener = (event: EngineEvent) => void;
@@ -364,8 +364,8 @@ export type EngineListener = (event: EngineEvent) => void;
 /** The extent of a log. */
 export interface LogState {
   /**
-   * Names one life of the numbering: every start of an engine begins another. A message's id is made
-   * of the epoch in which it was written and its `seq`, so no id is given twice.
+   * Names one life of the numbering: every start of an engine begins another. A message's id
+   * consists of the epoch that it was written in and its `seq`, so ids are unique.
    */
   readonly epoch: string;
   /** The oldest `seq` that is still kept; `lastSeq + 1` if there is none. */
@@ -374,7 +374,7 @@ export interface LogState {
   readonly lastSeq: number;
 }
 
-/** A range of messages: those before a `seq`, those after one, or the newest. */
+/** A range of messages: before a `seq`, after one, or the newest. */
 export interface MessageRange {
   /** Selects the newest messages with a smaller `seq`. */
   readonly before?: number | undefined;

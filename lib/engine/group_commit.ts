@@ -1,8 +1,8 @@
 /**
  * Group commit: all writes of one turn of the event loop are one transaction.
  *
- * It costs one write to the disk, however many writes it contains, and nothing is published or
- * acknowledged before it is stored.
+ * A transaction costs one write to the disk, however many writes it contains. Nothing is published
+ * or acknowledged before it is stored.
  *
  * @module
  */
@@ -10,14 +10,14 @@
 import { ChatError, storeUnavailable } from "../errors.ts";
 import type { EngineEvent } from "./engine.ts";
 
-/** Maximum writes that wait while commits have to wait. Others are refused. */
+/** Maximum queued writes while commits have to wait. Further writes are refused. */
 const MAX_QUEUED = 10_000;
 
-/** The result of a write, and the event that its room hears after the commit. */
+/** The result of a write, and the event that its room receives after the commit. */
 export interface Outcome<T> {
   readonly value: T;
   readonly event?: EngineEvent | undefined;
-  /** The events that other rooms hear. */
+  /** The events that other rooms receive. */
   readonly published?: readonly { readonly room: string; readonly event: EngineEvent }[];
 }
 
@@ -43,7 +43,7 @@ export interface GroupCommitOptions {
   readonly publish: (room: string, event: EngineEvent) => void;
 }
 
-/** The writes of a turn. A write that is refused leaves the others as they are. */
+/** The writes of a turn. A refused write does not affect the others. */
 export class GroupCommit {
   readonly #options: GroupCommitOptions;
   #jobs: Job[] = [];
@@ -55,9 +55,9 @@ export class GroupCommit {
   }
 
   /**
-   * Queues a write for this turn's transaction. The room hears its event when it is stored.
+   * Queues a write for this turn's transaction. The room receives its event when it is stored.
    *
-   * @throws {ChatError} `unavailable` if too many wait
+   * @throws {ChatError} `unavailable` if too many writes wait
    */
   put<T>(room: string, write: () => Outcome<T>): Promise<T> {
     if (this.#jobs.length >= MAX_QUEUED && this.#options.mustWait()) {
@@ -70,19 +70,19 @@ export class GroupCommit {
     });
   }
 
-  /** Calls back when what a room has queued is stored or has failed: at once if it has nothing. */
+  /** Calls back when the queued writes of a room are stored or have failed; at once without any. */
   whenDone(room: string, callback: () => void): void {
     if (!this.#rooms.has(room)) return callback();
     this.put(room, () => ({ value: undefined })).then(callback, callback);
   }
 
-  /** Gives up the writes that are not stored yet. */
+  /** Rejects the writes that are not stored yet. */
   rejectAll(error: Error): void {
     this.#rooms.clear();
     for (const job of this.#jobs.splice(0)) job.reject(error);
   }
 
-  /** Stores all writes so far, or none, and then publishes their events. */
+  /** Stores all queued writes, or none, and then publishes their events. */
   commit(): void {
     const jobs = this.#jobs;
     if (jobs.length === 0 || this.#options.mustWait()) return;

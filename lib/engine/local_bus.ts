@@ -18,13 +18,13 @@ export interface LocalBusOptions {
   readonly leaseMs: number;
 }
 
-/** How long a user can be found after it left, in milliseconds. */
+/** How long a user can be found after it has left, in milliseconds. */
 export const REACHABLE_MS = 10 * 60 * 1000;
 
-/** Maximum users that can be found after they left. */
+/** Maximum users that can be found after they have left. */
 const MAX_DEPARTURES = 100_000;
 
-/** A user that left a room. */
+/** A user that has left a room. */
 export interface Departure extends Author {
   readonly room: string;
   /** When it left, in milliseconds. */
@@ -50,11 +50,11 @@ export class LocalBus {
   readonly #options: LocalBusOptions;
   readonly #subscribers = new Map<string, Set<EngineListener>>();
   readonly #rooms = new Map<string, Attendance>();
-  /** Users that left, by room and `nameKey`, in order of leaving. */
+  /** Users that have left, by room and `nameKey`, in order of leaving. */
   readonly #departures = new Map<string, Departure>();
   /** The end of each instance's lease, in milliseconds. */
   readonly #leases = new Map<string, number>();
-  /** Events that subscribers published while another event was being handed out. */
+  /** Events that subscribers published during another publication. */
   readonly #waiting: { readonly room: string; readonly event: EngineEvent }[] = [];
   #isPublishing = false;
   #position = 0;
@@ -69,7 +69,7 @@ export class LocalBus {
   }
 
   /**
-   * Hands every event of a room to a subscriber.
+   * Passes every event of a room to a subscriber.
    *
    * @returns a function that ends the subscription; a repeat does nothing
    */
@@ -90,8 +90,8 @@ export class LocalBus {
   }
 
   /**
-   * Hands an event to the subscribers of a room. An event that a subscriber publishes meanwhile
-   * comes next, so that all subscribers hear the same order.
+   * Passes an event to the subscribers of a room. An event that a subscriber publishes meanwhile
+   * comes next, so that all subscribers receive the same order.
    */
   publish(room: string, event: EngineEvent): void {
     if (this.#isPublishing) {
@@ -110,10 +110,10 @@ export class LocalBus {
   }
 
   /**
-   * Makes a connection of an instance present, which the room hears as `entered`.
+   * Makes a connection of an instance present: the room receives `entered`.
    *
    * @returns the position of the `entered` event
-   * @throws {ChatError} `name_in_use` if another person is present under the name
+   * @throws {ChatError} `name_in_use` if another person is present with this name
    */
   enter(instance: string, room: string, presence: Presence): number {
     const attendance: Attendance = this.#rooms.get(room) ??
@@ -133,7 +133,7 @@ export class LocalBus {
     return position;
   }
 
-  /** Ends a presence of an instance, which the room hears as `left`. A repeat does nothing. */
+  /** Ends a presence of an instance: the room receives `left`. A repeat does nothing. */
   leave(instance: string, room: string, connection: string): void {
     const attendance = this.#rooms.get(room);
     const holding = attendance?.holdings.get(connection);
@@ -175,7 +175,7 @@ export class LocalBus {
     return this.#rooms.get(room)?.holders.has(nameKey(username)) ?? false;
   }
 
-  /** Remembers a user that left after all earlier ones, and forgets those out of reach. */
+  /** Remembers the latest user that left, and forgets those that left too long ago. */
   addDeparture({ room, username, person, ended }: Departure): void {
     const key = departureKey(room, nameKey(username));
     this.#departures.delete(key);
@@ -217,7 +217,7 @@ export class LocalBus {
   }
 }
 
-/** No name of a room contains a line break. */
+/** The key of a departure. No room's name contains a line break. */
 function departureKey(room: string, key: string): string {
   return `${room}\n${key}`;
 }

@@ -43,7 +43,7 @@ export interface SettingsReader {
 
 /** What {@linkcode LocalInstance} needs. */
 export interface LocalInstanceOptions {
-  /** Names the instance on the bus. Unique for ever. */
+  /** Identifies the instance on the bus. Unique for ever. */
   readonly name: string;
   readonly bus: LocalBus;
   readonly log: LogReader;
@@ -68,7 +68,7 @@ export class LocalInstance implements Bus {
 
   /**
    * Runs `act` at once. An error becomes a rejection. After the instance has closed, every call is
-   * one.
+   * rejected.
    */
   attempt<T>(act: () => T): Promise<T> {
     if (this.#isClosed) return Promise.reject(restarting());
@@ -168,7 +168,7 @@ export class LocalInstance implements Bus {
   }
 
   #subscribe(room: string, subscriber: EngineListener): () => void {
-    // The bus knows a subscriber by its function, and the same function may subscribe twice.
+    // The bus identifies a subscriber by its function, and one function may subscribe twice.
     const stop = this.#options.bus.subscribe(room, (event) => subscriber(event));
     const end = () => {
       this.#subscriptions.delete(end);

@@ -36,7 +36,7 @@ export interface MemoryEngineOptions extends EngineOptions, MemoryLogOptions {}
 /** Maximum accounts. */
 const MAX_ACCOUNTS = 100_000;
 
-/** How long one step of an erasure takes, in milliseconds; a room is erased as a whole. */
+/** How long one step of an erasure takes, in milliseconds; a room is erased in one step. */
 const ERASE_MS = 3;
 
 /** Maximum sessions; beyond it, the oldest one ends. */
@@ -54,7 +54,7 @@ export class MemoryStore {
   readonly #accounts = new Map<string, Account>();
   readonly #tokens = new Map<string, Token>();
   readonly #botTokens = new Map<string, BotToken>();
-  /** Removed accounts, and the rooms in which their messages are not erased yet. */
+  /** Removed accounts, and the rooms where their messages are not erased yet. */
   readonly #erasures: { readonly account: string; readonly rooms: string[] }[] = [];
 
   constructor(options: MemoryEngineOptions) {
@@ -87,7 +87,7 @@ export class MemoryStore {
     const { key } = account;
     if (this.#accounts.has(key)) return false;
     if (this.#accounts.size >= MAX_ACCOUNTS) {
-      throw new ChatError("full", "The server cannot store another account.");
+      throw new ChatError("full", "The server cannot store more accounts. Tell its operator.");
     }
     this.#accounts.set(key, account);
     this.bus.publish(EVERYWHERE, { type: "registered", key });
@@ -129,7 +129,7 @@ export class MemoryStore {
   addToken(token: Token): void {
     const now = this.#options.clock();
     for (const { hash, expiresAt } of this.#tokens.values()) {
-      // Tokens are added in the order in which they expire.
+      // Tokens expire in the order in which they were added.
       if (expiresAt > now && this.#tokens.size < MAX_TOKENS) break;
       this.#tokens.delete(hash);
     }
@@ -145,7 +145,7 @@ export class MemoryStore {
     const own = this.botTokens(token.account);
     if (own.length >= most || own.some(({ name }) => name === token.name)) return false;
     if (this.#botTokens.size >= MAX_ALL_BOT_TOKENS) {
-      throw new ChatError("full", "The server cannot store another token.");
+      throw new ChatError("full", "The server cannot store more tokens. Tell its operator.");
     }
     this.#botTokens.set(token.hash, token);
     return true;

@@ -177,7 +177,7 @@ export class MemoryLog implements LogReader {
     return [...this.#logs.keys()];
   }
 
-  /** Erases what an account wrote in a room, see {@linkcode LIVE_EVENTS}. */
+  /** Erases an account's messages in a room, see {@linkcode LIVE_EVENTS}. */
   erase(room: string, account: string): void {
     const log = this.#logs.get(room);
     if (log === undefined) return;
@@ -190,7 +190,7 @@ export class MemoryLog implements LogReader {
         if (!this.#eraseLive(room, log, event)) ids.push(event.id);
       }
       if (isOwn) entry.person = "";
-      // Another's change of a message has its author's name.
+      // A moderator's change of the account's message has the account's name.
       const hasName = nameKey(event.username) === account;
       if (hasName && (isOwn || event.type !== "chat")) this.#rewrite(log, entry, erase(event));
     }
@@ -198,7 +198,7 @@ export class MemoryLog implements LogReader {
     if (ids.length > 0) this.#bus.publish(room, { type: "erased", ids });
   }
 
-  /** Deletes a message, with its author's name, if those in the room may see it. */
+  /** Deletes a message and its author's name, if members may see it. False if they may not. */
   #eraseLive(room: string, log: RoomLog, event: ChatEvent): boolean {
     const isSeen = isMessage(event) && log.lastSeq - event.seq < LIVE_EVENTS;
     if (!isSeen || !this.#bus.hasSubscribers(room)) return false;
@@ -267,7 +267,7 @@ export class MemoryLog implements LogReader {
     return this.#log(room).inboxes.get(person)?.lastSeq ?? 0;
   }
 
-  /** The log of a room that is about to be written to. */
+  /** The log of a room, for a write: the room becomes the most recently written. */
   #toWrite(room: string): RoomLog {
     const log = this.#log(room);
     this.#logs.delete(room);
@@ -305,7 +305,7 @@ export class MemoryLog implements LogReader {
     return inbox;
   }
 
-  /** The next place in a log, for an event that is added at once. */
+  /** The next place in a log. The caller must add its event at once. */
   #place(log: RoomLog): Place {
     return { seq: log.lastSeq + 1, timestamp: this.#time(log) };
   }
@@ -320,7 +320,7 @@ export class MemoryLog implements LogReader {
     this.#grow(log, ENTRY_SIZE + entry.event.content.length);
     log.entries.push(entry);
     log.lastSeq = entry.event.seq;
-    // Drop in batches: to remove its first entry, an array moves all the rest.
+    // Drop in batches: an array that loses its first entry moves all others.
     const { keep } = this.#options;
     const { length } = log.entries;
     if (length > keep + Math.max(16, keep / 8)) this.#trim(log, length - keep);
@@ -351,11 +351,11 @@ export class MemoryLog implements LogReader {
     for (const { content } of gone) this.#count(log, -ENTRY_SIZE - content.length);
   }
 
-  /** Counts an addition, and drops the oldest entries if the maximum is exceeded. */
+  /** Counts added units, and drops the oldest entries beyond the maximum. */
   #grow(log: RoomLog, size: number): void {
     this.#count(log, size);
     const { maxSize = 32 * 1024 * 1024 } = this.#options;
-    // Check before the loop: the first key of a map that is reordered often is slow to find.
+    // Check before the loop: in a map that is often reordered, the first key is slow to find.
     if (this.#size <= maxSize) return;
     for (const [room, other] of this.#logs) {
       if (this.#size <= maxSize) return;

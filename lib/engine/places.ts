@@ -1,5 +1,5 @@
 /**
- * The place of an event in a log: its `seq`, its `timestamp`, and the message id made of it.
+ * The place of an event in a log: its `seq`, its `timestamp`, and the message id from its `seq`.
  *
  * @module
  */
@@ -25,7 +25,7 @@ export function toTimestamp(time: number): string {
   return lastTimestamp;
 }
 
-/** The id of the message at a `seq`: the epoch names the log, both together name the message. */
+/** The id of the message at a `seq`: the epoch identifies the log, both identify the message. */
 export function toMessageId(epoch: string, seq: number): string {
   return `${epoch}-${seq}`;
 }

@@ -1,8 +1,8 @@
 /**
- * The newest refs of one log, and the message of each: how a repeat is recognized.
+ * The newest refs of one log and their messages, by which a repeat is recognised.
  *
  * Refs are kept by person and then by ref. One map with both in its key would need a new string for
- * each message, and that costs more than the second look-up.
+ * each message, which costs more than the second look-up.
  *
  * @module
  */
@@ -13,9 +13,9 @@ type ByPerson = Map<string, Map<string, number>>;
 /** The newest refs of one log. A ref may outlive its message. */
 export class Refs {
   readonly #keep: number;
-  /** The newest refs, at most as many as must be kept. */
+  /** The newest refs, at most `#keep`. */
   #newer: ByPerson = new Map();
-  /** The refs before them, which are forgotten together. */
+  /** The refs before them, which are forgotten all at once. */
   #older: ByPerson = new Map();
   #newerCount = 0;
   #olderCount = 0;

@@ -44,10 +44,10 @@ export interface SqliteEngineOptions extends EngineOptions {
   readonly logger?: Logger | undefined;
 }
 
-/** How many writes pass until the engine looks at the file's size again. */
+/** The engine checks the file's size after this many writes. */
 const WRITES_PER_LOOK = 64;
 
-/** How many writes make room with one call of `dropOldest`: half as many as it drops. */
+/** One call of `dropOldest` makes room for this many writes: it drops twice as many events. */
 const WRITES_PER_DROP = 64;
 
 /** How long a transaction may drop messages, in milliseconds. */
@@ -78,7 +78,7 @@ export class SqliteEngine implements Engine {
   #writesSinceLook = 0;
   /** Whether the next transactions must drop messages. */
   #isTooBig = false;
-  /** Whether the file is no longer where it was opened: nothing is stored. */
+  /** Whether the file is no longer at its path. Then nothing is stored. */
   #isLost = false;
   #hasLastCommitFailed = false;
   #closing: Promise<void> | undefined;
@@ -149,7 +149,7 @@ export class SqliteEngine implements Engine {
     const { visits } = this.#tables;
     const { clock } = this.#options;
     let droppedAt = clock();
-    // What cannot be stored is missing after a restart, and nothing else.
+    // A failed write of a visit matters only after a restart.
     const note = (write: () => Outcome<void>) => void this.#put(EVERYWHERE, write).catch(() => {});
     return {
       subscribe: (room, subscriber) => instance.subscribe(room, subscriber),
@@ -159,7 +159,7 @@ export class SqliteEngine implements Engine {
         return instance.enter(room, presence);
       },
       leave: (room, connection) => {
-        // The room hears first what was said before.
+        // First the room receives the messages queued before the leave.
         this.#commits.whenDone(room, () => {
           const left = bus.presence(room, connection);
           instance.leave(room, connection);
@@ -241,7 +241,7 @@ export class SqliteEngine implements Engine {
     return this.#commits.put(room, write);
   }
 
-  /** Runs some writes in one transaction: all of them are stored, or none. */
+  /** Runs writes in one transaction: stores all of them, or none. */
   #transact(write: () => void, count: number): void {
     const { log } = this.#tables;
     try {
@@ -270,8 +270,8 @@ export class SqliteEngine implements Engine {
   }
 
   /**
-   * Drops the oldest messages for a few milliseconds, or until the file is small enough; but no
-   * fewer than were written, or it would grow on.
+   * Drops the oldest messages for a few milliseconds, or until the file is small enough, but at
+   * least as many as were written, so that the file does not grow.
    */
   #shrink(writes: number): void {
     const end = performance.now() + DROP_MS;

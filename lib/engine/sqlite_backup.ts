@@ -1,5 +1,5 @@
 /**
- * Copies the database into a new file, while the server runs or not:
+ * Copies the database into a new file, even while the server runs:
  *
  *     deno task backup COPY
  *
@@ -15,7 +15,7 @@ import { isHubbub } from "./sqlite_file.ts";
 /** How long a backup waits for a lock, in milliseconds. */
 const LOCK_WAIT_MS = 5000;
 
-/** Why there is no file to copy, and what to do instead. No URL: it may hold a password. */
+/** Why there is no file to copy, and what to do instead. Names no URL: it may hold a password. */
 const NO_FILE = {
   memory: "DATABASE_URL is memory:, which keeps nothing to back up.",
   postgres: "DATABASE_URL is PostgreSQL. Back it up with pg_dump: docs/deploy.md says how.",
@@ -23,11 +23,11 @@ const NO_FILE = {
 };
 
 /**
- * Copies a database, as it is at one moment, into a new file, and checks the copy.
+ * Copies the state of a database at one moment into a new file, and checks the copy.
  *
  * @param path the file of the database
- * @param copy the new file, which appears when it is whole
- * @returns what the copy holds, as a sentence
+ * @param copy the new file, which appears when it is complete
+ * @returns a sentence with the content of the copy
  * @throws an `Error` if there is no such database, or the copy exists or cannot be made
  */
 function backUp(path: string, copy: string): string {
@@ -51,13 +51,13 @@ function backUp(path: string, copy: string): string {
 
 /** Opens a database until `act` has returned. */
 function use<T>(path: string, act: (db: DatabaseSync) => T): T {
-  // Open for reading only, SQLite would leave a -wal and a -shm beside the file.
+  // Not read-only: SQLite would then leave a -wal and a -shm beside the file.
   const db = new DatabaseSync(path);
   try {
     db.exec(`PRAGMA busy_timeout = ${LOCK_WAIT_MS}`);
     if (isHubbub(db)) return act(db);
     throw new Error(
-      "It is no database of this version. Start the server on it once, then back it up.",
+      "The file is not a database of this version. Start the server on it once, then back it up.",
     );
   } finally {
     db.close();
@@ -96,7 +96,7 @@ if (import.meta.main) {
     }
     const database = readDatabase(Deno.env.toObject());
     if (database.kind !== "sqlite") throw new Error(NO_FILE[database.kind]);
-    // A task runs in the project's folder, whatever folder it is called from.
+    // A task runs in the project's folder, wherever it is called from.
     const target = resolve(Deno.env.get("INIT_CWD") ?? ".", copy);
     // deno-lint-ignore no-console
     console.log(backUp(resolve(database.path), target));

@@ -1,6 +1,6 @@
 /**
- * The thread that copies the write-ahead log of a SQLite file into the file. It waits for the disk,
- * so that the server's own thread need not.
+ * The thread that copies the write-ahead log of a SQLite file into the file. It waits for the disk
+ * instead of the server's own thread.
  *
  * @module
  */
@@ -8,13 +8,13 @@
 import { DatabaseSync } from "node:sqlite";
 import { parentPort, workerData } from "node:worker_threads";
 
-/** A request to the thread, which answers each. `CLOSE` ends its connection. */
+/** A request to the thread. It answers every one. `CLOSE` ends its connection. */
 export type Request = "PASSIVE" | "TRUNCATE" | "CLOSE";
 
-/** Whether a reader kept the checkpoint from its end; or why there was none. */
+/** The result: `busy` is 1 if a reader prevented a complete checkpoint; `error` if it failed. */
 export type Answer = { readonly busy: number; readonly error?: string };
 
-/** What the thread is started with. */
+/** The data that the thread starts with. */
 export interface ThreadData {
   readonly checkpointsOf: string;
 }
@@ -34,10 +34,10 @@ export function answer(db: DatabaseSync, request: Request): Answer {
 
 const path = (workerData as ThreadData | null)?.checkpointsOf;
 if (path !== undefined) {
-  // Throws if the file has just been moved away: SQLite would make a new one.
+  // Throws if the file has just been moved away, for which SQLite would make a new one.
   Deno.statSync(path);
   const db = new DatabaseSync(path);
-  // Opens the files now: later, others may be in their place.
+  // Opens the files now: later, other files may be at these paths.
   db.prepare("SELECT count(*) FROM sqlite_schema").get();
   parentPort!.on("message", (request) => parentPort!.postMessage(answer(db, request)));
 }

@@ -2,9 +2,9 @@
  * The epochs of a SQLite file: each start of an engine begins one, and each row has the epoch that
  * it was written in.
  *
- * A room's epoch, as clients see it, is the name of an epoch and the row of the room. A client may
+ * A room's epoch, as clients see it, is the name of an epoch and the row of the room. A client can
  * resume after a `seq` exactly if the row with this `seq` was written in the client's epoch or an
- * earlier one. After a restore, or the loss of a log's end, it was written later.
+ * earlier one. After a restore, or the loss of a log's end, the row was written later.
  *
  * @module
  */
@@ -18,7 +18,7 @@ export const EPOCHS_SCHEMA = `
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
     started INTEGER NOT NULL,
-    -- The only room of the epoch; NULL if it has all. Before version 4, each room had an epoch.
+    -- The only room of the epoch; NULL for all rooms. Before version 4, each room had an epoch.
     room INTEGER,
     -- Whether a whole room was dropped.
     dropped INTEGER NOT NULL DEFAULT 0
@@ -47,7 +47,7 @@ export class SqliteEpochs {
     this.#newestDrop = (this.#sql.newestDrop.get() as { id: number | null }).id ?? 0;
   }
 
-  /** The name that clients see of an epoch, in the room with this row. */
+  /** The name of an epoch as clients see it in the room with this row. */
   nameOf(room: number, id = this.id): string {
     if (id === this.id) return `${this.#name}-${room}`;
     let epoch = this.#earlier.get(id);
@@ -59,7 +59,7 @@ export class SqliteEpochs {
     return epoch.room === null ? `${epoch.name}-${room}` : epoch.name;
   }
 
-  /** The place of an epoch that the room with this row has or had, by the name clients see. */
+  /** The place of an epoch of the room with this row, by the name that clients see. */
   find(name: string, room: number): number | undefined {
     const suffix = `-${room}`;
     const short = name.endsWith(suffix) ? name.slice(0, -suffix.length) : "";
@@ -73,7 +73,7 @@ export class SqliteEpochs {
     this.#newestDrop = this.id;
   }
 
-  /** Whether no room was dropped in an epoch or after it, by the name that clients see. */
+  /** Whether no room was dropped since the epoch with this name, as clients see it, began. */
   isWholeSince(name: string): boolean {
     if (this.#newestDrop === 0) return true;
     const short = name.slice(0, Math.max(0, name.lastIndexOf("-")));

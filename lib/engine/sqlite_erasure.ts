@@ -1,9 +1,9 @@
 /**
- * Erases what removed accounts wrote, in SQLite: a few milliseconds in each transaction, however
- * much it is.
+ * Erases the messages of removed accounts, in SQLite: a few milliseconds in each transaction,
+ * however many there are.
  *
- * The tables have no index by person, since it would cost every message. So an erasure reads all
- * rows once, in order. Where it has come to is kept in memory: after a restart it begins again.
+ * The tables have no index by person, since every message would pay for it. So an erasure reads all
+ * rows once, in order. Its progress is kept in memory: after a restart it begins again.
  *
  * @module
  */
@@ -19,10 +19,10 @@ import type { SqliteAccounts } from "./sqlite_people.ts";
 /** How long one step takes, in milliseconds. */
 const STEP_MS = 3;
 
-/** Rows that are read until the time is looked at again. */
+/** Rows that are read between two looks at the clock. */
 const CHUNK = 128;
 
-/** A row of `events` that may have to change. */
+/** A row of `events` that may need a change. */
 interface Row {
   readonly id: number;
   readonly name: string;
@@ -33,7 +33,7 @@ interface Row {
   readonly person: string;
 }
 
-/** How far the erasure of one account has come. */
+/** The progress of one account's erasure. */
 interface Progress {
   readonly account: string;
   /** The last row of `inbox` that was read. */
@@ -43,7 +43,7 @@ interface Progress {
   readonly event: number;
 }
 
-/** One step: what it publishes, and where the next one begins. */
+/** One step: its events, and where the next step begins. */
 export interface ErasureStep {
   readonly progress: Progress | undefined;
   readonly published: readonly { readonly room: string; readonly event: EngineEvent }[];
@@ -56,7 +56,7 @@ export interface ErasureParts {
   readonly isInUse: (room: string) => boolean;
 }
 
-/** Erases what removed accounts wrote. Call its steps within a transaction. */
+/** Erases the messages of removed accounts. Call its steps within a transaction. */
 export class SqliteErasure {
   readonly #sql: ReturnType<typeof prepare>;
   readonly #parts: ErasureParts;
@@ -73,12 +73,12 @@ export class SqliteErasure {
     return this.#progress !== undefined;
   }
 
-  /** Begins with a removed account, if there is one. Call it after each removal. */
+  /** Begins the erasure of a removed account, if there is one. Call it after each removal. */
   begin(): void {
     this.#progress ??= this.#next();
   }
 
-  /** Erases for a few milliseconds. It counts when it is passed to {@linkcode accept}. */
+  /** Erases for a few milliseconds. After the commit, pass the step to {@linkcode accept}. */
   step(): ErasureStep {
     const published: { room: string; event: EngineEvent }[] = [];
     const end = performance.now() + STEP_MS;
@@ -92,7 +92,7 @@ export class SqliteErasure {
     return { progress, published };
   }
 
-  /** Goes on from a step that was committed. */
+  /** Continues after a committed step. */
   accept({ progress }: ErasureStep): void {
     this.#progress = progress;
   }
@@ -136,7 +136,7 @@ export class SqliteErasure {
     const erased = new Map<string, string[]>();
     for (const row of rows) {
       if (row.person !== accountPerson(account)) {
-        // Another's change of a message has its author's name.
+        // A moderator's change of the account's message has the account's name.
         if (nameKey(row.username) === account) this.#sql.clearName.run(row.id);
       } else if (row.type === "chat") this.#eraseMessage(row, published, erased);
       else this.#sql.clear.run(nameKey(row.username) === account ? "" : row.username, row.id);

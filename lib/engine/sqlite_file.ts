@@ -1,8 +1,8 @@
 /**
  * The SQLite file: opened if it is Hubbub's and no other server uses it, and watched.
  *
- * Programs that only read may have the file open too. A second server is kept out by a lock on a
- * file beside it, which ends with the process, whatever ends that.
+ * Programs that only read may have the file open too. A lock on a file beside it keeps a second
+ * server out, and ends with the process however the process ends.
  *
  * @module
  */
@@ -20,12 +20,12 @@ import { PEOPLE_SCHEMA, PEOPLE_UPDATE } from "./sqlite_people.ts";
 const APPLICATION_ID = 0x48554242;
 
 /**
- * `PRAGMA user_version` of a file. `sqlite_migrate.ts` reads versions 1 to 3; version 4 lacks the ref
- * in the inbox of a private message's receiver, version 5 the tokens of bots.
+ * `PRAGMA user_version` of a file. `sqlite_migrate.ts` reads versions 1 to 3; version 4 lacks the
+ * ref in the inbox of a private message's receiver, version 5 the tokens of bots.
  */
 const VERSION = 6;
 
-/** The first version in whose files no deleted text is in free pages. */
+/** From this version on, the free pages of a file contain no deleted text. */
 const FIRST_CLEAN = 4;
 
 /** How long a commit waits for another program that locks the file, in milliseconds. */
@@ -51,7 +51,7 @@ class FileError extends Error {
   override readonly name = "FileError";
 }
 
-/** Writes as much as a few long messages: a smaller write may find space where they do not. */
+/** Writes as much as a few long messages: a smaller write may still fit on a full disk. */
 const PROBE = `
   BEGIN IMMEDIATE;
   CREATE TABLE IF NOT EXISTS probe (bytes BLOB);
@@ -76,7 +76,7 @@ export class SqliteFile {
   constructor(path: string, logger?: Logger) {
     try {
       if (path !== ":memory:") {
-        // A file that is missing is created first, so that a link to it can be followed.
+        // A missing file is created first, so that a link to it can be followed.
         Deno.openSync(path, { append: true, create: true }).close();
         this.path = Deno.realPathSync(path);
         inspect(this.path);
@@ -101,7 +101,7 @@ export class SqliteFile {
     return this.#size.get()!.size as number;
   }
 
-  /** Runs a change in one transaction: all of it is stored, or nothing. */
+  /** Runs a change in one transaction: stores all of it, or nothing. */
   transact<T>(change: () => T): T {
     try {
       this.#begin.run();
@@ -114,7 +114,7 @@ export class SqliteFile {
     }
   }
 
-  /** Says what to do if the file is no longer where it was opened. */
+  /** The error, with what to do, if the file is no longer at its path. */
   async findLoss(): Promise<Error | undefined> {
     if (this.path === undefined) return undefined;
     try {
@@ -126,7 +126,7 @@ export class SqliteFile {
     return new Error("Another file is in the place of the database. Restart the server to use it.");
   }
 
-  /** @throws an `Error` if nothing can be read, or, on demand, if nothing can be written */
+  /** @throws an `Error` if the file cannot be read or, with `withWrite`, cannot be written */
   probe(withWrite: boolean): void {
     try {
       this.db.prepare("SELECT count(*) FROM sqlite_schema").get();
@@ -143,7 +143,7 @@ export class SqliteFile {
   }
 }
 
-/** Ends a transaction that has failed. SQLite may have ended it, and Deno 2.5 cannot tell. */
+/** Ends a failed transaction. SQLite may have ended it already, which Deno 2.5 cannot tell. */
 function rollBack(db: DatabaseSync): void {
   try {
     db.exec("ROLLBACK");
@@ -156,7 +156,7 @@ function identityOf({ dev, ino }: Deno.FileInfo): string {
   return `${dev} ${ino}`;
 }
 
-/** Checks that a file may be opened, and leaves it as it is. */
+/** Checks that a file may be opened, without changing it. */
 function inspect(path: string): void {
   if (Deno.statSync(path).size === 0) return;
   const db = new DatabaseSync(path, { readOnly: true });
@@ -194,7 +194,7 @@ export function isHubbub(db: DatabaseSync): boolean {
   return db.prepare("PRAGMA application_id").get()!.application_id === APPLICATION_ID;
 }
 
-/** Locks the file beside a database, by SQLite's own lock: the system ends it with the process. */
+/** Locks the file beside a database with SQLite's own lock, which ends with the process. */
 function lock(path: string): DatabaseSync {
   const db = new DatabaseSync(`${path}-lock`);
   try {
@@ -213,7 +213,7 @@ function lock(path: string): DatabaseSync {
 function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
   const db = new DatabaseSync(path);
   try {
-    // A thread makes the checkpoints. Whatever is deleted is overwritten with zeros.
+    // A thread makes the checkpoints. `secure_delete` overwrites deleted content with zeros.
     db.exec(`
       PRAGMA busy_timeout = ${BUSY_MS};
       PRAGMA journal_mode = WAL;
@@ -239,7 +239,7 @@ function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
       PRAGMA user_version = ${isClean ? VERSION : version};
       COMMIT;
     `);
-    // Texts that an earlier version deleted may be in free pages, until this has succeeded once.
+    // Until this has succeeded once, free pages may contain texts that an earlier version deleted.
     if (!isClean) db.exec(`VACUUM; PRAGMA user_version = ${VERSION}`);
     db.exec("PRAGMA wal_checkpoint(TRUNCATE)");
     return db;

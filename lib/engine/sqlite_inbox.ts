@@ -13,13 +13,13 @@ import { toTimestamp } from "./places.ts";
 import type { SqliteEpochs } from "./sqlite_epochs.ts";
 import type { SqliteLog } from "./sqlite_log.ts";
 
-/** Finds a sender's own message; in the receiver's inbox, several senders may have one ref. */
+/** Finds a sender's own message by ref. In a receiver's inbox, several senders may share a ref. */
 const REF_INDEX = `
   CREATE UNIQUE INDEX inbox_ref ON inbox (room, person, ref)
     WHERE ref IS NOT NULL AND person = from_person;
 `;
 
-/** Brings the table of version 4 to version 5, in which the receiver's row has the ref too. */
+/** Updates the table from version 4 to version 5, in which the receiver's row has the ref too. */
 export const INBOX_UPDATE = `
   DROP INDEX inbox_ref;
   ${REF_INDEX}
@@ -34,7 +34,7 @@ export const INBOX_SCHEMA = `
   -- Private messages, one row for each of the two people.
   CREATE TABLE inbox (
     room INTEGER NOT NULL,
-    -- The person whose inbox it is in.
+    -- The owner of the inbox.
     person TEXT NOT NULL,
     seq INTEGER NOT NULL,
     epoch INTEGER NOT NULL,
@@ -63,7 +63,7 @@ export class SqliteInbox {
   readonly #log: SqliteLog;
   readonly #epochs: SqliteEpochs;
 
-  /** @param log knows the row and the time of each room */
+  /** @param log has the row and the time of each room */
   constructor(db: DatabaseSync, log: SqliteLog, epochs: SqliteEpochs, options: EngineOptions) {
     this.#epochs = epochs;
     this.#options = options;
@@ -110,15 +110,15 @@ export class SqliteInbox {
     return this.#lastSeq(this.#log.findRow(room), person);
   }
 
-  /** Whether a client that saw up to an `inboxSeq` under an epoch can go on from there. */
+  /** Whether a client that has seen everything up to an `inboxSeq` in an epoch can resume. */
   canResume(room: string, person: string, epoch: string, inboxSeq: number): boolean {
     const row = this.#log.findRow(room);
     if (inboxSeq > this.#lastSeq(row, person)) return false;
-    // Only the oldest messages of a person are ever dropped, so it is enough to look at the next.
+    // Only a person's oldest messages are ever dropped, so a look at the next one is enough.
     const next = this.#sql.next.get(row, person, inboxSeq) as Record<string, number> | undefined;
     if ((next?.seq ?? inboxSeq) > inboxSeq + 1) return false;
     if (inboxSeq === 0) return this.#log.isWhole(room, epoch);
-    // If the message was dropped, the next row is of the same epoch or a later one.
+    // If the message was dropped, the next row has the same epoch or a later one.
     return next !== undefined && next.epoch! <= (this.#epochs.find(epoch, row) ?? 0);
   }
 
@@ -156,7 +156,7 @@ function prepare(db: DatabaseSync) {
       SELECT seq, epoch FROM inbox WHERE room = ? AND person = ? AND seq >= ? ORDER BY seq LIMIT 1
     `),
     trim: sql("DELETE FROM inbox WHERE room = ? AND person = ? AND seq <= ?"),
-    // The newest message stays, however old it is: the number of the next one follows from it.
+    // The newest message stays at any age: the number of the next one follows from it.
     dropOld: sql(`
       DELETE FROM inbox WHERE time < ? AND seq < (
         SELECT max(seq) FROM inbox AS own WHERE own.room = inbox.room AND own.person = inbox.person

@@ -1,11 +1,11 @@
 /**
  * The logs of rooms, in SQLite: one row for each event, and one index.
  *
- * The index keeps messages that people see apart from edits, deletions and deleted messages, so that
- * a page of messages reads as many rows as it has messages, whatever stands between them.
+ * The index separates messages that people see from edits, deletions and deleted messages, so that
+ * a page of messages reads exactly as many rows as it has messages.
  *
- * Refs are kept in memory, and read back from the rows at a room's first write: an index of refs
- * would be written in a different place for each sender.
+ * Refs are kept in memory, and read from the rows at a room's first write: an index of refs would
+ * be written at a different place for each sender.
  *
  * @module
  */
@@ -65,7 +65,7 @@ export const LOG_SCHEMA = `
     content TEXT NOT NULL,
     ref TEXT,
     reply_to TEXT,
-    -- The id of the message that is changed; NULL for a message.
+    -- The id of the changed message; NULL for a message.
     target TEXT,
     -- The seq of a message's newest change.
     changed INTEGER
@@ -90,11 +90,11 @@ export const LOG_SCHEMA = `
 /** Maximum rooms in memory, not counting rooms in use. */
 export const MAX_CACHED_ROOMS = 10_000;
 
-/** Minimum refs remembered per room, of messages that are kept; maximum over all rooms. */
+/** Minimum refs remembered per room, and maximum over all rooms; of kept messages only. */
 const MAX_REFS = 10_000;
 const MAX_ALL_REFS = 2_000_000;
 
-/** How long a room's `active` may lag behind, in milliseconds. */
+/** How far a room's `active` may lag behind, in milliseconds. */
 const ACTIVE_MS = 60_000;
 
 /** Maximum events dropped at once. */
@@ -111,7 +111,7 @@ interface RoomLog {
   oldestSeq: number;
   lastSeq: number;
   lastTime: number;
-  /** As in the room's row. */
+  /** The `active` of the room's row. */
   active: number;
   /** Absent until a message has a ref. */
   refs: Refs | undefined;
@@ -128,7 +128,7 @@ type Row =
 export interface SqliteLogOptions extends Pick<EngineOptions, "clock" | "keep"> {
   /** Whether a room must stay in memory, and its numbers in the file. */
   readonly isInUse: (room: string) => boolean;
-  /** Hears of a room whose log has a hole. */
+  /** Called for a room whose log has a hole. */
   readonly onHole: (room: string) => void;
 }
 
@@ -138,9 +138,9 @@ export class SqliteLog {
   readonly #sql: ReturnType<typeof prepare>;
   readonly #epochs: SqliteEpochs;
   readonly #rooms = new Map<string, RoomLog>();
-  /** The rooms that the transaction changes, and how each was before. */
+  /** The rooms that the transaction changes, and the state of each before it. */
   readonly #touched = new Map<RoomLog, Readonly<RoomLog>>();
-  /** Rooms with refs, those that got them first come first. */
+  /** Rooms with refs in memory, in the order in which they were read. */
   readonly #withRefs = new Set<RoomLog>();
   /** Refs added since the refs of all rooms were last counted. */
   #refsAdded = 0;
@@ -155,7 +155,7 @@ export class SqliteLog {
     this.#nextId = (newest?.seq ?? 0) + 1;
   }
 
-  /** The row of a room, which is inserted if it does not exist. */
+  /** The row of a room. Inserts it if it does not exist. */
   addRow(name: string): number {
     return this.#addRow(this.#room(name)).id;
   }
@@ -176,7 +176,7 @@ export class SqliteLog {
     this.#hasErased = true;
   }
 
-  /** The present time in a room: it never goes backwards. */
+  /** The present time in a room, which never goes backwards. */
   timeIn(name: string): string {
     return toTimestamp(this.#time(this.#room(name)));
   }
@@ -191,7 +191,7 @@ export class SqliteLog {
     const { username, person, content, ref, replyTo } = draft;
     const known = ref === undefined ? undefined : this.#refs(room).get(person, ref);
     const row = known === undefined ? undefined : this.#find(room.id, known);
-    // A write that was undone leaves its ref behind.
+    // A rolled back write leaves its ref in memory.
     if (row?.person === person && row.ref === ref) {
       return { value: toRepeated(this.#toEvent(room, row) as ChatEvent, draft) };
     }
@@ -259,7 +259,7 @@ export class SqliteLog {
   canResume(name: string, epoch: string, seq: number): boolean {
     const room = this.#room(name);
     if (!(seq >= room.oldestSeq - 1 && seq <= room.lastSeq)) return false;
-    // The row after one that was dropped is of the same epoch or a later one.
+    // The row after a dropped one has the same epoch or a later one.
     const row = this.#find(room.id, Math.max(seq, room.oldestSeq));
     const known = this.#epochs.find(epoch, room.id) ?? 0;
     const isSame = seq === 0
@@ -268,7 +268,7 @@ export class SqliteLog {
     return isSame && this.#hasAllAfter(room, seq);
   }
 
-  /** Whether no room of this name was dropped since the client's epoch. */
+  /** Whether no room with this name was dropped since the client's epoch. */
   isWhole(name: string, epoch: string): boolean {
     const known = this.#epochs.find(epoch, this.#room(name).id);
     return known !== undefined || this.#epochs.isWholeSince(epoch);
@@ -283,7 +283,7 @@ export class SqliteLog {
     let first = rows.length;
     while (first > 0 && rows[first - 1]!.seq === to - rows.length + first) first--;
     if (first > 0 || rows.length < to - from) this.#noteHole(room, to - rows.length + first + 1);
-    // A message that was edited many times in a row is read once.
+    // A message with many edits is read once.
     const found = new Map<string, LogEvent | undefined>();
     const find = (id: string) => {
       if (!found.has(id)) found.set(id, this.#findById(room, id)?.event);
@@ -304,10 +304,10 @@ export class SqliteLog {
   }
 
   /**
-   * Drops the oldest events and private messages of the room that has been silent for longest, and
-   * drops the room when an unused one has few of them left.
+   * Drops the oldest events and private messages of the room that has been silent for longest. An
+   * unused room with few of them left is dropped as a whole.
    *
-   * @returns whether it has found something to drop
+   * @returns whether it found something to drop
    */
   dropOldest(): boolean {
     const rows = this.#sql.silentRooms.all() as { name: string }[];
@@ -318,7 +318,7 @@ export class SqliteLog {
       if (changes === 0 && count <= MAX_DROPPED && isUnused) this.#dropRoom(room);
       else if (count > 1) this.#drop(room, MAX_DROPPED);
       else if (changes === 0) {
-        // The newest event stays: the room's numbers go on from it.
+        // The newest event stays: the room's numbering continues from it.
         this.#setActive(room, this.#options.clock());
         continue;
       }
@@ -331,7 +331,7 @@ export class SqliteLog {
     let room = this.#rooms.get(name);
     if (room === undefined) {
       room = this.#read(name);
-      // Before the room is there itself, so that it is not one of the forgotten.
+      // Before adding the room, which must not be forgotten itself.
       if (this.#rooms.size >= MAX_CACHED_ROOMS) this.#forgetRooms();
       this.#rooms.set(name, room);
     }
@@ -355,7 +355,7 @@ export class SqliteLog {
     };
   }
 
-  /** Takes rooms out of memory that are not in use. */
+  /** Removes unused rooms from memory. */
   #forgetRooms(): void {
     for (const [name, room] of this.#rooms) {
       if (this.#rooms.size <= MAX_CACHED_ROOMS / 2) return;
@@ -365,7 +365,7 @@ export class SqliteLog {
     }
   }
 
-  /** Remembers a room's log as it was before the transaction. */
+  /** Remembers a room's state before the transaction. */
   #touch(room: RoomLog): void {
     if (!this.#touched.has(room)) this.#touched.set(room, { ...room });
   }
@@ -379,7 +379,7 @@ export class SqliteLog {
     return room;
   }
 
-  /** The next place in a log, for an event that is added at once. Makes room for it. */
+  /** The next place in a log, and room for it. The caller must add its event at once. */
   #place(room: RoomLog): Place {
     this.#addRow(room);
     const excess = room.lastSeq - room.oldestSeq + 2 - this.#options.keep;
@@ -408,7 +408,7 @@ export class SqliteLog {
     this.#sql.drop.run(room.id, room.oldestSeq);
   }
 
-  /** Drops all of a room. The next message there begins another room of this name. */
+  /** Drops all of a room. The next message there begins another room with this name. */
   #dropRoom(room: RoomLog): void {
     this.#rooms.delete(room.name);
     this.#withRefs.delete(room);
@@ -432,12 +432,12 @@ export class SqliteLog {
   #hasAllAfter(room: RoomLog, seq: number): boolean {
     const { count } = this.#sql.count.get(room.id, seq) as { count: number };
     if (count === room.lastSeq - seq) return true;
-    // Reads up to the newest hole, which it notes.
+    // Reads back to the newest hole, which it notes.
     this.events(room.name, room.oldestSeq - 1, Infinity);
     return false;
   }
 
-  /** Takes the events before a hole for dropped ones. */
+  /** Treats the events before a hole as dropped. */
   #noteHole(room: RoomLog, end: number): void {
     room.oldestSeq = end;
     this.#options.onHole(room.name);
@@ -473,7 +473,7 @@ export class SqliteLog {
     if (++this.#refsAdded >= MAX_ALL_REFS / 2) this.#forgetRefs(room);
   }
 
-  /** Forgets the refs of some rooms, whose next writes read them back, if there are too many. */
+  /** If there are too many refs, forgets those of some rooms. Their next writes read them again. */
   #forgetRefs(present: RoomLog): void {
     this.#refsAdded = 0;
     let count = 0;

@@ -1,6 +1,6 @@
 /**
- * Brings SQLite files of versions 1 to 3 up to date: turns blocks and a journal, both JSON lists of
- * events, into rows. The only epoch that each room had stays valid for its old rows.
+ * Updates SQLite files of versions 1 to 3: turns blocks and a journal, both JSON lists of events,
+ * into rows. Each room had one epoch, which stays valid for its old rows.
  *
  * @module
  */
@@ -19,13 +19,13 @@ import { PEOPLE_SCHEMA } from "./sqlite_people.ts";
 /** The tables of versions 1 to 3. */
 const OLD_TABLES = ["rooms", "blocks", "inbox", "accounts", "sessions", "settings", "journal"];
 
-/** How the person of an account begins. */
+/** The beginning of an account's person. */
 const ACCOUNT = accountPerson("");
 
 /** How often progress is logged, in milliseconds. */
 const PROGRESS_MS = 1000;
 
-/** The author of an event, the name and the ref of its sender, and the `seq` of each change of it. */
+/** The author of an event, the sender's name and ref, and the `seq` of each change of the event. */
 type AuthorEntry = [person: string, key?: string | null, changes?: number[]];
 
 /** The events of one room in one turn. */
@@ -70,7 +70,7 @@ export function migrate(db: DatabaseSync, version: number, logger?: Logger): voi
   renameKeys(db);
 }
 
-/** Gives accounts and rooms the keys that their names have now, unless another has the key. */
+/** Gives accounts and rooms the present keys of their names, unless the key is taken. */
 function renameKeys(db: DatabaseSync): void {
   const keys = new Map<string, string>();
   for (const { key, username } of db.prepare("SELECT key, username FROM accounts").all()) {
@@ -109,7 +109,7 @@ function renameKeys(db: DatabaseSync): void {
   }
 }
 
-/** The present form of a room's name; a name that breaks a newer rule stays. */
+/** The present form of a room's name. A name that breaks a newer rule stays as it is. */
 function toRoomName(name: string): string {
   try {
     return parseName("room", name);
@@ -152,7 +152,7 @@ class Migration {
     let active = 0;
     const addAll = (first: number, events: LogEvent[], authors: AuthorEntry[]) => {
       for (const [i, event] of events.entries()) {
-        // The journal may still have events of a block.
+        // The journal may still contain events of a block.
         if (first + i <= lastSeq) continue;
         lastSeq = first + i;
         active = Date.parse(event.timestamp);
@@ -164,7 +164,7 @@ class Migration {
       if (block === undefined) break;
       const first = Number(block.first);
       addAll(first, JSON.parse(block.events!), JSON.parse(block.authors!));
-      // Its pages hold the next rows, so that the file need not grow.
+      // Frees its pages for the next rows, so that the file does not grow.
       this.#sql.dropBlock.run(id, first);
       from = first + 1;
     }

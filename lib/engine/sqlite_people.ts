@@ -9,15 +9,15 @@ import { type Account, type BotToken, type Known, NEVER, type Token } from "../p
 import { DEFAULT_SETTINGS, type RoomSettings } from "./engine.ts";
 import type { Outcome } from "./group_commit.ts";
 
-/** Stands in place of the password of a removed account whose messages are not erased yet. */
+/** The password of a removed account whose messages are not erased yet. */
 const ERASING = "erasing";
 
-/** Two tokens of bots have the same account and the same name in no file. */
+/** Makes the names of an account's tokens for bots unique. */
 const NAME_INDEX = `
   CREATE UNIQUE INDEX sessions_name ON sessions (account, name) WHERE name IS NOT NULL;
 `;
 
-/** Makes room for the tokens of bots in a file that has none. */
+/** Adds the columns for the tokens of bots to an older file. */
 export const PEOPLE_UPDATE = `
   ALTER TABLE sessions ADD COLUMN name TEXT;
   ALTER TABLE sessions ADD COLUMN created INTEGER;
@@ -28,18 +28,18 @@ export const PEOPLE_UPDATE = `
 export const PEOPLE_SCHEMA = `
   CREATE TABLE accounts (
     key TEXT PRIMARY KEY,
-    -- Empty if the account was removed: its key stays taken.
+    -- Empty if the account was removed, whose key stays taken.
     username TEXT NOT NULL,
-    -- Of a removed account: 'erasing' until its messages are erased, then empty.
+    -- For a removed account: 'erasing' until its messages are erased, then empty.
     password_hash TEXT NOT NULL
   ) STRICT;
 
   CREATE TABLE sessions (
     hash TEXT PRIMARY KEY,
     account TEXT NOT NULL,
-    -- Of a bot's token 2^53 - 1: never.
+    -- 2^53 - 1 for a bot's token, which never expires.
     expires_at INTEGER NOT NULL,
-    -- Of a bot's token.
+    -- Only for a bot's token, as is created.
     name TEXT,
     created INTEGER
   ) STRICT;
@@ -97,7 +97,7 @@ export class SqliteAccounts {
     return (this.#sql.nextRemoved.get() as { key: string } | undefined)?.key;
   }
 
-  /** Notes that the messages of a removed account are erased. */
+  /** Records that the messages of a removed account are erased. */
   noteErased(key: string): void {
     this.#sql.noteErased.run(key);
   }
@@ -121,7 +121,7 @@ export class SqliteAccounts {
     return row && { hash, account: row.account, expiresAt: row.expires_at };
   }
 
-  /** Adds a bot's token. False if its account has one of this name, or `most` of them, already. */
+  /** Adds a bot's token. False if the account already has one with this name, or `most` tokens. */
   addBotToken({ hash, account, name, created }: BotToken, most: number): Outcome<boolean> {
     const { addBotToken } = this.#sql;
     const { changes } = addBotToken.run(hash, account, NEVER, name, created, account, most);
@@ -133,7 +133,7 @@ export class SqliteAccounts {
     return this.#sql.botTokens.all(account).map((row) => ({ ...row }) as unknown as BotToken);
   }
 
-  /** Ends the bot's token of this name. False if there is none. */
+  /** Ends the bot's token with this name. False if there is none. */
   endBotToken(account: string, name: string): Outcome<boolean> {
     const token = this.botTokens(account).find((token) => token.name === name);
     return token === undefined ? { value: false } : { ...this.endToken(token.hash), value: true };

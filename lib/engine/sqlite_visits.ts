@@ -1,8 +1,8 @@
 /**
- * Who is and was in each room, in SQLite: so that a private message finds its receiver after a
- * restart.
+ * The present and recent users of each room, in SQLite, so that a private message finds its
+ * receiver after a restart.
  *
- * While the server runs it asks the bus. The rows are for the next start.
+ * A running server asks the bus. The rows are for its next start.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import { type Departure, REACHABLE_MS } from "./local_bus.ts";
 const VISITS_SCHEMA = `
   CREATE TABLE IF NOT EXISTS visits (
     room TEXT NOT NULL,
-    -- The name, in the form by which names are compared.
+    -- The name, in the form in which names are compared.
     key TEXT NOT NULL,
     username TEXT NOT NULL,
     person TEXT NOT NULL,
@@ -28,22 +28,22 @@ const VISITS_SCHEMA = `
   CREATE INDEX IF NOT EXISTS visits_ended ON visits (ended);
 `;
 
-/** The newest visit under each name in each room. Call its writes within a transaction. */
+/** The newest visit with each name in each room. Call its writes within a transaction. */
 export class SqliteVisits {
   readonly #sql: ReturnType<typeof prepare>;
   readonly #clock: () => number;
 
-  /** Ends the visits of the last life of the server. Call it within a transaction. */
+  /** Ends the visits from before the start of the server. Call it within a transaction. */
   constructor(db: DatabaseSync, clock: () => number) {
     db.exec(VISITS_SCHEMA);
     this.#sql = prepare(db);
     this.#clock = clock;
-    // Whoever was there when the server stopped was there until now.
+    // A user that was present when the server stopped counts as present until now.
     this.#sql.endAll.run(clock());
     this.dropOld();
   }
 
-  /** The users that are still within reach, in order of leaving. */
+  /** The users that can still be found, in order of leaving. */
   departures(): Departure[] {
     return this.#sql.ended.all() as unknown as Departure[];
   }

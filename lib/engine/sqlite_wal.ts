@@ -1,10 +1,10 @@
 /**
- * Keeps the write-ahead log of a SQLite file small without making the server's thread wait for the
+ * Keeps the write-ahead log of a SQLite file small, without making the server's thread wait for the
  * disk.
  *
- * While somebody writes, a thread (`sqlite_checkpoints.ts`) copies the log into the file, again and
- * again. The log itself is emptied while no commit is in flight: when nobody writes, when it is
- * long, or when it may contain a text that was deleted. Commits wait for that.
+ * While somebody writes, a thread (`sqlite_checkpoints.ts`) copies the log into the file again and
+ * again. The thread empties the log when nobody writes, when the log is long, or when it may
+ * contain a deleted text. Commits wait until the log is empty.
  *
  * @module
  */
@@ -16,26 +16,26 @@ import { startThread } from "../thread.ts";
 import { within } from "../time.ts";
 import { type Answer, answer, type Request, type ThreadData } from "./sqlite_checkpoints.ts";
 
-/** How long until the next checkpoint while somebody writes, in milliseconds. */
+/** The time between two checkpoints while somebody writes, in milliseconds. */
 const INTERVAL_MS = 500;
 
-/** The log is emptied early if it has this many bytes. With more, commits wait until it is. */
+/** A log of this many bytes is emptied early. From the second size on, commits wait for it. */
 const LONG_LOG = 10 * 1024 * 1024;
 const TOO_LONG_LOG = 14 * 1024 * 1024;
 
 /** How long commits may wait before the disk counts as stuck, in milliseconds. */
 const MAX_HOLD_MS = 2000;
 
-/** How long the end of the engine waits for the disk, in milliseconds. */
+/** How long closing the engine waits for the disk, in milliseconds. */
 const CLOSE_WAIT_MS = 1000;
 
-/** How many writes pass until the log's size is looked at again. */
+/** The log's size is checked after this many writes. */
 const WRITES_PER_LOOK = 128;
 
 /** What {@linkcode Checkpoints} needs. */
 export interface CheckpointsOptions {
   readonly path: string;
-  /** The connection that writes, and makes the checkpoints itself if the thread fails. */
+  /** The connection that writes. It also makes the checkpoints if the thread fails. */
   readonly db: DatabaseSync;
   readonly logger: Logger | undefined;
   /** Called when commits need no longer wait. */
@@ -51,12 +51,12 @@ export class Checkpoints {
   /** The checkpoints in flight. */
   #round: Promise<void> | undefined;
   #settle: (answer: Answer) => void = () => {};
-  /** Writes since the last round began, and since the log's size was looked at. */
+  /** Writes since the last round began, and since the log's size was checked. */
   #writes = 0;
   #unseen = 0;
-  /** When commits began to wait, in milliseconds; `undefined` if they need not. */
+  /** When commits began to wait, in milliseconds; `undefined` while they need not wait. */
   #heldAt: number | undefined;
-  /** Whether a reader kept the log from being emptied. */
+  /** Whether a reader prevented the log from being emptied. */
   #isBlocked = false;
   #mustErase = false;
   #problem: string | undefined;
@@ -77,12 +77,12 @@ export class Checkpoints {
     return this.#heldAt !== undefined;
   }
 
-  /** Whether commits have waited for so long that the disk seems to be stuck. */
+  /** Whether commits have waited so long that the disk seems to be stuck. */
   get isStuck(): boolean {
     return this.#heldAt !== undefined && performance.now() - this.#heldAt > MAX_HOLD_MS;
   }
 
-  /** Notes a commit. @param isErasing whether it deleted a text, which the log may still contain */
+  /** Counts a commit. @param isErasing whether it deleted a text, which the log may still contain */
   note(writes: number, isErasing: boolean): void {
     this.#writes += writes;
     this.#mustErase ||= isErasing;
@@ -143,7 +143,7 @@ export class Checkpoints {
     this.#round = undefined;
     const mustRelease = this.isHolding;
     this.#heldAt = undefined;
-    // One round more when nobody writes, to empty the log.
+    // When nobody writes, one more round empties the log.
     if (!isIdle || this.#isBlocked || this.#writes > 0) this.#schedule();
     if (mustRelease) this.#options.onRelease();
   }
@@ -152,7 +152,7 @@ export class Checkpoints {
     if (this.#hasFailed) return answer(this.#options.db, request);
     const { promise, resolve } = Promise.withResolvers<Answer>();
     this.#settle = resolve;
-    // Without its reference the process would end before the answer.
+    // Without the reference, the process could end before the answer.
     this.#worker.ref();
     this.#worker.postMessage(request);
     const settled = await promise;

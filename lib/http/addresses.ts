@@ -11,7 +11,7 @@ import type { TrustSettings } from "./origins.ts";
 import { forwardedAddress, parseAddress } from "./proxy.ts";
 
 /**
- * The key under which an address is counted: an IPv6 network of 64 bits is one customer (RFC 6177).
+ * The key that an address is counted under: an IPv6 network of 64 bits is one customer (RFC 6177).
  */
 export function addressKey(address: string | undefined): string {
   const canonical = parseAddress(address ?? "");
@@ -30,7 +30,7 @@ export function addressKey(address: string | undefined): string {
 /**
  * The address that a request comes from.
  *
- * @param headers the request's
+ * @param headers of the request
  * @param peer the other end of the TCP connection
  * @param trustProxy whether `peer` is our proxy, which appends the client's address to a header
  */
@@ -45,7 +45,7 @@ export function clientAddress(
 
 /** The address that a request comes from. The runtime knows it only until an upgrade. */
 export function addressOf(c: Context, { trustProxy }: TrustSettings): string | undefined {
-  // A request that a test makes has no environment.
+  // A request from a test has no environment.
   const env: Partial<Deno.ServeHandlerInfo> | undefined = c.env;
   const peer = env?.remoteAddr;
   const hostname = peer && "hostname" in peer ? peer.hostname : undefined;
@@ -55,7 +55,7 @@ export function addressOf(c: Context, { trustProxy }: TrustSettings): string | u
 /**
  * Counts one attempt of an address.
  *
- * @param what the attempts, in the words of the refusal
+ * @param what the name of the attempts in the refusal
  * @throws {ChatError} `rate_limited` if the address makes too many
  */
 export function limitAddress(

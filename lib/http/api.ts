@@ -1,8 +1,8 @@
 /**
- * The HTTP API: accounts, and the settings of rooms. What happens in rooms is in `room_api.ts`.
+ * The HTTP API: accounts, and the settings of rooms. Messages and presence are in `room_api.ts`.
  *
- * It takes JSON from its own pages and from programs. A page of another origin can send neither
- * JSON nor a cookie here unless `ALLOWED_ORIGINS` names it.
+ * It takes JSON from the server's own pages and from programs. A page of another origin can send
+ * neither JSON nor a cookie here unless `ALLOWED_ORIGINS` names it.
  *
  * @module
  */
@@ -84,7 +84,7 @@ async function logout(c: Context, { accounts, settings }: ApiOptions): Promise<R
   return c.body(null, 204);
 }
 
-/** Changes one's own password; with a `username`, an admin sets that of another account. */
+/** Changes the sender's own password; with a `username`, an admin sets that account's password. */
 async function changePassword(c: Context, options: ApiOptions): Promise<Response> {
   const { accounts, logger, settings } = options;
   const { password, new_password, username } = await readObject(c);
@@ -113,7 +113,7 @@ async function removeAccount(c: Context, options: ApiOptions): Promise<Response>
   return c.body(null, 204);
 }
 
-/** Makes a token for a bot, and shows it this once. */
+/** Makes a token for a bot, and shows it once. */
 async function makeToken(c: Context, options: ApiOptions): Promise<Response> {
   const { accounts, logger, settings, authLimiter } = options;
   const { name } = await readObject(c);
@@ -156,7 +156,9 @@ async function identifyAccount(
   return identity;
 }
 
-/** Answers with the person of the request's token; with no token, or an old cookie, as to a guest. */
+/**
+ * Answers with the person of the request's token; without one, or with an old cookie, with none.
+ */
 async function showSession(c: Context, { accounts, settings }: ApiOptions): Promise<Response> {
   const guest = { username: null, admin: false, guests: accounts.allowsGuests };
   if (readTokens(c, settings).length === 0) return c.json(guest);
@@ -166,7 +168,7 @@ async function showSession(c: Context, { accounts, settings }: ApiOptions): Prom
   } catch (error) {
     const isOld = error instanceof ChatError && error.code === "unauthenticated";
     if (!isOld || namedToken(c) !== undefined) throw error;
-    // The browser has no use for a token that has ended.
+    // The token has ended, so the browser need not keep it.
     clearTokenCookie(c, settings);
     return c.json(guest);
   }
@@ -200,7 +202,7 @@ async function changeRoom(
   return c.json(await toAnswer(room, access, accounts));
 }
 
-/** A room's settings as clients receive them. The owner and the moderators are public names. */
+/** A room's settings as clients receive them. The names of owner and moderators are public. */
 async function toAnswer(room: string, access: RoomAccess, accounts: Accounts) {
   const { isPrivate, owner, moderators, members, bans } = access;
   const names = await Promise.all(moderators.map((key) => accounts.nameOf(key)));
@@ -227,7 +229,7 @@ async function readAttempt(
   return { username, password, code, from: readCaller(c, options) };
 }
 
-/** Counts an attempt of a request's address, and says who makes it. */
+/** Counts an attempt for the request's address, and returns where it comes from. */
 function readCaller(c: Context, { authLimiter, settings }: ApiOptions): Caller {
   const address = addressOf(c, settings);
   limitAddress(authLimiter, address, "attempts");

@@ -38,7 +38,7 @@ export interface AppOptions extends Omit<ApiOptions, "streams">, SocketsOptions,
   readonly limits: SocketLimits;
   readonly settings: SocketSettings;
   readonly health: Pick<Health, "isDegraded">;
-  /** Writes failures of the store: a throttled logger. */
+  /** Logs failures of the store; throttled. */
   readonly failures: Logger;
   /** The folder with the page: an address that ends with a slash. */
   readonly publicDir: URL;
@@ -46,19 +46,20 @@ export interface AppOptions extends Omit<ApiOptions, "streams">, SocketsOptions,
   readonly metrics?: MetricsPage | undefined;
 }
 
-/** What the runtime passes along with a request. */
+/** What the runtime passes with a request. */
 export type AppEnv = { Bindings: Partial<Deno.ServeHandlerInfo> };
 
 type App = Hono<AppEnv>;
 
-/** Paths that answer under every host name: monitors ask for them at any of the server's addresses. */
+/** Paths that answer under every host name: monitors use any of the server's addresses. */
 const MONITORED: ReadonlySet<string> = new Set(["/health", "/metrics"]);
 
 const GREETING = "WebSocket Chat Server - Connect to /ws";
 
 const CUT_ADDRESS = "This address is cut off or damaged: a percent sign in it begins no whole " +
   "letter. Copy the whole address and try again.";
-/** Maximum length of a request's address: enough for the longest names, in whatever form. */
+
+/** Maximum length of a request's address: enough for the longest names in any form. */
 const MAX_ADDRESS_LENGTH = 16 * 1024;
 
 /** The HTTP status of each error code. */
@@ -75,7 +76,7 @@ export const ERROR_STATUS = {
   unavailable: 503,
 } as const satisfies Record<ErrorCode, number>;
 
-/** Codes for the statuses of errors that only HTTP knows. */
+/** Codes for the metrics of errors that only HTTP knows, by status. */
 const STATUS_CODES = {
   400: "bad_request",
   405: "method_not_allowed",
@@ -88,7 +89,7 @@ export function createApp(options: AppOptions): App {
   const { settings } = options;
   const sitePath = settings.publicUrl?.path ?? "/";
   const app: App = new Hono<AppEnv>({ getPath: (request) => readPath(request, sitePath) });
-  // It leaves the answers of the WebSocket routes as they are, and adds to their refusals.
+  // Adds headers to the refusals of the WebSocket routes, and leaves their upgrades untouched.
   app.use(shareAnswers(settings));
   app.use(boundAddress);
   app.use(answerHead);
@@ -96,8 +97,7 @@ export function createApp(options: AppOptions): App {
     if (!MONITORED.has(c.req.path)) checkHost(c, settings);
     return next();
   });
-  // The WebSocket routes come before every middleware that adds a header: none may alter their
-  // answer.
+  // The WebSocket routes come before the middleware that adds headers, which would alter upgrades.
   routeSockets(app, new Sockets(options));
   app.use(pageHeaders(settings));
   routeApi(app, options);
@@ -129,7 +129,7 @@ function routeSockets(app: App, sockets: Sockets): void {
   app.all("/echo", (c) => sockets.echo(c));
 }
 
-/** Adds the length of the body that GET would have. The framework then drops the body. */
+/** Answers HEAD with the length of the body that GET would have. Hono then drops the body. */
 async function answerHead(c: Context, next: Next): Promise<void> {
   await next();
   if (c.req.method !== "HEAD" || c.res.body === null) return;
@@ -137,7 +137,7 @@ async function answerHead(c: Context, next: Next): Promise<void> {
   c.res.headers.set("content-length", String(body.byteLength));
 }
 
-/** The security headers. Scripts and style sheets go without those that govern documents alone. */
+/** The security headers. Scripts and style sheets do not get those that only concern documents. */
 function pageHeaders({ embedOrigins }: SocketSettings): MiddlewareHandler {
   const isFramed = embedOrigins.length > 0;
   const forCode = secureHeaders({
@@ -164,7 +164,7 @@ function pageHeaders({ embedOrigins }: SocketSettings): MiddlewareHandler {
       formAction: ["'self'"],
       frameAncestors: isFramed ? [...embedOrigins] : ["'none'"],
     },
-    // It cannot name origins.
+    // X-Frame-Options cannot name origins.
     xFrameOptions: isFramed ? false : "DENY",
   });
   return (c, next) => (/\.(js|css)$/.test(c.req.path) ? forCode : forDocuments)(c, next);
@@ -178,7 +178,7 @@ function routeApi(app: App, options: AppOptions): void {
   app.route("/api", createApi({ ...options, streams: new Streams(options) }));
 }
 
-/** Leads from the site's path without its last slash to the page, whose addresses are relative. */
+/** Redirects the site's path without its last slash to the page, whose addresses are relative. */
 function routeSitePath(app: App, sitePath: string): void {
   app.get(sitePath.slice(0, -1), (c) => {
     const query = /\?.*/s.exec(c.req.url)?.[0] ?? "";
@@ -209,13 +209,13 @@ function routePage(app: App, options: AppOptions): void {
   });
   for (const path of ["/", "/r/:room", "/r/:room/"]) {
     app.get(path, (c, next) => {
-      // It may set a cookie, which depends on the one that the browser sent.
+      // The answer may set a cookie, which depends on the browser's cookies.
       c.header("cache-control", "private, no-cache");
       if (accounts.allowsGuests) setGuestCookie(c, settings);
       return next();
     }, page);
   }
-  // Browsers ask whether a file has changed, so that a page never mixes two releases.
+  // Makes browsers ask whether a file has changed, so that a page never mixes two releases.
   const onFound = (_path: string, c: Context) => c.header("cache-control", "no-cache");
   app.get("*", serveStatic({ root, getContent, onFound }));
 }
@@ -224,7 +224,7 @@ function acceptsHtml(c: Context): boolean {
   return c.req.header("accept")?.includes("text/html") ?? false;
 }
 
-/** Says that a link is damaged: to a browser with a page, to others with JSON. */
+/** Answers a damaged link: a browser gets a page, other clients get JSON. */
 function answerCutAddress(c: Context): Response {
   c.header("cache-control", "no-store");
   if (!acceptsHtml(c)) return c.json({ error: CUT_ADDRESS }, 404);
@@ -242,7 +242,8 @@ function answerMetrics(c: Context, metrics: MetricsPage): Response {
 }
 
 /**
- * Answers an expected error with its sentence. Any other is logged, and its details are not sent.
+ * Answers an expected error with its sentence. Any other error is logged, and its details are not
+ * sent.
  */
 function answerError(
   c: Context,
@@ -258,7 +259,7 @@ function answerError(
   }
   const { status, headers } = refusal;
   const address = addressOf(c, settings);
-  // What the engine cannot do is logged as its failure.
+  // A failure of the engine has its own log line.
   if (!(error instanceof ChatError && error.code === "unavailable")) {
     refusals.info("refused", { path, status, reason: error.message, address });
   }
@@ -272,13 +273,13 @@ function isJoin(path: string): boolean {
   return /^\/(ws(\/.*)?|echo|api\/rooms\/[^/]*\/events)$/s.test(path);
 }
 
-/** The code of an error; a word for its status if it has none. */
+/** The code of an error, for the metrics. */
 function codeOf(error: Error): string {
   if (error instanceof ChatError) return error.code;
   return error instanceof HttpError ? STATUS_CODES[error.status] : "internal";
 }
 
-/** The status and headers that go with an expected error; `undefined` for any other. */
+/** The status and headers of an expected error's answer; `undefined` for any other error. */
 function refusalOf(error: Error) {
   if (error instanceof HttpError) return error;
   if (!(error instanceof ChatError)) return undefined;

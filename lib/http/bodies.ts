@@ -20,11 +20,12 @@ export function isJson(c: Context): boolean {
 /**
  * Reads a body as text.
  *
- * @throws {ChatError} `too_big` beyond 64 KiB, `bad_request` if it is not UTF-8 or not whole
+ * @throws {ChatError} `too_big` beyond 64 KiB, `bad_request` if it is not UTF-8 or incomplete
  */
 export async function readText({ req: { raw } }: Context): Promise<string> {
   const { headers } = raw;
-  // A body in chunks may be longer than it says (RFC 9112, section 6.3); Deno 2.5 takes one.
+  // Deno 2.5 accepts a body in chunks that is longer than its `content-length` (RFC 9112, section
+  // 6.3).
   const length = headers.has("transfer-encoding") ? null : headers.get("content-length");
   if (Number(length) > MAX_BODY_BYTES) throw tooBig();
   try {
@@ -32,11 +33,11 @@ export async function readText({ req: { raw } }: Context): Promise<string> {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (error) {
     if (error instanceof ChatError) throw error;
-    throw badRequest("The body must be UTF-8 text, and arrive whole.");
+    throw badRequest("The body must be complete, and UTF-8 text.");
   }
 }
 
-/** Reads a body that does not say how long it is, as far as it may be. */
+/** Reads a body of unknown length, up to the maximum. */
 async function readPart(body: ReadableStream<Uint8Array> | null): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   let size = 0;

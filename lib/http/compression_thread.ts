@@ -1,5 +1,5 @@
 /**
- * The thread that compresses files: a long file at the best quality takes a tenth of a second.
+ * The thread that compresses files. A long file at the best quality takes a tenth of a second.
  *
  * @module
  */
@@ -25,7 +25,7 @@ export interface CompressionRequest {
 /** Comments that begin a line: a block up to its end, or the rest of the line. */
 const COMMENTS = /^[ \t]*(?:\/\*(?:(?!\*\/)[\s\S])*\*\/|\/\/.*)/gm;
 
-/** Compresses bytes as small as can be, code without its comments. */
+/** Compresses bytes as far as possible, and code without its comments. */
 export function compress({ bytes, encoding, isCode }: CompressionRequest): Uint8Array<ArrayBuffer> {
   const content = isCode
     ? Buffer.from(withoutComments(Buffer.from(bytes).toString()))
@@ -38,13 +38,13 @@ export function compress({ bytes, encoding, isCode }: CompressionRequest): Uint8
 }
 
 /**
- * Leaves out the comments that begin a line: half of the bytes, which only readers of the source
- * need. The lines stay, so that errors name the right ones. A test holds that the page's own files
- * mean the same without them.
+ * Removes the comments that begin a line: half of the bytes, which only readers of the source need.
+ * Line breaks stay, so that errors name the right lines. A test checks that the page's own files
+ * mean the same without comments.
  */
 export function withoutComments(code: string): string {
   return code.replace(COMMENTS, (comment) => comment.replace(/[^\n]/g, ""));
 }
 
-// Without a port, this is the thread of the server.
+// There is no port if the server's own thread imports this module.
 parentPort?.on("message", (request) => parentPort!.postMessage(compress(request)));

@@ -1,5 +1,5 @@
 /**
- * Compresses files in a thread of its own, so that the server's thread need not wait.
+ * Compresses files in a separate thread, so that the server's thread does not wait.
  *
  * @module
  */
@@ -9,18 +9,18 @@ import { errorFields, type Logger } from "../logger.ts";
 import { startThread } from "../thread.ts";
 import type { CompressionRequest } from "./compression_thread.ts";
 
-/** Compresses what it is given, in order. Its thread lives while there is work. */
+/** Compresses files one after another. Its thread runs while there is work. */
 export class Compressor {
   readonly #logger: Logger;
   #worker: Worker | undefined;
-  /** What to call with each result, first come first. */
+  /** The callbacks for the results, oldest request first. */
   readonly #waiting: ((result: Uint8Array<ArrayBuffer> | undefined) => void)[] = [];
 
   constructor(logger: Logger) {
     this.#logger = logger;
   }
 
-  /** The compressed bytes, or `undefined` if there is no thread to compress them. */
+  /** The compressed bytes, or `undefined` if the thread fails. */
   compress(request: CompressionRequest): Promise<Uint8Array<ArrayBuffer> | undefined> {
     return new Promise((resolve) => {
       this.#waiting.push(resolve);

@@ -71,7 +71,7 @@ export class Connections {
       throw new ChatError("full", "The server is full. Try again later.");
     }
     if ((this.#perAddress.get(addressKey(address)) ?? 0) >= maxConnectionsPerAddress) {
-      throw tooMany("There are too many connections from your address. Close some first.");
+      throw tooMany("Your address has too many connections. Close some first.");
     }
     if (account === undefined) return;
     if ((this.#perAccount.get(account) ?? 0) >= maxConnectionsPerAccount) {
@@ -101,8 +101,8 @@ export class Connections {
   }
 
   /**
-   * Asks every connection to close, and refuses new ones. Resolves when all have closed: never, if
-   * one does not answer.
+   * Asks every connection to close, and refuses new ones. Resolves when all have closed, so never
+   * if one does not answer.
    */
   closeAll({ code, reason }: CloseReason): Promise<void> {
     this.#isClosing = true;

@@ -1,6 +1,6 @@
 /**
- * What pages of the origins in `ALLOWED_ORIGINS` may read (Fetch, section "CORS protocol"): the API,
- * the reasons why a WebSocket is refused, and the client modules. Pages of other origins read nothing.
+ * CORS (Fetch, section "CORS protocol"): pages of the origins in `ALLOWED_ORIGINS` may read the
+ * API, the refusals of WebSockets, and the client modules. Pages of other origins may read nothing.
  *
  * @module
  */
@@ -34,7 +34,7 @@ export function shareAnswers({ allowedOrigins }: TrustSettings): MiddlewareHandl
     else await next();
     const { headers, status } = c.res;
     if (status === 101) return;
-    // Browsers load a classic script without an Origin.
+    // Browsers send no Origin when they load a classic script.
     if (path === EMBED_SCRIPT || origin !== undefined || (isShared && path.endsWith(".js"))) {
       headers.set("cross-origin-resource-policy", "cross-origin");
     }

@@ -1,15 +1,15 @@
 /**
- * The tokens and guest secrets of requests, and the cookies in which a browser keeps them.
+ * The tokens and guest secrets of requests, and the cookies that hold them in a browser.
  *
- * A cookie's name holds the port, as browsers send a host's cookies to all its ports, and begins
- * with `__Host-` on https, where browsers then let no other host and no page on http set it (RFC
- * 6265bis, section 4.1.3). Elsewhere another site may plant a cookie of the same name. The server
- * cannot know which of two is its own, so a second one never decides who the browser is. Behind the
- * name stands the site's path: a host's paths share its cookies.
+ * A cookie's name contains the port and the site's path, because browsers send the cookies of a
+ * host to all its ports and paths. On https the name begins with `__Host-`, so no other host and no
+ * page on http can set it (RFC 6265bis, section 4.1.3). On http another site may plant a cookie
+ * with the same name. The server cannot tell which of two cookies is its own, so a second cookie
+ * never decides who the browser is.
  *
- * In a frame on another site, browsers send no `SameSite=Lax` cookie. Over https the page in a frame
- * has cookies of its own, which browsers keep apart for each site around the frame (CHIPS,
- * `Partitioned`); they count where there is no ordinary one.
+ * In a frame on another site, browsers send no `SameSite=Lax` cookie. On https the page in a frame
+ * has its own cookies, separate for each site around the frame (CHIPS, `Partitioned`). They count
+ * only if there is no ordinary cookie.
  *
  * @module
  */
@@ -25,24 +25,24 @@ import { queryOf } from "./queries.ts";
 /** What a cookie holds: an account's token or a guest's secret. */
 type Credential = "session" | "guest";
 
-/** The same, in the frames of other sites, or anywhere else. */
+/** The kind of a cookie: for the page in frames of other sites, or for the page anywhere else. */
 type CookieKind = Credential | `${Credential}_embedded`;
 
 /** How long a browser keeps a guest's secret, in seconds. */
 const GUEST_SECONDS = 365 * 24 * 60 * 60;
 
-/** Maximum cookies of one name that are looked up. */
+/** Maximum cookies with one name that are looked up. */
 const MAX_COOKIES = 50;
 
 /**
- * The tokens that a request carries: the one in `Authorization` or in `?token=`, or all in cookies.
+ * The tokens of a request: the one in `Authorization` or in `?token=`, else all in cookies.
  */
 export function readTokens(c: Context, settings: TrustSettings): readonly string[] {
   const token = namedToken(c);
   return token === undefined ? readCookies(c, "session", settings) : [token];
 }
 
-/** The token that a request names itself: a browser adds a cookie on its own. */
+/** The token that a client itself put into a request, unlike a cookie, which the browser adds. */
 export function namedToken(c: Context): string | undefined {
   const [, bearer] = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "") ?? [];
   return bearer ?? queryOf(c, "token");
@@ -67,7 +67,7 @@ export async function identify(
   return accounts.guest(secret);
 }
 
-/** The account of the only valid cookie. With those of two accounts, nobody knows whose it is. */
+/** The account of the only valid cookie. Cookies of two accounts are refused: either could be planted. */
 async function authenticate(
   tokens: readonly string[],
   secret: string | undefined,
@@ -91,7 +91,7 @@ async function authenticate(
   throw new ChatError("unauthenticated", sentence);
 }
 
-/** Gives a browser the token of an account, in a cookie that no script can read. */
+/** Stores an account's token in the browser, in a cookie that no script can read. */
 export function setTokenCookie(
   c: Context,
   token: string,
@@ -101,13 +101,13 @@ export function setTokenCookie(
   sendCookie(c, kindFor(c, "session", settings), token, seconds, settings);
 }
 
-/** Makes a browser forget its token. */
+/** Deletes the browser's token. */
 export function clearTokenCookie(c: Context, settings: TrustSettings): void {
   sendCookie(c, "session", "", 0, settings);
   if (mayEmbed(c, settings)) sendCookie(c, "session_embedded", "", 0, settings);
 }
 
-/** Gives a browser a guest's secret, unless it has one, so that all its tabs are one person. */
+/** Stores a guest's secret in a browser without one, so that all its tabs are one person. */
 export function setGuestCookie(c: Context, settings: TrustSettings): void {
   if (guestCookie(c, settings) !== undefined) return;
   sendCookie(c, kindFor(c, "guest", settings), createSecret(), GUEST_SECONDS, settings);
@@ -118,7 +118,7 @@ function guestCookie(c: Context, settings: TrustSettings): string | undefined {
   return secrets.length === 1 && isSecret(secrets[0]!) ? secrets[0] : undefined;
 }
 
-/** The values of the ordinary cookies; where there are none, those of the embedded page. */
+/** The values of the ordinary cookies; if there are none, those of the page in a frame. */
 function readCookies(
   c: Context,
   credential: Credential,
@@ -130,7 +130,8 @@ function readCookies(
 }
 
 /**
- * The different values of every cookie of a name, without those that can be no secret if any can.
+ * The distinct values of the cookies with a name that have the form of a secret; if none has, the
+ * first value.
  */
 function valuesOf(c: Context, name: string): readonly string[] {
   const values = new Set<string>();
@@ -143,12 +144,12 @@ function valuesOf(c: Context, name: string): readonly string[] {
   return secrets.length > 0 ? secrets.slice(0, MAX_COOKIES) : [...values].slice(0, 1);
 }
 
-/** Whether pages in frames can have cookies: browsers accept them on https alone. */
+/** Whether pages in frames can have cookies: browsers accept them only on https. */
 function mayEmbed(c: Context, settings: TrustSettings): boolean {
   return settings.embedOrigins.length > 0 && isSecure(c, settings);
 }
 
-/** The cookie for a request: the page in a frame says in each that it is there. */
+/** The kind of a request's cookie. The page in a frame adds `?embed=1` to its requests. */
 function kindFor(c: Context, credential: Credential, settings: TrustSettings): CookieKind {
   const isEmbedded = queryOf(c, "embed") === "1" && mayEmbed(c, settings);
   return isEmbedded ? `${credential}_embedded` : credential;
@@ -171,7 +172,7 @@ function sendCookie(
 function cookieName(c: Context, kind: CookieKind, settings: TrustSettings): string {
   const prefix = isSecure(c, settings) ? "__Host-" : "";
   const port = publicPort(c, settings);
-  // A slash cannot be in a cookie's name (RFC 6265, section 4.1.1), nor a `!` in a site's path.
+  // A cookie's name cannot contain a slash (RFC 6265, section 4.1.1), nor a site's path a `!`.
   const path = (settings.publicUrl?.path ?? "/").slice(0, -1).replaceAll("/", "!");
   return `${prefix}hubbub_${kind}${port === undefined ? "" : `_${port}`}${path}`;
 }

@@ -12,7 +12,7 @@ import { CLOSE } from "../protocol/codes.ts";
 
 const encoder = new TextEncoder();
 
-/** The text that was encoded last, and its bytes: the readers of a room receive the same text. */
+/** The last encoded text and its bytes: all readers of a room receive the same text. */
 let last = { text: "", bytes: new Uint8Array() };
 
 function encode(text: string): Uint8Array<ArrayBuffer> {
@@ -51,14 +51,14 @@ export class EventStream implements Peer {
     return this.#bytes;
   }
 
-  /** Sends the text of whole messages. After the end it does nothing. */
+  /** Sends the text of whole messages. After a close it does nothing. */
   send(text: string): void {
     if (this.#state === "open") this.#add(text);
   }
 
   /**
-   * Sends the reason as an event `close`, and ends the stream. If the reader is too slow, drops what
-   * it has not received: it can resume.
+   * Sends the reason as an event `close`, and ends the stream. If the reader is too slow, drops
+   * what it has not received: it can resume.
    */
   close(code: number, reason: string): void {
     if (this.#state !== "open") return;

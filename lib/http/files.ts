@@ -1,9 +1,9 @@
 /**
  * The files of the page: read and compressed once, until they change on the disk. A server whose
- * modules came over HTTP fetches the files from beside them, where they never change.
+ * modules came over HTTP fetches the files from the same place, where they never change.
  *
- * Each encoding of a file has a tag of its own, so that a browser asks for the file again only when
- * the file has changed, and a cache never takes one encoding for another.
+ * Each encoding of a file has its own tag, so that a browser downloads a file again only when it
+ * has changed, and a cache never confuses two encodings.
  *
  * @module
  */
@@ -24,13 +24,13 @@ type Bytes = Uint8Array<ArrayBuffer>;
 /** A shorter file fits into one packet with its headers. */
 const MIN_COMPRESSED_BYTES = 1024;
 
-/** How an address that is relative to the site's root begins in HTML. */
+/** The beginning of an address in HTML that is relative to the site's root. */
 const RELATIVE_ADDRESS = /(?<= (?:href|src)=")\.\//g;
 
 /** The types of scripts and style sheets. */
 const CODE_TYPE = /^text\/(javascript|css)\b/;
 
-/** Maximum rate of fetches. The page has about 50 files; anything else that is asked for is missing. */
+/** Maximum rate of fetches. The page has about 50 files; any other path is missing. */
 const FETCH_RATE = { perSecond: 10, burst: 200 };
 
 /** Maximum time of a fetch, in milliseconds. */
@@ -38,10 +38,10 @@ const FETCH_MS = 10_000;
 
 /** One version of a file. */
 interface StoredFile {
-  /** When it was changed, and its size; empty for one that never changes. */
+  /** The time of its last change, and its size; empty for a file that never changes. */
   readonly version: string;
   readonly content: Promise<{ readonly bytes: Bytes; readonly hash: string }>;
-  /** The compressed file, in the encodings that were asked for; `undefined` if it is not shorter. */
+  /** The compressed file in each requested encoding; `undefined` if it is not shorter. */
   readonly encoded: Map<Encoding, Promise<Bytes | undefined>>;
 }
 
@@ -49,19 +49,19 @@ interface StoredFile {
 export interface FilesOptions {
   /** The folder: a `file:`, `http:` or `https:` address that ends with a slash. */
   readonly root: URL;
-  /** Writes which files cannot be read or compressed: a throttled logger. */
+  /** Logs files that cannot be read or compressed; throttled. */
   readonly logger: Logger;
   /** The time in milliseconds. */
   readonly clock: () => number;
 }
 
-/** The files of one folder, in memory once they were asked for. */
+/** The files of one folder, in memory after their first request. */
 export class Files {
   readonly #root: URL;
   readonly #logger: Logger;
   readonly #clock: () => number;
   readonly #compressor: Compressor;
-  /** By root, and real path or address: a file is here once, however its path is spelled. */
+  /** By root, and real path or address: a file is stored once for all spellings of its path. */
   readonly #files = new Map<string, StoredFile>();
   readonly #fetches: TokenBucket;
 
@@ -77,8 +77,8 @@ export class Files {
    * The body of the answer with a file, or `null` if there is no such file. Sets the headers that
    * depend on the encoding.
    *
-   * @param path decoded, from the folder on
-   * @param root the relative address of the site's root, for HTML that stands further down
+   * @param path decoded, relative to the folder
+   * @param root the relative address of the site's root, for HTML at a deeper path
    * @throws {ChatError} if the file must be fetched, and the fetch fails or exceeds the rate
    */
   async answer(c: Context, path: string, root = "./"): Promise<Bytes | null> {
@@ -149,7 +149,7 @@ export class Files {
     const seconds = this.#fetches.take(this.#clock());
     if (seconds > 0) throw rateLimited("new addresses", seconds);
     const signal = AbortSignal.timeout(FETCH_MS);
-    // Some hosts redirect where a file is missing or is a folder.
+    // Some hosts redirect if a file is missing or is a folder.
     const response = await fetch(href, { redirect: "manual", signal });
     if (response.status === 200) return await response.bytes();
     await response.body?.cancel();
@@ -157,7 +157,7 @@ export class Files {
     throw new Error(`The host of the file answers with status ${response.status}.`);
   }
 
-  /** Stores a file that is being read, until that fails. */
+  /** Stores a file that is being read. If reading fails, drops it. */
   #keep(key: string, version: string, reading: Promise<Bytes>): StoredFile {
     const content = addHash(reading).catch((error) => {
       this.#files.delete(key);
@@ -184,7 +184,7 @@ export class Files {
   }
 }
 
-/** Lets the relative addresses in HTML begin at another root. */
+/** Makes the relative addresses in HTML begin at another root. */
 function setRoot(bytes: Bytes, root: string): Bytes {
   if (root === "./") return bytes;
   const html = new TextDecoder().decode(bytes);

@@ -1,8 +1,8 @@
 /**
- * The opening handshake of RFC 6455, checked before the runtime is asked to upgrade.
+ * Checks the opening handshake of RFC 6455 before the runtime upgrades the connection.
  *
  * `Deno.upgradeWebSocket` accepts any version, an empty key and any method, and throws on the rest.
- * After that call a request can no longer be refused, so this module checks all of it first.
+ * After that call a request can no longer be refused, so this module checks everything first.
  *
  * @module
  */
@@ -45,33 +45,36 @@ export function checkHandshake(request: Request, protocol?: string): void {
       "sec-websocket-version": "13",
     });
   }
-  // Sixteen bytes in base64. The four bits left over may be any: an example in RFC 6455, section
-  // 4.1, has some that are not zero.
+  // Sixteen bytes in base64. The four unused bits may be anything: in an example of RFC 6455,
+  // section 4.1, they are not zero.
   if (!/^[A-Za-z0-9+/]{22}==$/.test(headers.get("sec-websocket-key") ?? "")) {
     throw new HandshakeError(400, "Sec-WebSocket-Key must be 16 bytes in base64.");
   }
   const offered = offeredProtocols(request);
   if (offered.length > 0 && (protocol === undefined || !offered.includes(protocol))) {
-    throw new HandshakeError(400, "No subprotocol in Sec-WebSocket-Protocol is known.");
+    throw new HandshakeError(
+      400,
+      "Unknown Sec-WebSocket-Protocol. Offer chat.v1 to join a room, or none.",
+    );
   }
 }
 
 /**
- * Checks the method. HEAD is answered as GET without an upgrade.
+ * Checks the method. HEAD gets the answer of a GET without an upgrade.
  *
- * @throws {HandshakeError} for any other
+ * @throws {HandshakeError} for any other method
  */
 export function checkMethod({ method }: Request): void {
   if (method === "GET" || method === "HEAD") return;
   throw new HandshakeError(405, "A WebSocket is opened with GET.", { allow: "GET, HEAD" });
 }
 
-/** Maximum length of a header that is matched. */
+/** Maximum length of a header that is read. */
 const MAX_HEADER_LENGTH = 1000;
 
 /** The members of a comma-separated header, in lower case (RFC 9110, section 5.6.1). */
 function tokens(header: string | null): string[] {
   const list = (header ?? "").slice(0, MAX_HEADER_LENGTH).toLowerCase().split(",");
-  // Not `trim`: it takes away spaces that HTTP knows nothing of, and the runtime does not.
+  // Not `trim`: it removes kinds of space that are none in HTTP and for the runtime.
   return list.map((token) => token.replace(/^[ \t]+|[ \t]+$/g, ""));
 }

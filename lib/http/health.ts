@@ -1,12 +1,12 @@
 /**
- * Whether the server can store and read, as `/health` tells it.
+ * Whether the server can store and read, for `/health`.
  *
  * @module
  */
 
 import type { Logger } from "../logger.ts";
 
-/** Something that knows whether it works. */
+/** A part that can check whether it works. */
 export interface Checkable {
   /** Rejects with the reason while nothing can be stored or read. */
   check(): Promise<void>;
@@ -20,26 +20,26 @@ export interface HealthOptions {
   readonly clock: () => number;
 }
 
-/** A check that takes longer has failed, in milliseconds. */
+/** A check that takes longer fails, in milliseconds. */
 const MAX_CHECK_MS = 2000;
 
-/** Checks the store once a second, however many ask, and logs each change. */
+/** Checks the store once a second, however many requests ask, and logs each change. */
 export class Health {
   readonly #options: HealthOptions;
   #isDegraded = false;
-  /** When the check under way began, in milliseconds; `undefined` between checks. */
+  /** When the running check began, in milliseconds; `undefined` between checks. */
   #startedAt: number | undefined;
 
   constructor(options: HealthOptions) {
     this.#options = options;
   }
 
-  /** Whether nothing can be stored or read, by the last check. */
+  /** Whether the last check found that nothing can be stored or read. */
   get isDegraded(): boolean {
     return this.#isDegraded;
   }
 
-  /** Starts a check, unless one is under way, and gives up on a slow one. Call it every second. */
+  /** Starts a check unless one runs, and fails a slow one. Call it once a second. */
   sweep(): void {
     if (this.#startedAt === undefined) this.#check(this.#options.clock());
     else if (this.#isLate(this.#startedAt)) this.#fail(noAnswer());

@@ -4,11 +4,11 @@
  * @module
  */
 
-/** A request that is refused as such, whatever it asks for. */
+/** The refusal of a request for its form, not for its command. */
 export class HttpError extends Error {
   override readonly name: string = "HttpError";
   readonly status: 400 | 405 | 421 | 426;
-  /** Headers that the answer must have. */
+  /** Headers of the answer. */
   readonly headers: Readonly<Record<string, string>>;
 
   constructor(

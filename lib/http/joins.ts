@@ -15,7 +15,7 @@ import type { TrustSettings } from "./origins.ts";
 import { queryOf } from "./queries.ts";
 import type { JoinRequest, Resume } from "./rooms.ts";
 
-/** A room, and the name of a person if the request gives one. */
+/** A room, and the person's name if the request gives one. */
 type Names = Pick<JoinRequest, "room" | "username">;
 
 /**
@@ -83,7 +83,7 @@ export function readNames(room: string, username: string | undefined): Names {
 /**
  * The person behind a request, and its name: the one in the request, else that of its token.
  *
- * @throws {ChatError} `forbidden` or `unauthenticated` if the name belongs to an account of another person
+ * @throws {ChatError} `forbidden` or `unauthenticated` if the name belongs to another account
  */
 export async function readPerson(
   asked: string | undefined,
@@ -101,7 +101,7 @@ function readFormat(format = "json"): "json" | "text" {
   throw badRequest("The format must be json or text.");
 }
 
-/** Reads the place up to which the client has seen everything: `?epoch=E&after=SEQ&inbox=N`. */
+/** Reads which events the client has seen: `?epoch=E&after=SEQ&inbox=N`. */
 function readResume(c: Context): Resume | undefined {
   const epoch = queryOf(c, "epoch");
   const after = readWhole(c, "after");
@@ -112,8 +112,8 @@ function readResume(c: Context): Resume | undefined {
 }
 
 /**
- * Reads the id of the last event of an earlier stream. It is newer than the place in the query: a
- * browser that reconnects repeats its first query.
+ * Reads the id of the last event of an earlier stream. It is newer than `after` in the query, which
+ * a browser repeats when it reconnects.
  */
 function readLastEventId(c: Context): Resume | undefined {
   const id = c.req.header("last-event-id");

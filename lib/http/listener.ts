@@ -15,7 +15,7 @@ export interface ListenAddress {
   readonly host: string;
   /** TCP port; 0 takes a free one. */
   readonly port: number;
-  /** Whether other processes may listen on the same port. Only Linux lets them. */
+  /** Whether other processes may listen on the same port; only on Linux. */
   readonly reusePort: boolean;
 }
 
@@ -54,7 +54,7 @@ export class Listener {
     this.#watch();
   }
 
-  /** Accepts no more connections. Resolves when every request has its answer. */
+  /** Stops accepting connections. Resolves when every request has its answer. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#server.shutdown();

@@ -19,7 +19,7 @@ export interface MembershipOptions {
   readonly hub: Rooms;
   readonly accounts: Accounts;
   readonly logger: Logger;
-  /** Writes what clients are refused: a throttled logger. */
+  /** Logs refusals; throttled. */
   readonly refusals: Logger;
   /** Absent while metrics are off. */
   readonly meter?: Meter | undefined;
@@ -38,10 +38,10 @@ export class Membership {
   }
 
   /**
-   * Makes a peer a member of a room. If its session has ended meanwhile, or somebody has registered
+   * Makes a peer a member of a room. If its session has just ended, or somebody has just registered
    * its name, the peer receives the error and is removed.
    *
-   * @param address the client's, for the logger
+   * @param address the client's address, for the logger
    * @throws {ChatError} if the room no longer admits it
    */
   static join(
@@ -56,7 +56,7 @@ export class Membership {
     const member = hub.join(peer, request);
     logger.info("joined", fields);
     accounts.confirm(identity, username).catch((error) => {
-      // Other requests report a failing store.
+      // Health reports a store that fails.
       if (!(error instanceof ChatError) || error.code !== "unauthenticated") return;
       if (member.isGone) return;
       refusals.info("refused", { ...fields, reason: error.message });
@@ -75,7 +75,7 @@ export class Membership {
     hub.dismiss(this.#member, CLOSE.binary);
   }
 
-  /** Removes the member after its connection has ended. The logger writes how it ended. */
+  /** Removes the member after its connection has ended, and logs how it ended. */
   close({ code, wasClean }: { readonly code?: number; readonly wasClean?: boolean } = {}): void {
     if (this.#member.isGone) return;
     this.#options.logger.info("left", { ...this.#fields, code, wasClean });
@@ -83,7 +83,7 @@ export class Membership {
   }
 }
 
-/** Sends the reason of a refusal in the format that the client asked for, and closes the peer. */
+/** Sends a refusal in the format that the client asked for, and closes the peer. */
 export function refuse(
   peer: Peer,
   { room, format = "json" }: JoinRequest,

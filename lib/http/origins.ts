@@ -18,11 +18,11 @@ export interface TrustSettings {
   readonly embedOrigins: readonly string[];
   /** Whether the server believes what a proxy says about the client. */
   readonly trustProxy: boolean;
-  /** The only site that the server is; absent for any. */
+  /** The only address that the server answers to; absent for any. */
   readonly publicUrl?: PublicUrl | undefined;
 }
 
-/** Maximum length of a host, and of an origin. Making a URL of a longer one would take long. */
+/** Maximum length of a host or an origin. Parsing a longer one would take long. */
 const MAX_HOST_LENGTH = 300;
 
 /** Whether the client's own connection is encrypted. */
@@ -39,8 +39,8 @@ export function publicPort(c: Context, { publicUrl }: TrustSettings): string | u
 }
 
 /**
- * Refuses a request for another site. A browser whose name for another site was made to point here
- * (DNS rebinding) sends that name.
+ * Refuses a request for another host, such as one from a browser for which an attacker's host name
+ * points to this server (DNS rebinding).
  *
  * @throws {HttpError} 421
  */
@@ -50,18 +50,18 @@ export function checkHost(c: Context, { trustProxy, publicUrl }: TrustSettings):
   const scheme = trustProxy ? forwardedScheme(headers) ?? publicUrl.scheme : publicUrl.scheme;
   if (hostOf(headers) === withoutDefaultPort(publicUrl.host) && scheme === publicUrl.scheme) return;
   const address = `${publicUrl.origin}${publicUrl.path}`.replace(/\/$/, "");
-  throw new HttpError(421, `This server answers at ${address} alone. Use that address.`);
+  throw new HttpError(421, `This server answers only at ${address}. Use that address.`);
 }
 
 /**
  * Whether the page behind a request may use this server. A browser names the page's origin in every
  * request whose answer the page can read, and in all but GET and HEAD (Fetch, "append a request
- * Origin header"; RFC 6455, section 10.2). A client that sends none is no browser, or a browser that
- * loads an image or the like, and says so.
+ * Origin header"; RFC 6455, section 10.2). A request without an origin is not from a browser, or is
+ * for an image or a script of a page, which its headers say.
  *
- * @param headers the request's
+ * @param headers of the request
  * @param allowed origins besides the server's own; `*` for all
- * @param own the server's own origin; absent for any scheme at the host of the request
+ * @param own the server's own origin; absent: any scheme at the host of the request
  */
 export function isAllowedOrigin(
   headers: Headers,
@@ -86,7 +86,7 @@ function isForeignPart(headers: Headers): boolean {
 }
 
 /**
- * Refuses a request of a page that may not use this server.
+ * Refuses a request from a page that may not use this server.
  *
  * @throws {ChatError} `forbidden`
  */
@@ -95,14 +95,14 @@ export function checkOrigin(c: Context, { allowedOrigins, publicUrl }: TrustSett
   throw new ChatError("forbidden", "Pages of this origin may not use this server.");
 }
 
-/** The host as the client sent it: a URL made of it may be invalid. */
+/** The host as the client sent it. It may not fit into a URL. */
 function hostOf(headers: Headers): string | undefined {
   const host = headers.get("host");
   if (host === null || host.length > MAX_HOST_LENGTH) return undefined;
   return withoutDefaultPort(host.toLowerCase());
 }
 
-/** A proxy may encrypt, so the default port of either scheme is none. */
+/** A host without the default port of either scheme: a proxy may encrypt. */
 function withoutDefaultPort(host: string): string {
   return host.replace(/:(80|443)$/, "");
 }

@@ -1,8 +1,8 @@
 /**
  * What a trusted proxy says about the client: its address, and the scheme of its connection.
  *
- * Each header is cut to a bounded length before it is matched: a client writes the beginning of
- * most of them.
+ * Each header is cut to a maximum length before it is matched, because a client can write the
+ * beginning of most of them.
  *
  * @module
  */
@@ -21,14 +21,14 @@ const SCHEME_HEADERS = [
 /** Headers that are `on` when the client's connection is encrypted. */
 const TLS_HEADERS = ["x-forwarded-ssl", "front-end-https"] as const;
 
-/** The client's address, by the header that the proxy appends to; `undefined` if it has none. */
+/** The client's address in the header that the proxy appends to; `undefined` if there is none. */
 export function forwardedAddress(headers: Headers): string | undefined {
   const list = headers.get("x-forwarded-for");
   if (list !== null) return parseAddress(lastOf(list));
   return parseAddress(parameterOf(lastOf(headers.get("forwarded") ?? ""), "for"));
 }
 
-/** The scheme of the client's own connection: with several proxies, the first that is listed. */
+/** The scheme of the client's own connection. With several proxies it is the first in the list. */
 export function forwardedScheme(headers: Headers): "http" | "https" | undefined {
   for (const name of SCHEME_HEADERS) {
     const list = headers.get(name);
@@ -44,8 +44,8 @@ export function forwardedScheme(headers: Headers): "http" | "https" | undefined 
 }
 
 /**
- * An IP address in its one form, without brackets, port and zone, and in IPv4 if it is an
- * IPv4-mapped one; `undefined` for any other text.
+ * The canonical form of an IP address, without brackets, port and zone; IPv4 if it is IPv4-mapped.
+ * `undefined` for any other text.
  */
 export function parseAddress(text: string): string | undefined {
   const bare = unquote(text);

@@ -7,7 +7,7 @@
 import type { Context } from "hono";
 import { getPath } from "hono/utils/url";
 
-/** A parameter of the query. An empty one counts as absent: many clients write it so. */
+/** A parameter of the query. An empty one counts as absent, since many clients send it that way. */
 export function queryOf(c: Context, name: string): string | undefined {
   return c.req.query(name) || undefined;
 }
@@ -24,7 +24,7 @@ export function isCutPath(url: string): boolean {
 }
 
 /**
- * The path of a request below the site's own path. Some proxies take that away, others pass it on.
+ * The path of a request below the site's path. Some proxies strip the site's path, others keep it.
  *
  * @param sitePath with a slash at both ends
  */
@@ -34,7 +34,7 @@ export function readPath(request: Request, sitePath: string): string {
 }
 
 /**
- * The relative address of the site's root, `./` or some `../`, as seen from a path below it. It holds
+ * The address of the site's root relative to a path below it: `./`, `../` and so on. It works
  * behind any proxy, whatever the site's own path is.
  */
 export function rootFrom(path: string): string {

@@ -1,8 +1,8 @@
 /**
- * Rooms over HTTP, for programs that hold no connection: post, read, and ask who is there.
+ * Rooms over HTTP, for programs without a connection: post and read messages, and list the users.
  *
- * The hub performs the command in each request for a person who has not joined, by the same rules as
- * for a member.
+ * The hub performs the command of each request for a person who has not joined, by the same rules
+ * as for a member.
  *
  * @module
  */
@@ -38,7 +38,7 @@ export interface RoomApiOptions {
   readonly streams: Pick<Streams, "open">;
   /** Requests, by person. */
   readonly askLimiter: RateLimiter;
-  /** What each address may send. */
+  /** Limits what each address sends. */
   readonly traffic: TrafficLimiter;
 }
 
@@ -54,8 +54,8 @@ export function createRoomApi(options: RoomApiOptions): Hono {
 }
 
 /**
- * Posts a message: the `content` of a JSON object, or the whole body if its type is any other. The
- * type that curl names is a form's.
+ * Posts a message: the `content` of a JSON object, or a whole body of any other type. `curl -d`
+ * sends the type of a form.
  */
 async function post(c: Context, room: string, options: RoomApiOptions): Promise<Response> {
   const text = await takeText(c, options);
@@ -102,9 +102,10 @@ async function showPresence(c: Context, room: string, options: RoomApiOptions): 
 }
 
 /**
- * Reads the room and the person of a request, and counts the request for that person. A guest without
- * a secret who posts is the same person for the same address and name, and so can repeat a message.
- * With any other command it is a new person: else anyone at its address could change its messages.
+ * Reads the room and the person of a request, and counts the request for that person. A guest
+ * without a secret who posts is the same person for the same address and name, so that a repeated
+ * message is recognised. For any other command it is a new person: otherwise anyone at its address
+ * could change its messages.
  */
 async function readRequest(
   c: Context,
@@ -123,7 +124,7 @@ async function readRequest(
   return { room, address, ...await readPerson(name, identity, accounts) };
 }
 
-/** Reads a body, and counts it for its address. */
+/** Reads a body, and counts it for the request's address. */
 async function takeText(c: Context, options: RoomApiOptions): Promise<string> {
   const text = await readText(c);
   takeTraffic(c, Buffer.byteLength(text), options);
@@ -137,8 +138,7 @@ function takeTraffic(c: Context, bytes: number, { settings, traffic }: RoomApiOp
 }
 
 /**
- * The `Idempotency-Key` of a request. Quotation marks around it do not count (RFC 8941, section
- * 3.3.3).
+ * The `Idempotency-Key` of a request, without quotation marks around it (RFC 8941, section 3.3.3).
  */
 function readKey(c: Context): string | undefined {
   const key = c.req.header("idempotency-key");
@@ -150,7 +150,7 @@ function readName(name: unknown): string | undefined {
   throw badRequest("username must be a name.");
 }
 
-/** The text without the line break that a program which writes lines puts at its end. */
+/** The text without the line break at its end, which programs that write lines add. */
 function withoutLastBreak(text: string): string {
   return text.replace(/\r?\n$/, "");
 }

@@ -16,8 +16,8 @@ export interface JoinRequest {
   /** A name that has passed `parseName`. */
   readonly room: string;
   /**
-   * A name that has passed `parseName`; absent for members of the raw relay, and for people who only
-   * read.
+   * A name that has passed `parseName`; absent for members of the raw relay, and for people who
+   * only read.
    */
   readonly username?: string;
   /** @default "json" */
@@ -28,11 +28,11 @@ export interface JoinRequest {
   readonly identity: Identity;
   /** The key of the client's address, by `addressKey`. @default "" */
   readonly address?: string;
-  /** What a client of the whole protocol has seen already. */
+  /** What a client of the whole protocol has already seen. */
   readonly resume?: Resume | undefined;
 }
 
-/** The position up to which a returning client has seen everything. */
+/** The last events that a returning client has seen. */
 export interface Resume {
   readonly epoch: string;
   /** The last `seq` of the room that the client has seen. */
@@ -56,7 +56,7 @@ export interface RoomAccess {
   readonly owner: string | undefined;
   /** The moderators' accounts, by key. */
   readonly moderators: readonly string[];
-  /** Whether the room admits its owner, its moderators, its members and admins only. */
+  /** Whether the room admits only its owner, its moderators, its members and admins. */
   readonly isPrivate: boolean;
   /** Accounts, by key; absent for those who may not change the room. */
   readonly members?: readonly string[];
@@ -64,7 +64,7 @@ export interface RoomAccess {
   readonly bans?: readonly { readonly key: string }[];
 }
 
-/** Who is in a room. */
+/** The users in a room. */
 export interface Attendance {
   /** At most 100. */
   readonly users: readonly UserEntry[];

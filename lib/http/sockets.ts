@@ -1,10 +1,10 @@
 /**
  * From a request to an open socket: the checks before the upgrade, the upgrade, and the handling of
- * frames from an open socket.
+ * the frames.
  *
  * Every check comes before `Deno.upgradeWebSocket`: after that call a request can no longer be
- * refused. Every event of an open socket is guarded: the runtime ends the process when a handler
- * throws.
+ * refused. Every event of an open socket is guarded, because an error that a handler throws would
+ * end the process.
  *
  * @module
  */
@@ -50,7 +50,7 @@ export interface SocketsOptions extends MembershipOptions {
   readonly settings: SocketSettings;
   /** Attempts to open a socket, by address. */
   readonly joinLimiter: RateLimiter;
-  /** What each address may send. */
+  /** Limits what each address sends. */
   readonly traffic: TrafficLimiter;
   /** The time in milliseconds. */
   readonly clock: () => number;
@@ -68,13 +68,13 @@ interface SocketPlan {
   readonly holder: Holder;
   /** The subprotocol that the server will speak; absent for none. */
   readonly protocol?: string | undefined;
-  /** @throws {ChatError} if the room does not admit it any more */
+  /** @throws {ChatError} if the room no longer admits it */
   readonly open: (socket: WebSocket) => SocketHandler;
   /** Closes a socket that `open` or a connection limit refuses. */
   readonly refuse: (socket: WebSocket, error: ChatError) => void;
 }
 
-/** Answers the requests for WebSockets. */
+/** Answers requests for WebSockets. */
 export class Sockets {
   readonly #options: SocketsOptions;
 
@@ -144,7 +144,7 @@ export class Sockets {
     const { socket, response } = Deno.upgradeWebSocket(c.req.raw, {
       idleTimeout: settings.pongWaitSeconds,
     });
-    // The runtime's own option for this needs a space after each comma of the request's list.
+    // Deno's own option for this expects a space after each comma of the request's list.
     if (plan.protocol !== undefined) {
       response.headers.set("sec-websocket-protocol", plan.protocol);
     }
@@ -155,14 +155,14 @@ export class Sockets {
   #attach(socket: WebSocket, plan: SocketPlan, path: string): void {
     let handler: SocketHandler | undefined;
     socket.binaryType = "arraybuffer";
-    // An aborted handshake fires no event at all, so a connection counts from its `open` on.
+    // An aborted handshake fires no event at all, so a connection counts from its `open` event on.
     socket.onopen = () => this.#guard(socket, () => handler = this.#open(socket, plan, path));
     socket.onmessage = ({ data }) => this.#guard(socket, () => handler?.message(data));
     socket.onclose = (event) => {
       this.#options.connections.delete(socket);
       this.#guard(socket, () => handler?.close(event));
     };
-    // A close event follows, and is handled.
+    // A close event follows.
     socket.onerror = (event) => event.preventDefault();
   }
 

@@ -2,7 +2,7 @@
  * Rooms as streams of Server-Sent Events, for clients whose network blocks WebSockets, and for
  * programs that only read.
  *
- * A reader with a name, or with an account, is a member like any other. A reader without one is not
+ * A reader with a name or an account is a member like any other. A reader without either is not
  * present in the room.
  *
  * @module
@@ -20,8 +20,8 @@ import type { TrustSettings } from "./origins.ts";
 import type { JoinRequest } from "./rooms.ts";
 
 /**
- * How long from one heartbeat to the next, in milliseconds. Some proxies end a stream that is silent
- * for 30 s.
+ * The time between two heartbeats, in milliseconds. Some proxies end a stream after 30 silent
+ * seconds.
  */
 const HEARTBEAT_MS = 15_000;
 
@@ -35,7 +35,7 @@ const MAX_RETRY_MS = 5000;
 const HEADERS = {
   "content-type": "text/event-stream",
   "cache-control": "no-store, no-transform",
-  // nginx would keep the events until it has a few thousand bytes.
+  // Without it, nginx buffers the events up to a few thousand bytes.
   "x-accel-buffering": "no",
 } as const;
 
@@ -48,7 +48,7 @@ export interface StreamsOptions extends MembershipOptions {
   readonly after: After;
 }
 
-/** Answers the requests for event streams. */
+/** Answers requests for event streams. */
 export class Streams {
   readonly #options: StreamsOptions;
   readonly #open = new Set<EventStream>();
@@ -79,7 +79,7 @@ export class Streams {
     return c.body(this.#join(request, holder), 200, HEADERS);
   }
 
-  /** Sends heartbeats to the streams on which nothing waits, until the last stream has ended. */
+  /** Sends heartbeats to streams with nothing to send, until the last stream has ended. */
   #beat(): void {
     if (this.#isBeating || this.#open.size === 0) return;
     this.#isBeating = true;
@@ -113,7 +113,7 @@ export class Streams {
   }
 }
 
-/** A random time, so that the readers of a server that restarts do not reconnect all at once. */
+/** A random time, so that after a restart the readers do not reconnect all at once. */
 function retryMs(): number {
   return Math.round(MIN_RETRY_MS + Math.random() * (MAX_RETRY_MS - MIN_RETRY_MS));
 }

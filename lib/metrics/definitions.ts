@@ -1,8 +1,8 @@
 /**
- * Every metric of the server: its name, its unit, and what its values mean.
+ * Every metric of the server: its name, its unit, and the meaning of its values.
  *
- * Names and units follow OpenTelemetry's semantic conventions. Each attribute has few values, all of
- * the server's own making, so the number of series is bounded whatever clients do.
+ * Names and units follow OpenTelemetry's semantic conventions. Each attribute has few values, which
+ * only the server chooses, so clients cannot add series.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { RefusedAt, ResumeOutcome } from "../meter.ts";
 import { CLOSE, ERROR_CLOSE } from "../protocol/codes.ts";
 import { FORMATS } from "../protocol/encode.ts";
 
-/** What one metric is. */
+/** The definition of one metric. */
 export interface Definition {
   readonly name: string;
   /**
@@ -24,7 +24,7 @@ export interface Definition {
   /** In UCUM, as OpenTelemetry writes it. */
   readonly unit: string;
   readonly description: string;
-  /** The attributes, each with the values that exist from the start; others follow when first used. */
+  /** The attributes, each with its values from the start. Others are added when first used. */
   readonly attributes: Readonly<Record<string, readonly string[]>>;
   /** The upper bounds of a histogram's buckets. */
   readonly bounds?: readonly number[];
@@ -126,7 +126,7 @@ export const METRICS = {
     name: "hubbub.traffic.sent",
     kind: "counter",
     unit: "By",
-    description: "UTF-8 bytes in these frames.",
+    description: "UTF-8 bytes of the frames sent to members.",
     attributes: { format: FORMATS },
   },
   deliverySize: {
@@ -165,7 +165,7 @@ export const METRICS = {
     name: "hubbub.welcomes",
     kind: "counter",
     unit: "{member}",
-    description: "Members welcomed, by what became of their resume.",
+    description: "Members welcomed, by the outcome of their resume.",
     attributes: { resume: RESUME_OUTCOMES },
   },
   refusals: {

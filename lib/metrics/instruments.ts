@@ -1,7 +1,7 @@
 /**
  * Instruments: each holds the series of one metric, one for each combination of attributes.
  *
- * Counting is adding to a number. Everything else happens when the metrics are read.
+ * To count is to add to a number. Everything else happens when the metrics are read.
  *
  * @module
  */
@@ -32,7 +32,7 @@ class SeriesMap<T> {
   constructor({ attributes }: Definition, make: (attributes: Attributes) => T) {
     this.#names = Object.keys(attributes);
     this.#make = make;
-    // A counter that begins at 0 shows its first increase too.
+    // Begin at 0, so that the first increase is visible.
     for (const values of combinations(Object.values(attributes))) this.at(values);
   }
 
@@ -96,7 +96,7 @@ export class Counter implements Readable {
   }
 }
 
-/** A metric that is read from the server's parts whenever somebody reads the metrics. */
+/** A metric whose value the server's parts give whenever the metrics are read. */
 export class Observed implements Readable {
   readonly definition: Definition;
   readonly #read: () => Iterable<Point>;
@@ -122,7 +122,7 @@ export class Distribution {
   readonly #bounds: readonly number[];
   readonly #counts: number[];
   readonly #recorder: Recorder | undefined;
-  /** The attributes as the recorder takes them: a value without any is far cheaper to record. */
+  /** The attributes for the recorder: `undefined` for none, which is far cheaper to record. */
   readonly #recorded: Attributes | undefined;
   #sum = 0;
 
@@ -134,7 +134,7 @@ export class Distribution {
     this.#recorded = Object.keys(attributes).length > 0 ? attributes : undefined;
   }
 
-  /** How many values are in each bucket, without those in lower ones; the last has no bound. */
+  /** How many values each bucket has, without those of lower buckets; the last has no bound. */
   get counts(): readonly number[] {
     return this.#counts;
   }

@@ -4,7 +4,7 @@
  * @module
  */
 
-/** How long from one measurement to the next, in milliseconds. */
+/** The time between two measurements, in milliseconds. */
 const INTERVAL_MS = 100;
 
 /** Measures the delay until it is closed. */
@@ -15,7 +15,7 @@ export class LoopDelay {
 
   /**
    * @param clock the time in milliseconds
-   * @param onDelay hears how late each timer fired, in milliseconds
+   * @param onDelay receives how late each timer fired, in milliseconds
    */
   constructor(clock: () => number, onDelay: (ms: number) => void) {
     this.#clock = clock;

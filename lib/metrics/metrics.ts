@@ -1,6 +1,6 @@
 /**
- * The metrics of one server: they count what its parts report, read the rest from the parts, and go
- * out as text and through OpenTelemetry.
+ * The metrics of one server: counts the reports of its parts, reads the rest from the parts, and
+ * gives out everything as text and through OpenTelemetry.
  *
  * @module
  */
@@ -23,7 +23,7 @@ import type { OpenTelemetry } from "./opentelemetry.ts";
 import { PROMETHEUS_TYPE, toPrometheus } from "./prometheus.ts";
 import { type CallOutcome, type EngineMeter, timeEngine } from "./timed_engine.ts";
 
-/** The parts of the server that are read when somebody asks for the metrics. */
+/** The parts of the server that are read with the metrics. */
 export interface Sources {
   readonly hub: {
     census(): { readonly rooms: number; readonly members: ReadonlyMap<string, number> };
@@ -33,7 +33,7 @@ export interface Sources {
   readonly health: { readonly isDegraded: boolean };
 }
 
-/** Receives every report. Writes the metrics as text, and hands them to OpenTelemetry. */
+/** Receives every report. Writes the metrics as text, and passes them to OpenTelemetry. */
 export class Metrics implements Meter, EngineMeter {
   /** The `Content-Type` of {@linkcode Metrics.text}. */
   readonly type = PROMETHEUS_TYPE;
@@ -80,7 +80,7 @@ export class Metrics implements Meter, EngineMeter {
     this.#loopDelay = new LoopDelay(clock, (ms) => delay.record(ms / 1000));
   }
 
-  /** The metrics in Prometheus' format, as they are now. */
+  /** The present metrics in Prometheus' format. */
   text(): string {
     return toPrometheus(this.#all);
   }
@@ -90,7 +90,7 @@ export class Metrics implements Meter, EngineMeter {
     return timeEngine(engine, this, this.#clock);
   }
 
-  /** Reads these parts whenever somebody asks for the metrics. Call it once. */
+  /** Reads these parts whenever the metrics are read. Call it once. */
   observe({ hub, connections, health }: Sources): void {
     this.#observe(METRICS.connections, () => connections.size);
     this.#observe(METRICS.rooms, () => hub.census().rooms);
@@ -100,7 +100,7 @@ export class Metrics implements Meter, EngineMeter {
     this.#register(
       new Observed(METRICS.members, () => {
         const { members } = hub.census();
-        // A format whose last member has left has 0 of them.
+        // A format without members is 0.
         return FORMATS.map((format) => ({
           attributes: { format },
           value: members.get(format) ?? 0,

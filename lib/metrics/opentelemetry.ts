@@ -1,6 +1,5 @@
 /**
- * The metrics through OpenTelemetry: the runtime exports what the instruments of its global provider
- * hold.
+ * The metrics through OpenTelemetry: the runtime exports the instruments of its global provider.
  *
  * @module
  */
@@ -9,11 +8,11 @@ import { type Meter as OtelMeter, metrics, type ObservableResult } from "@opente
 import type { Definition } from "./definitions.ts";
 import type { Readable, Recorder } from "./instruments.ts";
 
-/** Hands the server's instruments to the runtime. */
+/** Passes the server's instruments to the runtime. */
 export class OpenTelemetry {
   readonly #meter: OtelMeter = metrics.getMeter("hubbub");
 
-  /** A histogram of the runtime. {@linkcode Histogram} passes each of its values on to it. */
+  /** A histogram of the runtime, to which a {@linkcode Histogram} passes each of its values. */
   recorder({ name, unit, description, bounds = [] }: Definition): Recorder {
     const advice = { explicitBucketBoundaries: [...bounds] };
     return this.#meter.createHistogram(name, { unit, description, advice });

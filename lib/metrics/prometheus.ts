@@ -2,7 +2,7 @@
  * The metrics as text, in the exposition format of Prometheus, version 0.0.4.
  *
  * Names and units are translated as OpenTelemetry's specification of Prometheus compatibility says,
- * so a query finds the same metric by whichever way it came.
+ * so that a query finds a metric whichever way it was exported.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { type Attributes, type Distribution, Histogram, type Readable } from "./
 /** The `Content-Type` of the text. */
 export const PROMETHEUS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 
-/** The words for units that a name ends with. Annotations such as `{frame}` are not units. */
+/** The ends of names for units. Annotations such as `{frame}` are not units. */
 const UNIT_WORDS: Readonly<Record<string, string>> = { s: "_seconds", By: "_bytes" };
 
 const TYPES = { counter: "counter", sum: "gauge", gauge: "gauge", histogram: "histogram" } as const;

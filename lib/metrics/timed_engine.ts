@@ -8,7 +8,7 @@ import type { Engine, Receipt } from "../engine/engine.ts";
 import { ChatError } from "../errors.ts";
 import type { Recorder } from "./instruments.ts";
 
-/** The outcome of a call: the engine did it, `refused` the request, or `failed` itself. */
+/** The outcome of a call: the engine did it (`ok`), `refused` it, or `failed`. */
 export type CallOutcome = "ok" | "refused" | "failed";
 
 /** Receives the measurements. */
@@ -19,7 +19,7 @@ export interface EngineMeter {
   stored(kind: "room" | "private"): void;
 }
 
-/** Measures every call of an engine that answers with a promise. The answers stay as they are. */
+/** Measures every call of an engine that answers with a promise, without changing the answers. */
 export function timeEngine(engine: Engine, meter: EngineMeter, clock: () => number): Engine {
   const timed = <T extends object>(prefix: string, target: T) => time(prefix, target, meter, clock);
   const { open, check } = timed("", engine);
@@ -58,7 +58,7 @@ function time<T extends object>(
   return timed as T;
 }
 
-/** The names of an object's own methods, and of those that it inherits. */
+/** The names of an object's methods, its own and inherited ones. */
 function methodsOf(target: object): Set<string> {
   const names = new Set<string>();
   for (let at = target; at !== Object.prototype; at = Object.getPrototypeOf(at)) {

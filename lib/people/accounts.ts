@@ -1,9 +1,9 @@
 /**
  * Accounts with their passwords and tokens, and guests with their secrets.
  *
- * A token comes from signing in, and lasts for a session; or the account made it for a bot, and it
- * lasts until the account ends it. A bot may do what its account may, except manage the account: it
- * can neither list, make or end tokens, nor change the password or remove the account.
+ * Signing in gives a token that lasts for one session. A token that an account makes for a bot
+ * lasts until the account ends it. A bot has the rights of its account, but cannot manage the
+ * account: list, make or end tokens, change the password, or remove the account.
  *
  * A token or a guest's secret is 256 random bits. The store keeps only its hash, so that a copy of
  * the store gives no access.
@@ -31,7 +31,7 @@ import { SiteTokens } from "./site_tokens.ts";
 export interface Account {
   /** `nameKey(username)`, unique among accounts. */
   readonly key: string;
-  /** As it was registered; empty if the account was removed: its key stays taken. */
+  /** As it was registered; empty if the account was removed, whose key stays taken. */
   readonly username: string;
   /** In the PHC string format; empty if the account was removed. */
   readonly passwordHash: string;
@@ -43,7 +43,7 @@ export interface Token {
   readonly hash: string;
   /** The account's key. */
   readonly account: string;
-  /** Milliseconds since 1970; {@linkcode NEVER} for a bot's. */
+  /** Milliseconds since 1970; {@linkcode NEVER} for a bot's token. */
   readonly expiresAt: number;
 }
 
@@ -68,36 +68,36 @@ export interface AccountStore {
   addAccount(account: Account): Promise<boolean>;
   /** The account with this key. */
   account(key: string): Promise<Account | undefined>;
-  /** Adds a token, and drops those that have expired. */
+  /** Adds a token, and drops expired ones. */
   addToken(token: Token): Promise<void>;
   /** The token with this hash, expired or not. */
   token(hash: string): Promise<Token | undefined>;
-  /** Adds a bot's token. False if its account has one of this name, or `most` of them, already. */
+  /** Adds a bot's token. False if the account already has one of this name, or `most` tokens. */
   addBotToken(token: BotToken, most: number): Promise<boolean>;
   /** The tokens of an account's bots, in any order. */
   botTokens(account: string): Promise<readonly BotToken[]>;
-  /** Ends the bot's token of this name, as {@linkcode endToken} does. False if there is none. */
+  /** Ends the bot's token with this name, as {@linkcode endToken} does. False if there is none. */
   endBotToken(account: string, name: string): Promise<boolean>;
   /** Drops a token, and tells every instance to close the sockets of its session. */
   endToken(hash: string): Promise<void>;
-  /** The same for every token of an account, those of its bots too. */
+  /** Drops every token of an account, those of its bots too, as {@linkcode endToken} does. */
   endTokens(account: string): Promise<void>;
   /**
-   * Replaces an account's password, and ends its tokens, except the one with the hash `kept`, which
-   * is no bot's. False if there is no such account.
+   * Replaces an account's password, and ends its tokens, except the session's with the hash `kept`.
+   * False if there is no such account.
    */
   setPassword(key: string, passwordHash: string, kept?: string): Promise<boolean>;
   /**
-   * Removes an account for good, and ends its tokens. {@linkcode eraseNext} erases what it wrote.
+   * Removes an account for good, and ends its tokens. {@linkcode eraseNext} erases its messages.
    * False if there is no such account.
    */
   removeAccount(key: string): Promise<boolean>;
   /**
-   * Erases some of what removed accounts wrote, for a few milliseconds: its messages lose their text
-   * and its name, and its private messages are gone. False if nothing is left to erase.
+   * Erases some messages of removed accounts, for a few milliseconds: their messages lose text and
+   * name, and their private messages are deleted. False if nothing is left to erase.
    */
   eraseNext(): Promise<boolean>;
-  /** Which of these tokens have ended, and which of these keys have an account by now. */
+  /** Which of these tokens have ended, and which of these keys have an account now. */
   recheck(known: Known): Promise<Known>;
 }
 
@@ -109,7 +109,9 @@ export interface Known {
 
 /** The person behind a connection. */
 export interface Identity {
-  /** Names the person for the engine: the same for all connections of one person, and secret. */
+  /**
+   * Identifies the person to the engine: the same for all connections of one person, and secret.
+   */
   readonly person: string;
   /** The name that comes with the token that the connection presented; absent for a guest. */
   readonly username?: string;
@@ -133,7 +135,7 @@ export interface Identity {
 /** How long a token is valid, in milliseconds. */
 export const TOKEN_MS = 30 * 24 * 60 * 60 * 1000;
 
-/** Who registers or signs in, as far as the connection tells. */
+/** Where an attempt to register or sign in comes from. */
 export interface Caller {
   /** The key of the address. */
   readonly address?: string | undefined;
@@ -146,10 +148,11 @@ export const MAX_BOT_TOKENS = 20;
 
 /** Maximum pairs of an account and an address that are remembered. */
 const MAX_KNOWN = 10_000;
-/** How long a removal waits for its erasure, which then goes on by itself, in milliseconds. */
+
+/** How long a removal waits for its erasure, which then continues unawaited, in milliseconds. */
 const MAX_ERASE_WAIT_MS = 5000;
 
-/** How long between two steps of an erasure, in milliseconds: about as long as a step takes. */
+/** The pause between two steps of an erasure, in milliseconds: about as long as a step takes. */
 const ERASE_PAUSE_MS = 4;
 
 /** What {@linkcode Accounts} needs. */
@@ -166,7 +169,7 @@ export interface AccountsOptions {
 export interface PeopleSettings {
   /** Names of the admins' accounts. Admins have every right in every room. */
   readonly admins: readonly string[];
-  /** The code with which these names are registered; absent for one made for each name. */
+  /** The code that registers an admin's name; absent: each name gets its own. */
   readonly adminCode?: string | undefined;
   /** Whether people may chat without an account. */
   readonly guests: boolean;
@@ -179,9 +182,9 @@ export interface PeopleSettings {
 /** Registers accounts, issues tokens, and identifies the people who present one. */
 export class Accounts {
   readonly #options: AccountsOptions;
-  /** The code of each admin's name, by key. */
+  /** The code that registers each admin's name, by key. */
   readonly #admins: ReadonlyMap<string, string>;
-  /** Where owners have signed in, the latest at the end. */
+  /** The addresses where owners have signed in ({@linkcode placeOf}), the latest at the end. */
   readonly #known = new Set<string>();
   /** Absent if no site signs people in. */
   readonly #siteTokens: SiteTokens | undefined;
@@ -204,7 +207,7 @@ export class Accounts {
     return (await this.#options.store.account(key))?.username || undefined;
   }
 
-  /** The codes that were made for admins' names without an account. */
+  /** The codes made for admins' names that have no account yet. */
   async newCodes(): Promise<{ username: string; code: string }[]> {
     const { store, settings: { admins, adminCode } } = this.#options;
     const codes = [];
@@ -271,7 +274,7 @@ export class Accounts {
     const expiresAt = clock() + TOKEN_MS;
     const hash = hashSecret(token);
     await store.addToken({ hash, account: account.key, expiresAt });
-    // The password may have changed, or the account be gone, while this one was checked.
+    // While the password was checked, it may have changed, or the account may have been removed.
     const { passwordHash } = await store.account(account.key) ?? {};
     if (passwordHash !== account.passwordHash) {
       await store.endToken(hash);
@@ -281,8 +284,8 @@ export class Accounts {
   }
 
   /**
-   * Whether an account's owner has signed in at an address, or holds a session of it. A bot's token
-   * does not count: strangers may find it, and it must not help them guess the password.
+   * Whether an account's owner has signed in at this address, or holds a session of the account. A
+   * bot's token does not count: a stranger who finds one must not guess passwords the faster.
    */
   async #isKnown(key: string, { address = "", tokens = [] }: Caller): Promise<boolean> {
     if (this.#known.has(placeOf(key, address))) return true;
@@ -304,7 +307,7 @@ export class Accounts {
     if (this.#known.size > MAX_KNOWN) this.#known.delete(oldest!);
   }
 
-  /** Whether a password is an account's. It takes the same time without an account. */
+  /** Whether a password is the account's. The check takes the same time without an account. */
   async #isRight(
     password: string,
     account: Account | undefined,
@@ -316,7 +319,7 @@ export class Accounts {
       account: key,
       isKnown: await this.#isKnown(key, from),
     };
-    // No account has a longer password: hashing one whole would only cost time.
+    // No account has a longer password: hashing more would only cost time.
     const tried = password.slice(0, MAX_PASSWORD_LENGTH + 1);
     return await this.#options.passwords.check(tried, account?.passwordHash || undefined, attempt);
   }
@@ -324,10 +327,10 @@ export class Accounts {
   /**
    * Makes a token for a bot of an account.
    *
-   * @returns the token, which nobody can read again, and its name in NFC
+   * @returns the token, which is shown only now, and its name in NFC
    * @throws {NameError} if the name breaks a rule
-   * @throws {ChatError} `conflict` if the account has a token of this name, or
-   *   {@linkcode MAX_BOT_TOKENS} already; `unauthenticated`, `forbidden` for a bot, or `unavailable`
+   * @throws {ChatError} `conflict` if the account already has a token with this name, or
+   *   {@linkcode MAX_BOT_TOKENS}; `unauthenticated`, `forbidden` for a bot, or `unavailable`
    */
   async createBotToken(
     identity: Identity,
@@ -341,7 +344,7 @@ export class Accounts {
     if (!await store.addBotToken(made, MAX_BOT_TOKENS)) {
       throw noPlaceFor(name, await store.botTokens(key));
     }
-    // The account's tokens may have ended meanwhile: this one must not outlive them.
+    // The session may have ended meanwhile: the new token must not outlive it.
     if (await store.token(tokenHash) === undefined) {
       await store.endToken(made.hash);
       throw sessionEnded();
@@ -362,16 +365,16 @@ export class Accounts {
   }
 
   /**
-   * Ends the token of a bot, and closes its sockets.
+   * Ends a bot's token, and closes its sockets.
    *
    * @throws {NameError} if the name breaks a rule
-   * @throws {ChatError} `not_found` if the account has no token of this name; `unauthenticated`,
+   * @throws {ChatError} `not_found` if the account has no token with this name; `unauthenticated`,
    *   `forbidden` for a bot, or `unavailable`
    */
   async endBotToken(identity: Identity, requested: string): Promise<void> {
     const { key } = signedIn(identity);
     if (await this.#options.store.endBotToken(key, parseName("token name", requested))) return;
-    throw new ChatError("not_found", "You have no token of this name.");
+    throw new ChatError("not_found", "You have no token with this name.");
   }
 
   /**
@@ -389,17 +392,17 @@ export class Accounts {
     const { key, tokenHash } = await this.#prove(identity, password, from);
     const { store, passwords } = this.#options;
     const hash = await passwords.hash(checkPassword(newPassword), { address: from.address });
-    // An admin may have ended this session meanwhile, with a new password.
+    // An admin may have set a new password meanwhile, which ended this session.
     if (await store.token(tokenHash) === undefined) throw sessionEnded();
     await store.setPassword(key, hash, tokenHash);
   }
 
   /**
-   * Sets the password of another's account on behalf of an admin, and ends its sessions.
+   * Sets the password of another person's account for an admin, and ends its sessions.
    *
    * @param password the admin's own
-   * @throws {ChatError} `forbidden` if the password is wrong, or the person no admin; `not_found` if
-   *   there is no such account; `bad_request` for a bad new password, or `unavailable`
+   * @throws {ChatError} `forbidden` if the password is wrong, or the person is no admin; `not_found`
+   *   if there is no such account; `bad_request` for a bad new password, or `unavailable`
    */
   async setPassword(
     identity: Identity,
@@ -411,13 +414,13 @@ export class Accounts {
     },
   ): Promise<void> {
     if (!identity.account?.isAdmin) {
-      throw new ChatError("forbidden", "Only an admin may set the password of another.");
+      throw new ChatError("forbidden", "Only an admin may set another person's password.");
     }
     await this.#prove(identity, password, from);
     const { store, passwords } = this.#options;
     const hash = await passwords.hash(checkPassword(newPassword), { address: from.address });
     if (!await store.setPassword(nameKey(username), hash)) {
-      throw new ChatError("not_found", "There is no account of this name.");
+      throw new ChatError("not_found", "There is no account with this name.");
     }
   }
 
@@ -430,13 +433,13 @@ export class Accounts {
   async remove(identity: Identity, password: string, from: Caller = {}): Promise<void> {
     const { key } = await this.#prove(identity, password, from);
     await this.#options.store.removeAccount(key);
-    // What fails now is erased later.
+    // If this fails, the sweep erases later.
     await within(MAX_ERASE_WAIT_MS, this.erase().catch(() => {}));
   }
 
   /**
-   * Erases what removed accounts wrote, step by step. Call it about once a second: it goes on with
-   * what a restart or a failure of the store has left.
+   * Erases the messages of removed accounts, step by step. Call it about once a second: it
+   * continues what a restart or a failure of the store has interrupted.
    */
   erase(): Promise<void> {
     return this.#erasing ??= this.#eraseAll().finally(() => this.#erasing = undefined);
@@ -444,7 +447,7 @@ export class Accounts {
 
   async #eraseAll(): Promise<void> {
     const { store, after } = this.#options;
-    // The runtime reads from no socket while one turn follows another without a pause.
+    // Without a pause between turns, the runtime reads from no socket.
     while (await store.eraseNext()) {
       await new Promise<void>((resolve) => after(ERASE_PAUSE_MS, resolve));
     }
@@ -460,7 +463,7 @@ export class Accounts {
   }
 
   /**
-   * Checks the password of somebody who is signed in.
+   * Checks the password of a person who is signed in.
    *
    * @throws {ChatError} `forbidden`, `unauthenticated` for a guest, or `unavailable`
    */
@@ -473,7 +476,7 @@ export class Accounts {
     return account;
   }
 
-  /** Ends a session, or a bot's token. Without such a token it does nothing. */
+  /** Ends the token of a session or a bot. An unknown token does nothing. */
   async logout(token: string): Promise<void> {
     const { store } = this.#options;
     const hash = hashSecret(token);
@@ -483,7 +486,7 @@ export class Accounts {
   /**
    * The person to whom a token belongs: an account, or a person of the operator's site.
    *
-   * @param secret the secret of a guest that the client presented beside the token
+   * @param secret a guest's secret, if the client presented one beside the token
    * @throws {ChatError} `unauthenticated` if the token has ended or is invalid
    */
   async authenticate(token: string, secret?: string): Promise<Identity> {
@@ -518,7 +521,7 @@ export class Accounts {
   guest(secret?: string): Identity {
     this.#checkGuests();
     if (secret !== undefined && !isSecret(secret)) {
-      throw badRequest("The session is not one that this server gave.");
+      throw badRequest("This session is not from this server. Join without it.");
     }
     const own = secret ?? createSecret();
     return { person: guestPerson(own), secret: own, isProven: secret !== undefined };
@@ -529,9 +532,9 @@ export class Accounts {
   }
 
   /**
-   * A guest without a secret who posts over HTTP: the same person for the same address and name, so
-   * that it can repeat a message. Anyone at that address can be this person, so it may do nothing but
-   * post.
+   * A guest without a secret who posts over HTTP. The same address and name is the same person, so
+   * that a repeated message is recognised. Anyone at that address can be this person, so it may
+   * only post.
    *
    * @param address the key of the address
    * @throws {ChatError} `unauthenticated` if the server allows no guests
@@ -563,8 +566,8 @@ export class Accounts {
   }
 
   /**
-   * Checks a person again after the join. Meanwhile its session may have ended, or its name become
-   * an account's, and it had no socket to close yet.
+   * Checks a person again after the join. Before it had a socket to close, its session may have
+   * ended, or somebody may have registered its name.
    *
    * @throws {ChatError} `unauthenticated`
    */
@@ -582,7 +585,7 @@ export function accountPerson(key: string): string {
 }
 
 /**
- * The account of a person who signed in with its password, as managing an account needs.
+ * The account of a person who signed in with its password. Only that person may manage it.
  *
  * @throws {ChatError} `unauthenticated` for a guest, `forbidden` for a bot
  */
@@ -598,7 +601,7 @@ function noPlaceFor(name: string, tokens: readonly BotToken[]): ChatError {
   return new ChatError(
     "conflict",
     tokens.some((token) => token.name === name)
-      ? "You have a token of this name. Choose another name, or delete that token first."
+      ? "You have a token with this name. Choose another name, or delete that token first."
       : `You have ${MAX_BOT_TOKENS} tokens, the maximum. Delete one that is no longer in use.`,
   );
 }
@@ -608,7 +611,7 @@ export function asToken({ hash, account }: BotToken): Token {
   return { hash, account, expiresAt: NEVER };
 }
 
-/** An account at an address. */
+/** A text that identifies an account at an address. */
 function placeOf(key: string, address: string): string {
   return `${address} ${key}`;
 }
@@ -639,5 +642,5 @@ function guestPerson(secret: string): string {
 }
 
 function nameTaken(): ChatError {
-  return new ChatError("name_in_use", "There is an account of this name. Choose another.");
+  return new ChatError("name_in_use", "An account has this name. Choose another.");
 }

@@ -30,7 +30,7 @@ interface Cost {
 /** Hashes and checks passwords, a bounded number at a time. */
 export class Passwords {
   readonly #turns: Turns;
-  /** The hash that a password is checked against when its name has no account. */
+  /** The hash that a password is checked against if the name has no account. */
   readonly #decoy = `${prefix(COST)}$${encode(randomBytes(SALT_BYTES))}$${
     encode(randomBytes(HASH_BYTES))
   }`;
@@ -43,7 +43,7 @@ export class Passwords {
     this.#turns = new Turns({ threads, clock });
   }
 
-  /** Moves the queue on. Call it about once a second. */
+  /** Advances the queue. Call it about once a second. */
   sweep(): void {
     this.#turns.sweep();
   }
@@ -60,7 +60,7 @@ export class Passwords {
   }
 
   /**
-   * Whether a hash is of this password. Without a hash it is false, after the same time.
+   * Whether a hash is of this password. Without a hash the answer is false, after the same time.
    *
    * @throws {ChatError} `unavailable` if too many wait
    */
@@ -79,7 +79,7 @@ export class Passwords {
 
 function derive(password: string, salt: Uint8Array, { ln, r, p }: Cost): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
-    // One form for one password, however it was typed (RFC 8265, section 4.2).
+    // One form for each password, however it was typed (RFC 8265, section 4.2).
     const options = { N: 2 ** ln, r, p, maxmem: 256 * 2 ** ln * r };
     scrypt(password.normalize("NFC"), salt, HASH_BYTES, options, (error, key) => {
       if (error) reject(error);

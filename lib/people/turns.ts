@@ -1,14 +1,15 @@
 /**
- * Who may hash a password next.
+ * The queue for hashing passwords, and its order.
  *
- * A free thread takes turns between people who are known at their address and everyone else. Among
- * each, the address with the fewest recent attempts is first, and of two such addresses the one that
- * came last: whoever tries often waits behind whoever does not, and a full queue drops the attempt
- * that would be last. So one address cannot fill the queue, and many addresses that each try once
- * delay a newcomer by one turn.
+ * Free threads serve two groups alternately: people known at their address, and strangers. In each
+ * group the address with the fewest recent attempts is first, and among equals the latest attempt:
+ * an address that tries often waits behind one that does not. A full queue drops the attempt at its
+ * end. So one address cannot fill the queue, and many addresses that each try once delay a newcomer
+ * by one turn.
  *
- * Strangers may guess at one account only so often. An attempt beyond that waits; the owner's is
- * among the first to go on, and does not wait at all at an address where the owner has signed in.
+ * The guesses of strangers at one account are limited. An attempt beyond the limit waits. So may
+ * the owner's, which is then among the first to continue; at an address where the owner has signed
+ * in, it never waits for the limit.
  *
  * @module
  */
@@ -16,11 +17,11 @@
 import { ChatError } from "../errors.ts";
 import { RateLimiter } from "../rate_limit.ts";
 
-/** One attempt to register, to sign in, or to prove a password otherwise. */
+/** One attempt to register, to sign in, or to confirm a password. */
 export interface Attempt {
   /** The key of the address it comes from. */
   readonly address?: string | undefined;
-  /** The key of the account at whose password it guesses, there or not; absent if at none. */
+  /** The key of the account, existing or not, whose password it tries; absent if it tries none. */
   readonly account?: string | undefined;
   /** Whether the account's owner is known at this address. */
   readonly isKnown?: boolean | undefined;
@@ -60,16 +61,16 @@ interface Waiting extends Attempt {
   readonly refuse: (error: ChatError) => void;
 }
 
-/** The queue for hashing. */
+/** The queue for hashing passwords. */
 export class Turns {
   readonly #options: TurnsOptions;
   readonly #guesses: RateLimiter;
-  /** Until when the attempts of each address count, the one that tried last at the end. */
+  /** Until when the attempts of each address count; the address that tried last is at the end. */
   readonly #attempts = new Map<string, number>();
   /** In the order of arrival. */
   #waiting: Waiting[] = [];
   #running = 0;
-  /** Whether the next turn is that of someone known, if one waits. */
+  /** Whether the next turn is a known person's, if one waits. */
   #isForKnown = true;
 
   constructor(options: TurnsOptions) {
@@ -78,9 +79,9 @@ export class Turns {
   }
 
   /**
-   * Does some work in its turn.
+   * Waits for a turn, then does the work.
    *
-   * @throws {ChatError} `unavailable` if too many wait, or if the turn takes too long to come
+   * @throws {ChatError} `unavailable` if too many attempts wait, or if the turn does not come in time
    */
   async run<T>(attempt: Attempt, work: () => Promise<T>): Promise<T> {
     await new Promise<void>((start, refuse) => this.#add(attempt, start, refuse));
@@ -92,7 +93,9 @@ export class Turns {
     }
   }
 
-  /** Gives turns that have come with time, and refuses what waits too long. Call it every second. */
+  /**
+   * Starts attempts that may run now, and refuses those that waited too long. Call it every second.
+   */
   sweep(): void {
     const latest = this.#options.clock() - MAX_WAIT_MS;
     const late = this.#waiting.filter(({ since }) => since < latest);
@@ -131,7 +134,7 @@ export class Turns {
     }
   }
 
-  /** The first of those known or of everyone else who may go on now, out of the queue. */
+  /** Takes the first attempt of one group that may run now out of the queue. */
   #takeNext(isKnown: boolean): Waiting | undefined {
     const next = this.#inOrder(isKnown).find(({ account }) =>
       isKnown || account === undefined || this.#guesses.take(account) === 0
@@ -139,14 +142,14 @@ export class Turns {
     return next && this.#remove(next);
   }
 
-  /** Those known or everyone else, the next first. */
+  /** The attempts of one group, the next first. */
   #inOrder(isKnown: boolean): Waiting[] {
-    // Sorting keeps the order of equals: the one that came last is first.
+    // Sorting keeps the order of equals, so the latest attempt is first.
     return this.#waiting.filter((attempt) => (attempt.isKnown ?? false) === isKnown)
       .toReversed().toSorted((a, b) => a.earlier - b.earlier);
   }
 
-  /** The one that would be last, of the larger of the two groups. */
+  /** The last attempt of the larger group. */
   #last(): Waiting {
     const [some, others] = [this.#inOrder(true), this.#inOrder(false)];
     return (some.length > others.length ? some : others).at(-1)!;
@@ -154,7 +157,7 @@ export class Turns {
 
   #refuse(attempt: Waiting): void {
     this.#remove(attempt);
-    const sentence = "Too many people sign in at the moment. Try again in a few seconds.";
+    const sentence = "Too many people are signing in. Try again in a few seconds.";
     attempt.refuse(new ChatError("unavailable", sentence, { retryAfter: 2 }));
   }
 

@@ -18,7 +18,7 @@ interface CommandBase {
 export interface ChatCommand extends CommandBase {
   readonly type: "chat";
   readonly content: string;
-  /** The id of the message that it answers. */
+  /** The id of the message that this one answers. */
   readonly reply_to?: string;
 }
 
@@ -63,8 +63,8 @@ export interface DeleteCommand extends CommandBase {
 }
 
 /**
- * Removes a user, or the author of a message, from the room; with `ban` the person cannot return. For
- * the owner and admins only.
+ * Removes a user, or the author of a message, from the room; with `ban` the person cannot return.
+ * For the owner, moderators and admins only.
  */
 export interface KickCommand extends CommandBase {
   readonly type: "kick";
@@ -77,7 +77,7 @@ export interface KickCommand extends CommandBase {
   readonly ban?: boolean;
 }
 
-/** Changes the settings of the room that it names. For the owner and admins only. */
+/** Changes the named settings of the room. For the owner and admins only. */
 export interface RoomCommand extends CommandBase, RoomChange {
   readonly type: "room";
 }
@@ -116,7 +116,7 @@ export interface SizeLimits {
   readonly maxFrameBytes: number;
 }
 
-/** Length of the two ends of a frame in which {@linkcode peekRef} looks, in UTF-16 units. */
+/** Length of each end of a frame that {@linkcode peekRef} searches, in UTF-16 units. */
 const MAX_PEEKED = 256;
 
 /** Maximum length of a `ref` or an `id`, in UTF-16 units. */
@@ -131,8 +131,8 @@ const DEFAULT_PAGE = 50;
 /**
  * Reads one text frame.
  *
- * A JSON object whose `type` is a string is a command. Any other text of a plain client is a message,
- * and so is every text in the raw format, which has no commands.
+ * A JSON object whose `type` is a string is a command. Any other text from a plain client is a
+ * message. The raw format has no commands: every text is a message.
  *
  * @throws {ChatError} `too_big`, or `bad_request` with a sentence that says what is wrong
  */
@@ -147,8 +147,8 @@ export function decode(text: string, format: Format, limits: SizeLimits): Comman
 }
 
 /**
- * Best guess at the `ref` of a frame that is refused unparsed. Only its two ends are looked at,
- * since the frame may be of any size.
+ * Best guess at the `ref` of a frame that is refused unparsed. It searches only the two ends, since
+ * the frame may have any size.
  */
 export function peekRef(text: string): string | undefined {
   for (const part of [text.slice(0, MAX_PEEKED), text.slice(-MAX_PEEKED)]) {
@@ -187,7 +187,7 @@ function parseCommandObject(text: string): Record<string, unknown> | undefined {
   return typeof object.type === "string" ? withoutNulls(object) : undefined;
 }
 
-/** Takes the fields that are `null` out of an object: they count as absent. */
+/** Deletes the fields of an object that are `null`: they count as absent. */
 export function withoutNulls(object: Record<string, unknown>): Record<string, unknown> {
   for (const name in object) if (object[name] === null) delete object[name];
   return object;

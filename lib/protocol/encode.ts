@@ -1,6 +1,6 @@
 /**
  * Encodes events as JSON, as messages of an event stream, as lines for people or as bare texts, and
- * puts several events of the whole protocol into one frame.
+ * puts several `chat.v1` events into one frame.
  *
  * @module
  */
@@ -29,8 +29,8 @@ export const SUBPROTOCOL = "chat.v1";
 /**
  * Writes one event in one format.
  *
- * @param epoch the epoch of its room, for an event of the log: a stream can resume after it
- * @returns the event's text, or `undefined` if that format does not carry such an event
+ * @param epoch the epoch of the room, for an event of the log: a stream can resume after it
+ * @returns the event's text, or `undefined` if the format does not carry such an event
  */
 export function encode(event: Event, format: Format, epoch?: string): string | undefined {
   switch (format) {
@@ -40,7 +40,7 @@ export function encode(event: Event, format: Format, epoch?: string): string | u
       return `${idLine(event, epoch)}data: ${JSON.stringify(event)}\n\n`;
     case "json":
       if (event.type === "online_users") {
-        // The content has the names already.
+        // `content` already has the names.
         const { users: _, ...plain } = event;
         return JSON.stringify(plain);
       }
@@ -54,9 +54,9 @@ export function encode(event: Event, format: Format, epoch?: string): string | u
 }
 
 /**
- * The `id` of an event in a stream: its place in the log. A reader that reconnects sends the last id
- * as `Last-Event-ID` (HTML, section 9.2), and resumes after it. An event outside the log has none; a
- * `welcome` has one only if no event of the log follows it at once.
+ * The `id` of an event in a stream: its place in the log. A reader that reconnects sends the last
+ * id as `Last-Event-ID` (HTML, section 9.2), and resumes after it. An event outside the log has no
+ * id; a `welcome` has one only if no event of the log follows it at once.
  */
 function idLine(event: Event, epoch: string | undefined): string {
   return epoch !== undefined && "seq" in event ? `id: ${epoch}:${event.seq}\n` : "";
@@ -65,10 +65,10 @@ function idLine(event: Event, epoch: string | undefined): string {
 function encodeLine(event: Event): string | undefined {
   switch (event.type) {
     case "chat":
-      return `${event.username}: ${setIn(event.content)}`;
+      return `${event.username}: ${indent(event.content)}`;
     case "dm":
-      // No name has parentheses.
-      return `${event.username} (to ${event.to}): ${setIn(event.content)}`;
+      // No name contains a parenthesis.
+      return `${event.username} (to ${event.to}): ${indent(event.content)}`;
     case "user_joined":
       return `User '${event.username}' joined the chat`;
     case "user_left":
@@ -76,8 +76,8 @@ function encodeLine(event: Event): string | undefined {
     case "online_users":
       return `Online: ${event.content.replaceAll(",", ", ")}`;
     case "error":
-      // The reason of a kick is another person's text.
-      return `Error: ${setIn(event.content)}`;
+      // The reason for a kick is another person's text.
+      return `Error: ${indent(event.content)}`;
     case "pong":
       return "Pong";
     case "history":
@@ -88,10 +88,10 @@ function encodeLine(event: Event): string | undefined {
 }
 
 /**
- * Indents all lines but the first, so that no line of a text looks like another person's message:
- * after every line break, paragraph break and page break of Unicode (UAX #14).
+ * Indents all lines but the first, so that no line of a text looks like another person's message. A
+ * line ends at every line, paragraph and page break of Unicode (UAX #14).
  */
-function setIn(content: string): string {
+function indent(content: string): string {
   return content.replace(/\r\n|[\n\v\f\r\x85\u2028\u2029]/g, "\n  ");
 }
 

@@ -26,9 +26,9 @@ export interface ChatEvent extends EventBase {
   readonly seq: number;
   /** RFC 3339, UTC, milliseconds; never goes backwards within a room. */
   readonly timestamp: string;
-  /** The sender's own id of it. */
+  /** The sender's own id of the message. */
   readonly ref?: string;
-  /** The id of the message that it answers; absent if it answers none, or is deleted. */
+  /** The id of the message that this one answers; absent if it answers none, or is deleted. */
   readonly reply_to?: string;
   /** Present if its author has edited it. */
   readonly edited?: true;
@@ -93,11 +93,11 @@ export interface OnlineUsersEvent extends EventBase {
 export interface PresenceEvent extends EventBase {
   /** Tells this kind of event from the others. */
   readonly type: "presence";
-  /** At most 50 names in a crowd. After it has shrunk, every user that is present. */
+  /** At most 50 names in a crowd; in the first `presence` after it has shrunk, every user. */
   readonly joined: readonly string[];
   /** The number of users that joined, named or not. */
   readonly joined_count: number;
-  /** At most 50 names in a crowd. After it has shrunk, also those that were not named then. */
+  /** At most 50 names in a crowd; after it has shrunk, also those that were left out before. */
   readonly left: readonly string[];
   /** The number of users that left, named or not. */
   readonly left_count: number;
@@ -146,11 +146,11 @@ export interface WelcomeEvent extends EventBase {
   };
 }
 
-/** The room's numbering goes on in another epoch: what you have seen of it still counts. */
+/** The room's numbering continues in a new epoch: every `seq` that you have seen stays valid. */
 export interface EpochEvent extends EventBase {
   /** Tells this kind of event from the others. */
   readonly type: "epoch";
-  /** To resume with from now on, as if it had been in the `welcome`. */
+  /** Replaces the epoch of the `welcome`: resume with it from now on. */
   readonly epoch: string;
 }
 
@@ -158,7 +158,7 @@ export interface EpochEvent extends EventBase {
 export interface AckEvent extends EventBase {
   /** Tells this kind of event from the others. */
   readonly type: "ack";
-  /** The command's; absent only over HTTP, for a command that has none. */
+  /** The command's `ref`; absent only over HTTP, for a command without one. */
   readonly ref?: string;
   /** The id of the message; absent if the command is about none. */
   readonly id?: string;
@@ -206,7 +206,7 @@ export interface DmEvent extends EventBase {
   readonly inbox_seq: number;
   /** RFC 3339, UTC, milliseconds. */
   readonly timestamp: string;
-  /** The sender's own id of it. */
+  /** The sender's own id of the message. */
   readonly ref?: string;
   /** Present if it is older than this membership. */
   readonly history?: true;
@@ -253,7 +253,7 @@ export type Event =
   | ErrorEvent;
 
 /**
- * Whether plain clients receive events of a type: the four types that they know, answers to their
+ * Whether plain clients receive events of a type: the tutorial's four types, errors, answers to
  * commands, and private messages.
  */
 export const IS_FOR_PLAIN_CLIENTS: Readonly<Record<Event["type"], boolean>> = {
@@ -279,7 +279,7 @@ export function envelope(room: string, content = "", username = ""): EventBase {
   return { content, room, username };
 }
 
-/** Makes the event that shows a refusal to a client. */
+/** Makes the event of a refusal. */
 export function errorEvent(room: string, error: ChatError): ErrorEvent {
   const { message, code, ref, retryAfter } = error;
   return {

@@ -1,8 +1,8 @@
 /**
  * The actions of people in a room: one function for each command.
  *
- * Each performs its command and returns the answer for the sender, if there is one. The room hears
- * of the command through an event of the engine.
+ * Each performs its command and returns the answer for the sender, if there is one. The room
+ * receives the result as an event of the engine.
  *
  * @module
  */
@@ -49,7 +49,7 @@ export interface ActionContext {
   readonly clock: () => number;
 }
 
-/** Who performs a command: a member, or a person who has not joined, over HTTP. */
+/** The performer of a command: a member, or over HTTP a person who has not joined. */
 export interface Actor {
   /** The origin of its events: the id of its connection, or the person. */
   readonly id: string;
@@ -59,7 +59,7 @@ export interface Actor {
   readonly identity: Identity;
   /** Whether it has received everything that it missed. */
   readonly isLive: boolean;
-  /** Whether it receives an ack of a command without a `ref` too. */
+  /** Whether it also receives acks of commands without a `ref`. */
   readonly wantsAck: boolean;
 }
 
@@ -68,7 +68,7 @@ type ChangeRequest = Change extends infer C
   ? C extends Change ? Omit<C, "username" | "person" | "origin"> : never
   : never;
 
-/** An answer made from a result of the engine, without a promise of its own for each message. */
+/** An answer to be made from the engine's result. It saves a second promise for each message. */
 export class PendingAnswer {
   readonly #result: Promise<unknown>;
   readonly #toEvent: (result: unknown) => Event | undefined;
@@ -85,7 +85,7 @@ export class PendingAnswer {
     return new PendingAnswer(result, toEvent as (result: unknown) => Event | undefined);
   }
 
-  /** Calls back with the answer, if there is one, or with the reason for a refusal. */
+  /** Calls back with the answer, if there is one, or with the error. */
   settle(onAnswer: (event: Event | undefined) => void, onRefusal: (error: unknown) => void): void {
     this.#result.then((result) => onAnswer(this.#toEvent(result)), onRefusal);
   }
@@ -149,7 +149,7 @@ function remove(context: ActionContext, actor: Actor, { id, ref }: DeleteCommand
   return changeMessage(context, actor, { type: "delete", id, isModerator }, ref);
 }
 
-/** Changes a message on behalf of a person. */
+/** Edits or deletes a message. */
 function changeMessage(
   { engine }: ActionContext,
   actor: Actor,
@@ -177,7 +177,7 @@ async function dm(
   return toAck(actor, ref, { id, inbox_seq, timestamp }, isDuplicate);
 }
 
-/** The account with this name, or the guest that had it in the room a moment ago. */
+/** The account with this name, or the guest that recently had it in the room. */
 async function findAbsent(
   { bus, accounts }: ActionContext["engine"],
   room: Room,
@@ -196,9 +196,9 @@ async function history(
   { room, isLive }: Actor,
   { before, after, limit, ref }: HistoryCommand,
 ): Promise<HistoryEvent> {
-  // Its answers would wait, as long as they are, until the member has read what it missed.
+  // The answers would fill memory until the member has read what it missed.
   if (!isLive) {
-    throw new ChatError("unavailable", "You still receive what you missed. Ask again after it.");
+    throw new ChatError("unavailable", "You are still receiving missed messages. Ask again later.");
   }
   const found = await engine.log.messages(room.name, { before, after, limit: limit + 1 });
   return {
@@ -240,7 +240,7 @@ async function kick(
     throw new ChatError("forbidden", "You cannot remove another moderator.");
   }
   const key = nameKey(user.username);
-  // Before the members are removed, which takes what is known of them.
+  // Before the kick: it removes the members, whose addresses the bans need.
   const bans = ban ? bansOf(room, key, person) : [];
   const who = username === undefined ? { person } : { key };
   await engine.bus.publish(room.name, { type: "kicked", who, reason });
@@ -248,7 +248,7 @@ async function kick(
   return toAck(actor, ref);
 }
 
-/** The bans of a person: as itself, as the guest that each of its clients becomes, and by address. */
+/** The bans of a person: by account or secret, as the guest of each client, and by address. */
 function bansOf(room: Room, key: string, person: string): Ban[] {
   const bans = new Map<string, Ban>([[person, { key, person }]]);
   for (const { username, identity: { guest }, request: { address } } of room.membersOf(person)) {
@@ -267,20 +267,20 @@ async function changeRoom(
   return toAck(actor, command.ref);
 }
 
-/** Starts a person's typing, unless its name is absent from the room. */
+/** Starts a person's typing, if its name is present in the room. */
 function startTyping(context: ActionContext, { room, username, id }: Actor): void {
   if (username === undefined || room.roster.user(username) === undefined) return;
   if (!room.typists.start(username, id, room.roster.listings, context.clock())) return;
   publishTyping(context, room, username, true, id);
 }
 
-/** Stops a person's typing, and publishes it if the user types through no other connection. */
+/** Stops a person's typing, and publishes the stop unless the user types on another connection. */
 export function stopTyping(context: ActionContext, { room, username, id }: Actor): void {
   if (username === undefined || !room.typists.stop(username, id)) return;
   publishTyping(context, room, username, false, id);
 }
 
-/** Stops all expired typing in a room, and publishes that. */
+/** Stops all expired typing in a room, and publishes each stop. */
 export function expireTyping(context: ActionContext, room: Room, now: number): void {
   for (const username of room.typists.expire(now)) {
     publishTyping(context, room, username, false, "");

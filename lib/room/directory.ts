@@ -1,5 +1,5 @@
 /**
- * The rooms that this instance has open.
+ * The open rooms of this instance.
  *
  * @module
  */
@@ -75,12 +75,12 @@ export class Directory {
   checkPlace(name: string): void {
     if (this.#rooms.has(name) || this.#opening.has(name)) return;
     if (this.#isFull && this.#emptyRoom() === undefined) {
-      throw new ChatError("full", "There are too many rooms. Try again later.");
+      throw new ChatError("full", "Too many rooms are open. Try again later.");
     }
   }
 
   /**
-   * The room with this name, opened if need be.
+   * The room with this name. Opens it if it is not open.
    *
    * @throws {ChatError} `full`, or `unavailable` if the engine fails
    */
@@ -109,7 +109,7 @@ export class Directory {
     return this.#rooms.size + this.#opening.size >= this.#options.limits.maxRooms;
   }
 
-  /** A room without members: it waits for a member on its way in, but gives way to another room. */
+  /** A room without members, kept open for a member on its way in. It may be closed for another. */
   #emptyRoom(): Room | undefined {
     return this.#rooms.values().find((room) => room.members.size === 0);
   }

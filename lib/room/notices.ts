@@ -5,8 +5,8 @@
  * number of users. Above {@linkcode CROWD} users a room gathers them for a while, the longer the
  * larger it is, and announces them in one event.
  *
- * A room whose users come and go again and again is restless, and gathers for longer. If it is small,
- * it announces each who came or went at the end, with one list for all of them.
+ * A room whose users keep coming and going is restless, and gathers for longer. A small one then
+ * announces each join and leave, with one list for all of them.
  *
  * @module
  */
@@ -32,7 +32,7 @@ const MIN_GATHER_MS = 50;
 /** How long the notices of a restless room are gathered, in milliseconds. */
 const RESTLESS_GATHER_MS = 2000;
 
-/** A visit of less than this is short, in milliseconds. */
+/** A shorter visit counts as short, in milliseconds. */
 const SHORT_VISIT_MS = 60_000;
 
 /**
@@ -47,7 +47,7 @@ const CALM_MS = 10_000;
 /** Maximum names in each list of a crowd's `presence`. */
 const MAX_PRESENCE_NAMES = 50;
 
-/** Maximum names that are remembered of users that left a crowd without being named. */
+/** Maximum remembered names of users that left a crowd without being named. */
 const MAX_UNNAMED = 1000;
 
 type Change = "joined" | "left";
@@ -55,11 +55,11 @@ type Change = "joined" | "left";
 interface GatheredChange {
   readonly username: string;
   readonly change: Change;
-  /** How many lists had been sent when it happened, and since then to the user itself. */
+  /** How many lists were sent before the change, plus those sent to the user itself since. */
   lists: number;
 }
 
-/** What the members of one room have not been told yet. */
+/** The joins and leaves of one room that are not announced yet. */
 class Untold {
   readonly room: Room;
   /** By `nameKey`. */
@@ -68,15 +68,17 @@ class Untold {
   readonly #unnamed = new Map<string, string>();
   /** How many lists of the users were sent to new members. */
   #lists = 0;
-  /** When each user joined whose visit would be short now, in milliseconds, by `nameKey`. */
+  /** When each user joined, in milliseconds, by `nameKey`; only while its visit is short. */
   readonly #arrivals = new Map<string, number>();
-  /** Short visits that no join has followed yet, and when the last one ended, in milliseconds. */
+  /**
+   * Ended short visits not yet followed by a join, and when the last one ended, in milliseconds.
+   */
   #shortVisits = 0;
   #shortVisitAt = -Infinity;
   readonly #names: TokenBucket;
-  /** Whether a crowd was announced whose members were not told every name. */
+  /** Whether the room was announced as a crowd, without every name. */
   #hasToldCrowd = false;
-  /** Whether a new member was sent a list that lacks some users. */
+  /** Whether a new member received a list that lacks some users. */
   #hasSentPart = false;
   #restlessUntil = -Infinity;
   #due: number | undefined;
@@ -87,7 +89,7 @@ class Untold {
     this.#names = new TokenBucket(RETURN_NAMES, now);
   }
 
-  /** When the changes are to be announced, in milliseconds; absent if there are none. */
+  /** When the changes are due to be announced, in milliseconds; absent if there are none. */
   get due(): number | undefined {
     return this.#due;
   }
@@ -111,7 +113,7 @@ class Untold {
     return false;
   }
 
-  /** Counts a list of the users that a user was sent. */
+  /** Counts a list of the users that a user received. */
   countList(reader: string): void {
     this.#lists++;
     this.#hasSentPart ||= this.room.roster.size > CROWD;
@@ -156,7 +158,7 @@ class Untold {
     const { room } = this;
     const isInexact = this.#hasToldCrowd || this.#hasSentPart;
     const events: Event[] = [
-      // Of a crowd that shrinks, not everyone is said to leave.
+      // A crowd that shrinks does not announce every leave.
       ...left.slice(-MAX_PRESENCE_NAMES).map((username) => notice(room, username, "left")),
       onlineUsers(room),
       ...joined.slice(-MAX_PRESENCE_NAMES).map((username) => notice(room, username, "joined")),
@@ -165,7 +167,7 @@ class Untold {
     return events.map((event) => new EncodedEvent(event));
   }
 
-  /** Tells members of a crowd that has shrunk who is present, and who is not any more. */
+  /** The `presence` of a crowd that has shrunk: who is present, and who has left. */
   #exactPresence(joined: string[], left: string[]): PresenceEvent {
     const users = this.room.roster.entries();
     const present = users.map(({ username }) => username);
@@ -180,7 +182,7 @@ class Untold {
   #gather(username: string, change: Change): void {
     const key = nameKey(username);
     const before = this.#changes.get(key);
-    // A join and a leave cancel out, unless another user was sent a list in between.
+    // A join and a leave cancel out, unless another user received a list in between.
     if (before !== undefined && before.change !== change && before.lists === this.#lists) {
       this.#changes.delete(key);
     } else {
@@ -215,7 +217,7 @@ class Untold {
 export class JoinNotices {
   readonly #options: AlarmOptions;
   readonly #rooms = new WeakMap<Room, Untold>();
-  /** Those with a time to announce something. */
+  /** Rooms with changes to announce later. */
   readonly #waiting = new Set<Untold>();
   readonly #alarm: Alarm;
 
@@ -229,12 +231,12 @@ export class JoinNotices {
     this.#add(room, username, "joined");
   }
 
-  /** Announces that a user has left. The roster must not include the user any more. */
+  /** Announces that a user has left. The roster must no longer include the user. */
   left(room: Room, username: string): void {
     this.#add(room, username, "left");
   }
 
-  /** Learns that a new member was sent a list of the users. */
+  /** Records that a new member received a list of the users. */
   listed(room: Room, reader: string): void {
     this.#rooms.get(room)?.countList(reader);
   }
@@ -272,7 +274,7 @@ export function onlineUsers({ name, roster }: Room): OnlineUsersEvent {
   return { type: "online_users", ...envelope(name, content), users, online: roster.size };
 }
 
-/** Makes the event that tells who joined and left, and counts them. */
+/** Makes the event that names and counts the users that joined and left. */
 export function presence(
   { name, roster }: Room,
   joined: readonly string[],

@@ -1,5 +1,5 @@
 /**
- * Pauses between frames: the moments at which a drain can stop listening, and close connections.
+ * Pauses between frames: the moments when a drain can stop listening, and close connections.
  *
  * The runtime drops a connection, and the frames queued for it, if a frame arrives right after the
  * call of `close`.
@@ -10,22 +10,24 @@
 import type { After } from "../time.ts";
 import type { Member } from "./room.ts";
 
-/** How long no frame may arrive before a drain stops listening, in milliseconds. */
+/** A drain stops listening after this time without a frame, in milliseconds. */
 const QUIET_MS = 50;
 
 /** Maximum time a drain waits for such a pause, in milliseconds. */
 const MAX_QUIET_WAIT_MS = 500;
 
 /**
- * A pause has begun this long after a frame, in milliseconds: another one right behind it would
- * have come.
+ * A pause has begun this long after a frame, in milliseconds: a frame sent right behind it would
+ * have arrived.
  */
 const BEGIN_MS = 5;
 
-/** Until then it is safe to close: whoever sends all the time has just sent something. */
+/** Until this long after a frame, in milliseconds, a close is safe: a busy member has just sent. */
 const SAFE_MS = 30;
 
-/** A member that has sent nothing for so long is not about to, and nobody is waited for longer. */
+/**
+ * A member silent for this long is safe to close, in milliseconds. No member is waited for longer.
+ */
 const MAX_WAIT_MS = 500;
 
 /** What waiting for pauses needs. */
@@ -48,7 +50,7 @@ export async function waitForQuiet(
   while (clock() < end && clock() - receivedAt() < QUIET_MS) await sleep(QUIET_MS / 2, after);
 }
 
-/** Closes each member at the beginning of its next pause, or at once if it says nothing. */
+/** Closes each member at the beginning of its next pause, or at once if it is silent. */
 export async function closeInPauses(
   members: readonly Member[],
   close: (member: Member) => void,
@@ -58,7 +60,7 @@ export async function closeInPauses(
   let lookedAt = clock();
   for (let left = members; left.length > 0;) {
     const now = clock();
-    // After a delay of the whole process, frames that have come already are yet to be heard.
+    // After a delay of the whole process, arrived frames may not have been read yet.
     const isLate = now - lookedAt >= 2 * BEGIN_MS;
     lookedAt = now;
     for (const member of left) {

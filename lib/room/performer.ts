@@ -20,7 +20,7 @@ export class Performer {
     this.#context = context;
   }
 
-  /** Performs a command, and calls back with the answer, if there is one, or with an error. */
+  /** Performs a command, and calls back with the answer, if there is one, or with the error. */
   perform(
     actor: Actor,
     command: Command,

@@ -5,7 +5,7 @@
  */
 
 import type { Ban, Engine, RoomSettings } from "../engine/engine.ts";
-import { ChatError, notModerator, roomInUse, storeUnavailable } from "../errors.ts";
+import { ChatError, notOwner, roomInUse, storeUnavailable } from "../errors.ts";
 import { LOBBY, nameKey, parseName } from "../names.ts";
 import type { JoinRequest, RoomAccess, RoomVisit } from "../http/rooms.ts";
 import type { Identity } from "../people/accounts.ts";
@@ -21,7 +21,7 @@ const MAX_BANS = 1000;
 /** Maximum attempts at one change: each fails only because another change came first. */
 const MAX_ATTEMPTS = 20;
 
-/** Who is in a room or wants to join it. */
+/** A person who is in a room or wants to join it. */
 export type Visitor = Pick<JoinRequest, "identity" | "username" | "address">;
 
 /** A person's rights in a room with these settings. */
@@ -33,14 +33,14 @@ export function roleIn({ owner, moderators }: RoomSettings, { account }: Identit
 }
 
 /**
- * The refusal of a person whom these settings ban or do not admit; `undefined` for everyone else.
+ * The refusal of a person that the settings ban or do not admit; `undefined` for everyone else.
  */
 export function whyForbidden(settings: RoomSettings, visitor: Visitor): ChatError | undefined {
   const { identity } = visitor;
-  // Every command asks this, and most rooms forbid nothing.
+  // A fast path: every command asks this, and most rooms forbid nothing.
   if (!settings.isPrivate && settings.bans.length === 0) return undefined;
   if (roleIn(settings, identity) !== "member") return undefined;
-  // A stranger learns nothing about a private room but that it is one.
+  // A stranger learns only that the room is private.
   if (settings.isPrivate && !isListed(settings, identity)) {
     return new ChatError("forbidden", "This room is private. Ask its owner to let you in.");
   }
@@ -93,8 +93,8 @@ export class Permissions {
   }
 
   /**
-   * Reads a room's settings as the person may know them: its members and bans are for those who may
-   * change them.
+   * Reads the part of a room's settings that the person may know. Only those who may change members
+   * and bans can read them.
    *
    * @throws {ChatError} `forbidden` or `unavailable`
    */
@@ -107,8 +107,8 @@ export class Permissions {
   }
 
   /**
-   * Changes a room's settings, on behalf of its owner or an admin. An account that changes a room
-   * without an owner claims it, which it may while nobody else uses the room.
+   * Changes a room's settings for its owner or an admin. An account that changes a room without an
+   * owner claims it, which is possible while nobody else uses the room.
    *
    * @throws {ChatError} `forbidden`, `not_found` if a name has no account, `bad_request` if it
    *   breaks a rule, or `unavailable`
@@ -124,7 +124,7 @@ export class Permissions {
         ...before,
         owner,
         isPrivate,
-        // Who hands a room over stays in it.
+        // The former owner stays a member.
         members: hasHandedOver ? [...new Set([...listed, before.owner])] : listed,
         moderators: moderators ? await this.#accountKeys(moderators) : before.moderators,
         bans: before.bans.filter(({ key }) => !unbanned.has(key)),
@@ -133,7 +133,7 @@ export class Permissions {
   }
 
   /**
-   * Adds bans to a room's settings. A repeat of one that is there adds nothing.
+   * Adds bans to a room's settings. An existing ban is not added again.
    *
    * @throws {ChatError} `unavailable`
    */
@@ -173,8 +173,8 @@ export class Permissions {
     const { account } = identity;
     const role = roleIn(settings, identity);
     const isAdmin = role === "admin";
-    if (account === undefined || role === "moderator") throw notModerator();
-    if (role === "member" && settings.owner !== undefined) throw notModerator();
+    if (account === undefined || role === "moderator") throw notOwner();
+    if (role === "member" && settings.owner !== undefined) throw notOwner();
     if (!isAdmin && room === LOBBY) throw new ChatError("forbidden", "The lobby is for everyone.");
     let { owner } = settings;
     if (owner === undefined && (!isAdmin || room !== LOBBY)) {
@@ -189,7 +189,7 @@ export class Permissions {
   /** Whether a room has no messages, and nobody in it but this person. */
   async #isUnused(room: string, { person }: Identity): Promise<boolean> {
     const { bus, log } = this.#store;
-    // First the one that costs little, whoever is in the room.
+    // The cheaper check first.
     if ((await log.messages(room, { limit: 1 })).length > 0) return false;
     const present = await bus.present(room);
     return present.every((presence) => presence.person === person);
@@ -210,7 +210,7 @@ export class Permissions {
     const keys = names.map((name) => nameKey(parseName("username", name)));
     for (const [i, key] of keys.entries()) {
       if (!(await this.#store.accounts.account(key))?.username) {
-        throw new ChatError("not_found", `There is no account of the name ${names[i]}.`);
+        throw new ChatError("not_found", `There is no account with the name ${names[i]}.`);
       }
     }
     return keys;

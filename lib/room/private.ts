@@ -1,5 +1,5 @@
 /**
- * Private messages, on their way to the connections of their two people.
+ * Delivers private messages to the connections of their two people.
  *
  * @module
  */
@@ -11,8 +11,8 @@ import { type DmEvent, envelope } from "../protocol/events.ts";
 import type { Member, Room } from "./room.ts";
 
 /**
- * Hands a private message to its two people in a room, but not to the connection that sent it. It
- * goes by the members: the roster lacks those whose presence has just been lost.
+ * Sends a private message to its two people in a room, but not to the connection that sent it. It
+ * looks among the members, since the roster lacks a member whose presence was just lost.
  */
 export function tellPrivate(room: Room, message: PrivateMessage, origin: string): void {
   const { from, to, fromSeq, toSeq } = message;

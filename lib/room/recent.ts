@@ -45,8 +45,8 @@ export class RecentEvents {
   /**
    * @param historySize how many messages are kept
    * @param lastSeq the `seq` of the newest event of the log
-   * @param events the newest of the log, oldest first; those before a hole are ignored
-   * @param messages the newest that are not deleted, oldest first
+   * @param events the newest events of the log, oldest first; those before a hole are ignored
+   * @param messages the newest messages that are not deleted, oldest first
    */
   constructor(
     historySize: number,
@@ -67,16 +67,16 @@ export class RecentEvents {
     return this.#lastSeq;
   }
 
-  /** Whether deletions have left fewer messages than the log can give. */
+  /** Whether deletions have left too few messages although the log may have older ones. */
   get isShort(): boolean {
     return this.#hasOlder && this.#messages.length < this.#historySize;
   }
 
   /**
-   * Takes messages that were read again instead of the present ones.
+   * Replaces the messages by ones read from the log again.
    *
-   * @param seq an event of the log
-   * @param messages the newest up to `seq` that are not deleted, oldest first
+   * @param seq the newest event of the log at the time of the read
+   * @param messages the newest messages up to `seq` that are not deleted, oldest first
    * @returns false, with nothing changed, if the events since `seq` are no longer in memory
    */
   replaceMessages(seq: number, messages: readonly ChatEvent[]): boolean {
@@ -103,11 +103,7 @@ export class RecentEvents {
     else this.#apply(event);
   }
 
-  /**
-   * The newest messages, as part of the history of a new member.
-   *
-   * @param epoch the room's
-   */
+  /** The newest messages, as the history of a new member. @param epoch the room's epoch */
   history(epoch: string): EncodedEvent[] {
     return newest(this.#messages, this.#historySize).map((message) =>
       message.encoded ??= new EncodedEvent({ ...JSON.parse(message.json), history: true }, {
@@ -119,7 +115,7 @@ export class RecentEvents {
   /**
    * Every event after a `seq`, oldest first, or `undefined` if one of them is no longer in memory.
    *
-   * @param epoch the room's
+   * @param epoch the room's epoch
    */
   after(seq: number, epoch: string): EncodedEvent[] | undefined {
     const count = this.#lastSeq - seq;
@@ -129,7 +125,7 @@ export class RecentEvents {
     );
   }
 
-  /** Takes the text and the author from events of messages. */
+  /** Removes text and author from the events of these messages. */
   erase(ids: readonly string[]): void {
     const erased = new Set(ids);
     const isErased = (json: string) => erased.has(JSON.parse(json).id);

@@ -44,7 +44,7 @@ const GONE: Life = Object.freeze({ state: "gone" });
 const MAX_QUEUED = 64;
 const MAX_QUEUED_SIZE = 64 * 1024;
 
-/** The newest private messages for a member that is catching up. The log has the others. */
+/** The newest private messages for a member that is catching up. The log has the older ones. */
 class PrivateQueue {
   readonly #queued: { readonly event: EncodedEvent; readonly inboxSeq: number }[] = [];
   #size = 0;
@@ -97,7 +97,7 @@ export interface MemberOptions {
   readonly room: Room;
   readonly request: JoinRequest;
   readonly limits: MemberLimits;
-  /** What its address may send. */
+  /** Limits what its address sends. */
   readonly traffic: TrafficLimiter;
   /** The time of joining, in milliseconds. */
   readonly now: number;
@@ -128,7 +128,7 @@ export class Member implements JoinedMember {
     this.#allowance = new TokenBucket(limits.messageRate, now);
     this.#traffic = traffic;
     const { format, request: { echo = true } } = this;
-    // A reader of a stream posts its messages over HTTP, as the person that it is.
+    // A reader of a stream posts over HTTP, where the origin of a message is the person.
     const origin = format === "sse" ? this.person : id;
     const sent = meter?.sent(format);
     this.subscriber = new Subscriber({ id, peer, format, origin, echo, limits, sent });
@@ -148,7 +148,7 @@ export class Member implements JoinedMember {
     return this.identity.person;
   }
 
-  /** A member receives acks of the commands with a `ref` only. */
+  /** Always false: a member receives acks only of commands with a `ref`. */
   get wantsAck(): boolean {
     return false;
   }
@@ -172,7 +172,7 @@ export class Member implements JoinedMember {
     return this.subscriber.hasDrained;
   }
 
-  /** Notes that a frame came. @param now the time in milliseconds */
+  /** Records that a frame came. @param now the time in milliseconds */
   hear(now: number): void {
     this.#heardAt = now;
   }
@@ -183,7 +183,7 @@ export class Member implements JoinedMember {
   }
 
   /**
-   * Counts one frame against its allowance and that of its address.
+   * Counts one frame against the limits of the member and of its address.
    *
    * @param now the time in milliseconds
    * @returns 0 if the frame is allowed, else the seconds until one is
@@ -224,7 +224,7 @@ export class Member implements JoinedMember {
     else this.tell(event);
   }
 
-  /** The private messages that arrived while it was catching up. */
+  /** The private messages that arrived while it is catching up; absent in any other state. */
   get queue(): PrivateQueue | undefined {
     return this.#life.state === "catching up" ? this.#life.queue : undefined;
   }
@@ -276,9 +276,9 @@ export class Room {
   #settings: RoomSettings;
   /** The newest change of presence that the roster includes. */
   #position: number;
-  /** The messages of `recent`, while they are read again. */
+  /** The running {@linkcode Room.refill}, if there is one. */
   #refilling: Promise<void> | undefined;
-  /** Callbacks, each for when the roster has reached a position. */
+  /** Callbacks, each of which waits until the roster has reached a position. */
   #waiting: { readonly position: number; readonly callback: () => void }[] = [];
   /** When it last became empty or expected a member, in milliseconds. */
   #emptySince: number;
@@ -329,7 +329,7 @@ export class Room {
     return ids.map((id) => this.#members.get(id)).filter((member) => member !== undefined);
   }
 
-  /** The members on this instance of one person, with a name or without. */
+  /** One person's members on this instance, with a name or without. */
   membersOf(person: string): Member[] {
     return [...this.#people.get(person) ?? []];
   }
@@ -363,7 +363,7 @@ export class Room {
   /** @throws {ChatError} `name_in_use` or `forbidden` if the room would refuse the join now */
   check(request: JoinRequest): void {
     const { username, identity } = request;
-    // Only those whom the room admits may learn which names are in use.
+    // Only people that the room admits may learn which names are in use.
     const refusal = this.refusalOf(request);
     if (refusal !== undefined) throw refusal;
     if (username !== undefined) this.roster.checkName(username, identity.person);
@@ -402,14 +402,14 @@ export class Room {
   /** Records that a connection left. True if its user is no longer present. */
   left(presence: Presence, position: number): boolean {
     const isLast = this.roster.remove(presence);
-    // An instance that has died announces no end.
+    // A dead instance does not announce the end of typing.
     if (isLast) this.typists.record(presence.username, false);
     this.#position = position;
     return isLast;
   }
 
-  /** Records that the log goes on in another epoch. */
-  goOn(epoch: string): void {
+  /** Records that the log continues in a new epoch. */
+  continueIn(epoch: string): void {
     this.#epoch = epoch;
   }
 
@@ -417,7 +417,9 @@ export class Room {
     this.#settings = settings;
   }
 
-  /** Calls back once the roster includes this position: now, or from {@linkcode Room.callWaiting}. */
+  /**
+   * Calls back once the roster includes this position: now, or from {@linkcode Room.callWaiting}.
+   */
   whenAt(position: number, callback: () => void): void {
     if (position <= this.#position) callback();
     else this.#waiting.push({ position, callback });

@@ -98,9 +98,9 @@ interface Typist {
 
 /** Which users are typing, and through which connections of this instance. */
 export class Typists {
-  /** Through connections of this instance. By `nameKey`. */
+  /** The users that type through connections of this instance, by `nameKey`. */
   readonly #typing = new Map<string, Typist>();
-  /** The names of those that all instances have announced. By `nameKey`. */
+  /** The names of all users that any instance has announced, by `nameKey`. */
   readonly #announced = new Map<string, string>();
 
   /** The names of the users that are typing, at most {@linkcode CROWD}. */
@@ -119,7 +119,7 @@ export class Typists {
    *
    * @param listings `Roster.listings`
    * @param now the time in milliseconds
-   * @returns whether to announce it: the user did not type before, or somebody has come since
+   * @returns whether to announce it: the user did not type before, or a new member has joined since
    */
   start(username: string, connection: string, listings: number, now: number): boolean {
     const key = nameKey(username);
@@ -139,7 +139,7 @@ export class Typists {
       this.#typing.delete(key);
   }
 
-  /** Stops all expired typing, and returns the names of the users that do not type any more. */
+  /** Stops all expired typing, and returns the names of the users that stopped. */
   expire(now: number): string[] {
     const stopped: string[] = [];
     for (const [key, { username, until }] of this.#typing) {

@@ -1,6 +1,6 @@
 /**
- * What ends a membership from outside its room: the end of a session, or of a guest's right to a
- * name that somebody has registered.
+ * Ends memberships for reasons outside the room: the session has ended, or somebody has registered
+ * the guest's name.
  *
  * @module
  */
@@ -19,15 +19,15 @@ export interface SessionsOptions {
   readonly members: () => readonly Member[];
   /** Ends a membership. */
   readonly expel: (member: Member, error: ChatError) => void;
-  /** Writes failures of the engine: a throttled logger. */
+  /** Logs failures of the engine; throttled. */
   readonly failures: Logger;
   readonly after: After;
 }
 
-/** How long to wait after sessions could not be checked, in milliseconds. */
+/** How long a failed check of sessions waits before it is repeated, in milliseconds. */
 const RECHECK_MS = 1000;
 
-/** Ends the memberships of which server-wide events tell. */
+/** Ends the memberships that server-wide events concern. */
 export class Sessions {
   readonly #options: SessionsOptions;
 
@@ -45,7 +45,7 @@ export class Sessions {
     }
   }
 
-  /** Ends the memberships whose end was not heard. */
+  /** Ends the memberships whose event this instance missed. */
   async #recheck(): Promise<void> {
     const { engine: { accounts }, members, expel, failures, after } = this.#options;
     const all = members();

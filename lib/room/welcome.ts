@@ -3,8 +3,8 @@
  * newest messages.
  *
  * A new member goes live at once. A returning member with the whole protocol first receives every
- * event and every private message that it missed, once and in order, in pages that a slow reader can
- * take; or it learns from `recovered: false` that this is not possible.
+ * event and private message that it missed, once and in order, in pages that a slow reader can
+ * take. Where that is impossible, its welcome says `recovered: false`.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import { toDm } from "./private.ts";
 import type { Member, Room } from "./room.ts";
 import { CROWD } from "./roster.ts";
 
-/** Maximum missed events that are read at a time, and maximum events in a page that is sent. */
+/** Maximum events that are read from the log at a time, and sent in one page. */
 const PAGE_EVENTS = 64;
 
 /** Maximum UTF-16 units in a page of several events. */
@@ -32,10 +32,10 @@ const PAGE_SIZE = 64 * 1024;
 const LAST_PAGE_EVENTS = 200;
 const LAST_PAGE_SIZE = 256 * 1024;
 
-/** How long between two checks whether a page has left, in milliseconds. */
+/** The time between two checks whether a page has left, in milliseconds. */
 const PAGE_POLL_MS = 20;
 
-/** Maximum missed events of the room, and missed private messages, that can be recovered. */
+/** Maximum missed events of the room that can be recovered, and maximum missed private messages. */
 const MAX_MISSED = 10_000;
 
 /** What a welcome needs. */
@@ -45,7 +45,7 @@ export interface WelcomeOptions {
   /** Sends a member events ahead of everything pending. */
   readonly send: (member: Member, events: readonly EncodedEvent[]) => void;
   readonly after: After;
-  /** Learns that a user was sent a list of a room's users. */
+  /** Called when a user is sent a list of a room's users. */
   readonly onListed: (room: Room, reader: string) => void;
   readonly meter?: Meter | undefined;
 }
@@ -64,7 +64,7 @@ interface Start {
   readonly lastInboxSeq: number;
 }
 
-/** The start of a member that is new. */
+/** The start of a new member. */
 const NEW: Start = {
   isRecovered: false,
   seq: 0,
@@ -73,7 +73,7 @@ const NEW: Start = {
   lastInboxSeq: 0,
 };
 
-/** Welcomes a member that the roster includes, and makes it live. */
+/** Welcomes a member, which the roster must include, and makes it live. */
 export async function welcome(member: Member, options: WelcomeOptions): Promise<void> {
   const { room } = member;
   const start = member.isReturning ? await findStart(member, options) : NEW;
@@ -105,8 +105,8 @@ async function findStart(
 }
 
 /**
- * Sends a member its welcome and everything from its start on, and makes it live. What does not fit
- * into one page goes out in several, each when the one before has left.
+ * Sends a member its welcome and everything after its start, and makes it live. If that is too long
+ * for one page, each page is sent when the one before it has left.
  */
 async function catchUp(member: Member, start: Start, options: WelcomeOptions): Promise<void> {
   const { room, format, username = "" } = member;
@@ -127,8 +127,7 @@ async function catchUp(member: Member, start: Start, options: WelcomeOptions): P
       seq = room.lastSeq;
     }
     const hasInbox = inboxSeq >= Math.max(lastInboxSeq, member.queue!.lastDropped);
-    // From a last look that finds everything until the member is live nothing is awaited, so no
-    // event falls between.
+    // Nothing is awaited between the last look at the log and going live, so no event is lost.
     if (recent !== undefined && hasInbox && isLastPage(unsent, format)) break;
     hasWaited = true;
     if (recent === undefined) {
@@ -160,7 +159,7 @@ async function readInbox(
   after: number,
   { log }: WelcomeOptions,
 ): Promise<{ events: EncodedEvent[]; lastSeq: number }> {
-  // A new member receives no earlier messages.
+  // A new member receives no messages from before its join.
   const from = isReturning ? after : Math.max(after, queue!.first! - 1);
   const entries = await log.inbox(name, person, from, PAGE_EVENTS);
   const isNext = entries[0]?.inboxSeq === from + 1;
@@ -215,7 +214,7 @@ async function hasTakenPage(member: Member, { after }: WelcomeOptions): Promise<
   }
 }
 
-/** What became of a room's users since a list of them was sent. */
+/** The changes of a room's users since a list of them was sent. */
 function rosterChanges(room: Room, known: readonly UserEntry[]): EncodedEvent[] {
   const before = new Set(known.map(({ username }) => username));
   const now = room.roster.entries().map(({ username }) => username);
@@ -238,7 +237,7 @@ function ownNotices({ id, room, username = "" }: Member): EncodedEvent[] {
   return notices.map((event) => new EncodedEvent(event));
 }
 
-/** @param start `isAll`: no event of the log follows the welcome until there is a new one */
+/** @param start `isAll`: only new events of the log follow the welcome */
 function toWelcome(
   { room, identity, username = "" }: Member,
   { limits: { maxMessageBytes, maxFrameBytes } }: WelcomeOptions,

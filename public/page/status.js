@@ -50,7 +50,7 @@ export class Status {
       tick();
       this.#ticking = setInterval(tick, 1000);
       const why = state.reason || "The connection was lost.";
-      this.#trouble.show(`${why} Your messages are sent once you are connected again.`, {
+      this.#trouble.show(`${why} Your messages wait until you reconnect.`, {
         retry: this.#onRetry,
       });
     } else if (state.state !== "connecting") this.showWaiting(visit);
@@ -74,7 +74,7 @@ function wordsFor({ state: { state }, hasArrived }) {
     case "connecting":
       return hasArrived ? "Reconnecting" : "Connecting";
     case "reconnecting":
-      return navigator.onLine ? "Reconnecting" : "Offline, trying again";
+      return navigator.onLine ? "Reconnecting" : "Offline, retrying";
     default:
       return "Not connected";
   }

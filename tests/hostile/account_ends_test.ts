@@ -113,7 +113,7 @@ for (const kind of ["memory:", "sqlite:"]) {
       const body = { username: name, password: PASSWORD, new_password: NEW_PASSWORD };
       const refused = await ask("POST", "/api/password", stranger, body);
       assertEquals([refused.status, refused.body], [403, {
-        error: "Only an admin may set the password of another.",
+        error: "Only an admin may set another person's password.",
       }]);
       for (
         const [wrong, status] of [

@@ -123,7 +123,7 @@ describe("A server with PUBLIC_URL", () => {
       const answer = await knock(server, "/ws/r?username=ann", headers);
       assertEquals(answer.status, status, JSON.stringify(headers).slice(0, 100));
       if (status !== 421) continue;
-      assertEquals(answer.error, `This server answers at ${own} alone. Use that address.`);
+      assertEquals(answer.error, `This server answers only at ${own}. Use that address.`);
     }
     for (const path of ["/", "/api/session", "/chat.js", "/nothing"]) {
       assertEquals((await call(server, "GET", path)).status, 421, path);

@@ -130,7 +130,7 @@ describePage("page, with accounts", (stage) => {
     assertEquals(await password.getAttribute("autocomplete"), "new-password");
     await fill(page, "ada", PASSWORD);
     await password.press("Enter");
-    await page.locator("#account-name-error", { hasText: "an account of this name" }).waitFor();
+    await page.locator("#account-name-error", { hasText: "An account has this name" }).waitFor();
     await password.press("Enter");
     await page.locator("#account-error:not(:empty)").waitFor();
     assertMatch(await page.locator("#account-error").innerText(), /Wait 1\d seconds\.$/);
@@ -198,7 +198,7 @@ describePage("page, with accounts", (stage) => {
     await ada.getByLabel("Private: members only").check();
     await ada.getByLabel("Members", { exact: true }).fill("grace\nNobody");
     await ada.getByRole("button", { name: "Save" }).click();
-    await ada.getByText("There is no account of the name Nobody.").waitFor();
+    await ada.getByText("There is no account with the name Nobody.").waitFor();
     await ada.getByLabel("Members", { exact: true }).fill("grace");
     await ada.getByRole("button", { name: "Save" }).click();
     await stranger.getByRole("heading", { name: "You are no longer in tea" }).waitFor();
@@ -217,7 +217,7 @@ describePage("page, with accounts", (stage) => {
     await ada.getByRole("button", { name: "Cancel" }).click();
     const grace = await signsIn("Grace", { path: "/r/tea" }, false);
     await grace.getByRole("button", { name: "Private", exact: true }).click();
-    await grace.getByText("Only members may come in.").waitFor();
+    await grace.getByText("Only members can join.").waitFor();
     await grace.getByRole("button", { name: "More" }).click();
     assertEquals(await grace.getByRole("button", { name: "Room settings" }).count(), 0);
     assertEquals(await grace.locator("#people-list .tool").count(), 0);
@@ -235,7 +235,7 @@ describePage("page, with accounts", (stage) => {
     await ada.getByText("This room is yours now").waitFor();
     await ada.getByLabel("Moderators").fill("zoë\nNobody");
     await ada.getByRole("button", { name: "Save" }).click();
-    await ada.getByText("There is no account of the name Nobody.").waitFor();
+    await ada.getByText("There is no account with the name Nobody.").waitFor();
     await ada.getByLabel("Moderators").fill("zoë");
     await ada.getByRole("button", { name: "Save" }).click();
     await ada.getByText("Room settings saved").waitFor();

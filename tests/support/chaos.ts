@@ -277,7 +277,7 @@ export class ChaosClient {
   #note(event: LogEvent & { history?: true }): void {
     if (event.history) return;
     if (event.seq !== this.#seq + 1) {
-      this.faults.push(`${this.name} was told ${event.seq} after ${this.#seq}`);
+      this.faults.push(`${this.name} received ${event.seq} after ${this.#seq}`);
     }
     this.#seq = event.seq;
     this.stretches.at(-1)!.push({ seq: event.seq, id: event.id });
@@ -287,7 +287,7 @@ export class ChaosClient {
     // The own join arrives again after the welcome.
     if (this.users.has(username) === isHere && username !== this.name) {
       const what = isHere ? "joined" : "left";
-      this.faults.push(`${this.name} was told twice that ${username} ${what}`);
+      this.faults.push(`${this.name} heard twice that ${username} ${what}`);
     }
     if (isHere) this.users.add(username);
     else this.users.delete(username);
@@ -451,7 +451,7 @@ export class Chaos implements AsyncDisposable {
         // Two clients had the name, one after the other.
         if (displaced.has(to.name)) continue;
         const count = to.heard.filter((one) => one === text).length;
-        const what = `${to.name} was told ${count} times what ${name} was ${outcome}: ${text}`;
+        const what = `${to.name} received ${count} times what ${name} was ${outcome}: ${text}`;
         if (outcome === "acked") assertEquals(count, 1, what);
         else assert(outcome === "unknown" && count <= 1 || count === 0, what);
       }
@@ -464,7 +464,7 @@ export class Chaos implements AsyncDisposable {
     for (const [i, stretch] of stretches.entries()) {
       if (mayLose && i < stretches.length - 1) continue;
       for (const { seq, id } of stretch) {
-        assertEquals(log[seq - 1]?.id, id, `${this.engine.name}: ${name} was told ${id}`);
+        assertEquals(log[seq - 1]?.id, id, `${this.engine.name}: ${name} received ${id}`);
       }
     }
     if (!mayLose) assertEquals(stretches.length, 1, `${name} could not resume`);

@@ -49,7 +49,7 @@ export class ServerProcess implements AsyncDisposable {
   readonly exited: Promise<Exit>;
   #port = 0;
   readonly #child: Deno.ChildProcess;
-  /** The temporary folder, removed at the end. */
+  /** The folder that ends with it. */
   readonly #folder: string | undefined;
   /** Resolves at the end of both outputs. */
   readonly #outputs: Promise<unknown>;

@@ -15,8 +15,8 @@ async function isInstalled(program: string): Promise<boolean> {
 }
 
 /**
- * Declares tests that need programs. If one is missing they are skipped visibly, or fail with
- * `REQUIRE_ALL=1`.
+ * Declares tests that need programs, by the names of their packages. If one is missing they are
+ * skipped visibly, or fail with `REQUIRE_ALL=1`.
  *
  * @param subject the subject of the tests
  */

@@ -1,8 +1,8 @@
-// A chat server in Go on gorilla/websocket, built as its chat example is: a hub goroutine owns the
-// rooms, each client has a goroutine that reads, one that writes, and a queue of 256 between.
+// A chat server in Go on gorilla/websocket, like the library's chat example: one goroutine owns the
+// rooms, and each client has a goroutine that reads, one that writes, and a queue of 256.
 //
 //	gorilla PORT each   one frame for each message
-//	gorilla PORT join   as the example does it: what waits in the queue becomes one frame,
+//	gorilla PORT join   as the example does: one frame for all messages in the queue,
 //	                    joined by newlines
 package main
 

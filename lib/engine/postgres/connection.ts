@@ -1,9 +1,9 @@
 /**
- * One connection to PostgreSQL. The driver would connect again by itself, and let queries wait
- * meanwhile; here a connection that fails has ended.
+ * One connection to PostgreSQL. Unlike the driver, which would reconnect and let queries wait, a
+ * failed connection ends here.
  *
  * Statements are sent as plain texts, in one round trip and without a name on the server, so that
- * they get through any pooler.
+ * they work through any pooler.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import type { Target } from "./url.ts";
 /** How long the server may take to accept a connection, in milliseconds. */
 const CONNECT_MS = 3000;
 
-/** The types that the driver would parse: what is asked for comes as a text. */
+/** Makes the driver return values as texts instead of parsing these types. */
 const AS_TEXT = {
   to: 25,
   from: [16, 21, 23, 26, 114, 700, 701],
@@ -33,15 +33,15 @@ export interface ConnectionOptions {
   readonly signal: AbortSignal;
 }
 
-/** What a {@linkcode Connection} tells. */
+/** Receives the events of a {@linkcode Connection}. */
 export interface ConnectionListener {
-  /** The connection has ended; it had been open. */
+  /** The connection was open, and has ended. */
   onEnd(): void;
   /** A notification has come in. */
   onNotify(payload: string): void;
 }
 
-/** The part of the driver that is used. */
+/** The part of the driver that this module uses. */
 interface Sql {
   unsafe(text: string): Promise<Record<string, string | null>[]>;
   end(options: { timeout: number }): Promise<void>;
@@ -51,7 +51,7 @@ interface Sql {
 export class Connection {
   readonly #sql: Sql;
   readonly #socket: Socket;
-  /** Rejects the statements that are under way. */
+  /** Reject the statements without an answer so far. */
   readonly #rejects = new Set<(error: Error) => void>();
 
   private constructor(sql: Sql, socket: Socket, onEnd: () => void) {
@@ -67,7 +67,7 @@ export class Connection {
   /**
    * Opens a connection, and sends a first statement.
    *
-   * @throws {Error} with a `code`, which `explain` knows
+   * @throws {Error} with a `code` for `explain`
    */
   static async open(
     target: Target,
@@ -116,7 +116,9 @@ export class Connection {
     }
   }
 
-  /** Ends the connection at once. What is under way is rejected. A repeat does nothing. */
+  /**
+   * Ends the connection at once, and rejects statements without an answer. A repeat does nothing.
+   */
   close(): void {
     this.#socket.destroy();
     this.#sql.end({ timeout: 0 }).catch(() => {});

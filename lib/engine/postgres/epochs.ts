@@ -1,5 +1,5 @@
 /**
- * The epochs of a database, and the names that clients see of them: each room has its own.
+ * The epochs of a database, and their names as clients see them, which differ from room to room.
  *
  * @module
  */
@@ -26,7 +26,7 @@ export class Epochs {
   }
 
   /**
-   * The name that clients see of an epoch in a room.
+   * The name of an epoch as clients see it in a room.
    *
    * @throws {Error} if the epoch began after this one
    */
@@ -52,7 +52,7 @@ export class Epochs {
       : undefined;
   }
 
-  /** What sets the names of a room apart from those of other rooms: see the view `messages`. */
+  /** The part of a name that differs from room to room: see the view `messages`. */
   #markOf(room: string): string {
     let mark = this.#marks.get(room);
     if (mark === undefined) {

@@ -1,5 +1,5 @@
 /**
- * A batch as the arguments of `turn_v1`, and what that answers.
+ * Translates a batch into the arguments of `turn_v1`, and its result into answers.
  *
  * @module
  */
@@ -24,7 +24,7 @@ import {
 } from "./rows.ts";
 import type { Value } from "./sql.ts";
 
-/** What `turn_v1` answers to one job. */
+/** The answer of `turn_v1` to one job. */
 type AnswerRow =
   | number
   | boolean
@@ -35,7 +35,7 @@ type AnswerRow =
   | readonly PresenceRow[]
   | readonly [username: string, person: string];
 
-/** The answer of `turn_v1`: where each room of the batch stands, and the answer to each job. */
+/** The result of `turn_v1`: the position of each room of the batch, and the answer to each job. */
 export type TurnRow = readonly [
   lastSeqs: readonly number[],
   oldestSeqs: readonly number[],

@@ -1,6 +1,6 @@
 /**
- * The connections of one instance to PostgreSQL: one hears, one writes, and one reads, if there is a
- * third.
+ * The connections of one instance to PostgreSQL: one receives notifications, one writes, and one
+ * reads, if there is a third.
  *
  * @module
  */
@@ -58,13 +58,13 @@ import {
 import { call, quote, type Value } from "./sql.ts";
 import { Upkeep } from "./upkeep.ts";
 
-/** Maximum presences of ended instances that end at a time. */
+/** Maximum presences of ended instances to end at a time. */
 const MAX_ENDS = 2000;
 
-/** The states of PostgreSQL after which a link is of no use: another epoch, or a standby. */
+/** The error codes of PostgreSQL that end a link: another epoch has begun, or it is a standby. */
 const LOST = ["HB001", "25006"];
 
-/** What the server says when a link begins, see `begin_v1`. */
+/** The server's answer when a link begins, see `begin_v1`. */
 export type BeginRow = readonly [
   time: number,
   epoch: number,
@@ -87,7 +87,7 @@ export class PostgresLink implements Link {
   readonly time: number;
   readonly #options: PostgresLinkOptions;
   readonly #epochs: Epochs;
-  /** What `presence` and `privates` begin with. */
+  /** The first number of `presence` and `privates`. */
   readonly #start: number;
   readonly #subscribed = new Set<string>([EVERYWHERE]);
   readonly #upkeep: Upkeep;
@@ -102,7 +102,7 @@ export class PostgresLink implements Link {
     this.#upkeep = new Upkeep({ connection: reading, keep, now: () => this.#now });
   }
 
-  /** Hands a notification on. */
+  /** Passes a notification on. */
   hear(payload: string): void {
     if (this.#isClosed) return;
     const { listener } = this.#options;
@@ -210,7 +210,8 @@ export class PostgresLink implements Link {
       everywhere: number | null,
     ];
     const lease = [instance, leaseMs, probe] as const;
-    // Reads, and upkeep, may keep the other connection busy. The lease is renewed on a full disk, too.
+    // Reads and upkeep may keep the other connection busy. A full disk must not prevent the
+    // renewal.
     const { writing } = this.#options;
     const sql = call("beat_v1", this.#epochs.id, this.#now, ...lease, rooms, answered, MAX_ENDS);
     const [[time, isAlive, positions, everywhere]] = await Promise.all([
@@ -362,7 +363,7 @@ export class PostgresLink implements Link {
     return this.#write("remove_account_v1", this.#epochs.id, deadline, key);
   }
 
-  /** Looks at the next events, and erases among them: names are compared here, not in the server. */
+  /** Reads the next events, and erases some. Only this process can compare names. */
   async eraseNext(deadline: number): Promise<boolean> {
     type Row = readonly [
       account: string,
@@ -397,7 +398,7 @@ export class PostgresLink implements Link {
     for (const connection of [hearing, writing, reading]) connection.close();
   }
 
-  /** The time for `p_now`. */
+  /** The value of `p_now`. */
   get #now(): number | null {
     return this.#options.clock?.() ?? null;
   }
@@ -406,7 +407,9 @@ export class PostgresLink implements Link {
     return toPosition(this.#epochs.nameOf(room), row);
   }
 
-  /** Calls a function that writes, and does nothing after its deadline. It may want another call. */
+  /**
+   * Calls a function that writes, again if it asks for that. After its deadline it does nothing.
+   */
   async #write<T>(name: string, ...values: Value[]): Promise<T> {
     const sql = call(name, ...values);
     let answer = await this.#send(this.#options.writing, sql);
@@ -443,7 +446,7 @@ export class PostgresLink implements Link {
       return await connection.query(sql);
     } catch (error) {
       const { code, severity, message } = error as Error & { code?: string; severity?: string };
-      // The server may have done a statement, and ended the connection before it said so.
+      // The server may have run the statement, and ended the connection before its answer.
       if (severity !== "ERROR") throw error;
       if (LOST.includes(code!)) this.lose(error as Error);
       throw new NotDone(`PostgreSQL: ${message}`, { cause: error });
@@ -451,7 +454,7 @@ export class PostgresLink implements Link {
   }
 }
 
-/** The row of a room, in a statement. */
+/** The id of a room's row, as a part of a statement. */
 function roomId(room: string): string {
   return `(SELECT id FROM hubbub.rooms WHERE name = ${quote(room)})`;
 }

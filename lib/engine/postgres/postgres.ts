@@ -18,12 +18,12 @@ export interface PostgresOptions extends BackendOptions {
   readonly url: string;
 }
 
-/** Whether the server can be used, and the comment of the schema, which has its version. */
+/** Reads whether the server can be used, and the comment of the schema, which has its version. */
 const CHECK = `
   SELECT json_build_array(pg_is_in_recovery(), current_setting('server_encoding'), (
     SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'hubbub'))`;
 
-/** Makes the schema or brings it up to date, unless another instance has done so meanwhile. */
+/** Creates or updates the schema, unless another instance has done so meanwhile. */
 const MIGRATE = `
   SELECT pg_advisory_xact_lock(hashtext('hubbub'));
   DO $do$
@@ -82,7 +82,7 @@ export class PostgresBackend implements Backend {
     return link;
   }
 
-  /** Checks that the server can be used, and makes the schema or brings it up to date. */
+  /** Checks that the server can be used, and creates or updates the schema. */
   async #prepare(connection: Connection, [isStandby, encoding, comment]: CheckRow): Promise<void> {
     if (isStandby) throw new Error(standby(this.#target));
     if (encoding !== "UTF8") throw new Error(wrongEncoding(this.#target, encoding));
@@ -106,7 +106,7 @@ export class PostgresBackend implements Backend {
 /** The answer to {@linkcode CHECK}. */
 type CheckRow = readonly [isStandby: boolean, encoding: string, comment: string | null];
 
-/** The connections of a link, before there is one. */
+/** The connections of a link that is being opened. */
 class Opening {
   readonly #target: Target;
   readonly #signal: AbortSignal;
@@ -122,10 +122,10 @@ class Opening {
   }
 
   /**
-   * Opens a connection, sends a first statement, and returns the answer too.
+   * Opens a connection, sends a first statement, and returns both.
    *
-   * Only one connection hears: a pooler may hand a probe to another one, whose statement happened to
-   * use the server's connection that listens, and then no news of other instances.
+   * Only one connection receives notifications. Behind a pooler, a probe could arrive at another
+   * one that happens to use the server's listening connection, although no news would.
    */
   async open(
     first: string,
@@ -143,7 +143,7 @@ class Opening {
     return opened;
   }
 
-  /** From now on, the link hears what the connections tell. */
+  /** From now on, the link receives what the connections receive. */
   handOver(link: PostgresLink): void {
     this.#link = link;
   }
@@ -152,7 +152,7 @@ class Opening {
     for (const connection of this.#connections) connection.close();
   }
 
-  /** Ends the signal's power over the connections. */
+  /** From now on, the signal no longer closes the connections. */
   end(): void {
     this.#signal.removeEventListener("abort", this.#closeAll);
   }

@@ -1,5 +1,6 @@
 /**
- * What the functions of `schema.ts` answer and notify, as events, messages and positions.
+ * Translates answers and notifications of the functions in `schema.ts` into events, messages and
+ * positions.
  *
  * @module
  */
@@ -49,7 +50,7 @@ export type PrivateRow = readonly [
 /** A presence, see `present_v1`. */
 export type PresenceRow = readonly [connection: string, username: string, person: string];
 
-/** Where a room stands, see `position_v1`. */
+/** The position of a room, see `position_v1`. */
 export type PositionRow = readonly [
   seq: number,
   presence: number,
@@ -58,7 +59,7 @@ export type PositionRow = readonly [
   erasures: number,
 ];
 
-/** One thing that happened, as `tell_v1` is given it. */
+/** One event of a notification, as `tell_v1` receives it. */
 type ItemRow =
   | readonly [
     type: "chat",
@@ -126,12 +127,12 @@ export function toPresence([connection, username, person]: PresenceRow): Presenc
   return { username, person, connection };
 }
 
-/** The settings that are stored, or those of a room that nobody has changed. */
+/** The stored settings, or the defaults if nobody has changed them. */
 export function toSettings(value: RoomSettings | null): RoomSettings {
   return value === null ? DEFAULT_SETTINGS : { ...DEFAULT_SETTINGS, ...value };
 }
 
-/** The position of a row, in an epoch by the name that clients see. */
+/** The position of a row. @param epoch its name as clients see it */
 export function toPosition(epoch: string, row: PositionRow): Position {
   const [seq, presence, privates, settings, erasures] = row;
   return { epoch, seq, presence, privates, settings, erasures };
@@ -140,7 +141,7 @@ export function toPosition(epoch: string, row: PositionRow): Position {
 /**
  * The news of a notification.
  *
- * @throws {Error} if it is of a later epoch than these
+ * @throws {Error} if its epoch began after these
  */
 export function toNews(epochs: Epochs, [, room, id, items, position]: NewsRow): News {
   const epoch = epochs.nameOf(room, id);

@@ -1,13 +1,13 @@
 /**
- * What Hubbub keeps in a PostgreSQL database: the tables of schema `hubbub`, which people may read,
+ * Hubbub's part of a PostgreSQL database: the tables of the schema `hubbub`, which people may read,
  * and the functions that change and read them.
  *
- * The name of a function ends with its version, so that two releases can use one database at a time:
- * a function that has to change gets a new name, and the old one stays for the older release.
+ * The name of a function ends with its version, so that two releases can share a database: a
+ * changed function gets a new name, and the old one stays for the older release.
  *
- * A function locks in this order: instances, rooms by name, and then anything else. What belongs to a
- * room (events, inbox, presence, visits) changes while the room is locked; what changes without that
- * skips what others have locked, and so waits for nobody.
+ * A function locks in this order: instances, rooms by name, and then anything else. The rows of a
+ * room (events, inbox, presence, visits) change while the room is locked. A function that changes
+ * such rows without the lock skips rows that others have locked, and so waits for nobody.
  *
  * @module
  */
@@ -15,7 +15,7 @@
 /** The version of the tables and functions below. */
 export const SCHEMA_VERSION = 2;
 
-/** The channel on which instances hear what happens. Its text stands in the functions too. */
+/** The channel on which instances receive events. The functions contain its name too. */
 export const CHANNEL = "hubbub";
 
 /** The tables, and the view that people read. Times are milliseconds since 1970. */
@@ -24,15 +24,15 @@ const TABLES = `
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL UNIQUE,
     started bigint NOT NULL,
-    -- Names one life of the server and of the tables, see generation_v1.
+    -- Identifies the server and its tables since the last start or restore, see generation_v1.
     generation text NOT NULL,
-    -- What the numbers of a new room begin with: no room that was removed had a higher one.
+    -- The first number of a new room: no removed room had a higher one.
     first_number bigint NOT NULL DEFAULT 0
   );
 
   CREATE TABLE rooms (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    -- The room '' counts what concerns every room.
+    -- The room '' counts server-wide events.
     name text COLLATE "C" NOT NULL UNIQUE,
     -- When somebody last wrote.
     active bigint NOT NULL DEFAULT 0,
@@ -62,19 +62,19 @@ const TABLES = `
     content text NOT NULL,
     ref text,
     reply_to text,
-    -- The id of the message that is changed; NULL for a message.
+    -- The id of the changed message; NULL for a message.
     target text,
     -- The seq of a message's newest change.
     changed bigint,
     PRIMARY KEY (room, seq)
   );
-  -- A page of messages reads as many rows as it has messages, whatever stands between them.
+  -- With it, a page of messages reads exactly as many rows as it has messages.
   CREATE UNIQUE INDEX events_shown ON events (room, seq) WHERE shown;
   CREATE UNIQUE INDEX events_ref ON events (room, ref, person) WHERE ref IS NOT NULL;
 
   CREATE TABLE inbox (
     room bigint NOT NULL,
-    -- The person whose inbox it is in.
+    -- The owner of the inbox.
     person text NOT NULL,
     seq bigint NOT NULL,
     epoch integer NOT NULL,
@@ -101,13 +101,13 @@ const TABLES = `
 
   CREATE TABLE accounts (
     key text PRIMARY KEY,
-    -- Empty if the account was removed: its key stays taken.
+    -- Empty if the account was removed, whose key stays taken.
     username text NOT NULL,
-    -- Of a removed account: 'erasing' until its messages are erased, then empty.
+    -- For a removed account: 'erasing' until its messages are erased, then empty.
     password_hash text NOT NULL
   );
 
-  -- How far the erasure of what a removed account wrote has come: the last event that was read.
+  -- The progress of each removed account's erasure: the last event that was read.
   CREATE TABLE erasures (
     account text PRIMARY KEY,
     room bigint NOT NULL DEFAULT 0,
@@ -117,9 +117,9 @@ const TABLES = `
   CREATE TABLE sessions (
     hash text PRIMARY KEY,
     account text NOT NULL,
-    -- Of a bot's token 2^53 - 1: never.
+    -- 2^53 - 1 for a bot's token, which never expires.
     expires_at double precision NOT NULL,
-    -- Of a bot's token.
+    -- Only for a bot's token, as is created.
     name text,
     created bigint
   );
@@ -134,7 +134,7 @@ const TABLES = `
   );
   CREATE INDEX settings_owner ON settings (owner);
 
-  -- Who was in a room, by the name in the form by which names are compared.
+  -- The users that have left a room, by name in the form in which names are compared.
   CREATE TABLE visits (
     room text NOT NULL,
     key text NOT NULL,
@@ -145,7 +145,7 @@ const TABLES = `
   );
   CREATE INDEX visits_ended ON visits (ended);
 
-  -- Who is in a room.
+  -- The connections in each room.
   CREATE TABLE presence (
     room bigint NOT NULL,
     connection text NOT NULL,
@@ -162,7 +162,7 @@ const TABLES = `
   -- The servers that use this database.
   CREATE TABLE instances (
     name text PRIMARY KEY,
-    -- When its lease ends, and whether it has ended.
+    -- The end of its lease, and whether the instance has ended.
     expires bigint NOT NULL,
     ended boolean NOT NULL DEFAULT false,
     -- The number of its newest batch, and the answer to it.
@@ -187,9 +187,9 @@ const TABLES = `
 `;
 
 /**
- * Settings of functions. A plan is made once in a connection, and finds rows by their indexes, however
- * few there are by then. It is not compiled: where there is no index to use, the planner takes its cost
- * for immense, and compiling takes a tenth of a second and more.
+ * Settings of functions. Each connection makes a plan once, and the plan uses the indexes even if
+ * the tables are small at that time. Plans are not compiled: without an index to use, the planner
+ * estimates immense costs, and would spend a tenth of a second or more on compiling.
  */
 const SETTINGS = `
   SET search_path = hubbub, pg_temp
@@ -209,7 +209,7 @@ const BASICS = `
       || '-' || 'hubbub.events'::regclass::oid
   $fn$;
 
-  -- The present epoch, which is another one than at the start in another generation.
+  -- The present epoch. Begins one if the generation has changed.
   CREATE FUNCTION begin_v1(p_now bigint, p_name text) RETURNS text LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   DECLARE newest epochs;
@@ -230,7 +230,7 @@ const BASICS = `
     SELECT coalesce(p_now, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)
   $fn$;
 
-  -- Refuses a link of an earlier epoch. Returns the number that presence and privates begin with.
+  -- Refuses a link of an earlier epoch. Returns the first number of presence and privates.
   CREATE FUNCTION check_v1(p_epoch integer) RETURNS bigint LANGUAGE plpgsql STABLE
   AS $fn$
   DECLARE newest hubbub.epochs;
@@ -245,7 +245,7 @@ const BASICS = `
     RETURN newest.started * 1000;
   END $fn$;
 
-  -- What presence and privates of a room begin with that had none in this epoch.
+  -- The first number of presence and privates for a room that has none in this epoch.
   CREATE FUNCTION first_v1(p_start bigint) RETURNS bigint LANGUAGE sql STABLE
   AS $fn$
     SELECT greatest(p_start, (SELECT first_number FROM hubbub.epochs ORDER BY id DESC LIMIT 1))
@@ -263,7 +263,7 @@ const BASICS = `
       w.to_name, w.to_person, w.to_seq, w.ref)::text
   $fn$;
 
-  -- Where a room stands, with a row or without one; p_start is what an epoch's numbers begin with.
+  -- The position of a room, with a row or without one; p_start is the epoch's first number.
   CREATE FUNCTION position_v1(r rooms, p_start bigint) RETURNS json LANGUAGE sql STABLE
   AS $fn$
     SELECT json_build_array(coalesce(r.last_seq, 0),
@@ -272,7 +272,7 @@ const BASICS = `
       coalesce(r.settings, 0), coalesce(r.erasures, 0))
   $fn$;
 
-  -- Whether a log has all that follows an event that was seen in an epoch, and that event itself.
+  -- Whether a log still has an event that a client saw in an epoch, and everything after it.
   CREATE FUNCTION continues_v1(r rooms, p_epoch integer, p_known integer, p_seq bigint)
   RETURNS boolean LANGUAGE sql STABLE
   AS $fn$
@@ -283,8 +283,8 @@ const BASICS = `
       ) <= p_known, false))
   $fn$;
 
-  -- Notifies of items of rooms, in order. A payload has less than 8000 bytes, and one that a payload
-  -- has no place for is left to be read. The first number makes each payload another one.
+  -- Notifies of items of rooms, in order. A payload has less than 8000 bytes; for an item that does
+  -- not fit, the payload has the room's position. The first number makes each payload unique.
   CREATE FUNCTION tell_v1(p_epoch integer, p_start bigint, p_rooms text[], p_items text[])
   RETURNS void LANGUAGE plpgsql
   AS $fn$
@@ -321,7 +321,7 @@ const BASICS = `
     END IF;
   END $fn$;
 
-  -- Numbers an event that concerns every room, and notifies of it.
+  -- Numbers a server-wide event, and notifies of it.
   CREATE FUNCTION everywhere_v1(p_epoch integer, p_event text) RETURNS void LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
   DECLARE v_start bigint := check_v1(p_epoch); v_number bigint;
@@ -333,7 +333,7 @@ const BASICS = `
       ARRAY['["publish",' || p_event || ',' || v_number || ']']);
   END $fn$;
 
-  -- Whether a call comes too late: then it must do nothing.
+  -- Whether a call is too late, and must do nothing.
   CREATE FUNCTION late_v1(p_deadline double precision) RETURNS boolean LANGUAGE sql VOLATILE
   AS $fn$
     SELECT extract(epoch FROM clock_timestamp()) * 1000 > p_deadline
@@ -342,7 +342,7 @@ const BASICS = `
 
 /** The function that runs a batch. */
 const TURN = `
-  -- Remembers who was in a room, when its last connection there has gone.
+  -- Remembers a user whose last connection in a room has left.
   CREATE FUNCTION depart_v1(p presence, p_room text, p_now bigint) RETURNS void LANGUAGE sql VOLATILE
   AS $fn$
     INSERT INTO hubbub.visits (room, key, username, person, ended)
@@ -352,8 +352,8 @@ const TURN = `
       SET username = excluded.username, person = excluded.person, ended = excluded.ended
   $fn$;
 
-  -- Runs jobs, one in each place of the arrays. Messages are inserted together, before the next job
-  -- that reads messages.
+  -- Runs jobs, one for each index of the arrays. Messages are inserted together, before the next
+  -- job that reads messages.
   CREATE FUNCTION turn_v1(
     p_epoch integer, p_now bigint, p_deadline double precision, p_instance text,
     p_number bigint, p_keep bigint, p_names text[], p_kinds text[], p_rooms integer[],
@@ -411,7 +411,8 @@ const TURN = `
         ELSE first_v1(v_start) END;
       v_settings[stored.i] := stored.settings;
     END LOOP;
-    -- A row was removed while this waited for it. To insert it now, with others locked, may be a deadlock.
+    -- A row was removed during the wait for it. Inserting it now, with others locked, could
+    -- deadlock.
     IF 0 = ANY (v_ids) THEN
       RETURN 'again';
     END IF;
@@ -629,7 +630,7 @@ const TURN = `
   END $fn$;
 `;
 
-/** Reading a room. */
+/** The functions that read a room. */
 const READING = `
   CREATE FUNCTION present_v1(p_room bigint) RETURNS text LANGUAGE sql STABLE ${SETTINGS}
   AS $fn$
@@ -637,7 +638,7 @@ const READING = `
     FROM presence WHERE room = p_room
   $fn$;
 
-  -- The newest seq that was dropped: before it, the index may still have what no longer counts.
+  -- The newest dropped seq. Up to it, the index may still have dropped rows.
   CREATE FUNCTION dropped_v1(p_room bigint) RETURNS bigint LANGUAGE sql STABLE
   AS $fn$
     SELECT oldest_seq - 1 FROM hubbub.rooms WHERE id = p_room
@@ -745,9 +746,10 @@ const READING = `
   END $fn$;
 `;
 
-/** Leases, and what is done now and then. */
+/** The functions for leases and upkeep. */
 const LEASES = `
-  -- Ends instances and at most p_limit of their presences, each once. Returns whether more may be left.
+  -- Ends instances and at most p_limit of their presences, each once. Returns whether more may be
+  -- left.
   CREATE FUNCTION end_v1(p_epoch integer, p_now bigint, p_instances text[], p_limit bigint)
   RETURNS boolean LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
@@ -821,15 +823,15 @@ const LEASES = `
     ), (SELECT greatest(privates, v_start) FROM rooms WHERE name = ''));
   END $fn$;
 
-  -- Fails if the disk is full: it writes a file of 128 kB that has no name. Whatever else a beat writes
-  -- takes the place of what was there before.
+  -- Fails if the disk is full, since it writes a temporary file of 128 kB. The other writes of a
+  -- beat need no new space.
   CREATE FUNCTION space_v1() RETURNS bigint LANGUAGE sql VOLATILE SET work_mem = '64kB'
   AS $fn$
     SELECT count(*) FROM unnest(ARRAY[repeat('x', 65536), repeat('y', 65536)])
   $fn$;
 
-  -- Drops the events of a room beyond those to keep, at most p_limit of them. Returns NULL when
-  -- nothing is left to drop.
+  -- Drops at most p_limit of a room's events beyond those to keep. Returns NULL when nothing is
+  -- left to drop.
   CREATE FUNCTION trim_v1(p_name text, p_keep bigint, p_limit bigint) RETURNS bigint LANGUAGE plpgsql
   ${SETTINGS} SET lock_timeout = '500ms'
   AS $fn$
@@ -839,15 +841,15 @@ const LEASES = `
     v_end := r.last_seq - p_keep + 1;
     v_oldest := least(v_end, r.oldest_seq + p_limit);
     IF v_oldest > r.oldest_seq THEN
-      -- From the oldest one on: before it, the index still has what was dropped since the last vacuum.
+      -- Begin at the oldest one: before it, the index has the rows dropped since the last vacuum.
       DELETE FROM events WHERE room = r.id AND seq >= r.oldest_seq AND seq < v_oldest;
       UPDATE rooms SET oldest_seq = v_oldest WHERE id = r.id;
     END IF;
     RETURN CASE WHEN v_oldest < v_end THEN v_oldest END;
   END $fn$;
 
-  -- Drops private messages that are too old, except the newest of each person. Looks at p_limit of
-  -- them after a time; returns the time to go on from, or NULL at the end.
+  -- Drops old private messages, except the newest of each person. Checks p_limit messages after a
+  -- time; returns the time to continue from, or NULL at the end.
   CREATE FUNCTION clean_inbox_v1(p_now bigint, p_age bigint, p_from bigint, p_limit bigint)
   RETURNS bigint LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
@@ -865,7 +867,7 @@ const LEASES = `
     RETURN v_to;
   END $fn$;
 
-  -- Drops visits, and ended instances, that are too old. Returns NULL when there are no more.
+  -- Drops old visits and old ended instances. Returns NULL when no more are left.
   CREATE FUNCTION clean_visits_v1(p_now bigint, p_age bigint, p_limit bigint) RETURNS bigint
   LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
@@ -882,9 +884,9 @@ const LEASES = `
     RETURN CASE WHEN v_count = p_limit THEN v_count END;
   END $fn$;
 
-  -- Removes the rows of rooms in which nothing is stored and nobody is. Looks at p_limit rows after an
-  -- id; returns the id to go on from, or NULL at the end. The numbers of a room that gets a row again
-  -- are higher than all that were given before.
+  -- Removes the rows of rooms with nothing stored and nobody present. Checks p_limit rows after an
+  -- id; returns the id to continue from, or NULL at the end. A room that gets a row again gets
+  -- numbers higher than all earlier ones.
   CREATE FUNCTION clean_rooms_v1(p_from bigint, p_limit bigint) RETURNS bigint
   LANGUAGE plpgsql ${SETTINGS}
   AS $fn$
@@ -892,7 +894,7 @@ const LEASES = `
   BEGIN
     SELECT max(t.id) INTO v_to FROM (
       SELECT id FROM rooms WHERE id > p_from ORDER BY id LIMIT p_limit) AS t;
-    -- Who is in a room is looked at when its row is locked, in a later statement.
+    -- The next statement checks the presences again, now that the rows are locked.
     SELECT array_agg(t.id) INTO v_ids FROM (
       SELECT id FROM rooms
       WHERE id > p_from AND id <= v_to AND last_seq = 0 AND settings = 0 AND name <> ''
@@ -910,7 +912,7 @@ const LEASES = `
   END $fn$;
 `;
 
-/** Accounts, sessions and the erasure of what removed accounts wrote. */
+/** The functions for accounts, sessions and the erasure of removed accounts. */
 const PEOPLE = `
   CREATE FUNCTION add_account_v1(
     p_epoch integer, p_deadline double precision, p_key text, p_username text, p_hash text
@@ -929,7 +931,7 @@ const PEOPLE = `
   AS $fn$
   BEGIN
     IF late_v1(p_deadline) THEN RETURN 'late'; END IF;
-    -- One by one: two that delete the same sessions would wait for each other.
+    -- One at a time: two calls that delete the same sessions could deadlock.
     PERFORM FROM accounts WHERE key = p_account FOR UPDATE;
     DELETE FROM sessions WHERE account = p_account AND hash <> p_kept;
     PERFORM everywhere_v1(p_epoch,
@@ -984,8 +986,8 @@ const PEOPLE = `
     RETURN 'true';
   END $fn$;
 
-  -- The next events that an erasure reads: an account, where they end, the first room among them
-  -- with something to look at, and the names in other people's changes there.
+  -- The next step of an erasure: the account, the range of events, the first room in it with
+  -- something to check, and the names in its changes and the account's events.
   CREATE FUNCTION erasing_v1(p_prefix text) RETURNS text LANGUAGE plpgsql STABLE ${SETTINGS}
   AS $fn$
   DECLARE g erasures; v_end record; v_room bigint; v_names text[];
@@ -1005,9 +1007,9 @@ const PEOPLE = `
     RETURN json_build_array(g.account, g.room, g.seq, v_end.room, v_end.seq, v_room, v_names);
   END $fn$;
 
-  -- Erases what an account wrote among these events, in one room, unless another instance did it.
-  -- p_names are the names in changes that are the account's. Messages among the p_live newest events
-  -- of the room are deleted one by one.
+  -- Erases an account's text and name from these events, in one room, unless another instance did
+  -- it. p_names are the names that are the account's. Messages among the p_live newest events of
+  -- the room are deleted one by one.
   CREATE FUNCTION erase_v1(
     p_epoch integer, p_now bigint, p_deadline double precision, p_account text, p_person text,
     p_from_room bigint, p_from_seq bigint, p_to_room bigint, p_to_seq bigint, p_room bigint,
@@ -1021,7 +1023,7 @@ const PEOPLE = `
   BEGIN
     IF late_v1(p_deadline) THEN RETURN 'late'; END IF;
     v_start := check_v1(p_epoch);
-    -- Private messages first, those of one room at a time.
+    -- Private messages first, one room at a time.
     v_inbox := coalesce((SELECT room FROM inbox WHERE person = p_person LIMIT 1),
       (SELECT room FROM inbox WHERE from_person = p_person LIMIT 1));
     SELECT * INTO r FROM rooms WHERE id = coalesce(v_inbox, p_room) FOR UPDATE;
@@ -1104,7 +1106,7 @@ const BOTS = `
   AS $fn$
   BEGIN
     IF late_v1(p_deadline) THEN RETURN 'late'; END IF;
-    -- One by one: two at once would count the same.
+    -- One at a time: two calls at once would count the same tokens.
     PERFORM FROM accounts WHERE key = p_account FOR UPDATE;
     INSERT INTO sessions
     SELECT p_hash, p_account, p_expires, p_name, p_created
@@ -1126,10 +1128,10 @@ const BOTS = `
   END $fn$;
 `;
 
-/** Makes everything, in an empty schema. */
+/** Creates everything in an empty schema. */
 export const SCHEMA = [TABLES, BASICS, TURN, READING, LEASES, PEOPLE, BOTS].join("\n");
 
-/** Makes version 2 of version 1. */
+/** Updates version 1 to version 2. */
 export const UPDATE = `
   ALTER TABLE sessions ADD COLUMN name text, ADD COLUMN created bigint;
   ${BOTS}

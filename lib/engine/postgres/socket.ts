@@ -1,6 +1,6 @@
 /**
- * The socket of a connection to PostgreSQL: opened, with TLS where it is wanted, before the driver
- * gets it. Whatever the other side does, and whenever it ends, one error says so.
+ * The socket of a connection to PostgreSQL. It is opened, with TLS if `sslmode` asks for it, before
+ * the driver gets it. Whatever goes wrong, and however it ends, there is one error with the reason.
  *
  * @module
  */
@@ -10,10 +10,10 @@ import { connect as connectTls } from "node:tls";
 import { connected, endSocket, failure, first, secured, tlsName } from "../remote/sockets.ts";
 import type { Target } from "./url.ts";
 
-/** What a server is asked before TLS: the length of the question, and its number. */
+/** The request for TLS: its length, and its number. */
 const WANT_TLS = new Uint8Array([0, 0, 0, 8, 4, 210, 22, 47]);
 
-/** How a certificate is checked for each `sslmode`, as libpq does it. */
+/** How each `sslmode` checks the certificate, as libpq does it. */
 const CHECKS = {
   allow: { rejectUnauthorized: false },
   prefer: { rejectUnauthorized: false },
@@ -22,7 +22,7 @@ const CHECKS = {
   "verify-full": {},
 } as const;
 
-/** Maximum bytes of what a server says before it lets somebody in. */
+/** Maximum bytes of a server's message before it has let the client in. */
 const MAX_GREETING = 65_536;
 
 /**
@@ -54,8 +54,8 @@ export async function openSocket(
 }
 
 /**
- * What the driver sees of a socket. It does not learn of the end, which it does not survive at
- * every moment, and hears only what a PostgreSQL may say.
+ * The socket as the driver sees it. The driver fails if the socket ends at a bad moment, or if the
+ * server is not PostgreSQL. So it does not learn of the end, and receives only checked messages.
  */
 export function show(socket: Socket): unknown {
   return {
@@ -74,7 +74,7 @@ export function show(socket: Socket): unknown {
   };
 }
 
-/** Hands on what a server says, unless it begins with what no PostgreSQL says. */
+/** Passes on what a server sends, after a check that it is PostgreSQL. */
 function hearServer(socket: Socket, listener: (bytes: Uint8Array) => void): void {
   let isIn = false;
   socket.on("data", (bytes: Uint8Array) => {
@@ -88,11 +88,11 @@ function hearServer(socket: Socket, listener: (bytes: Uint8Array) => void): void
   });
 }
 
-/** What a server asks for when somebody signs in: the numbers in its messages of type R. */
+/** What a server asks of a client that signs in: the numbers in its messages of type R. */
 const AUTH = { ok: 0, cleartext: 3, md5: 5, sasl: 10, saslGoOn: 11, saslEnd: 12 } as const;
 
 /**
- * Checks the first message of what a server says. The driver would not survive some of it.
+ * Checks the beginning of what a server sends, on some of which the driver would fail.
  *
  * @returns whether the server has let the client in
  * @throws {Error} with a `code`
@@ -114,7 +114,7 @@ function checkGreeting(bytes: Uint8Array): boolean {
   return auth === AUTH.ok || auth === AUTH.saslEnd;
 }
 
-/** How a server goes on with SCRAM: its nonce, a salt, and how often to hash. */
+/** A server's second message in SCRAM: its nonce, a salt, and how often to hash. */
 const SALT = /^r=[^,]+,s=[A-Za-z0-9+/]+=*,i=[1-9]\d{0,6}/;
 
 function noPostgres(): Error {

@@ -1,10 +1,10 @@
 /**
- * Values as PostgreSQL's literals.
+ * Writes values as literals of PostgreSQL.
  *
  * @module
  */
 
-/** What stands in a statement: a text, a number, texts in an array, or nothing. */
+/** A value in a statement: a text, a number, an array of texts, or NULL. */
 export type Value = string | number | boolean | null | undefined | readonly (string | null)[];
 
 /** A call of one of the functions in `schema.ts`. */
@@ -17,12 +17,12 @@ export function quote(value: Value): string {
   if (value === null || value === undefined) return "NULL";
   if (typeof value === "string") return quoteText(value);
   if (typeof value === "object") return quoteText(toArray(value));
-  // A bound without an end is the largest integer of PostgreSQL.
+  // No limit is the largest integer of PostgreSQL.
   if (value === Infinity) return "9223372036854775807";
   return String(value);
 }
 
-/** No text of PostgreSQL can hold U+0000. */
+/** Replaces U+0000, which no text of PostgreSQL can contain. */
 function quoteText(text: string): string {
   return `E'${text.replaceAll("\0", "\ufffd").replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
 }

@@ -1,6 +1,5 @@
 /**
- * What is dropped from a database when there is too much of it, or when it is too old: beside the
- * writes, and in steps of which none takes long.
+ * Drops excess and old rows from a database, in the background and in short steps.
  *
  * @module
  */
@@ -11,7 +10,7 @@ import type { BackendOptions } from "../remote/backend.ts";
 import type { Connection } from "./connection.ts";
 import { call } from "./sql.ts";
 
-/** How often old rows are dropped, in milliseconds. */
+/** The time between two searches for old rows, in milliseconds. */
 const CLEAN_MS = REACHABLE_MS;
 
 /** What {@linkcode Upkeep} needs. */
@@ -20,13 +19,13 @@ export interface UpkeepOptions extends Pick<BackendOptions, "keep"> {
   readonly now: () => number | null;
 }
 
-/** Maximum rows that one statement looks at: reads wait for it. */
+/** Maximum rows that one statement checks: reads wait for it. */
 const STEP = 1000;
 
-/** Drops what is no longer kept. */
+/** Drops rows that are no longer kept. */
 export class Upkeep {
   readonly #options: UpkeepOptions;
-  /** What is under way. */
+  /** The names of the tasks that are running. */
   readonly #running = new Set<string>();
   #cleanedAt = -Infinity;
 
@@ -39,7 +38,7 @@ export class Upkeep {
     this.#run(`room ${room}`, () => call("trim_v1", room, this.#options.keep, STEP));
   }
 
-  /** Drops what is too old, if the last time was long ago. Call it now and then. */
+  /** Drops old rows, if the last time was long ago. Call it often. */
   clean(): void {
     if (performance.now() - this.#cleanedAt < CLEAN_MS) return;
     this.#cleanedAt = performance.now();
@@ -57,7 +56,7 @@ export class Upkeep {
       let from: string | null = "0";
       while (from !== null) from = await this.#options.connection.query(next(from));
     } catch {
-      // What stays is dropped after a later write, or over the next link.
+      // After a failure, a later call or the next link drops the rest.
     } finally {
       this.#running.delete(what);
     }

@@ -1,15 +1,15 @@
 /**
- * The URL of a PostgreSQL database, and sentences about what keeps people from using it.
+ * The URL of a PostgreSQL database, and the sentences for people when it cannot be used.
  *
  * @module
  */
 
-/** The values of `sslmode`, which mean what they mean to libpq. */
+/** The values of `sslmode`, with the same meaning as in libpq. */
 const SSL_MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const;
 
-/** A database, and how to get to it. */
+/** A database, and how to connect to it. */
 export interface Target {
-  /** The name or address of the machine, or the folder of a socket. */
+  /** The name or address of the host, or the folder of a Unix socket. */
   readonly host: string;
   readonly port: number;
   readonly user: string;
@@ -21,14 +21,14 @@ export interface Target {
 }
 
 /**
- * Reads `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE&connections=N`. Every other
- * parameter is for other programs.
+ * Reads `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE&connections=N`. Ignores every
+ * other parameter except `host`, which replaces the host.
  *
  * @throws {Error} whose message says what to write instead
  */
 export function parseTarget(text: string): Target {
   const form = "postgres://USER:PASSWORD@HOST:PORT/DATABASE";
-  if (!URL.canParse(text)) throw new Error(`DATABASE_URL is no URL. Write ${form}.`);
+  if (!URL.canParse(text)) throw new Error(`DATABASE_URL is not a URL. Write ${form}.`);
   const url = new URL(text);
   const database = decode(url.pathname.slice(1));
   const host = url.searchParams.get("host") ?? decode(url.hostname).replace(/^\[(.*)\]$/, "$1");
@@ -68,7 +68,7 @@ function decode(part: string): string {
   }
 }
 
-/** An error of the driver, with a sentence that says what to do. */
+/** Replaces a driver's error by one with a sentence that says what to do. */
 export function explain(error: unknown, target: Target): Error {
   const { code = "", message } = error as { code?: string; message: string };
   const sentence = toSentence(code, message, target);
@@ -86,7 +86,7 @@ function toSentence(code: string, message: string, target: Target): string | und
     case "EAI_AGAIN":
       return `There is no host ${target.host}. Correct DATABASE_URL.`;
     case "ETIMEDOUT":
-      return `${server} does not answer. Check it, and whether a firewall is between.`;
+      return `${server} does not answer. Check the server, and the firewalls on the way.`;
     case "ENDED":
     case "ECONNRESET":
     case "EPIPE":
@@ -99,7 +99,7 @@ function toSentence(code: string, message: string, target: Target): string | und
     case "NO_AUTH":
       return `${server} wants another way to sign in. Allow scram-sha-256 in pg_hba.conf.`;
     case "NO_POSTGRES":
-      return `What answers at ${place(target)} is no PostgreSQL. Correct DATABASE_URL.`;
+      return `The server at ${place(target)} is not PostgreSQL. Correct DATABASE_URL.`;
     case "28P01":
       return `${server} refuses the password of ${user}. Correct DATABASE_URL.`;
     case "28000":
@@ -111,7 +111,7 @@ function toSentence(code: string, message: string, target: Target): string | und
     case "3D000":
       return `${server} has no database ${database}. Create it: createdb ${database}`;
     case "42501":
-      return `${user} may not make or use the schema hubbub. As the owner of the database, run: ` +
+      return `${user} may not create or use the schema hubbub. As the owner of the database, run: ` +
         `CREATE SCHEMA hubbub AUTHORIZATION ${user}`;
     case "53300":
       return `${server} has no connection left. Raise max_connections, or start fewer instances.`;
@@ -122,7 +122,7 @@ function toSentence(code: string, message: string, target: Target): string | und
   }
 }
 
-/** The sentence about a server that follows another one. */
+/** The sentence for a standby, which follows another server. */
 export function standby(target: Target): string {
   return `PostgreSQL at ${place(target)} is a standby. Name the primary server in DATABASE_URL, ` +
     "or promote this one.";
@@ -132,13 +132,13 @@ function readOnly(target: Target): string {
   return `PostgreSQL at ${place(target)} is read-only. Name the primary server in DATABASE_URL.`;
 }
 
-/** The sentence about tables of a newer release. */
+/** The sentence for tables of a newer release. */
 export function newer(target: Target, version: number): string {
   return `A newer release of Hubbub uses the database ${target.database}: its tables have version ` +
     `${version}. Update this one.`;
 }
 
-/** The sentence about a database that cannot hold every text. */
+/** The sentence for a database that cannot store every text. */
 export function wrongEncoding(target: Target, encoding: string): string {
   return `The database ${target.database} has the encoding ${encoding}. Create one with UTF8: ` +
     `createdb -E UTF8 -T template0 ${target.database}`;

@@ -1,7 +1,7 @@
 /**
  * The two connections of one instance to Redis: one for commands, one for subscriptions.
  *
- * The driver queues nothing, repeats nothing and does not reconnect: a connection that fails ends both.
+ * The driver queues nothing, repeats nothing and does not reconnect. A failed connection ends both.
  *
  * @module
  */
@@ -20,11 +20,11 @@ const MAX_WRITTEN = 512;
 /** A command and its arguments. */
 export type Command = (string | number)[];
 
-/** What a server's reply to a command can be. */
+/** A server's reply to a command: any value of the protocol. */
 // deno-lint-ignore no-explicit-any
 export type Reply = any;
 
-/** What connections hear. */
+/** Receives what connections receive. */
 export interface ConnectionListener {
   onMessage(channel: string, text: string): void;
   onLost(reason: Error): void;
@@ -32,7 +32,8 @@ export interface ConnectionListener {
 
 /**
  * Opens the socket of a connection, and destroys it at once when the connection is closed. The
- * driver's own one waits two seconds for a server that does not answer, and leaves its timer behind.
+ * driver's own class waits two seconds for a server that does not answer, and leaves its timer
+ * behind.
  */
 class Connector {
   readonly #place: Place;
@@ -120,8 +121,8 @@ export class Connections {
   }
 
   /**
-   * Sends commands without waiting for replies between them, and returns the reply to each; an error
-   * reply is a value. Where they are many, the server begins before the last ones are written.
+   * Sends commands without waiting for replies between them, and returns the reply to each; an
+   * error reply is a value. If they are many, the server begins before the last ones are written.
    */
   async send(commands: readonly Command[]): Promise<Reply[]> {
     const sent: Promise<Reply[]>[] = [];
@@ -156,7 +157,7 @@ export class Connections {
     return ["EVALSHA", this.#shas.get(name)!, keys.length, ...keys, ...args];
   }
 
-  /** Sends commands; if the server has forgotten its scripts, it gets them again. */
+  /** Sends commands. If the server has forgotten its scripts, loads them again. */
   async run(commands: readonly Command[]): Promise<Reply[]> {
     const replies = await this.send(commands);
     const missing = replies.flatMap((reply, i) =>
@@ -169,7 +170,7 @@ export class Connections {
     return replies;
   }
 
-  /** Gives the server the scripts. */
+  /** Loads the scripts into the server. */
   async loadScripts(): Promise<void> {
     const names = Object.keys(SCRIPTS) as ScriptName[];
     const shas = await this.send(names.map((name) => ["SCRIPT", "LOAD", SCRIPTS[name]]));
@@ -190,7 +191,7 @@ export class Connections {
     if (!this.#isClosed) this.#subscriber.unsubscribe(channel).catch(() => {});
   }
 
-  /** Gives up the connections. */
+  /** Closes the connections, and reports why. */
   lose(reason: Error): void {
     if (this.#isClosed) return;
     this.#reason = reason;

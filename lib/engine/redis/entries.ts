@@ -1,5 +1,5 @@
 /**
- * Events, private messages and presences as Redis keeps and tells them: their fields, one a line, the
+ * Events, private messages and presences as Redis stores and publishes them: one field a line, the
  * text last. So a script finds a field without a parser, and changes it without a copy of the rest.
  *
  * @module
@@ -15,7 +15,7 @@ import {
 import { toTimestamp } from "../places.ts";
 import type { NewsItem } from "../remote/backend.ts";
 
-/** A log's entry: `c` is a message, `d` a deleted one, `u` an edit, `x` a deletion. */
+/** An entry of a log: `c` is a message, `d` a deleted one, `u` an edit, `x` a deletion. */
 export interface Entry {
   readonly kind: "c" | "d" | "u" | "x";
   readonly seq: string;
@@ -31,7 +31,7 @@ export interface Entry {
   readonly content: string;
 }
 
-/** An entry of a private message, whose flags say whose inbox has it: `f` sender's, `t` receiver's. */
+/** A private message. Its flags say whose inbox has it: `f` the sender's, `t` the receiver's. */
 export interface PrivateEntry {
   readonly flags: string;
   readonly number: string;
@@ -94,7 +94,7 @@ export function readEvent(room: string, text: string): LogEvent {
   return toEvent(room, parseEntry(text));
 }
 
-/** A `ref` as entries have it. */
+/** A `ref` as entries contain it. */
 export function toRef(ref: string | undefined): string {
   return ref === undefined ? "" : JSON.stringify(ref);
 }
@@ -154,7 +154,7 @@ export function toPrivate(text: string): PrivateMessage {
   };
 }
 
-/** A presence, and the number of its beginning. */
+/** A presence, its position, and its instance. */
 function toPresence(text: string): { presence: Presence; position: number; instance: string } {
   const [instance, number, connection, , person, username] = split(text, 6);
   const presence = { username: username!, person: person!, connection: connection! };
@@ -172,7 +172,7 @@ export function toSettings(text: string | null): RoomSettings {
   return text === null ? DEFAULT_SETTINGS : { ...DEFAULT_SETTINGS, ...JSON.parse(text) };
 }
 
-/** The items of a room's news. An event of the log stands behind the text that says who sent it. */
+/** The items of a room's news. An event of the log follows the text that names its origin. */
 export function toItems(room: string, texts: readonly string[]): NewsItem[] {
   const items: NewsItem[] = [];
   for (let i = 0; i < texts.length; i++) {
@@ -214,7 +214,7 @@ function toItem(room: string, text: string): NewsItem {
   }
 }
 
-/** The first lines of a text, and all the rest as the last one. */
+/** Splits a text into its first lines and the rest, `count` parts in all. */
 export function split(text: string, count: number): string[] {
   const parts: string[] = [];
   let from = 0;

@@ -1,8 +1,8 @@
 /**
- * Erases what removed accounts wrote, in Redis: a few hundred entries at a step.
+ * Erases the messages of removed accounts, in Redis: a few hundred entries in each step.
  *
- * A step reads entries, and replaces those that are still as they were read. Where it has come to is
- * kept in memory: the next link begins again, and finds less to do.
+ * A step reads entries, and replaces those that nobody has changed since. The progress is kept in
+ * memory: the next link begins again, and finds less to do.
  *
  * @module
  */
@@ -19,14 +19,14 @@ import { META } from "./scripts.ts";
 /** Entries that one step reads. */
 const CHUNK = 256;
 
-/** How far the erasure of one account has come. */
+/** The progress of one account's erasure. */
 interface Progress {
   readonly account: string;
   /** The rooms that are left, the present one at the end. */
   readonly rooms: string[];
   /** The last event of the present room that was read. */
   seq: number;
-  /** Where the reading of its private messages goes on; `undefined` at their end. */
+  /** Where the scan of the room's private messages continues; `undefined` at their end. */
   cursor: string | undefined;
 }
 
@@ -40,7 +40,7 @@ export interface ErasureParts {
   readonly turn: (jobs: Job[], deadline: number) => Promise<Answer[]>;
 }
 
-/** Erases what removed accounts wrote. */
+/** Erases the messages of removed accounts. */
 export class RedisErasure {
   readonly #parts: ErasureParts;
   #progress: Progress | undefined;
@@ -49,7 +49,7 @@ export class RedisErasure {
     this.#parts = parts;
   }
 
-  /** Erases some of it. False if nothing is left to erase. */
+  /** Erases some messages. False if nothing is left to erase. */
   async step(deadline: number): Promise<boolean> {
     const progress = this.#progress ??= await this.#next();
     if (progress === undefined) return false;
@@ -108,13 +108,13 @@ export class RedisErasure {
       const common = [...this.#parts.roomArgs(room), news];
       await this.#run("rewrite", [...keys, roomKey(room, "refs")], [...common, ...args]);
     }
-    // What comes later is not of the account, which has ended.
+    // Later events are not the account's, which has ended.
     if (texts.length < CHUNK) return false;
     progress.seq = Number(parseEntry(texts.at(-1)).seq);
     return true;
   }
 
-  /** Deletes what those in a room may see one by one, so that it vanishes before their eyes. */
+  /** Deletes messages that members may see one by one, so that they disappear for everyone. */
   async #deleteLive(
     room: string,
     { account }: Progress,
@@ -183,13 +183,13 @@ class Live {
   }
 }
 
-/** An entry without what an account wrote; `undefined` if it stays as it is. */
+/** An entry without an account's text and name; `undefined` if it needs no change. */
 function eraseEntry(entry: Entry, account: string): Entry | undefined {
   const { kind, person, username } = entry;
   const isMessage = kind === "c" || kind === "d";
   const hasName = nameKey(username) === account;
   if (person !== accountPerson(account)) {
-    // Another's change of a message has its author's name.
+    // A moderator's change of the account's message has the account's name.
     return !isMessage && hasName ? { ...entry, username: "" } : undefined;
   }
   const nobody = { ...entry, person: "", ref: "", content: "" };
@@ -197,7 +197,7 @@ function eraseEntry(entry: Entry, account: string): Entry | undefined {
   return { ...nobody, kind: "d", username: "", reply: "" };
 }
 
-/** How a private message loses a person: its number, what it was, what it becomes, and its ref. */
+/** The arguments that erase a person from a private message: number, old text, new text, ref. */
 function toErased(number: string, text: string, person: string): string[] {
   const entry = parsePrivate(text);
   const isOwn = entry.person === person;

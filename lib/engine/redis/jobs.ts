@@ -1,5 +1,5 @@
 /**
- * The jobs of a batch as the script of each room takes them, and its answers.
+ * Translates the jobs of a batch into arguments for each room's script, and its reply into answers.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import { toRefusal } from "../remote/refusals.ts";
 import { readEvent, split, toPresences, toPrivate, toRef } from "./entries.ts";
 import { inboxKey } from "./keys.ts";
 
-/** Keys that a room's script takes before the inboxes. */
+/** How many keys a room's script takes before the inboxes. */
 const FIRST_INBOX = 13;
 
 /** The jobs of one room in a batch. */
@@ -56,7 +56,7 @@ export class Part {
     );
   }
 
-  /** The account that owns the room afterwards, if a job says so. */
+  /** The accounts that jobs make owner of the room. */
   get owners(): string[] {
     return this.#jobs.flatMap((job) =>
       job.type === "settings" && job.settings.owner !== undefined ? [job.settings.owner] : []
@@ -69,7 +69,7 @@ export class Part {
     this.#encode(job);
   }
 
-  /** Whether a reply says that the instance has nobody in the room any more. */
+  /** Whether a reply says that the instance has no connection in the room any more. */
   isLeft(reply: string): boolean {
     return (JSON.parse(reply) as string[])[2] === "left";
   }

@@ -1,13 +1,13 @@
 /**
- * The names of keys and channels. All keys of one room have one hash tag, so that a script finds
- * them on one node of a cluster.
+ * The names of keys and channels. All keys of one room share a hash tag, so that a cluster keeps
+ * them on one node.
  *
  * @module
  */
 
 import { EVERYWHERE } from "../engine.ts";
 
-/** The keys of one room, in the order in which the scripts take them. */
+/** The keys of one room, in the order that the scripts expect. */
 const ROOM_KEYS = [
   "meta",
   "log",
@@ -32,7 +32,7 @@ export function roomKey(room: string, name: typeof ROOM_KEYS[number]): string {
   return `${ofRoom(room)}:${name}`;
 }
 
-/** Every key that a room has once. */
+/** The keys that every room has. */
 export function roomKeys(room: string): string[] {
   const start = ofRoom(room);
   return ROOM_KEYS.map((name) => `${start}:${name}`);
@@ -53,7 +53,9 @@ export function answersKey(room: string, instance: string): string {
   return `${ofRoom(room)}:answers:${instance}`;
 }
 
-/** The channel of a room. Channels are common to all databases of a server, so it has the number. */
+/**
+ * The channel of a room. All databases of a server share the channels, so its name has the number.
+ */
 export function channelOf(database: number, room: string): string {
   return `hubbub:${database}:${room}`;
 }
@@ -64,7 +66,7 @@ export function roomOf(database: number, channel: string): string | undefined {
   return channel.startsWith(start) ? channel.slice(start.length) : undefined;
 }
 
-/** Accounts and tokens, beside the news of them. */
+/** The keys of accounts and tokens, after the `meta` that numbers their news. */
 export const PEOPLE_KEYS: readonly string[] = [
   roomKey(EVERYWHERE, "meta"),
   ...["accounts", "tokens", "expiries", "erasing", "eras", "bots"].map((name) =>
@@ -72,19 +74,19 @@ export const PEOPLE_KEYS: readonly string[] = [
   ),
 ];
 
-/** The identity of the server's present life. */
+/** The identity of the server since its last start or failover. */
 export const GENERATION_KEY = "hubbub:{server}:generation";
 
-/** Every room in which something was ever stored. */
+/** Every room that has ever stored something. */
 export const ROOMS_KEY = "hubbub:{server}:rooms";
 
-/** When the leases of instances end. */
+/** The ends of the instances' leases. */
 export const LEASES_KEY = "hubbub:{instances}:leases";
 
 /** The instances whose lease has ended. */
 export const ENDED_KEY = "hubbub:{instances}:ended";
 
-/** The rooms in which an instance may be present, each with the batch that entered it. */
+/** The rooms that an instance may be present in, each with the batch that entered it. */
 export function instanceKey(instance: string): string {
   return `hubbub:{instances}:rooms:${instance}`;
 }

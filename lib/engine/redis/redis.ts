@@ -80,14 +80,14 @@ import {
 } from "./state.ts";
 import { Upkeep } from "./upkeep.ts";
 
-/** Maximum entries that one script reads or walks over. */
+/** Maximum entries that one script returns, and maximum that it searches. */
 const MAX_READ = 1000;
 const MAX_WALKED = 4096;
 
 /** Maximum presences that one script ends. */
 const MAX_ENDED = 256;
 
-/** Rooms that are known to be noted, before they are forgotten. */
+/** Maximum rooms that a link remembers as noted; beyond it, it forgets all. */
 const MAX_NOTED = 10_000;
 
 /** What {@linkcode RedisBackend} needs. */
@@ -135,7 +135,7 @@ export class RedisBackend implements Backend {
   }
 }
 
-/** Checks that the server can be used, and finds out which life of it this is. */
+/** Checks that the server can be used, and identifies its present generation. */
 async function begin(connections: Connections): Promise<Generation> {
   const info = await connections.ask("INFO");
   if (!/^redis_version:/m.test(info)) throw new Error("no Redis");
@@ -155,7 +155,7 @@ function checkServer(read: (field: string) => string): void {
   const [major = 0, minor = 0] = read("redis_version").split(".").map(Number);
   if (major < 6 || major === 6 && minor < 2) {
     throw new Error(
-      `Redis ${read("redis_version")} is too old. Use 6.2 or newer: LPOP takes a count there.`,
+      `Redis ${read("redis_version")} is too old. Use 6.2 or newer.`,
     );
   }
   if (read("loading") === "1") throw new Error("LOADING");
@@ -199,13 +199,16 @@ class RedisLink implements Link {
   readonly #connections: Connections;
   readonly #erasure: RedisErasure;
   readonly #upkeep: Upkeep;
-  /** Rooms that are in the set of rooms. */
+  /** Rooms that are surely in the server's set of rooms. */
   readonly #noted = new Set<string>();
-  /** Keys of the connections of instances in rooms that are among the rooms of the instance. */
+  /**
+   * Rooms that are surely in the server's set of an instance's rooms, by {@linkcode
+   * connectionsKey}.
+   */
   readonly #entered = new Set<string>();
-  /** When the leases end that this link renewed. */
+  /** The ends of the leases that this link has renewed. */
   readonly #leases = new Map<string, string>();
-  /** Instances whose end goes on beside the beats. */
+  /** Instances whose presences are being ended in the background. */
   readonly #ending = new Set<string>();
 
   constructor(options: LinkOptions) {
@@ -307,7 +310,7 @@ class RedisLink implements Link {
 
   async end(instance: string): Promise<void> {
     this.#leases.delete(instance);
-    while (!await this.#endSome(instance)) { /* There is more. */ }
+    while (!await this.#endSome(instance)) { /* Some are left. */ }
   }
 
   async presences(instance: string): Promise<{ room: string; connection: string }[]> {
@@ -349,7 +352,7 @@ class RedisLink implements Link {
     const state = this.#state(room, meta);
     if (inboxSeq > Number(last)) return false;
     if (inboxSeq === 0) return Number(first) <= 1;
-    // Only the oldest messages of a person are ever dropped.
+    // Only a person's oldest messages are ever dropped.
     if (Number(first) > inboxSeq + 1 || numbers.length === 0) return false;
     return isPrivateOf(state, epoch, Number(numbers[0]));
   }
@@ -507,7 +510,7 @@ class RedisLink implements Link {
     this.#connections.close();
   }
 
-  /** The time for a script to take for its own, or nothing. */
+  /** The time that a script uses instead of the server's; empty for the server's. */
   #clock(): string {
     const { clock } = this.#options;
     return clock === undefined ? "" : String(clock());
@@ -555,7 +558,7 @@ class RedisLink implements Link {
     return this.#read(this.#script("inbox", keys, [person, after, limit]));
   }
 
-  /** Notes what must be known of a batch, and runs its scripts. */
+  /** Notes a batch's rooms and owners on the server, and runs its scripts. */
   async #runJobs(batch: Batch): Promise<Answer[]> {
     const parts = toParts(batch.jobs);
     const ends = await this.#note(batch, parts);
@@ -574,9 +577,9 @@ class RedisLink implements Link {
   }
 
   /**
-   * Writes down what others must find of a batch whose scripts run next.
+   * Notes on the server, before a batch runs, the rooms and owners that others must find.
    *
-   * @returns when the lease of the instance ends; "0" if it has none, or enters nobody
+   * @returns the end of the instance's lease; "0" if it has none, or the batch enters nobody
    */
   async #note(batch: Batch, parts: readonly Part[]): Promise<string> {
     if (this.#noted.size > MAX_NOTED) this.#noted.clear();
@@ -594,7 +597,7 @@ class RedisLink implements Link {
     return leaseEnds;
   }
 
-  /** Notes the rooms that an instance enters, and returns when its lease ends. */
+  /** Notes the rooms that an instance enters, and returns the end of its lease. */
   async #visit({ instance, number }: Batch, rooms: readonly string[]): Promise<string> {
     if (this.#entered.size > MAX_NOTED) this.#entered.clear();
     const unknown = rooms.filter((room) => !this.#entered.has(connectionsKey(room, instance)));
@@ -609,7 +612,7 @@ class RedisLink implements Link {
     return ends;
   }
 
-  /** Removes rooms that the instance has left from its rooms. Those that stay do no harm. */
+  /** Removes rooms that the instance has left from its rooms. A room that stays does no harm. */
   #forgetLeft({ instance, number }: Batch, parts: readonly Part[], replies: Reply[]): void {
     const left = parts.filter((part, i) =>
       !(replies[i] instanceof Error) && part.isLeft(replies[i])
@@ -642,15 +645,18 @@ class RedisLink implements Link {
     ]);
   }
 
-  /** Ends some presences of an instance; the rest goes on beside the beats. */
+  /** Ends some presences of an instance, and the rest in the background. */
   async #beginEnd(instance: string): Promise<void> {
     if (this.#ending.has(instance) || await this.#endSome(instance)) return;
     this.#ending.add(instance);
-    // If the link fails, a beat of another one begins again.
+    // If this link fails, a beat of another link begins again.
     this.end(instance).catch(() => {}).finally(() => this.#ending.delete(instance));
   }
 
-  /** Ends some presences of an instance, and then itself. False if there is more. */
+  /**
+   * Ends some presences of an instance, and after the last one the instance. False if some are
+   * left.
+   */
   async #endSome(instance: string): Promise<boolean> {
     const key = instanceKey(instance);
     const rooms = await this.#read(["ZRANGE", key, 0, MAX_ENDED - 1]) as string[];
@@ -675,7 +681,7 @@ class RedisLink implements Link {
     return this.#script("token", [PEOPLE_KEYS[2]!, PEOPLE_KEYS[5]!], [hash]);
   }
 
-  /** Changes accounts or tokens; true if there was something to change. */
+  /** Changes accounts or tokens. True if there was something to change. */
   async #change(deadline: number, args: string[]): Promise<boolean> {
     const common = [...this.#roomArgs(EVERYWHERE), deadline, this.#clock()];
     return await this.#write(this.#script("people", PEOPLE_KEYS, [...common, ...args])) === 1;
@@ -708,7 +714,7 @@ class RedisLink implements Link {
     return replies;
   }
 
-  /** Runs a step whose error replies are of a write. */
+  /** Runs a step that writes, and translates its error replies. */
   async #attempt<T>(step: () => Promise<T>): Promise<T> {
     try {
       return await step();
@@ -717,7 +723,9 @@ class RedisLink implements Link {
     }
   }
 
-  /** What an error reply to a write means. A server that is no primary any more ends the link. */
+  /**
+   * Translates an error reply to a write. If the server is no longer the primary, ends the link.
+   */
   #toNotDone(reply: Error): Error {
     if (reply.message.includes("TOOLATE")) return new TooLate();
     const reason = explain(reply, this.#options.place);
@@ -726,7 +734,7 @@ class RedisLink implements Link {
   }
 }
 
-/** The events of entries, with the texts of edits whose own text is gone. */
+/** The events of entries. An edit without its own text gets that of its message, from `edited`. */
 function toEvents(room: string, entries: string[], edited: string[]): LogEvent[] {
   const messages = new Map(
     edited.map((text) => [parseEntry(text).id, readEvent(room, text)] as const),

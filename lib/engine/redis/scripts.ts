@@ -1,7 +1,7 @@
 /**
- * The scripts that Redis runs. Each takes the keys of one room, or of no room, and is one moment.
+ * The scripts that Redis runs. Each takes the keys of one room, or of no room, and is atomic.
  *
- * Numbers are written with `%.0f`, since Lua would round the great ones.
+ * Numbers are written with `%.0f`, since Lua would round large ones.
  *
  * @module
  */
@@ -13,22 +13,22 @@ import { REACHABLE_MS } from "../local_bus.ts";
 const MAX_EPOCHS = 100;
 
 /**
- * How long the answers to a batch are kept, in milliseconds, if it stored something and if not. A
- * batch is repeated for a minute.
+ * How long the answers to a batch are kept, in milliseconds: if it stored something, and if not.
+ * Instances repeat a batch for a minute.
  */
 const ANSWERS_MS = 5 * 60 * 1000;
 const SHORT_ANSWERS_MS = 90 * 1000;
 
 /**
- * How long the numbers of a room are kept in which nothing is stored and nobody is present, in
- * milliseconds: a little longer than the steps of {@linkcode BASE}.
+ * How long the numbers of a room without messages and users are kept, in milliseconds: a little
+ * longer than the steps of {@linkcode BASE}.
  */
 const IDLE_MS = REACHABLE_MS + 1000;
 
 /** How long an instance whose lease has ended is remembered, in milliseconds. */
 const ENDED_MS = 7 * 24 * 60 * 60 * 1000;
 
-/** The fields of a room's `meta`, in the order in which the scripts hand them over. */
+/** The fields of a room's `meta`, in the order in which the scripts return them. */
 export const META = ["g", "e", "s", "o", "t", "pv", "pr", "sv", "er", "n", "x"] as const;
 
 const FIELDS = META.map((field) => `'${field}'`).join(", ");
@@ -43,9 +43,9 @@ local function isLate(deadline) return now() > tonumber(deadline) end
 `;
 
 /**
- * Where the numbers of presence begin in a room that has none: at the time in microseconds, which goes
- * on in great steps here, so that whoever reads such a room knows the first number of whoever enters
- * it. A room that went away was idle for longer than a step. So no number comes twice.
+ * Where the numbers of presence begin in a room without any: at the time in microseconds, rounded
+ * down to large steps, so that a reader of the empty room knows the first number of the user who enters
+ * next. A room that was forgotten was idle for longer than a step, so no number is given twice.
  */
 const BASE = `
 local function baseOf(clock)
@@ -55,7 +55,7 @@ end
 `;
 
 /**
- * Reads `meta` and begins an epoch where the server's generation is another one than the room's.
+ * Reads `meta`, and begins an epoch if the server's generation differs from the room's.
  * ARGV: generation, its time.
  */
 const ROOM = `${COMMON}
@@ -115,15 +115,16 @@ end
 /**
  * Runs the jobs of one room.
  *
- * KEYS: those of the room, the answers kept, the instance's connections, the inboxes named by jobs.
- * ARGV: as above, then channel, instance, batch, deadline, clock, keep, whether the room is EVERYWHERE,
- * when the lease of the instance ends, and the jobs. A job is its letter, the rest of the first
+ * KEYS: those of the room, the kept answers, the instance's connections, the inboxes named by jobs.
+ * ARGV: as above, then channel, instance, batch, deadline, clock, keep, whether the room is
+ * EVERYWHERE, the end of the instance's lease, and the jobs. A job is a letter, the rest of that
  * argument, and as many arguments as the letter takes.
  *
- * Others end what an instance entered when its lease has ended, and read first where that was. So the
- * lease is compared here, by the same clock: nothing is entered that they do not see.
+ * When a lease has ended, other instances read which rooms its instance has entered, and end its
+ * presences there. So this script checks the lease by the same clock: nothing is entered later.
  *
- * Returns the epoch, the time, whether the instance has nobody in the room any more, and the answers.
+ * Returns the epoch, the time, `left` if the instance has no connection left in the room, and the
+ * answers.
  */
 const TURN = `
 local answersKey, ownKey = KEYS[12], KEYS[13]
@@ -180,7 +181,7 @@ local function keepAt(n, ...)
   if n >= oldest and n <= seq then redis.call('LSET', log, n - oldest, table.concat({ ... }, '\\n')) end
 end
 local run = {}
--- What is stored under the refs of messages that follow each other, read at once.
+-- The stored seq of each ref in a run of messages, read at once.
 local whose, first = {}, {}
 local function look()
   local wanted, places = {}, {}
@@ -401,7 +402,7 @@ if excess >= ${EXCESS} then
 end
 if isChanged then save() end
 if isChanged and wasBare and ARGV[9] ~= '1' then
-  -- Nothing is stored in the room: it goes when nobody is there, and nobody was there lately.
+  -- Nothing is stored in the room, so it expires once nobody is present, or was recently.
   local isEmpty = seq == 0 and version == 0 and redis.call('EXISTS', KEYS[6], KEYS[7]) == 0
   if isEmpty then redis.call('PEXPIRE', key, ${IDLE_MS}) else redis.call('PERSIST', key) end
 end
@@ -416,7 +417,7 @@ end
 return answer
 `;
 
-/** Adds to a reply what edits without a text of their own need: the entries of their messages. */
+/** Reads entries, and for each edit without its own text the entry of its message. */
 const READ = `
 local m = redis.call('HMGET', KEYS[1], ${FIELDS})
 local oldest, seq = tonumber(m[4] or '1'), tonumber(m[3] or '0')
@@ -441,9 +442,10 @@ return { m, entries, messages }
 `;
 
 /**
- * Walks from a number towards the oldest or the newest, over a bounded number of entries.
+ * Searches messages from a number towards the oldest or the newest, over a limited number of
+ * entries.
  *
- * KEYS: meta, log. ARGV: from, step, limit, entries to walk over.
+ * KEYS: meta, log. ARGV: from, step, limit, maximum entries to search.
  */
 const WALK = `
 local function walk(from, step, limit, most)
@@ -471,7 +473,9 @@ local found, from = walk(tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 return { m, found, from }
 `;
 
-/** KEYS: meta, log, settings, presences. ARGV: events, messages, entries to walk over, clock. */
+/**
+ * KEYS: meta, log, settings, presences. ARGV: events, messages, maximum entries to search, clock.
+ */
 const OPEN = `${READ}${WALK}${BASE}
 if not m[1] then m[6] = string.format('%.0f', baseOf(ARGV[4])) end
 local entries, messages = read(seq - tonumber(ARGV[1]), tonumber(ARGV[1]))
@@ -520,10 +524,10 @@ return { m, string.format('%.0f', last), string.format('%.0f', from), numbers, e
 `;
 
 /**
- * Replaces entries of the log that are still as they were read.
+ * Replaces entries of the log that have not changed since they were read.
  *
- * KEYS: meta, log, refs. ARGV: as for a room, then channel, the ids that are erased as JSON, and
- * `seq`, old entry, new entry of each.
+ * KEYS: meta, log, refs. ARGV: as for a room, then channel, the erased ids as JSON, and for each
+ * entry `seq`, old entry, new entry.
  */
 const REWRITE = `
 for i = 5, #ARGV, 3 do
@@ -543,7 +547,7 @@ return 1
 `;
 
 /**
- * The same for private messages; an empty new entry removes it.
+ * The same for private messages. An empty new entry removes the message.
  *
  * KEYS: private messages, their refs. ARGV: number, old entry, new entry, field of its ref.
  */
@@ -559,10 +563,10 @@ return 1
 `;
 
 /**
- * Drops a person's private messages that are too old, but not the newest one.
+ * Drops a person's old private messages, but not the newest one.
  *
- * KEYS: inbox, private messages, their refs. ARGV: person, clock, how long they are kept, how many to
- * drop at most. Returns 1 if there may be more.
+ * KEYS: inbox, private messages, their refs. ARGV: person, clock, how long they are kept, maximum
+ * messages to drop. Returns 1 if more may be old.
  */
 const DROP_OLD = `
 local before = (ARGV[2] == '' and now() or tonumber(ARGV[2])) - tonumber(ARGV[3])
@@ -577,8 +581,8 @@ return 1
 `;
 
 /**
- * A token has the era of its account in which it was issued. So all tokens of an account end at once,
- * however many they are, when another era begins; what is stored of them is dropped when it expires.
+ * A token has the era of its account in which it was issued. When another era begins, all tokens of
+ * the account end at once, however many there are. They are dropped when they expire.
  */
 const ERAS = `
 local function eraOf(eras, account) return redis.call('HGET', eras, account) or '0' end
@@ -594,8 +598,8 @@ end
 const TOKEN = `return findToken(KEYS[1], KEYS[2], ARGV[1])`;
 
 /**
- * The tokens of an account's bots: three lines for each, its hash, when it was made, and its name. One
- * that has ended otherwise than by its name may still stand there.
+ * The tokens of an account's bots, three lines for each: its hash, when it was made, and its name.
+ * The list may still have tokens that ended by their hash or with their era.
  */
 const BOTS = `
 local function botsOf(tokens, eras, bots, account)
@@ -614,8 +618,8 @@ const BOT_TOKENS = `return botsOf(KEYS[1], KEYS[2], KEYS[3], ARGV[1])`;
 /**
  * Changes accounts and tokens.
  *
- * KEYS: meta of EVERYWHERE, accounts, tokens, expiries, erasing, eras, bots. ARGV: as for a room, then
- * channel, deadline, clock, what to do, and its arguments.
+ * KEYS: meta of EVERYWHERE, accounts, tokens, expiries, erasing, eras, bots. ARGV: as for a room,
+ * then channel, deadline, clock, what to do, and its arguments.
  */
 const PEOPLE = `
 if isLate(ARGV[4]) then return redis.error_reply('TOOLATE') end
@@ -695,7 +699,7 @@ end
 return 1
 `;
 
-/** KEYS: generation. ARGV: identity. Names the present life of the server by a time that grows. */
+/** KEYS: generation. ARGV: identity. Names the server's present generation by a time that grows. */
 const GENERATION = `${COMMON}
 local known = redis.call('HMGET', KEYS[1], 'identity', 'time')
 if known[1] == ARGV[1] then return known[2] end
@@ -709,8 +713,8 @@ return whole(time)
 /**
  * Renews a lease, unless it has expired.
  *
- * KEYS: leases, ended. ARGV: instance, how long it lasts, clock. Returns the server's time, when the
- * lease ends (nil if it has expired), and instances whose lease has expired.
+ * KEYS: leases, ended. ARGV: instance, how long the lease lasts, clock. Returns the server's time,
+ * the end of the lease (nil if it has expired), and instances whose lease has expired.
  */
 const RENEW = `${COMMON}
 local real = now()
@@ -726,8 +730,8 @@ return { whole(real), isAlive and after or false, expired }
 /**
  * Notes rooms that an instance enters, if it has a lease.
  *
- * KEYS: leases, rooms of the instance. ARGV: instance, clock, batch, rooms. Returns when the lease
- * ends, or 0.
+ * KEYS: leases, rooms of the instance. ARGV: instance, clock, batch, rooms. Returns the end of the
+ * lease, or 0 without one.
  */
 const VISIT = `${COMMON}
 local time = ARGV[2] == '' and now() or tonumber(ARGV[2])
@@ -738,9 +742,9 @@ return ends
 `;
 
 /**
- * Removes rooms in which an instance has nobody any more, unless it entered them later.
+ * Removes rooms that an instance has left, unless it has entered them again.
  *
- * KEYS: rooms of the instance. ARGV: the batch that found them so, rooms.
+ * KEYS: rooms of the instance. ARGV: the batch in which it left, rooms.
  */
 const FORGET = `
 for i = 2, #ARGV do
@@ -751,7 +755,7 @@ return 1
 `;
 
 /**
- * Notes that an instance has ended, if it is present in no room any more.
+ * Notes that an instance has ended, if it has no presence left.
  *
  * KEYS: leases, ended, its rooms. ARGV: instance, clock. Returns whether it has ended.
  */

@@ -1,5 +1,5 @@
 /**
- * What people read when Redis cannot be used: a sentence that says what to do. No sentence has the
+ * The sentences for people when Redis cannot be used. Each says what to do, and none has the
  * password.
  *
  * @module
@@ -36,10 +36,10 @@ export function parsePlace(url: string): Place {
   };
 }
 
-/** Codes of sockets that found nobody. */
+/** Codes of errors when nothing answers at an address. */
 const UNREACHABLE = /ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT/;
 
-/** Replies, and what they mean. */
+/** The sentence for each error reply. */
 const REPLIES: readonly (readonly [reply: RegExp, sentence: (place: Place) => string])[] = [
   [/^NOAUTH/, () => "Redis wants a password. Set it in DATABASE_URL: redis://:PASSWORD@host."],
   [
@@ -58,7 +58,7 @@ const REPLIES: readonly (readonly [reply: RegExp, sentence: (place: Place) => st
   [
     /^NOPERM/,
     ({ username }) =>
-      "The user of DATABASE_URL may not do all that is needed in Redis. Allow it with: " +
+      "The user in DATABASE_URL lacks rights in Redis. Grant them with: " +
       `ACL SETUSER ${username || "default"} resetkeys ~hubbub:* resetchannels &hubbub* ` +
       "+@all -@dangerous +info",
   ],
@@ -72,16 +72,17 @@ const REPLIES: readonly (readonly [reply: RegExp, sentence: (place: Place) => st
   ],
   [
     /^MISCONF/,
-    () => "Redis cannot save to its disk, and takes no writes. Make room on the disk; see its log.",
+    () =>
+      "Redis cannot save to its disk, and takes no writes. Make room on the disk, or see its log.",
   ],
   [/^NOREPLICAS/, () => "Redis has too few replicas, and takes no writes. Start its replicas."],
   [
     /unknown command/i,
-    () => "This server lacks a command of Redis that is needed. Use Redis 6.2 or newer.",
+    () => "This server lacks a command of Redis that Hubbub needs. Use Redis 6.2 or newer.",
   ],
 ];
 
-/** An error with a sentence in place of what the driver says. */
+/** Replaces a driver's error by one with a sentence. */
 export function explain(error: unknown, place: Place): Error {
   const { message, code = "" } = error as { message: string; code?: string };
   const [, sentence] = REPLIES.find(([reply]) => reply.test(message)) ?? [];
@@ -92,7 +93,7 @@ export function explain(error: unknown, place: Place): Error {
     return new Error(text, { cause: error });
   }
   if (/RESP type|no Redis/.test(message)) {
-    const text = `What answers at ${where} is no Redis. Correct DATABASE_URL.`;
+    const text = `The server at ${where} is not Redis. Correct DATABASE_URL.`;
     return new Error(text, { cause: error });
   }
   if (UNREACHABLE.test(`${code} ${message}`)) {
@@ -108,7 +109,7 @@ export function explain(error: unknown, place: Place): Error {
   return error instanceof Error ? error : new Error(message);
 }
 
-/** Why a connection that was open has failed. It is no question of TLS any more. */
+/** Replaces the error of a connection that was open: TLS cannot be the reason. */
 export function explainLoss(error: Error, place: Place): Error {
   if (!isTlsFault(`${(error as { code?: string }).code} ${error.message}`, place)) {
     return explain(error, place);
@@ -116,7 +117,7 @@ export function explainLoss(error: Error, place: Place): Error {
   return new Error("Redis has closed the connection.", { cause: error });
 }
 
-/** The error of a server that takes a connection and says nothing. */
+/** The error for a server that accepts a connection and does not answer. */
 export function unanswered({ host, port, isSecure }: Place): Error {
   const other = isSecure ? "redis:// if it has no TLS" : "rediss:// if it wants TLS";
   return new Error(`Redis at ${host}:${port} does not answer. Look at its log; write ${other}.`);

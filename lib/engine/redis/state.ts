@@ -1,6 +1,6 @@
 /**
- * Where a room stands, read from its `meta`: also if another life of the server has begun since the
- * room was last written to.
+ * The state of a room, computed from its `meta`, even if a new generation of the server has begun
+ * since the room was last written.
  *
  * @module
  */
@@ -10,11 +10,11 @@ import type { LogState } from "../engine.ts";
 import type { Position } from "../remote/backend.ts";
 import { roomKey } from "./keys.ts";
 
-/** One life of the server. */
+/** The server between two starts or failovers. */
 export interface Generation {
-  /** The time and the identity, as rooms keep it. */
+  /** The time and the identity, as rooms store it. */
   readonly name: string;
-  /** When it began, in microseconds since 1970; it grows from life to life. */
+  /** When it began, in microseconds since 1970; it grows with each generation. */
   readonly time: number;
 }
 
@@ -25,7 +25,7 @@ interface Epoch {
   readonly firstPrivate: number;
 }
 
-/** Where a room stands. */
+/** The state of a room. */
 export interface RoomState {
   readonly position: Position;
   readonly log: LogState;
@@ -35,19 +35,19 @@ export interface RoomState {
   readonly number: number;
 }
 
-/** A room was written to in a later life of the server than that of the connection. */
+/** A room was written in a later generation of the server than the connection's. */
 export class Stale extends Error {
   override readonly name = "Stale";
 }
 
-/** The epoch that a room has in a life of the server, as the scripts name it. */
+/** The epoch of a room in a generation of the server, as the scripts name it. */
 function epochOf(room: string, generation: Generation): string {
   const text = `${generation.name}\n${roomKey(room, "meta")}`;
   return createHash("sha1").update(text).digest("hex").slice(0, 16);
 }
 
 /**
- * Where a room stands.
+ * Computes the state of a room.
  *
  * @param meta the fields of `META`
  * @throws {Stale}
@@ -60,7 +60,7 @@ export function toState(
   const [g, e, s, o, , pv, pr, sv, er, n, x] = meta;
   const isNew = g !== generation.name;
   if (isNew && g && parseInt(g) > generation.time) {
-    throw new Stale("The connection is older than the life of the server.");
+    throw new Stale("Redis has restarted since this connection was opened.");
   }
   const seq = Number(s ?? 0);
   const base = isNew ? generation.time : 0;
@@ -83,11 +83,11 @@ export function toState(
   };
 }
 
-/** Whether the log goes on from what a client saw, see `Log.canResume`. */
+/** Whether a client can resume, see `Log.canResume`. */
 export function canResume({ log, epochs }: RoomState, epoch: string, seq: number): boolean {
   if (!(seq >= log.oldestSeq - 1 && seq <= log.lastSeq)) return false;
   if (seq === 0) return true;
-  // The event after one that was dropped is of the same epoch or a later one.
+  // The event after a dropped one has the same epoch or a later one.
   return Math.max(seq, log.oldestSeq) < endOf(epochs, epoch, "firstSeq");
 }
 
@@ -96,7 +96,7 @@ export function isPrivateOf({ epochs }: RoomState, epoch: string, number: number
   return number < endOf(epochs, epoch, "firstPrivate");
 }
 
-/** The first number of the epoch after another one; 0 for an unknown one. */
+/** The first number of the next epoch; 0 if the epoch is unknown. */
 function endOf(
   epochs: readonly Epoch[],
   name: string,

@@ -1,5 +1,5 @@
 /**
- * Drops old private messages from Redis: beside the writes, and a few at a time.
+ * Drops old private messages from Redis in the background, a few at a time.
  *
  * @module
  */
@@ -8,10 +8,10 @@ import { INBOX_MS } from "../changes.ts";
 import type { Command, Connections, Reply } from "./connection.ts";
 import { inboxKey, roomKey, ROOMS_KEY } from "./keys.ts";
 
-/** How often old messages are looked for, in milliseconds. */
+/** The time between two searches for old messages, in milliseconds. */
 const CLEAN_MS = 60 * 60 * 1000;
 
-/** Rooms, and people of a room, that one step looks at; more or fewer, as Redis hands them out. */
+/** About how many rooms, or people of a room, one step scans. */
 const CHUNK = 64;
 
 /** Maximum messages that one script drops. */
@@ -20,11 +20,11 @@ const MAX_DROPPED = 16;
 /** What {@linkcode Upkeep} needs. */
 export interface UpkeepOptions {
   readonly connections: Connections;
-  /** The time for scripts to take for their own, or nothing. */
+  /** The time that scripts use instead of the server's; empty for the server's. */
   readonly clock: () => string;
 }
 
-/** Drops what is no longer kept. */
+/** Drops private messages that are no longer kept. */
 export class Upkeep {
   readonly #options: UpkeepOptions;
   #isBusy = false;
@@ -34,12 +34,12 @@ export class Upkeep {
     this.#options = options;
   }
 
-  /** Drops what is too old, if the last time was long ago. Call it now and then. */
+  /** Drops old messages, if the last time was long ago. Call it often. */
   clean(): void {
     if (this.#isBusy || performance.now() - this.#cleanedAt < CLEAN_MS) return;
     this.#cleanedAt = performance.now();
     this.#isBusy = true;
-    // What stays is dropped the next time, or over the next link.
+    // After a failure, the next time or the next link drops the rest.
     this.#dropAll().catch(() => {}).finally(() => this.#isBusy = false);
   }
 

@@ -1,6 +1,6 @@
 /**
- * The presences of this instance, as they should be. The server may have others: calls fail, and a
- * lease that expires takes all of them. The two are compared on each new link, and made equal.
+ * The presences that this instance should have. The server's may differ, since calls fail, and an
+ * expired lease ends all of them. Each new link compares the two, and makes the server's equal.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import type { TurnQueue } from "./turn_queue.ts";
 /** What {@linkcode Attendance} needs. */
 export interface AttendanceOptions {
   readonly turns: Pick<TurnQueue, "put">;
-  /** Hears of a connection that cannot be present again: another person has the name. */
+  /** Called for a connection that cannot enter again: another person has the name. */
   readonly onDisplaced: (room: string, connection: string) => void;
 }
 
@@ -29,7 +29,7 @@ export class Attendance {
     this.#options = options;
   }
 
-  /** Whether the server has the same presences, as far as is known. */
+  /** Whether the server has the same presences, as far as this instance knows. */
   get isEven(): boolean {
     return this.#isEven;
   }
@@ -48,7 +48,7 @@ export class Attendance {
       return await this.#options.turns.put({ type: "enter", room, presence }) as number;
     } catch (error) {
       this.#remove(room, connection);
-      // It may be present for all that.
+      // The server may have made it present all the same.
       this.#isEven &&= (error as ChatError).code !== "unavailable";
       throw error;
     } finally {
@@ -56,17 +56,19 @@ export class Attendance {
     }
   }
 
-  /** Ends a presence that is there by now, though nobody waits for it any more. */
+  /**
+   * Handles an `enter` that took effect: ends the presence if its connection has left meanwhile.
+   */
   confirm(room: string, connection: string): void {
     if (!this.#rooms.get(room)?.has(connection)) this.#leave(room, connection);
   }
 
-  /** Ends the presence of a connection, however long that takes. A repeat does nothing. */
+  /** Ends the presence of a connection, and retries until that succeeds. A repeat does nothing. */
   leave(room: string, connection: string): void {
     if (this.#remove(room, connection)) this.#leave(room, connection);
   }
 
-  /** Makes the server's presences of this instance equal to these. */
+  /** Compares the server's presences of this instance, and makes them equal. */
   reconcile(present: readonly { readonly room: string; readonly connection: string }[]): void {
     this.#isEven = true;
     const known = new Set<string>();

@@ -1,10 +1,10 @@
 /**
- * What the remote engine asks of a server that several instances share. PostgreSQL and Redis
- * implement it, and a memory store at the other end of an unreliable wire, for tests.
+ * The interface between the remote engine and a server that several instances share. PostgreSQL and
+ * Redis implement it; so does, for tests, a memory store behind an unreliable wire.
  *
  * A backend translates calls into statements and scripts. It has no queue, repeats nothing, and
- * keeps nothing but its connections: the remote engine decides what is sent when, and what follows
- * from an answer, or from none.
+ * keeps only its connections. The remote engine decides what to send when, and what to do after an
+ * answer or without one.
  *
  * @module
  */
@@ -33,47 +33,47 @@ export interface Backend {
   /** The server, for people: `PostgreSQL`, `Redis`. */
   readonly name: string;
   /**
-   * Opens connections to the server, checks that it can be used, brings what it stores up to date,
-   * and begins an epoch if this is another life of the server than the one that wrote last.
+   * Opens connections to the server, checks that the server can be used, and updates its tables or
+   * scripts. Begins an epoch if the server has restarted since the last write.
    *
-   * @param signal ends the attempt: what is open is closed
+   * @param signal ends the attempt, and closes what it has opened
    * @throws {Error} whose message is a sentence that says what is wrong and what to do
    */
   connect(listener: LinkListener, signal: AbortSignal): Promise<Link>;
 }
 
-/** Hears what a link hears, until it is closed. */
+/** Receives what a link receives, until the link is closed. */
 export interface LinkListener {
   /** News of a room that this link subscribed to, or of `EVERYWHERE`, in the order of sending. */
   onNews(news: News): void;
   /** A probe of {@linkcode Link.beat} came back through the subscription. */
   onProbe(probe: string): void;
-  /** A connection has failed. The link is of no further use. */
+  /** A connection has failed. The link cannot be used any more. */
   onLost(reason: Error): void;
 }
 
 /**
- * The connections of one instance to the server, as one thing: if one of them fails, the link is
- * closed, and another one is opened.
+ * The connections of one instance to the server. If one of them fails, the whole link is closed,
+ * and another link is opened.
  *
- * Every call is one round trip. A call that a failing connection leaves unanswered is rejected; so
- * is every call after {@linkcode Link.close}. A write that is rejected with any other error than a
- * {@linkcode ChatError} or {@linkcode NotDone} may or may not have taken effect.
+ * Every call is one round trip. A call that gets no answer because its connection fails is
+ * rejected; so is every call after {@linkcode Link.close}. A write that is rejected with an error
+ * other than {@linkcode ChatError} or {@linkcode NotDone} may or may not have taken effect.
  */
 export interface Link {
   /** The time of the server's clock when the link was opened, in milliseconds since 1970. */
   readonly time: number;
   /**
-   * Runs jobs in order. Each room hears what its jobs did, in this order.
+   * Runs jobs in order. Each room receives the news of its jobs in this order.
    *
-   * Without a live lease of the instance, `enter` answers `unavailable`: nobody would ever end the
-   * presence. The other jobs need none.
+   * If the instance has no live lease, `enter` answers `unavailable`: nobody would ever end the
+   * presence. The other jobs need no lease.
    *
-   * The server keeps the answers to the last batch of each instance. A batch with the number of the
-   * last one is answered from them, and nothing is done again.
+   * The server keeps the answers to the last batch of each instance. To a repeat of that batch it
+   * gives the same answers, and does nothing again.
    *
    * @returns an answer for each job
-   * @throws {TooLate} if the server began with the batch after its deadline: it did nothing
+   * @throws {TooLate} if the server reached the batch after its deadline, and did nothing
    */
   turn(batch: Batch): Promise<Answer[]>;
   /** Subscribes to a room. Resolves when the subscription is live. */
@@ -82,16 +82,16 @@ export interface Link {
   unsubscribe(room: string): void;
   /** Reads a room at one moment. */
   open(room: string, wanted: Wanted): Promise<Opened>;
-  /** Reads, at one moment, what a room's feed is missing. */
+  /** Reads, at one moment, everything that a room's feed has missed. */
   page(room: string, since: Position, limit: number): Promise<Page>;
-  /** Renews the lease of the instance, sends a probe, and says where rooms stand. */
+  /** Renews the lease of the instance, sends a probe, and returns the positions of rooms. */
   beat(beat: Beat): Promise<Pulse>;
-  /** Ends the lease of an instance and its presences, which their rooms hear. */
+  /** Ends the lease of an instance and its presences: their rooms receive `left`. */
   end(instance: string): Promise<void>;
-  /** The presences of an instance, by room, for comparison with what it should have. */
+  /** The presences that an instance has on the server. */
   presences(instance: string): Promise<{ readonly room: string; readonly connection: string }[]>;
 
-  // What `Log` reads
+  // The reading half of `Log`
   author(room: string, id: string): Promise<Author | undefined>;
   state(room: string): Promise<LogState>;
   canResume(room: string, epoch: string, seq: number): Promise<boolean>;
@@ -101,7 +101,7 @@ export interface Link {
   inbox(room: string, person: string, after: number, limit: number): Promise<InboxEntry[]>;
   inboxSeq(room: string, person: string): Promise<number>;
 
-  // Settings, see `RoomSettingsStore`; they change in a turn
+  // Settings, see `RoomSettingsStore`. A job in a turn changes them.
   settings(room: string): Promise<RoomSettings>;
   countOwned(owner: string): Promise<number>;
 
@@ -118,10 +118,12 @@ export interface Link {
   setPassword(key: string, hash: string, kept: string, deadline: number): Promise<boolean>;
   removeAccount(key: string, deadline: number): Promise<boolean>;
   eraseNext(deadline: number): Promise<boolean>;
-  /** Which of these tokens have ended, and which of these keys are accounts' by now. */
+  /** Which of these tokens have ended, and which of these keys have an account now. */
   recheck(known: Known): Promise<Known>;
 
-  /** Closes every connection at once. What is under way is rejected. A repeat does nothing. */
+  /**
+   * Closes every connection at once, and rejects calls without an answer. A repeat does nothing.
+   */
   close(): void;
 }
 
@@ -130,7 +132,7 @@ export class NotDone extends Error {
   override readonly name: string = "NotDone";
 }
 
-/** The server began with a write after its deadline, and did nothing. */
+/** The server reached a write after its deadline, and did nothing. */
 export class TooLate extends NotDone {
   override readonly name = "TooLate";
 
@@ -145,7 +147,7 @@ export interface Batch {
   /** Grows from batch to batch of one instance. */
   readonly number: number;
   readonly jobs: readonly Job[];
-  /** When the server must have begun, by its own clock, in milliseconds since 1970. */
+  /** The latest time for the server to begin, by its own clock, in milliseconds since 1970. */
   readonly deadline: number;
 }
 
@@ -155,7 +157,7 @@ export type Job =
   | { readonly type: "append"; readonly room: string; readonly draft: Draft }
   /** See `Log.change`. */
   | { readonly type: "change"; readonly room: string; readonly change: Change }
-  /** See `Log.whisper`. `id` is that of the new message. */
+  /** See `Log.whisper`. `id` becomes the message's id. */
   | {
     readonly type: "whisper";
     readonly room: string;
@@ -163,13 +165,13 @@ export type Job =
     readonly id: string;
   }
   /**
-   * See `Bus.enter`. A connection that is present already stays so, as one of this instance, and the
-   * answer is its position.
+   * See `Bus.enter`. A connection that is already present stays present, now as one of this
+   * instance, and the answer is its position.
    */
   | { readonly type: "enter"; readonly room: string; readonly presence: Presence }
   /** See `Bus.leave`. */
   | { readonly type: "leave"; readonly room: string; readonly connection: string }
-  /** Hands an event that is not stored to the subscribers of a room. */
+  /** Passes an event that is not stored to the subscribers of a room. */
   | { readonly type: "publish"; readonly room: string; readonly event: EngineEvent }
   /** See `RoomSettingsStore.setSettings`. */
   | { readonly type: "settings"; readonly room: string; readonly settings: RoomSettings }
@@ -179,7 +181,7 @@ export type Job =
   | { readonly type: "lastSeen"; readonly room: string; readonly username: string };
 
 /**
- * The answer to a job, or the refusal of it, which leaves the other jobs as they are.
+ * The answer to a job, or its refusal, which does not affect the other jobs.
  *
  * `append`, `change`: a receipt; `whisper`: a receipt of a private message; `enter`: the position;
  * `settings`: whether it was stored; `present`: the presences; `lastSeen`: the author, if there is
@@ -196,11 +198,11 @@ export type Answer =
   | undefined;
 
 /**
- * Where a room stands. Everything that happens in a room is numbered in one of these ways, except
- * what {@linkcode Job} `publish` sends.
+ * The newest numbers of a room. Every event of a room has one of these numbers, except those of the
+ * {@linkcode Job} `publish`.
  *
- * When an epoch begins, `presence` and `privates` jump to the server's time in microseconds, so that
- * no number comes twice, though the server lost its newest ones.
+ * When an epoch begins, `presence` and `privates` jump to the server's time in microseconds, so
+ * that no number is given twice, even if the server has lost the newest ones.
  */
 export interface Position {
   readonly epoch: string;
@@ -216,27 +218,26 @@ export interface Position {
   readonly erasures: number;
 }
 
-/** What happened in one room. */
+/** New events of one room. */
 export interface News {
   readonly room: string;
   readonly epoch: string;
   /**
-   * What happened, in order. Absent if it does not fit: then the room has reached `position`, and
-   * what happened is to be read.
+   * The events, in order. Absent if they do not fit: then the room has reached `position`, and the
+   * feed must read the events.
    */
   readonly items?: readonly NewsItem[];
-  /** Where the room stands afterwards; present if `items` is not. */
+  /** The room's position after the events; present if `items` is absent. */
   readonly position?: Position;
 }
 
-/** One thing that happened, with its number. */
+/** One event, with its number. */
 export interface NewsItem {
   readonly event: EngineEvent;
   /**
-   * `entered` and `left`: `event.position`. `private`: counts the room's private messages.
-   * `erased`: counts erasures. Any event of `EVERYWHERE`: counts them. `logged` and `settings` have
-   * their own numbers (`seq` and `version`), and what is not stored has none. All numbers of one kind
-   * follow each other without a hole.
+   * For `entered` and `left`, `event.position`. For `private`, `erased`, and any event of
+   * `EVERYWHERE`, a count of such events. `logged` and `settings` have their own numbers (`seq` and
+   * `version`); events that are not stored have none. The numbers of each kind have no holes.
    */
   readonly number?: number | undefined;
 }
@@ -252,37 +253,37 @@ export interface Opened {
   readonly present: readonly Presence[];
 }
 
-/** What a feed that stands at an earlier position is missing. */
+/** Everything that a feed at an earlier position has missed, or the beginning of it. */
 export interface Page {
-  /** Where the room stands now. */
+  /** The room's present position. */
   readonly position: Position;
   /**
-   * Whether the log goes on from the feed's epoch and `seq`, and contains every event since; as
-   * `Log.canResume` says, but also true at `seq` 0 of a log that has its beginning.
+   * Whether the log continues from the feed's epoch and `seq`, and contains every event since: as
+   * in `Log.canResume`, and also at `seq` 0 if the log has its beginning.
    */
   readonly continues: boolean;
   /** The events of the log after the feed's `seq`, at most `limit`. */
   readonly events: readonly LogEvent[];
   /** The private messages after the feed's number, oldest first, at most `limit`. */
   readonly privates: readonly { readonly number: number; readonly message: PrivateMessage }[];
-  /** Every private message up to this number is here. More follow if the room has reached another. */
+  /** The page has every private message up to this number. The room may have further ones. */
   readonly privatesTo: number;
-  /** Present if the version is another one than the feed's. */
+  /** Present if their version differs from the feed's. */
   readonly settings?: RoomSettings | undefined;
-  /** Present if the number is another one than the feed's. */
+  /** Present if their number differs from the feed's. */
   readonly present?: readonly Presence[] | undefined;
 }
 
-/** What an instance sends once a second. */
+/** The call that an instance makes once a second. */
 export interface Beat {
   readonly instance: string;
   /** How long the lease lasts from now, in milliseconds. */
   readonly leaseMs: number;
   /** Comes back through the subscription of this link. */
   readonly probe: string;
-  /** Rooms whose positions are wanted. */
+  /** The rooms whose positions the instance asks for. */
   readonly rooms: readonly string[];
-  /** The batch of this number, and every earlier one, has been answered: its answers may go. */
+  /** The batches up to this number are answered, so the server may drop its answers to them. */
   readonly answered: number;
 }
 
@@ -291,11 +292,11 @@ export interface Pulse {
   /** The time of the server's clock, in milliseconds since 1970. */
   readonly time: number;
   /**
-   * Whether the lease was renewed, or is new. False if it had run out: its presences are ending, and
-   * the instance needs another name.
+   * Whether the lease was renewed, or is new. False if it had expired: its presences are ending,
+   * and the instance needs another name.
    */
   readonly isAlive: boolean;
-  /** Where the rooms stand, in the order of {@linkcode Beat.rooms}. */
+  /** The positions of the rooms, in the order of {@linkcode Beat.rooms}. */
   readonly positions: readonly Position[];
   /** The number of the newest event of `EVERYWHERE`. */
   readonly everywhere: number;
@@ -306,8 +307,8 @@ export interface BackendOptions {
   /** Minimum events kept per room, and private messages per person and room; `Infinity` for all. */
   readonly keep: number;
   /**
-   * For tests: the time that the server takes for its own wherever it stores one or compares a lease
-   * with it, in milliseconds since 1970; deadlines are by the real clock. @default the server's clock
+   * For tests: replaces the server's clock for stored times and leases, in milliseconds since 1970;
+   * deadlines still use the server's clock. @default the server's clock
    */
   readonly clock?: (() => number) | undefined;
 }

@@ -1,10 +1,10 @@
 /**
- * The events of one room, as an instance hears them from a server on another machine: each once, in
- * order, without a hole, however late, often or seldom they arrive.
+ * The events of one room from a server on another machine: the feed passes on each once, in order
+ * and without a hole, even if they arrive late, twice or not at all.
  *
- * What is heard and what is read follow the same rule, so the two need no lock between them. A feed
- * reads what it missed: when a later event shows a hole, when a subscription is live again, when a
- * receipt or a comparison of positions is ahead of what it heard.
+ * Received news and read pages follow the same rule, so the two need no lock between them. A feed
+ * reads what it has missed when a later event shows a hole, when a subscription is live again, or
+ * when a receipt or a comparison of positions is ahead of it.
  *
  * @module
  */
@@ -13,20 +13,20 @@ import type { After } from "../../time.ts";
 import type { EngineEvent, EngineListener, Presence } from "../engine.ts";
 import type { News, NewsItem, Opened, Page, Position } from "./backend.ts";
 
-/** How long a receipt may be ahead of what was heard before the rest is read, in milliseconds. */
+/** How long a feed that is behind a receipt waits for news before it reads, in milliseconds. */
 const NEWS_MS = 250;
 
-/** How long to wait after a read that failed, in milliseconds. */
+/** How long a feed waits after a failed read, in milliseconds. */
 const RETRY_MS = 200;
 
-/** Maximum news that wait during a read. Beyond it, what they say is read instead. */
+/** Maximum news that wait during a read. Beyond it, another read replaces them. */
 const MAX_WAITING = 1000;
 
 /** What a {@linkcode Feed} needs. */
 export interface FeedOptions {
-  /** Reads what comes after a position, as many events as fit into a page. */
+  /** Reads the events after a position, up to one page. */
   readonly read: (since: Position) => Promise<Page>;
-  /** Hears every event. The last one is `lost` if the room has to be opened again. */
+  /** Receives every event. The last one is `lost` if the room must be opened again. */
   readonly onEvent: EngineListener;
   readonly after: After;
 }
@@ -37,19 +37,19 @@ type Kind = Exclude<keyof Position, "epoch">;
 /** The events of one room, in order. */
 export class Feed {
   readonly #options: FeedOptions;
-  /** Where the feed stands; `undefined` until it starts. */
+  /** The position of the newest event that was passed on; `undefined` until the start. */
   #position: Position | undefined;
-  /** The presences that were told, by connection. */
+  /** The presences that were passed on, by connection. */
   readonly #present = new Map<string, Presence>();
   /** News that came before the start, or during a read. */
   #waiting: News[] = [];
-  /** Where the room is known to stand, beyond what is waited for. */
+  /** A position of the room, learnt while the feed waits for an earlier one. */
   #expected: Partial<Position> | undefined;
   #isExpecting = false;
-  /** Those who wait until the feed has reached a position. */
+  /** Callers that wait until the feed has reached a position. */
   #awaited: { readonly position: Partial<Position>; readonly resolve: () => void }[] = [];
   #isReading = false;
-  /** Whether something happened that asks for a read. */
+  /** Whether another read is needed. */
   #mustRead = false;
   #isClosed = false;
 
@@ -57,7 +57,7 @@ export class Feed {
     this.#options = options;
   }
 
-  /** Starts at the moment when the room was read. Call it once. */
+  /** Starts at the moment at which the room was read. Call it once. */
   start({ position, present }: Opened): void {
     this.#position = position;
     for (const presence of present) this.#present.set(presence.connection, presence);
@@ -66,7 +66,7 @@ export class Feed {
     if (this.#mustRead) this.catchUp();
   }
 
-  /** Takes news that were heard: tells what comes next, and reads what is missing before it. */
+  /** Takes received news: passes on the next events, or reads the missing ones before them. */
   hear(news: News): void {
     if (this.#isClosed) return;
     if (this.#position === undefined || this.#isReading) this.#queue(news);
@@ -74,19 +74,19 @@ export class Feed {
     this.#resolveReached();
   }
 
-  /** Tells an event that is not part of the numbering. */
+  /** Passes on an event without a number. */
   tell(event: EngineEvent): void {
     if (!this.#isClosed && this.#position !== undefined) this.#options.onEvent(event);
   }
 
-  /** Reads what is missing, if the feed stays behind where the room is known to stand. */
+  /** Waits for news up to this position of the room. If they do not come, reads. */
   expect(position: Partial<Position>): void {
     if (this.#isClosed || this.#hasReached(position)) return;
     this.#expected = { ...this.#expected, ...position };
     if (!this.#isExpecting) this.#waitForExpected();
   }
 
-  /** Resolves when the feed has told what is up to a position, or is closed. */
+  /** Resolves when the feed has passed on every event up to a position, or is closed. */
   reach(position: Partial<Position>): Promise<void> {
     return new Promise((resolve) => {
       this.#awaited.push({ position, resolve });
@@ -94,12 +94,14 @@ export class Feed {
     });
   }
 
-  /** Reads what is missing, if the room stands elsewhere. For when nothing more is on its way. */
+  /**
+   * Reads at once unless the feed has reached this position. Call it when no news is on its way.
+   */
   compare(position: Position): void {
     if (!this.#hasReached(position)) this.catchUp();
   }
 
-  /** Reads what may have been missed. */
+  /** Reads the events that the feed may have missed. */
   catchUp(): void {
     this.#mustRead = true;
     if (!this.#isReading && !this.#isClosed && this.#position !== undefined) this.#readAll();
@@ -126,7 +128,7 @@ export class Feed {
     return Object.entries(numbers).every(([kind, number]) => number <= position[kind as Kind]);
   }
 
-  /** Waits for what is expected now. What is expected in the meantime is waited for afterwards. */
+  /** Waits for the expected position. A position that is expected meanwhile is waited for next. */
   #waitForExpected(): void {
     const expected = this.#expected!;
     this.#expected = undefined;
@@ -150,7 +152,7 @@ export class Feed {
     this.catchUp();
   }
 
-  /** Tells what comes next. Returns the news from the first hole on, if there is one. */
+  /** Passes on the next events. Returns the news from the first hole on, if there is one. */
   #tellNext(news: News): News | undefined {
     const { epoch, items, position } = news;
     if (epoch !== this.#position!.epoch) return news;
@@ -162,7 +164,7 @@ export class Feed {
     return undefined;
   }
 
-  /** Tells an event unless it was told before. False if something is missing before it. */
+  /** Passes on an event, unless it is a repeat. False if an event before it is missing. */
   #tellItem({ event, number }: NewsItem): boolean {
     const kind = kindOf(event);
     if (kind !== undefined) {
@@ -177,7 +179,7 @@ export class Feed {
     return true;
   }
 
-  /** Keeps the presences as they are told. */
+  /** Records a passed on change of presence. */
   #note(event: EngineEvent): void {
     if (event.type === "entered") this.#present.set(event.presence.connection, event.presence);
     else if (event.type === "left") this.#present.delete(event.presence.connection);
@@ -187,7 +189,7 @@ export class Feed {
     this.#isReading = true;
     while (this.#mustRead && !this.#isClosed) {
       this.#mustRead = false;
-      // The page is of a later moment than these, and contains what they say.
+      // The page is newer than these news, and contains their events.
       const covered = this.#waiting;
       this.#waiting = [];
       let page: Page;
@@ -208,7 +210,7 @@ export class Feed {
     this.#hearWaiting();
   }
 
-  /** Takes the news that came in the meantime. */
+  /** Takes the news that came meanwhile. */
   #hearWaiting(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
@@ -219,24 +221,24 @@ export class Feed {
     if (this.#isClosed) return;
     const { position: { epoch, seq, erasures }, continues, events } = page;
     if (!continues || erasures !== this.#position!.erasures) return this.#lose();
-    if (epoch !== this.#position!.epoch) return this.#goOn(epoch);
+    if (epoch !== this.#position!.epoch) return this.#continueIn(epoch);
     const before = this.#position!.seq;
     for (const event of events) this.#tellItem({ event: { type: "logged", event, origin: "" } });
     if (this.#isClosed) return;
-    // If nothing came next, it was dropped meanwhile.
+    // If the page lacks the next event, the log has dropped it.
     if (this.#position!.seq === before && before < seq) this.#lose();
     else if (this.#position!.seq < seq) this.#mustRead = true;
     else this.#takeState(page);
   }
 
-  /** Goes on in another epoch, in which the version of the settings may stand for other ones. */
-  #goOn(epoch: string): void {
+  /** Continues in a new epoch, in which the same version may mean other settings. */
+  #continueIn(epoch: string): void {
     this.#position = { ...this.#position!, epoch, settings: -1 };
     this.#options.onEvent({ type: "epoch", epoch });
     this.#mustRead = true;
   }
 
-  /** Takes everything of a page but the log, which has been told up to the page's moment. */
+  /** Takes everything of a page but the log, whose events have all been passed on. */
   #takeState({ position, privates, privatesTo, settings, present }: Page): void {
     for (const { message } of privates) {
       this.#options.onEvent({ type: "private", message, origin: "" });
@@ -252,7 +254,7 @@ export class Feed {
     if (present !== undefined) this.#tellChanges(present, before, position.presence);
   }
 
-  /** Tells how the presences differ from those that were told. The last change has the position. */
+  /** Passes on the changes of presence since the last ones. The last change gets the position. */
   #tellChanges(present: readonly Presence[], before: number, position: number): void {
     const now = new Set(present.map(({ connection }) => connection));
     const left = [...this.#present.values()].filter(({ connection }) => !now.has(connection));
@@ -268,7 +270,7 @@ export class Feed {
     }
   }
 
-  /** Tells of erasures, which no page contains. */
+  /** Passes on erasures, which no page contains. */
   #tellErasures({ items = [] }: News): void {
     for (const item of items) if (item.event.type === "erased") this.#tellItem(item);
   }
@@ -283,7 +285,7 @@ export class Feed {
   }
 }
 
-/** How an event is numbered; `undefined` if it is not. */
+/** The kind of an event's number; `undefined` if it has none. */
 function kindOf({ type }: EngineEvent): Kind | undefined {
   switch (type) {
     case "logged":

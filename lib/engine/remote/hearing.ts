@@ -1,9 +1,9 @@
 /**
- * Whether an instance hears the server's notifications, judged by probes that it sends itself.
+ * Whether an instance receives the server's notifications, judged by probes that it sends itself.
  *
- * A connection may accept a subscription and never deliver: one that died without a word, or a
- * pooler in transaction mode. In the first case a new link helps. If two links in a row hear nothing,
- * news have to be polled for, until a probe is heard again.
+ * A connection may accept a subscription and never deliver: because it died unnoticed, or because a
+ * pooler in transaction mode is in between. In the first case a new link helps. If two links in a
+ * row receive nothing, the instance polls until a probe arrives again.
  *
  * @module
  */
@@ -17,17 +17,17 @@ export interface HearingOptions {
   readonly server: string;
 }
 
-/** Maximum probes that are remembered. */
+/** Maximum remembered probes. */
 const MAX_HEARD = 8;
 
-/** Whether an instance hears the server's notifications. */
+/** Whether an instance receives the server's notifications. */
 export class Hearing {
   readonly #options: HearingOptions;
-  /** The newest probes that were heard. */
+  /** The newest received probes. */
   readonly #heard: string[] = [];
-  /** Whether the present link has heard a probe. */
+  /** Whether the present link has received a probe. */
   #hasHeard = false;
-  /** How many links in a row have heard none. */
+  /** How many links in a row have received none. */
   #deafLinks = 0;
   #isDeaf = false;
 
@@ -35,12 +35,12 @@ export class Hearing {
     this.#options = options;
   }
 
-  /** Whether news have to be polled for. */
+  /** Whether the instance must poll for news. */
   get isDeaf(): boolean {
     return this.#isDeaf;
   }
 
-  /** Why news may be late; `undefined` if they are not, or are polled for. */
+  /** Why news may be late; `undefined` if they arrive, or the instance polls. */
   get problem(): Error | undefined {
     if (this.#deafLinks === 0 || this.#isDeaf) return undefined;
     return new Error(`${this.#options.server} sends no notifications.`);
@@ -51,7 +51,7 @@ export class Hearing {
     this.#hasHeard = false;
   }
 
-  /** Notes that a probe came back. */
+  /** Records that a probe came back. */
   hear(probe: string): void {
     this.#heard.push(probe);
     if (this.#heard.length > MAX_HEARD) this.#heard.shift();
@@ -67,7 +67,7 @@ export class Hearing {
     return this.#heard.includes(probe);
   }
 
-  /** Notes that a probe has not come back. Returns whether another link may help. */
+  /** Records that a probe has not come back. Returns whether another link may help. */
   miss(): boolean {
     if (this.#isDeaf) return false;
     this.#deafLinks = this.#hasHeard ? 1 : this.#deafLinks + 1;
@@ -75,7 +75,7 @@ export class Hearing {
     if (this.#deafLinks < 2) return true;
     this.#isDeaf = true;
     this.#options.logger.warn(
-      "no notifications arrive, so what other instances say comes late: connect without a pooler",
+      "no notifications arrive, so messages of other instances are late: connect without a pooler",
       {
         server: this.#options.server,
       },

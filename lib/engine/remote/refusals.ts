@@ -1,5 +1,5 @@
 /**
- * The words in which a server's functions and scripts refuse a job.
+ * The words with which a server's functions and scripts refuse a job.
  *
  * @module
  */
@@ -25,9 +25,9 @@ const REFUSALS: Readonly<Record<string, () => ChatError>> = {
 };
 
 /**
- * The refusal that a server has a word for.
+ * The refusal for a server's word.
  *
- * @throws {Error} if there is no such word
+ * @throws {Error} if the word is unknown
  */
 export function toRefusal(word: string): ChatError {
   const refuse = REFUSALS[word];

@@ -2,10 +2,10 @@
  * The engine of an instance whose messages, presences and accounts are on a server that it shares
  * with other instances.
  *
- * Everything that happens leads from the server back to every instance, this one included: a write
- * goes out with its turn ({@linkcode TurnQueue}), and what it did is heard in the room's
- * {@linkcode Feed}. Once a second a beat renews the lease of the instance, sends a probe that must be
- * heard, and compares positions.
+ * The server publishes every event to all instances, this one included: a write goes out with its
+ * turn ({@linkcode TurnQueue}), and its event comes back through the room's {@linkcode Feed}. Once
+ * a second a beat renews the lease of the instance, sends a probe that must come back, and compares
+ * positions.
  *
  * @module
  */
@@ -53,20 +53,20 @@ import { Uplink } from "./uplink.ts";
 /** What {@linkcode RemoteEngine} needs. */
 export interface RemoteEngineOptions extends Pick<EngineOptions, "newId" | "leaseMs"> {
   readonly backend: Backend;
-  /** Calls back at the end of the turn, to send what the turn writes. */
+  /** Calls back at the end of the turn, to send the turn's writes. */
   readonly atCommit: (callback: () => void) => void;
   readonly logger: Logger;
-  /** Writes what fails: a throttled logger. */
+  /** Logs failures; throttled. */
   readonly failures: Logger;
 }
 
-/** How long a change of settings waits until it has been told, in milliseconds. */
+/** How long a change of settings waits for its event, in milliseconds. */
 const TOLD_MS = 1000;
 
 /** How long a probe may take to come back, in milliseconds. */
 const PROBE_MS = 1500;
 
-/** How often positions are compared while no news can be heard, in milliseconds. */
+/** The time between two comparisons of positions while no news arrive, in milliseconds. */
 const POLL_MS = 200;
 
 /** Maximum rooms whose positions one beat compares. */
@@ -75,7 +75,7 @@ const ROOMS_PER_BEAT = 500;
 /** Maximum events that a feed reads at a time. */
 const PAGE_EVENTS = 200;
 
-/** How long {@linkcode RemoteEngine.close} waits for what is under way, in milliseconds. */
+/** How long {@linkcode RemoteEngine.close} waits for calls without an answer, in milliseconds. */
 const CLOSE_MS = 1000;
 
 /** One instance of a chat on a server. */
@@ -94,11 +94,11 @@ export class RemoteEngine implements Engine {
   readonly #hearing: Hearing;
   /** The name of the instance; another one after its lease has expired. */
   #instance: string;
-  /** The beat under way. */
+  /** The running beat. */
   #beating: Promise<void> | undefined;
   /** Why the last beat failed. */
   #problem: Error | undefined;
-  /** Where the next beat goes on comparing. */
+  /** The index of the first room that the next beat compares. */
   #nextRoom = 0;
   #closing: Promise<void> | undefined;
 
@@ -142,7 +142,7 @@ export class RemoteEngine implements Engine {
   /**
    * Connects to the server, and begins the lease of the instance.
    *
-   * @throws {Error} whose message is a sentence that says why it cannot
+   * @throws {Error} whose message is a sentence that says why it cannot, and what to do
    */
   static async connect(options: RemoteEngineOptions): Promise<RemoteEngine> {
     const engine = new RemoteEngine(options);
@@ -276,7 +276,9 @@ export class RemoteEngine implements Engine {
     };
   }
 
-  /** Stores settings, and waits until the room's feeds have told them: joins go by them then. */
+  /**
+   * Stores settings, and waits until the room's feeds have passed them on: then joins obey them.
+   */
   async #setSettings(room: string, settings: RoomSettings): Promise<boolean> {
     const isStored = await this.#turns.put({ type: "settings", room, settings }) as boolean;
     if (!isStored) return false;
@@ -372,7 +374,7 @@ export class RemoteEngine implements Engine {
     const instance = this.#instance;
     const pulse = await this.#sendBeat(link, instance, rooms);
     if (pulse.isAlive) return pulse;
-    // Another beat may have found it out first.
+    // Another beat may have noticed first.
     if (instance === this.#instance) this.#instance = this.#options.newId();
     const next = await this.#beat(link, rooms);
     await this.#reconcile(link);
@@ -413,7 +415,7 @@ export class RemoteEngine implements Engine {
     return rooms.slice(start, start + ROOMS_PER_BEAT);
   }
 
-  /** Ends a link that does not hear its own probe. If no link hears any, news are polled for. */
+  /** Ends a link that does not receive its own probe. If no link receives any, polls for news. */
   #expectProbe(link: Link, probe: string): void {
     this.#timers.after(PROBE_MS, () => {
       if (link !== this.#uplink.link || this.#hearing.heard(probe)) return;
@@ -440,7 +442,7 @@ export class RemoteEngine implements Engine {
       await this.#compareAll(link);
       await this.#reconcile(link);
     } catch {
-      // The link has failed, or fails at its next beat; then all of this begins again.
+      // The link has failed, or fails at its next beat. The next link does all of this again.
       this.#uplink.drop(link, new Error("The link failed as soon as it was open."));
     }
   }
@@ -458,7 +460,7 @@ export class RemoteEngine implements Engine {
   }
 }
 
-/** What a room's feed has reached when it has heard what a job did; `undefined` if nothing. */
+/** The position that a room's feed reaches with the event of a job; `undefined` if it has none. */
 function reachedBy(job: Job, answer: Answer): Partial<Position> | undefined {
   if (answer instanceof ChatError || answer === undefined) return undefined;
   switch (job.type) {

@@ -1,8 +1,8 @@
 /**
- * Server-wide events, as an instance hears them: registrations and ended tokens.
+ * Server-wide events from the server: registrations and ended tokens.
  *
- * They are numbered but not kept. If some are missing, subscribers hear `missed`, and check for
- * themselves what has become of their members.
+ * They are numbered but not kept. If some are missing, subscribers receive `missed`, and check
+ * themselves which members must go.
  *
  * @module
  */
@@ -12,24 +12,24 @@ import type { NewsItem } from "./backend.ts";
 
 /** Server-wide events, and their subscribers. */
 export class ServerNews {
-  /** Subscribers, and the number after which each hears events. */
+  /** Subscribers, and the number after which each receives events. */
   readonly #subscribers = new Map<EngineListener, number>();
-  /** The number of the newest event that was told. */
+  /** The number of the newest event that was passed on. */
   #number = 0;
   /** The number that the server had reached at the last comparison. */
   #expected = 0;
 
-  /** The number of the newest event that was told. */
+  /** The number of the newest event that was passed on. */
   get number(): number {
     return this.#number;
   }
 
-  /** Starts at a number. What was heard before it counts. */
+  /** Starts at a number. Events up to it count as received. */
   start(number: number): void {
     this.#number = this.#expected = number;
   }
 
-  /** Hands every event after a number to a subscriber. Returns a function that ends that. */
+  /** Passes every event after a number to a subscriber. Returns a function that ends this. */
   subscribe(after: number, subscriber: EngineListener): () => void {
     // The same function may subscribe twice.
     const own: EngineListener = (event) => subscriber(event);
@@ -37,7 +37,7 @@ export class ServerNews {
     return () => this.#subscribers.delete(own);
   }
 
-  /** Tells the events that were not told before. */
+  /** Passes on the events that are no repeats. */
   hear(items: readonly NewsItem[]): void {
     for (const { event, number = 0 } of items) {
       if (number <= this.#number) continue;
@@ -52,7 +52,7 @@ export class ServerNews {
    * Compares numbers with the server. An event that is still missing at the next comparison was
    * missed.
    *
-   * @param asked {@linkcode number} when the server was asked: it has lost what is beyond its own
+   * @param asked {@linkcode number} when the server was asked: a lower answer shows lost events
    */
   compare(number: number, asked: number): void {
     if (number < asked || this.#expected > this.#number) {

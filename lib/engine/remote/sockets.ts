@@ -1,6 +1,6 @@
 /**
- * Sockets to a server: whatever the other side does while they open, and whenever they end, one
- * error says so.
+ * Sockets to a server. Whatever goes wrong while one opens, and however it ends, there is one error
+ * with the reason.
  *
  * @module
  */
@@ -8,14 +8,14 @@
 import { isIP, type Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 
-/** The reasons of sockets that were ended here: a socket does not always tell of an error. */
+/** Why this module ended a socket. A socket itself does not always report an error. */
 const reasons = new WeakMap<Socket, Error>();
 
 /**
- * Waits until a socket is connected. Later errors of it are heard by {@linkcode whenEnded}.
+ * Waits until a socket is connected. {@linkcode whenEnded} reports its later errors.
  *
  * @param signal ends the socket
- * @throws {Error} of the socket, or with the code `ENDED`
+ * @throws {Error} the socket's own, or one with the code `ENDED`
  */
 export async function connected(socket: Socket, signal: AbortSignal): Promise<void> {
   endWith(signal, socket);
@@ -26,13 +26,13 @@ export async function connected(socket: Socket, signal: AbortSignal): Promise<vo
  * Waits until a socket has TLS.
  *
  * @param signal ends the socket
- * @throws {Error} of the system, or with the code `TLS`
+ * @throws {Error} the system's, or one with the code `TLS`
  */
 export async function secured(socket: TLSSocket, signal: AbortSignal): Promise<void> {
   endWith(signal, socket);
   let hasHeard = false;
   socket.prependOnceListener("data", () => hasHeard = true);
-  // Deno 2.5 says that TLS is there when it has only asked for it.
+  // Deno 2.5 reports TLS as ready when it has only asked for it.
   const fail = (error: Error) => hasHeard || endSocket(socket, toTlsFailure(error));
   socket.once("error", fail);
   socket.once("close", () => fail(ended()));
@@ -43,12 +43,12 @@ export async function secured(socket: TLSSocket, signal: AbortSignal): Promise<v
   }
 }
 
-/** What TLS needs to know of the other side. */
+/** The option that names the server for TLS. An IP address has no name. */
 export function tlsName(host: string): { servername?: string } {
   return isIP(host) === 0 ? { servername: host } : {};
 }
 
-/** Codes of sockets that found nobody who could have TLS. */
+/** Codes of errors before anybody answered: no fault of TLS. */
 const UNREACHABLE = /ECONNREFUSED|ENOTFOUND|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|EAI_AGAIN/;
 
 function toTlsFailure(error: Error & { code?: string }): Error {
@@ -70,7 +70,7 @@ export function first(socket: Socket, event: string): Promise<unknown> {
   });
 }
 
-/** Calls back once, when a socket has ended, with the reason. */
+/** Calls back once with the reason, when a socket has ended. */
 export function whenEnded(socket: Socket, callback: (reason: Error) => void): void {
   let reason: Error | undefined;
   socket.once("error", (error) => reason = error);
@@ -91,7 +91,7 @@ function ended(): Error {
   return failure("ENDED", "It has closed the connection");
 }
 
-/** An error with a code that says what it is about. */
+/** An error with a code, for programs. */
 export function failure(code: string, message: string): Error {
   return Object.assign(new Error(message), { code });
 }

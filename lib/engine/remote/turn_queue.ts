@@ -1,11 +1,12 @@
 /**
- * The jobs of an instance, in order: all of one turn of the event loop go out together, and the next
- * ones when those are answered.
+ * The jobs of an instance, in order: all of one turn of the event loop go out as one batch, and the
+ * next batch when that one is answered.
  *
- * What waits is bounded in number, size and time. A batch that went out and has no answer may have
- * been done. So it goes out again on the next link, under its number, until it is known what became
- * of it; nothing overtakes it, and what it stores is neither acknowledged nor refused before. Only
- * after a minute it is refused for all that, since the server does not keep its answers for ever.
+ * Waiting jobs are bounded in number, size and time. A batch that went out and has no answer may
+ * have taken effect. So the queue repeats it on the next link, with the same number, until it gets
+ * the answer. Nothing overtakes it, and its writes are neither acknowledged nor refused before.
+ * After a minute they are refused all the same, since the server does not keep its answers for
+ * ever.
  *
  * @module
  */
@@ -15,7 +16,7 @@ import { type After, within } from "../../time.ts";
 import { type Answer, type Job, type Link, NotDone } from "./backend.ts";
 import { EXPIRY_MS, LONG_PATIENCE_MS, PATIENCE_MS, type Uplink } from "./uplink.ts";
 
-/** Maximum jobs that wait, and UTF-16 units of their texts. */
+/** Maximum waiting jobs, and UTF-16 units of their texts. */
 const MAX_JOBS = 20_000;
 const MAX_SIZE = 16 * 1024 * 1024;
 
@@ -29,7 +30,7 @@ const MAX_REPEAT_MS = 60_000;
 /** How long a job that stores nothing waits for its answer, in milliseconds. */
 const MAX_READ_MS = 2000;
 
-/** A timer that is later than this shows that the process was stopped, in milliseconds. */
+/** A timer that is later than this, in milliseconds, shows that the process was paused. */
 const STOPPED_MS = 1000;
 
 /** What a {@linkcode TurnQueue} needs. */
@@ -42,7 +43,7 @@ export interface TurnQueueOptions {
   readonly atCommit: (callback: () => void) => void;
   /** The present name of the instance. */
   readonly instance: () => string;
-  /** Hears the answers to the jobs of a batch, ahead of the callers. */
+  /** Receives the answers to the jobs of a batch, before the callers. */
   readonly onAnswers: (jobs: readonly Job[], answers: readonly Answer[]) => void;
 }
 
@@ -51,7 +52,7 @@ interface Entry {
   readonly job: Job;
   /** UTF-16 units of its text. */
   readonly size: number;
-  /** When it is refused if it has not gone out, in milliseconds. */
+  /** When it is refused if it has not gone out by then, in milliseconds. */
   readonly expires: number;
   readonly resolve: (answer: Exclude<Answer, ChatError>) => void;
   readonly reject: (error: ChatError) => void;
@@ -64,7 +65,7 @@ interface Flight {
   readonly entries: readonly Entry[];
   /** When the jobs that store nothing are refused, in milliseconds; `Infinity` afterwards. */
   readsExpire: number;
-  /** When it is given up, in milliseconds. */
+  /** When the whole batch is refused, in milliseconds. */
   expires: number;
 }
 
@@ -77,7 +78,7 @@ export class TurnQueue {
   #isSending = false;
   #number = 0;
   #isFlushAhead = false;
-  /** When the alarm for what waits too long goes off, in milliseconds. */
+  /** When the timer for expired jobs fires, in milliseconds. */
   #alarm = Infinity;
   #isClosed = false;
   #onLanded: () => void = () => {};
@@ -86,7 +87,7 @@ export class TurnQueue {
     this.#options = options;
   }
 
-  /** The number of the newest batch that needs no repetition any more. */
+  /** The number of the newest batch that will not be repeated. */
   get answered(): number {
     return this.#flight === undefined ? this.#number : this.#number - 1;
   }
@@ -110,7 +111,7 @@ export class TurnQueue {
     });
   }
 
-  /** Sends what waits, as far as the link allows. Call it when there is a new link. */
+  /** Sends the next batch, if there is a link and none is in flight. Call it for each new link. */
   flush(): void {
     const { link } = this.#options.uplink;
     if (link === undefined || this.#isSending) return this.#expireLater();
@@ -118,7 +119,7 @@ export class TurnQueue {
     if (this.#flight !== undefined) this.#send(link, this.#flight);
   }
 
-  /** Refuses what has not gone out, and waits for the rest, but no longer than `ms` milliseconds. */
+  /** Refuses waiting jobs, and waits up to `ms` milliseconds for the batch in flight. */
   async close(ms: number): Promise<void> {
     this.#isClosed = true;
     this.#refuse(() => true, restarting());
@@ -169,7 +170,7 @@ export class TurnQueue {
       );
     } catch (error) {
       if (error instanceof NotDone) this.#land(flight, storeUnavailable());
-      // It may have been done: ask on the next link.
+      // It may have taken effect: repeat it on the next link.
       else uplink.drop(link, error as Error);
     }
     this.#isSending = false;
@@ -192,7 +193,7 @@ export class TurnQueue {
     this.#onLanded();
   }
 
-  /** Refuses, in time, what waits for too long. */
+  /** Sets the timer that refuses expired jobs. */
   #expireLater(): void {
     const { readsExpire = Infinity, expires = Infinity } = this.#flight ?? {};
     const waits = this.#entries.length > 0 ? this.#options.clock() + EXPIRY_MS : Infinity;
@@ -200,11 +201,11 @@ export class TurnQueue {
     if (due >= this.#alarm || this.#isClosed) return;
     this.#alarm = due;
     this.#options.after(Math.max(1, due - this.#options.clock()), () => {
-      // An earlier one took its place.
+      // An earlier timer has replaced this one.
       if (this.#alarm !== due) return;
       this.#alarm = Infinity;
       const now = this.#options.clock();
-      // The answer may have come while the process was stopped.
+      // The answer may have come while the process was paused.
       if (this.#flight !== undefined && now - due > STOPPED_MS) this.#flight.expires += now - due;
       this.#expire(now);
       this.#expireLater();
@@ -222,7 +223,7 @@ export class TurnQueue {
     for (const { job, reject } of flight.entries) if (!isStored(job)) reject(storeUnavailable());
   }
 
-  /** Refuses some of the jobs that wait. */
+  /** Refuses some waiting jobs. */
   #refuse(isRefused: (entry: Entry) => boolean, error: ChatError): void {
     const refused = this.#entries.filter(isRefused);
     if (refused.length === 0) return;

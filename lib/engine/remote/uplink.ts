@@ -1,10 +1,10 @@
 /**
- * The way from an instance to its server: one link at a time, opened again when it fails, and calls
- * that each have a deadline.
+ * The connection of an instance to its server: one link at a time, opened again when it fails, and
+ * calls that each have a deadline.
  *
- * A call that is not answered in time ends the link, since a later answer could not be told from the
- * next one's. The server does nothing after the deadline of a write, so what was refused is not
- * stored after all.
+ * A call without an answer in time ends the link, since a later answer could be taken for the next
+ * call's. The server does nothing after the deadline of a write, so a refused write is never stored
+ * later.
  *
  * @module
  */
@@ -14,13 +14,13 @@ import type { Logger } from "../../logger.ts";
 import { type After, Alarm } from "../../time.ts";
 import type { Backend, Link, LinkListener } from "./backend.ts";
 
-/** How long a write waits to go out, in milliseconds. The server does nothing that begins later. */
+/** How long a write may wait to go out, in milliseconds. The server does not run it later. */
 export const PATIENCE_MS = 1000;
 
-/** How long any other call waits to go out, in milliseconds: joins come in crowds. */
+/** How long any other call may wait to go out, in milliseconds: joins come in crowds. */
 export const LONG_PATIENCE_MS = 5000;
 
-/** How often waiting calls are looked through for those that have waited for too long. */
+/** The time between two searches for expired calls, in milliseconds. */
 export const EXPIRY_MS = 250;
 
 /** How long a call waits for its answer, in milliseconds. */
@@ -29,14 +29,14 @@ const ANSWER_MS = 2000;
 /** How long a link may take to open, in milliseconds. */
 const CONNECT_MS = 5000;
 
-/** How long to wait before a link is opened again, in milliseconds; it doubles up to the second. */
+/** The pause before a link is opened again, in milliseconds; it doubles up to the maximum. */
 const MIN_RETRY_MS = 100;
 const MAX_RETRY_MS = 1000;
 
-/** Maximum calls at a time; others wait. */
+/** Maximum calls at a time; further calls wait. */
 const MAX_CALLS = 16;
 
-/** Maximum calls that wait. */
+/** Maximum waiting calls. */
 const MAX_WAITING = 20_000;
 
 /** What an {@linkcode Uplink} needs. */
@@ -45,10 +45,10 @@ export interface UplinkOptions {
   /** The time in milliseconds. It never goes backwards. */
   readonly clock: () => number;
   readonly after: After;
-  /** Writes what fails: a throttled logger. */
+  /** Logs failures; throttled. */
   readonly failures: Logger;
   readonly listener: Omit<LinkListener, "onLost">;
-  /** Hears of each new link but the first. */
+  /** Called for each new link but the first. */
   readonly onUp: (link: Link) => void;
 }
 
@@ -59,10 +59,10 @@ interface Waiting {
   readonly refuse: (error: ChatError) => void;
 }
 
-/** A call that is under way. */
+/** A call without an answer so far. */
 interface Attempt {
   readonly link: Link;
-  /** When its link is ended, in milliseconds. */
+  /** When the link is ended, in milliseconds. */
   readonly due: number;
 }
 
@@ -73,14 +73,14 @@ export class Uplink {
   #calls = 0;
   #waiting: Waiting[] = [];
   #isExpiryAhead = false;
-  /** Calls that are under way, the oldest first. */
+  /** Calls without an answer, oldest first. */
   readonly #attempts = new Set<Attempt>();
   readonly #alarm: Alarm;
   /** When the last link ended, in milliseconds. */
   #downSince = -Infinity;
   /** Why the last link ended, or could not be opened. */
   #problem: Error | undefined;
-  /** The server's clock less this process's, in milliseconds. */
+  /** The server's clock minus this process's, in milliseconds. */
   #offset = 0;
   readonly #closing = new AbortController();
 
@@ -99,7 +99,7 @@ export class Uplink {
     return this.#link === undefined ? this.#problem : undefined;
   }
 
-  /** Whether the server has been out of reach for so long that nothing waits for it any more. */
+  /** Whether the server has been unreachable for so long that calls no longer wait. */
   get isDown(): boolean {
     return this.#link === undefined && this.#options.clock() - this.#downSince > PATIENCE_MS;
   }
@@ -122,7 +122,7 @@ export class Uplink {
   /**
    * Calls the server.
    *
-   * @param isUrgent whether the call goes ahead of those that wait
+   * @param isUrgent whether the call goes ahead of waiting calls
    * @throws {ChatError} the server's refusal, or `unavailable`
    */
   call<T>(ask: (link: Link) => Promise<T>, isUrgent = false): Promise<T> {
@@ -158,7 +158,7 @@ export class Uplink {
     try {
       return await answer;
     } catch (error) {
-      // If the link has ended, the reason of that has been noted.
+      // If the link has ended, its reason is logged already.
       if (link === this.#link && !(error instanceof ChatError)) this.#note(error as Error);
       throw error;
     } finally {
@@ -166,7 +166,7 @@ export class Uplink {
     }
   }
 
-  /** Ends a link, unless another one has taken its place, and opens the next one. */
+  /** Ends a link, unless another one has replaced it, and opens the next one. */
   drop(link: Link, reason: Error): void {
     if (link !== this.#link || this.#closing.signal.aborted) return;
     this.#fail(reason);
@@ -245,7 +245,7 @@ export class Uplink {
     }
   }
 
-  /** Refuses, in time, what waits for too long. */
+  /** Sets the timer that refuses expired calls. */
   #expireLater(): void {
     if (this.#isExpiryAhead || this.#waiting.length === 0) return;
     this.#isExpiryAhead = true;
@@ -271,7 +271,7 @@ export class Uplink {
   }
 }
 
-/** The refusal that a caller receives: any error but a refusal was logged, and is not sent. */
+/** The refusal that a caller receives. Any other error was logged, and its details are not sent. */
 export function toRefusal(error: unknown): ChatError {
   return error instanceof ChatError ? error : storeUnavailable();
 }

@@ -2,14 +2,14 @@
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { Connection, RefusedError } from "../public/connection.js";
-import { readPage } from "./support/docs.ts";
-import { makeFolder } from "./support/folder.ts";
-import { call, signUp } from "./support/people.ts";
-import { startServer } from "./support/server.ts";
-import { V1Client } from "./support/v1_client.ts";
+import { Connection, RefusedError } from "../../public/connection.js";
+import { readPage } from "../support/docs.ts";
+import { makeFolder } from "../support/folder.ts";
+import { call, signUp } from "../support/people.ts";
+import { startServer } from "../support/server.ts";
+import { V1Client } from "../support/v1_client.ts";
 
-const ROOT = new URL("..", import.meta.url);
+const ROOT = new URL("../../", import.meta.url);
 
 const page = await readPage("client.md");
 
@@ -86,7 +86,7 @@ describe("docs/client.md", () => {
     const long = new Connection(here);
     const item = long.send("x".repeat(4097));
     assertEquals([(await refusalOf(long)).code, item.status], [1009, "failed"]);
-    await assertRejects(() => long.delete("m"), RefusedError, "There is no connection now.");
+    await assertRejects(() => long.delete("m"), RefusedError, "Not connected to the server.");
     for (const base of ["localhost:8080", "ws://localhost:8080", "chat.example", "", "http://"]) {
       const sentence = `base must be an address such as https://chat.example/, not "${base}".`;
       assertThrows(() => new Connection({ ...here, base }), TypeError, sentence);
@@ -99,6 +99,7 @@ describe("docs/client.md", () => {
     const { warn } = console;
     try {
       const warned = new Promise<void>((resolve) => {
+        // deno-lint-ignore no-console
         console.warn = (...words) => {
           warnings.push(...words);
           resolve();
@@ -108,6 +109,7 @@ describe("docs/client.md", () => {
       await warned;
       await refusalOf(new Connection({ base: server.url, room: "tea", username: "error" }));
     } finally {
+      // deno-lint-ignore no-console
       console.warn = warn;
     }
     assertEquals(warnings, [
