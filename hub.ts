@@ -11,7 +11,7 @@
  *
  * The way of a member:
  *
- *     admit -> (upgrade) -> join -> engine.bus.enter -> the room receives "entered" -> welcome -> live
+ *     admit -> (upgrade) -> join -> engine.bus.enter -> the room gets "entered" -> welcome -> live
  *
  * Every command goes to the engine, which publishes the result to all instances, this one included.
  * Events collect until the end of the turn (`lib/delivery/`): a `chat.v1` member receives all of

@@ -62,7 +62,7 @@ bench/README.md says what each scenario measures. Ctrl-C ends early and writes n
  * Reads the command line.
  *
  * @returns `undefined` if it asks for help
- * @throws {UsageError} if it asks for what there is not
+ * @throws {UsageError} if an argument is wrong
  */
 function readOptions(args: readonly string[]): Options | undefined {
   const { values, positionals } = parseOptions(args);

@@ -199,12 +199,14 @@ export function readConfig(env: Environment): Config {
   });
 }
 
-/** Minimum length of a setting whose misspellings are looked for: shorter words mean other things. */
+/**
+ * Minimum length of a setting whose typos are searched for: shorter variables may be other programs'.
+ */
 const MIN_TYPO_LENGTH = 5;
 
 /**
- * Finds variables that are one typo away from a setting: a letter too many, missing or wrong, or two
- * letters that changed places.
+ * Finds variables that are one typo away from a setting: a letter too many, missing or wrong, or
+ * two letters that changed places.
  *
  * @returns a sentence for each
  */

@@ -3,8 +3,8 @@
  *
  *     deno task dev
  *
- * Deno's watcher ends at SIGINT alone: at any other signal the server ends, and the watcher waits
- * for a change. So this program stands before it, and passes each signal on as SIGINT.
+ * Deno's watcher ends only at SIGINT: at any other signal the server ends, and the watcher waits for
+ * a change. So this program starts the watcher, and passes each signal on as SIGINT.
  *
  * @module
  */

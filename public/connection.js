@@ -66,9 +66,9 @@ import { Stream } from "./stream.js";
  * @property {string | URL} base The server's address, `http:` or `https:`; `ws/ROOM`, `api/` and
  *   `echo` are relative to it.
  * @property {string} room
- * @property {string} [username] Optional with a `token`, with which a name comes.
- * @property {string} [token] The token of an account, from signing in or made for a bot; or one with
- *   which the site's own server signs the person in.
+ * @property {string} [username] Optional with a `token`: the welcome gives its name.
+ * @property {string} [token] The token of an account, of a bot, or of a person whom the site's own
+ *   server signs in.
  * @property {string} [session] The secret from an earlier welcome: identifies the same guest.
  * @property {"socket" | "stream"} [via] The transport of the first attempt, a socket by default. Pass
  *   `"stream"` if another connection found WebSockets blocked.
@@ -230,7 +230,7 @@ export class Connection {
    *
    * @param {ConnectionOptions} options
    * @param {Partial<Surroundings>} [around]
-   * @throws {TypeError} if `base` is no address of a server
+   * @throws {TypeError} if `base` is not an `http:` or `https:` address
    */
   constructor(
     { base, room, username = "", token, session, via = "socket", cipher, outbox },
@@ -273,7 +273,7 @@ export class Connection {
   /**
    * Joins. Has no effect on a connection that joins, has joined or retries.
    *
-   * @param {{ token?: string }} [how] `token`: a new one in place of the old, from the next attempt on
+   * @param {{ token?: string }} [how] `token`: replaces the old one at the next attempt
    */
   open({ token = this.#token } = {}) {
     this.#token = token;

@@ -54,7 +54,7 @@ p { margin: 1em }
     frame.hidden = false;
     tell();
   });
-  // Browsers report no refused frame; the page in it reports that it is ready.
+  // A refused frame loads, too. A ready page says so.
   frame.onload = () =>
     frame.src && setTimeout(() => {
       if (isReady) return;

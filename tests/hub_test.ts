@@ -101,7 +101,7 @@ describe("Hub.join", () => {
       await hub.admit({ room, username: "ghost", identity: guest("ghost") });
     }
     await join("bob", { room: "two" });
-    await assertRejects(() => join("carol", { room: "three" }), ChatError, "too many rooms");
+    await assertRejects(() => join("carol", { room: "three" }), ChatError, "Too many rooms");
   });
 
   it("refuses a late joiner whose room is forgotten", async () => {

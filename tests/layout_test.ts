@@ -149,7 +149,7 @@ describe("A field of a class", () => {
 });
 
 describe("A test", () => {
-  it("starts a server by ServerProcess alone, which keeps away from the user's chat.db", async () => {
+  it("starts servers only by ServerProcess, which never opens the user's chat.db", async () => {
     const wrong: string[] = [];
     for await (const file of walk("tests/")) {
       const text = await Deno.readTextFile(new URL(file, ROOT));

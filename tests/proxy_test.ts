@@ -197,7 +197,7 @@ describeNginx("docs/deploy.md: nginx before two servers", () => {
 });
 
 describeCaddy("docs/deploy.md: Caddy before the server", () => {
-  it("serves the page and the chat, and keeps the metrics inside and large bodies out", async () => {
+  it("serves the page and the chat, and blocks outside metrics and large bodies", async () => {
     await using folder = await makeFolder();
     await using server = await startServer({ TRUST_PROXY: "1", METRICS: "on" });
     const port = freePort();
@@ -228,7 +228,7 @@ describeCaddy("docs/deploy.md: Caddy before the server", () => {
     }
   });
 
-  it("shares members out over two servers, and gives all to the one that stays", async () => {
+  it("spreads members over two servers, and moves all to the remaining one", async () => {
     await using folder = await makeFolder();
     await using a = await startServer({ TRUST_PROXY: "1" });
     await using b = await startServer({ TRUST_PROXY: "1" });

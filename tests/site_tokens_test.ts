@@ -1,4 +1,4 @@
-/** People whom the operator's own site signs in, over HTTP, sockets and streams. */
+/** People signed in by the operator's own site, over HTTP, sockets and streams. */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { afterAll, beforeAll, describe, it } from "@std/testing/bdd";
@@ -28,7 +28,7 @@ afterAll(async () => {
   assertEquals(server.log.filter(({ level }) => level === "error"), []);
 });
 
-/** An id, or a name, that no other test has. */
+/** A unique id or name. */
 const fresh = (kind: string) => `${kind}-${++ids}`;
 
 async function join(token: string, room: string, at = server): Promise<V1Client> {
@@ -51,19 +51,19 @@ const claims = (more: Record<string, unknown> = {}) => ({
 
 const { privateKey, publicKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
 
-/** A token that a key pair signs, as its header says. */
+/** A token signed by a key pair, as its header claims. */
 function signRs256(): string {
   const text = ['{"alg":"RS256"}', JSON.stringify(claims())]
     .map((part) => Buffer.from(part).toString("base64url")).join(".");
   return `${text}.${signWithKey("sha256", Buffer.from(text), privateKey).toString("base64url")}`;
 }
 
-/** The parts of a right token. */
+/** The parts of a valid token. */
 const parts = () => sign(claims()).split(".") as [string, string, string];
 
 const withHeader = (header: unknown) => sign(claims(), { header });
 
-/** Tokens that the site has not signed. */
+/** Tokens with a wrong signature. */
 const FORGED: Record<string, () => string> = {
   "algorithm none": () => withHeader({ alg: "none" }),
   "algorithm none without a signature": () => `${withHeader({ alg: "none" }).slice(0, -43)}`,
@@ -96,7 +96,7 @@ const FORGED: Record<string, () => string> = {
   "huge claims": () => sign(claims({ x: "x".repeat(9000) })),
 };
 
-/** Tokens that the site has signed and should not have: what is said of each. */
+/** Signed tokens with wrong claims, and the sentence about each. */
 const WRONG: Record<string, [claims: () => unknown, sentence: string]> = {
   "no end": [() => ({ ...claims(), exp: undefined }), "needs exp"],
   "an end in text": [() => claims({ exp: String(inSeconds(600)) }), "needs exp"],
@@ -128,7 +128,7 @@ const WRONG: Record<string, [claims: () => unknown, sentence: string]> = {
   "deep claims": [() => "[".repeat(1500) + "]".repeat(1500), "needs exp"],
 };
 
-/** Refuses a token on every way in, with the same sentence. */
+/** Asserts that every route refuses a token with the same sentence. */
 async function assertRefused(token: string, sentence: string): Promise<void> {
   const byHeader = await post(token, "r", "hello");
   assertEquals(byHeader.status, 401);
@@ -143,7 +143,7 @@ async function assertRefused(token: string, sentence: string): Promise<void> {
 }
 
 describe("A token of the operator's site", () => {
-  it("signs a person in for sockets, streams, posts and reads", async () => {
+  it("signs in its person for sockets, streams, posts and reads", async () => {
     const room = fresh("room");
     const name = fresh("Ada");
     const token = siteToken(fresh("id"), name, { nbf: inSeconds(30), iat: inSeconds(0), iss: "x" });
@@ -165,7 +165,7 @@ describe("A token of the operator's site", () => {
     assert(!JSON.stringify(server.log).includes(token.slice(-43)));
   });
 
-  it("is refused with a sentence on every way in if the site has not signed it", async () => {
+  it("is refused with a sentence on every route without a valid signature", async () => {
     for (const [what, forge] of Object.entries(FORGED)) {
       await assertRefused(forge(), NOT_SIGNED).catch((error) => {
         throw new Error(`${what}: ${error.message}`);
@@ -173,7 +173,7 @@ describe("A token of the operator's site", () => {
     }
   });
 
-  it("is refused with a sentence that says what is wrong with it", async () => {
+  it("is refused with a sentence that names the wrong claim", async () => {
     for (const [what, [make, sentence]] of Object.entries(WRONG)) {
       await assertRefused(sign(make()), sentence).catch((error) => {
         throw new Error(`${what}: ${error.message}`);
@@ -181,7 +181,7 @@ describe("A token of the operator's site", () => {
     }
   });
 
-  it("counts in no cookie, and nowhere without the setting", async () => {
+  it("is ignored in a cookie, and everywhere without the setting", async () => {
     const token = siteToken(fresh("id"), fresh("Ada"));
     const cookie = `${cookieName(server, "session")}=${token}`;
     assertEquals((await knock(server, "/ws/r", { Cookie: cookie })).error, ENDED);
@@ -202,7 +202,7 @@ describe("A token of the operator's site", () => {
     assertEquals((await edit(siteToken(id, fresh("Lovelace")))).status, 200);
   });
 
-  it("takes any text for an id, and each for another person", async () => {
+  it("accepts any text as an id, and each as another person", async () => {
     await using folder = await makeFolder();
     const env = { SIGN_IN_SECRET, DATABASE_URL: `sqlite:${folder.path}/chat.db` };
     await using lasting = await startServer(env);
@@ -215,7 +215,7 @@ describe("A token of the operator's site", () => {
     }
   });
 
-  it("gives the name that it has, unless an account or another person has it", async () => {
+  it("gives its name, unless an account or another person has that", async () => {
     const [room, id, name] = [fresh("room"), fresh("id"), fresh("Ada")];
     const token = siteToken(id, name);
     await using first = await join(token, room);
@@ -232,7 +232,7 @@ describe("A token of the operator's site", () => {
     assertEquals((await post(token, room, "hello")).body.error, BELONGS);
   });
 
-  it("gives no right that an account has", async () => {
+  it("gives no rights of an account", async () => {
     const [room, name] = [fresh("room"), fresh("Ada")];
     const token = siteToken(fresh("id"), name);
     const SIGN_IN = "Sign in to do this.";
@@ -273,7 +273,7 @@ describe("A token of the operator's site", () => {
     assertEquals((await knock(server, `/ws/${room}?token=${again}`)).status, 403);
   });
 
-  it("counts its connections as those of one person", async () => {
+  it("counts its connections for one person", async () => {
     const env = { SIGN_IN_SECRET, MAX_CONNECTIONS_PER_ACCOUNT: "1" };
     await using strict = await startServer(env);
     const [id, name] = [fresh("id"), fresh("Ada")];
@@ -282,7 +282,7 @@ describe("A token of the operator's site", () => {
     await using _other = await join(siteToken(fresh("id"), "Eve"), "s", strict);
   });
 
-  it("ends its sockets and its streams when it ends, and a new one goes on", async () => {
+  it("closes its sockets and streams at its end, and a new one resumes", async () => {
     const [room, id, name] = [fresh("room"), fresh("id"), fresh("Ada")];
     const short = siteToken(id, name, { exp: inSeconds(1.5) });
     await using stream = await StreamReader.join(server, room, { query: { token: short } });
@@ -322,7 +322,7 @@ describe("A token of the operator's site", () => {
 });
 
 describe("REGISTRATION=off", () => {
-  it("lets nobody make an account but the admins, with their code", async () => {
+  it("allows new accounts only for admins, with their code", async () => {
     await using closed = await startServer({ REGISTRATION: "off", ADMINS: "Root" });
     const { status, body } = await register(closed, "alice");
     assertEquals([status, body.error], [

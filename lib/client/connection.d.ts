@@ -228,7 +228,7 @@ export class Connection {
   /**
    * Does not connect yet: call {@linkcode Connection.open}.
    *
-   * @throws {TypeError} if `base` is no address of a server
+   * @throws {TypeError} if `base` is not the address of a server
    */
   constructor(options: ConnectionOptions);
 

@@ -1,24 +1,24 @@
 /**
- * Finds the program that keeps a server from its SQLite file, so that the operator can stop it.
+ * Finds the program that has locked a SQLite file, so that the operator can stop it.
  *
  * @module
  */
 
-/** Locks of all programs: Linux alone has this file (proc(5)). */
+/** The locks of all programs. Only Linux has this file (proc(5)). */
 const LOCKS = "/proc/locks";
 
 /** Maximum characters of a program's command line in a sentence. */
 const MAX_COMMAND_LENGTH = 100;
 
-/** What SQLite locks: the database, the index of its `-wal`, and the file beside it. */
+/** The files that may be locked: the database, the index of its `-wal`, and Hubbub's own lock. */
 const SUFFIXES = ["", "-shm", "-lock"] as const;
 
 /**
  * Names another program that has locked a database, as `process PID (COMMAND)`.
  *
  * @param path the file of the database
- * @returns `undefined` where the system does not tell, or does not let this process ask: anywhere
- * but on Linux, and without all permissions of the runtime
+ * @returns `undefined` if no program is found: always on systems other than Linux, and without the
+ *   runtime's permission to read the locks
  */
 export function findHolder(path: string): string | undefined {
   try {
@@ -33,7 +33,7 @@ export function findHolder(path: string): string | undefined {
   }
 }
 
-/** A lock that some process holds. */
+/** A lock of a process. */
 interface Lock {
   readonly pid: number;
   /** Device and inode. */
@@ -42,7 +42,7 @@ interface Lock {
   readonly isWriter: boolean;
 }
 
-/** The locks that are held, such as `1: POSIX  ADVISORY  WRITE 4711 fe:01:131 0 EOF`. */
+/** Reads all locks, from lines such as `1: POSIX  ADVISORY  WRITE 4711 fe:01:131 0 EOF`. */
 function readLocks(): Lock[] {
   const lines = Deno.readTextFileSync(LOCKS)
     .matchAll(/^\d+: \w+ +\w+ +(READ|WRITE) (\d+) (\w+:\w+:\d+) /gm);
@@ -53,12 +53,15 @@ function readLocks(): Lock[] {
   }));
 }
 
-/** A file as the system names it among the locks: device in two parts, inode. None if it is gone. */
+/**
+ * The name of a file in the list of locks: the device in two parts, and the inode. Empty if the file
+ * is missing.
+ */
 function identify(path: string): string[] {
   try {
     const { dev, ino } = Deno.statSync(path);
     const part = (number: number) => number.toString(16).padStart(2, "0");
-    // The device as makedev(3) puts it together.
+    // Splits the device as makedev(3) composes it.
     const minor = (dev & 0xff) | ((dev >>> 12) & 0xfff00);
     return [`${part((dev >>> 8) & 0xfff)}:${part(minor)}:${ino}`];
   } catch {

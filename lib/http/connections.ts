@@ -21,7 +21,7 @@ const RETRY_SECONDS = 10;
 export interface Holder {
   /** The peer's address, if known. */
   readonly address?: string | undefined;
-  /** The account's key, or the person whom the operator's site signs in; absent for a guest. */
+  /** The account's key, or the person of the operator's site; absent for a guest. */
   readonly account?: string | undefined;
 }
 

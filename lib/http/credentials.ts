@@ -67,7 +67,10 @@ export async function identify(
   return accounts.guest(secret);
 }
 
-/** The account of the only valid cookie. Cookies of two accounts are refused: either could be planted. */
+/**
+ * The account of the only valid cookie. Cookies of two accounts are refused: either could be
+ * planted.
+ */
 async function authenticate(
   tokens: readonly string[],
   secret: string | undefined,

@@ -192,7 +192,9 @@ export class Sockets {
   }
 }
 
-/** Answers a request without an upgrade that would be accepted with one (RFC 9110, section 15.5.22). */
+/**
+ * Answers a request without an upgrade that would be accepted with one (RFC 9110, section 15.5.22).
+ */
 function answerProbe(c: Context): Response {
   const headers = { upgrade: "websocket", connection: "Upgrade", "cache-control": "no-store" };
   return c.json({ error: "upgrade required" }, 426, headers);

@@ -8,8 +8,8 @@
  * A token or a guest's secret is 256 random bits. The store keeps only its hash, so that a copy of
  * the store gives no access.
  *
- * A person whom the operator's own site signs in has a token of that site, and no account. The store
- * knows nothing of it.
+ * A person that the operator's own site signs in has a token of that site, and no account. The store
+ * does not contain that token.
  *
  * @module
  */
@@ -117,7 +117,7 @@ export interface Identity {
   readonly username?: string;
   /** When that token ends, in milliseconds since 1970; absent for a guest. */
   readonly expiresAt?: number;
-  /** The account; absent for a guest, and for a person whom the operator's site signs in. */
+  /** The account; absent for a guest, and for a person of the operator's site. */
   readonly account?: {
     readonly key: string;
     readonly isAdmin: boolean;
@@ -484,7 +484,7 @@ export class Accounts {
   }
 
   /**
-   * The person to whom a token belongs: an account, or a person of the operator's site.
+   * The person that a token belongs to: an account, or a person of the operator's site.
    *
    * @param secret a guest's secret, if the client presented one beside the token
    * @throws {ChatError} `unauthenticated` if the token has ended or is invalid

@@ -1,9 +1,9 @@
 /**
- * Tokens with which the server of a site signs its own people in: JSON Web Tokens (RFC 7519) under
- * HMAC with SHA-256, `HS256` (RFC 7518, section 3.2).
+ * Tokens that sign in the people of the operator's own site: JSON Web Tokens (RFC 7519), signed by
+ * that site's server with HMAC and SHA-256, `HS256` (RFC 7518, section 3.2).
  *
- * No other algorithm counts, whatever a token says of itself (RFC 8725, section 3.1). Nothing of a
- * token is believed before its signature is checked.
+ * Tokens with any other algorithm are refused (RFC 8725, section 3.1). The signature is checked
+ * before any claim of a token is used.
  *
  * @module
  */
@@ -29,7 +29,7 @@ const MAX_LENGTH = 4096;
 /** Maximum length of an id, in UTF-16 units. */
 const MAX_ID_LENGTH = 64;
 
-/** How long a token is valid at most, in seconds. */
+/** Maximum time until a token ends, in seconds. */
 const MAX_SECONDS = 24 * 60 * 60;
 
 /** How far the clock of the site may be ahead, in seconds. */
@@ -58,15 +58,15 @@ export class SiteTokens {
   }
 
   /**
-   * The person whom a token signs in.
+   * The person that a token signs in.
    *
-   * @throws {ChatError} `unauthenticated`, with a sentence for those who run the site
+   * @throws {ChatError} `unauthenticated`, with a sentence for the site's operator
    */
   read(token: string): SitePerson {
     const [, header, payload, signature] =
       (token.length <= MAX_LENGTH ? COMPACT.exec(token) : null) ?? [];
     const { alg, crit } = objectIn(header ?? "");
-    // A token that needs an extension is invalid where that is unknown (RFC 7515, section 4.1.11).
+    // A token that needs an unknown extension is invalid (RFC 7515, section 4.1.11).
     if (alg !== "HS256" || crit !== undefined) throw notSigned();
     if (!this.#hasSigned(`${header}.${payload}`, signature!)) throw notSigned();
     return readClaims(objectIn(payload!), this.#clock() / 1000);
@@ -78,7 +78,7 @@ export class SiteTokens {
   }
 }
 
-/** The JSON object in a part of a token; an empty one if the part holds anything else. */
+/** The JSON object in a part of a token; an empty object if the part is anything else. */
 function objectIn(part: string): Record<string, unknown> {
   try {
     const value = JSON.parse(Buffer.from(part, "base64url").toString());

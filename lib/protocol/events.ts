@@ -18,7 +18,7 @@ export interface EventBase {
 
 /** A message in the room. */
 export interface ChatEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "chat";
   /** Unique for ever. */
   readonly id: string;
@@ -43,7 +43,7 @@ export interface ChatEvent extends EventBase {
 
 /** A message has a new text. `id` is the message's, `seq` and `timestamp` are the change's. */
 export interface MessageUpdatedEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "message_updated";
   /** The id of the message. */
   readonly id: string;
@@ -55,7 +55,7 @@ export interface MessageUpdatedEvent extends EventBase {
 
 /** A message was deleted. `id` is the message's, `seq` and `timestamp` are the deletion's. */
 export interface MessageDeletedEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "message_deleted";
   /** The id of the message. */
   readonly id: string;
@@ -67,7 +67,7 @@ export interface MessageDeletedEvent extends EventBase {
 
 /** A user joined or left: `NAME joined the room`, `NAME left the room`. */
 export interface NoticeEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "user_joined" | "user_left";
 }
 
@@ -81,7 +81,7 @@ export interface UserEntry {
 
 /** The users in the room: `content` is their names, joined by commas (no name contains one). */
 export interface OnlineUsersEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "online_users";
   /** The same names, in the same order; at most 100. */
   readonly users: readonly UserEntry[];
@@ -91,7 +91,7 @@ export interface OnlineUsersEvent extends EventBase {
 
 /** The users that joined and left since the last `presence`. */
 export interface PresenceEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "presence";
   /** At most 50 names in a crowd; in the first `presence` after it has shrunk, every user. */
   readonly joined: readonly string[];
@@ -112,7 +112,7 @@ export type Role = "owner" | "admin" | "moderator" | "member";
 
 /** The first event: your name, the room, and its newest number. */
 export interface WelcomeEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "welcome";
   /**
    * A guest's secret, which proves that another connection is the same person. Empty for an
@@ -148,7 +148,7 @@ export interface WelcomeEvent extends EventBase {
 
 /** The room's numbering continues in a new epoch: every `seq` that you have seen stays valid. */
 export interface EpochEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "epoch";
   /** Replaces the epoch of the `welcome`: resume with it from now on. */
   readonly epoch: string;
@@ -156,7 +156,7 @@ export interface EpochEvent extends EventBase {
 
 /** A command has taken effect, and its message is stored. */
 export interface AckEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "ack";
   /** The command's `ref`; absent only over HTTP, for a command without one. */
   readonly ref?: string;
@@ -174,9 +174,9 @@ export interface AckEvent extends EventBase {
 
 /** A page of older or newer messages. */
 export interface HistoryEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "history";
-  /** The command's; absent if it has none. */
+  /** The command's `ref`; absent if it has none. */
   readonly ref?: string;
   /** The epoch of the numbers in `messages`. */
   readonly epoch: string;
@@ -188,15 +188,15 @@ export interface HistoryEvent extends EventBase {
 
 /** A user starts or stops typing. */
 export interface TypingEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "typing";
-  /** Whether the user types. */
+  /** Whether the user is typing. */
   readonly active: boolean;
 }
 
 /** A private message from `username` to `to`. */
 export interface DmEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "dm";
   /** The name of the receiver. */
   readonly to: string;
@@ -214,21 +214,21 @@ export interface DmEvent extends EventBase {
 
 /** The answer to `ping`. */
 export interface PongEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "pong";
-  /** The command's; absent if it has none. */
+  /** The command's `ref`; absent if it has none. */
   readonly ref?: string;
 }
 
 /** A refusal. `content` is a sentence that says what to do. */
 export interface ErrorEvent extends EventBase {
-  /** Tells this kind of event from the others. */
+  /** Distinguishes it from other events. */
   readonly type: "error";
   /** The reason, for programs. */
   readonly code: ErrorCode;
   /** Seconds until a retry may succeed, if known. */
   readonly retry_after?: number;
-  /** That of the refused command, if it had a valid one. */
+  /** The `ref` of the refused command, if it had a valid one. */
   readonly ref?: string;
 }
 

@@ -1,4 +1,4 @@
-/** Bodies that a request need not have, and that the server need not read. */
+/** Request bodies that are optional, and that the server may ignore. */
 
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
@@ -22,7 +22,7 @@ const REQUESTS = [
 
 const TYPE = "content-type: application/json\r\n";
 
-/** The end of a request, from the headers of its body on. */
+/** The end of a request, from the headers of its body. */
 const BODIES: Record<string, string> = {
   "no body": "\r\n",
   "an empty body": `${TYPE}content-length: 0\r\n\r\n`,
@@ -34,7 +34,7 @@ const BODIES: Record<string, string> = {
 };
 
 describe("A request", () => {
-  it("with and without a body is answered, and nothing is written to standard error", async () => {
+  it("gets an answer with and without a body, and nothing is written to standard error", async () => {
     await using server = await ServerProcess.start();
     const head = `HTTP/1.1\r\nhost: 127.0.0.1:${server.port}\r\n`;
     for (const request of REQUESTS) {

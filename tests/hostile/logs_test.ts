@@ -52,7 +52,7 @@ describe("A flood of refusals", () => {
 });
 
 describe("A request without an upgrade that would be accepted with one", () => {
-  it("gets 426, and is no refusal in the log", async () => {
+  it("gets 426, and is not logged as refused", async () => {
     await using server = await startServer();
     for (const path of ["/ws/r?username=ann", "/ws", "/echo"]) {
       const { status, headers } = await call(server, "GET", path);

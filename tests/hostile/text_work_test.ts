@@ -130,7 +130,7 @@ const v1 = { "Sec-WebSocket-Protocol": "chat.v1" };
 const FIELDS: Record<string, [size: number, command: (text: string) => unknown]> = {
   "content": [4000, (content) => ({ type: "chat", content })],
   "to": [30_000, (to) => ({ type: "dm", to, content: "x" })],
-  "to, as long as a name may be": [250, (to) => ({ type: "dm", to, content: "x" })],
+  "to, of the maximum length": [250, (to) => ({ type: "dm", to, content: "x" })],
   "ref": [30_000, (ref) => ({ type: "ping", ref })],
   "id": [30_000, (id) => ({ type: "delete", id })],
   "id, of the maximum length": [64, (id) => ({ type: "edit", id, content: "x" })],

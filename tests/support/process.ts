@@ -178,7 +178,7 @@ export class ServerProcess implements AsyncDisposable {
   }
 }
 
-/** Starts a server that cannot start, and returns what it says. */
+/** Starts a server that must fail, and returns its output. */
 export async function startInVain(options: ProcessOptions): Promise<string> {
   await using server = ServerProcess.spawn(options);
   assertEquals((await server.exited).code, 1);

@@ -1,6 +1,6 @@
-/** The processes that a test has started, and those that they have started. */
+/** The processes started by a test, and their children. */
 
-/** The processes whose environment holds a text, by their ids. Only Linux tells. */
+/** The ids of processes with a text in their environment. Linux only. */
 export function processesWith(text: string): number[] {
   if (Deno.build.os !== "linux") return [];
   const ids = [...Deno.readDirSync("/proc")].map(({ name }) => Number(name)).filter(Boolean);

@@ -1,11 +1,11 @@
-/** Tokens of a site that signs its own people in, right ones and others. */
+/** Tokens of a site that signs in its own people, valid and invalid. */
 
 import { Buffer } from "node:buffer";
 import { createHmac } from "node:crypto";
 
 export const SIGN_IN_SECRET = "the secret that the site and the chat share";
 
-/** How a token is made, if not as it should be. */
+/** Deviations of a token from a valid one. */
 export interface Forgery {
   /** @default `SIGN_IN_SECRET` */
   secret?: string;
@@ -33,7 +33,7 @@ export function siteToken(sub: string, name: string, claims: Record<string, unkn
   return sign({ sub, name, exp: inSeconds(600), ...claims });
 }
 
-/** A time as tokens have it, in seconds since 1970. */
+/** A time in the form of tokens, in seconds since 1970. */
 export function inSeconds(seconds: number): number {
   return Date.now() / 1000 + seconds;
 }

@@ -44,8 +44,9 @@ local function isLate(deadline) return now() > tonumber(deadline) end
 
 /**
  * Where the numbers of presence begin in a room without any: at the time in microseconds, rounded
- * down to large steps, so that a reader of the empty room knows the first number of the user who enters
- * next. A room that was forgotten was idle for longer than a step, so no number is given twice.
+ * down to large steps, so that a reader of the empty room knows the first number of the user who
+ * enters next. A room that was forgotten was idle for longer than a step, so no number is given
+ * twice.
  */
 const BASE = `
 local function baseOf(clock)
