@@ -230,7 +230,7 @@ describe("a reader that reconnects", () => {
     }
   });
 
-  it("of a guest gets missed private messages by inbox", async () => {
+  it("as a guest gets missed private messages by inbox", async () => {
     const room = newRoom();
     await using ann = await V1Client.join(server.ws, room, "ann");
     const bob = await StreamReader.join(server, room, { query: { username: "bob" } });

@@ -132,7 +132,7 @@ describe("A server with PUBLIC_URL", () => {
     assertEquals((await call(server, "GET", "/health")).status, 200);
   });
 
-  it("stops the start if it is not a site", () => {
+  it("does not start if that is not a site", () => {
     const bad = ["chat.example", "ftp://chat.example", "https://", "https://u:p@chat.example"];
     for (const url of [...bad, "https://chat.example/?x", "https://chat.example/#x", "https://*"]) {
       assertThrows(() => readConfig({ PUBLIC_URL: url }), ConfigError, "PUBLIC_URL must be");
