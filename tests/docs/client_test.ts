@@ -63,7 +63,7 @@ describe("docs/client.md", () => {
     assertEquals(page.match(/^```js$/gm)?.length, readExamples().length);
   });
 
-  it("says what happens where something is wrong", async () => {
+  it("says what happens when something is wrong", async () => {
     await using server = await startServer();
     const token = await signUp(server, "Owner");
     await call(server, "PUT", "/api/rooms/closed", { token, body: { private: true } });

@@ -27,7 +27,7 @@ async function doc(...args: string[]) {
 }
 
 describe("hub.ts and lib/", () => {
-  it("say of everything they export what it is", async () => {
+  it("describe everything that they export", async () => {
     const { output } = await doc("--json", "hub.ts", ...await filesIn("lib/", ".ts"));
     const modules: Record<string, { symbols: Documented[] }> = JSON.parse(output).nodes;
     assert(Object.keys(modules).length > 80);
