@@ -28,7 +28,7 @@ export const PEOPLE_UPDATE = `
 export const PEOPLE_SCHEMA = `
   CREATE TABLE accounts (
     key TEXT PRIMARY KEY,
-    -- Empty if the account was removed, whose key stays taken.
+    -- Empty if the account was removed: its key stays taken.
     username TEXT NOT NULL,
     -- For a removed account: 'erasing' until its messages are erased, then empty.
     password_hash TEXT NOT NULL
@@ -37,9 +37,9 @@ export const PEOPLE_SCHEMA = `
   CREATE TABLE sessions (
     hash TEXT PRIMARY KEY,
     account TEXT NOT NULL,
-    -- 2^53 - 1 for a bot's token, which never expires.
+    -- 2^53 - 1 for a bot's token: it never expires.
     expires_at INTEGER NOT NULL,
-    -- Only for a bot's token, as is created.
+    -- Set only for a bot's token.
     name TEXT,
     created INTEGER
   ) STRICT;
