@@ -87,7 +87,7 @@ function tokenHash({ identity: { account } }: Member): string | undefined {
   return account?.tokenHash;
 }
 
-/** The key of a guest's name. */
+/** The key of a name that comes with no account. */
 function guestKey({ identity: { account }, username }: Member): string | undefined {
   return account === undefined && username !== undefined ? nameKey(username) : undefined;
 }
