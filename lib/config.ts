@@ -90,7 +90,7 @@ export interface RateSettings {
 
 /** Who may chat, who may make an account, and which accounts are admins. */
 export interface PeopleSettings {
-  /** Whether people may chat without an account. */
+  /** Whether people may chat without a token. */
   readonly guests: boolean;
   /** Whether everyone may make an account; else the admins alone. */
   readonly registration: boolean;

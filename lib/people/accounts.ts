@@ -171,7 +171,7 @@ export interface PeopleSettings {
   readonly admins: readonly string[];
   /** The code that registers an admin's name; absent: each name gets its own. */
   readonly adminCode?: string | undefined;
-  /** Whether people may chat without an account. */
+  /** Whether people may chat without a token. */
   readonly guests: boolean;
   /** Whether everyone may make an account; else the admins alone. */
   readonly registration: boolean;
@@ -197,7 +197,7 @@ export class Accounts {
     this.#admins = new Map(admins.map((name) => [nameKey(name), adminCode ?? createCode()]));
   }
 
-  /** Whether people may chat without an account. */
+  /** Whether people may chat without a token. */
   get allowsGuests(): boolean {
     return this.#options.settings.guests;
   }
