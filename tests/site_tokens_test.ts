@@ -98,6 +98,7 @@ const FORGED: Record<string, () => string> = {
 
 /** Signed tokens with wrong claims, and the sentence about each. */
 const WRONG: Record<string, [claims: () => unknown, sentence: string]> = {
+  "another receiver": [() => claims({ aud: "other-service" }), "must have no aud"],
   "no end": [() => ({ ...claims(), exp: undefined }), "needs exp"],
   "an end in text": [() => claims({ exp: String(inSeconds(600)) }), "needs exp"],
   "an end that is null": [() => claims({ exp: null }), "needs exp"],

@@ -90,7 +90,9 @@ function objectIn(part: string): Record<string, unknown> {
 
 /** @param now the time in seconds since 1970, as tokens have it (RFC 7519, section 2) */
 function readClaims(claims: Record<string, unknown>, now: number): SitePerson {
-  const { sub, name, exp, nbf = now, iat = now } = claims;
+  const { sub, name, exp, aud, nbf = now, iat = now } = claims;
+  // A token for another receiver must be refused (RFC 7519, section 4.1.3). This one has no name.
+  if (aud !== undefined) throw badToken("must have no aud: sign a token for this server alone.");
   if (typeof exp !== "number" || exp > now + MAX_SECONDS + CLOCK_SECONDS) {
     throw badToken("needs exp: its end in seconds since 1970, at most 24 hours from now.");
   }
