@@ -7,6 +7,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import type { Peer } from "../delivery/outbox.ts";
 import { CLOSE } from "../protocol/codes.ts";
 
@@ -80,7 +81,7 @@ export class EventStream implements Peer {
   #pull(): void {
     const [first] = this.#waiting;
     if (first !== undefined) {
-      const bytes = this.#waiting.length === 1 ? first : join(this.#waiting, this.#bytes);
+      const bytes = this.#waiting.length === 1 ? first : Buffer.concat(this.#waiting);
       this.#drop();
       this.#controller.enqueue(bytes);
     } else if (this.#state === "closing") {
@@ -100,14 +101,4 @@ export class EventStream implements Peer {
     this.#drop();
     this.#onEnd();
   }
-}
-
-function join(parts: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
