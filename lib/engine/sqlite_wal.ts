@@ -21,7 +21,7 @@ const INTERVAL_MS = 500;
 
 /** A log of this many bytes is emptied early. From the second size on, commits wait for it. */
 const LONG_LOG = 10 * 1024 * 1024;
-const TOO_LONG_LOG = 14 * 1024 * 1024;
+const TOO_LONG_LOG = 13 * 1024 * 1024;
 
 /** How long commits may wait before the disk counts as stuck, in milliseconds. */
 const MAX_HOLD_MS = 2000;
