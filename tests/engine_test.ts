@@ -1018,7 +1018,8 @@ describe("SqliteEngine: maxStoredBytes", () => {
   const size = (store: SqliteStore) =>
     store.inspect((db) => {
       const pragma = (name: string) => Object.values(db.prepare(`PRAGMA ${name}`).get()!)[0];
-      return (Number(pragma("page_count")) - Number(pragma("freelist_count"))) * 4096;
+      return (Number(pragma("page_count")) - Number(pragma("freelist_count"))) *
+        Number(pragma("page_size"));
     });
 
   it("drops the rooms first that have been silent for longest", async () => {

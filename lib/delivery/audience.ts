@@ -110,10 +110,9 @@ export class Subscriber {
 
   /** Sends its part of a batch. False if it cannot keep up. @param now the time in milliseconds */
   deliver(batch: Batch, now: number): boolean {
-    const direct = this.#direct;
+    const direct = takeAll(this.#direct);
     const from = this.#from;
     this.#from = 0;
-    if (direct.length > 0) this.#direct = [];
     if (this.#outbox.isOverdue(now)) return false;
     const { wasBehind } = this.#outbox;
     // Most subscribers receive the whole batch, followed by the acks of their own messages.
@@ -162,6 +161,21 @@ export class Subscriber {
   }
 }
 
+const NOTHING: readonly never[] = Object.freeze([]);
+
+/**
+ * Empties a list that lives long, and returns what was in it. The list keeps its memory: a new one
+ * at each delivery costs more, and may survive a garbage collection, since an old object refers to
+ * it.
+ */
+function takeAll<T>(list: T[]): readonly T[] {
+  if (list.length === 0) return NOTHING;
+  const all = list.slice();
+  // Of all ways to empty a list, only this one keeps its memory.
+  while (list.length > 0) list.pop();
+  return all;
+}
+
 /** The result of one delivery. */
 export interface Delivered {
   readonly audience: Audience;
@@ -181,9 +195,9 @@ export class Audience {
   readonly pace: Pace;
   readonly #subscribers = new Set<Subscriber>();
   /** Events for every subscriber at the next delivery. */
-  #pending: EncodedEvent[] = [];
+  readonly #pending: EncodedEvent[] = [];
   /** Subscribers that hold events for one subscriber only. */
-  #withDirect: Subscriber[] = [];
+  readonly #withDirect: Subscriber[] = [];
 
   constructor(pace: Pace = new Pace()) {
     this.pace = pace;
@@ -226,12 +240,11 @@ export class Audience {
 
   /** Delivers everything that is pending. @param now the time in milliseconds */
   deliver(now: number): Delivered {
-    const batch = new Batch(this.#pending);
+    const batch = new Batch(takeAll(this.#pending));
     const isForAll = batch.events.length > 0;
+    const withDirect = takeAll(this.#withDirect);
     // An event for one subscriber must not cost a loop over all of them.
-    const receivers = isForAll ? this.#subscribers : this.#withDirect;
-    this.#pending = [];
-    this.#withDirect = [];
+    const receivers = isForAll ? this.#subscribers : withDirect;
     let tooSlow: Subscriber[] | undefined;
     let count = 0;
     let last: Subscriber | undefined;

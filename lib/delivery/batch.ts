@@ -33,8 +33,10 @@ export class EncodedEvent {
   readonly origin: string | undefined;
   readonly #epoch: string | undefined;
   readonly #isForPlainOnly: boolean;
-  /** The texts made so far; `null` if the format does not carry the event. */
-  readonly #texts: Partial<Record<Format, string | null>> = {};
+  /** The event as JSON, once a subscriber needs it. */
+  #json: string | undefined;
+  /** The other texts made so far; `null` if the format does not carry the event. */
+  #texts: Partial<Record<Format, string | null>> | undefined;
 
   constructor(
     event: Event,
@@ -44,15 +46,18 @@ export class EncodedEvent {
     this.origin = origin;
     this.#epoch = epoch;
     this.#isForPlainOnly = isForPlainOnly;
-    if (json !== undefined) this.#texts.v1 = json;
+    this.#json = json;
   }
 
   /** The event's text, or `undefined` if the format does not carry the event. */
   text(format: Format): string | undefined {
     if (this.#isForPlainOnly && isWhole(format)) return undefined;
     // Most events are messages, whose JSON is the same in both formats.
-    const key = format === "json" && this.event.type === "chat" ? "v1" : format;
-    const text = this.#texts[key] ??= encode(this.event, format, this.#epoch) ?? null;
+    if (format === "v1" || (format === "json" && this.event.type === "chat")) {
+      return this.#json ??= JSON.stringify(this.event);
+    }
+    const texts = this.#texts ??= {};
+    const text = texts[format] ??= encode(this.event, format, this.#epoch) ?? null;
     return text ?? undefined;
   }
 }
@@ -61,7 +66,7 @@ export class EncodedEvent {
 export class Batch {
   readonly events: readonly EncodedEvent[];
   readonly #frames: Partial<Record<Format, readonly string[]>> = {};
-  readonly #counts: Partial<Record<Format, number>> = {};
+  #counts: Partial<Record<Format, number>> | undefined;
 
   constructor(events: readonly EncodedEvent[]) {
     this.events = events;
@@ -74,7 +79,8 @@ export class Batch {
 
   /** How many of the batch's events and of a subscriber's direct events a format carries. */
   count(format: Format, direct: readonly { readonly event: EncodedEvent }[]): number {
-    let count = this.#counts[format] ??= countTexts(this.events, format);
+    const counts = this.#counts ??= {};
+    let count = counts[format] ??= countTexts(this.events, format);
     for (const { event } of direct) if (event.text(format) !== undefined) count++;
     return count;
   }
@@ -116,10 +122,10 @@ function frame(texts: string[], format: Format): string[] {
 }
 
 function toTexts(events: readonly EncodedEvent[], format: Format): string[] {
-  const texts: string[] = [];
-  for (const event of events) {
-    const text = event.text(format);
-    if (text !== undefined) texts.push(text);
-  }
-  return texts;
+  const texts = events.map((event) => event.text(format));
+  return isComplete(texts) ? texts : texts.filter((text) => text !== undefined);
+}
+
+function isComplete(texts: (string | undefined)[]): texts is string[] {
+  return !texts.includes(undefined);
 }

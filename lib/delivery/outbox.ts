@@ -25,13 +25,17 @@ export interface OutboxLimits {
   readonly writeWaitMs: number;
 }
 
+/** A longer list of sizes is dropped once its frames have left. */
+const FEW = 16;
+
 /** Sends to one {@linkcode Peer}, and measures how far behind it is. */
 export class Outbox {
   readonly #peer: Peer;
   readonly #limits: OutboxLimits;
-  /** Sizes of the frames that may still wait, oldest first. */
-  #waiting: number[] = [];
-  /** The sum of `#waiting`. */
+  /** Sizes of the frames that may still wait: the first `#count` of these, oldest first. */
+  #sizes: number[] = [];
+  #count = 0;
+  /** The sum of these sizes. */
   #bytes = 0;
   /** When bytes last left, or the queue was last empty, in milliseconds. */
   #progressAt = 0;
@@ -58,8 +62,9 @@ export class Outbox {
     }
     const size = this.#peer.bufferedAmount - before;
     if (size <= 0) return 0;
-    if (this.#waiting.length === 0) this.#progressAt = now;
-    this.#waiting.push(size);
+    if (this.#count === 0) this.#progressAt = now;
+    // Nearly every frame has left by the next one: a new array each time would be waste.
+    this.#sizes[this.#count++] = size;
     this.#bytes += size;
     return size;
   }
@@ -74,14 +79,14 @@ export class Outbox {
    */
   isOverdue(now: number): boolean {
     this.#settle(now);
-    this.#wasBehind = this.#waiting.length > 0;
+    this.#wasBehind = this.#count > 0;
     return this.isOverfull() ||
-      (this.#waiting.length > 0 && now - this.#progressAt >= this.#limits.writeWaitMs);
+      (this.#count > 0 && now - this.#progressAt >= this.#limits.writeWaitMs);
   }
 
   /** Whether a maximum is exceeded. For a peer that is behind, check it between frames too. */
   isOverfull(): boolean {
-    return this.#waiting.length > this.#limits.sendQueueFrames ||
+    return this.#count > this.#limits.sendQueueFrames ||
       this.#bytes > this.#limits.sendQueueBytes;
   }
 
@@ -95,14 +100,17 @@ export class Outbox {
     const left = this.#peer.bufferedAmount;
     if (left < this.#bytes) this.#progressAt = now;
     if (left === 0) {
-      if (this.#waiting.length > 0) this.#waiting = [];
+      if (this.#count > FEW) this.#sizes = [];
+      this.#count = 0;
       this.#bytes = 0;
       return;
     }
     let gone = 0;
-    while (gone < this.#waiting.length && this.#bytes - this.#waiting[gone]! >= left) {
-      this.#bytes -= this.#waiting[gone++]!;
+    while (gone < this.#count && this.#bytes - this.#sizes[gone]! >= left) {
+      this.#bytes -= this.#sizes[gone++]!;
     }
-    if (gone > 0) this.#waiting.splice(0, gone);
+    if (gone === 0) return;
+    this.#sizes.copyWithin(0, gone, this.#count);
+    this.#count -= gone;
   }
 }

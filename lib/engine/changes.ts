@@ -63,8 +63,10 @@ export function checkAnswered(found: LogEvent | undefined): void {
 export function toMessage(room: string, draft: Draft, id: string, place: Place): ChatEvent {
   const { content, username, ref, replyTo } = draft;
   const { seq, timestamp } = place;
-  const base = { type: "chat", content, room, username, id, seq, timestamp } as const;
-  const event = ref === undefined ? base : { ...base, ref };
+  // Two literals instead of a spread: this is the hot path.
+  const event: ChatEvent = ref === undefined
+    ? { type: "chat", content, room, username, id, seq, timestamp }
+    : { type: "chat", content, room, username, id, seq, timestamp, ref };
   return replyTo === undefined ? event : { ...event, reply_to: replyTo };
 }
 

@@ -100,7 +100,7 @@ export class GroupCommit {
         continue;
       }
       if (outcome.event !== undefined) this.#options.publish(room, outcome.event);
-      for (const { room, event } of outcome.published ?? []) this.#options.publish(room, event);
+      outcome.published?.forEach(({ room, event }) => this.#options.publish(room, event));
       resolve(outcome.value);
     }
   }

@@ -35,7 +35,6 @@ import type {
 import type { LocalBus } from "./local_bus.ts";
 import type { LogReader } from "./local_instance.ts";
 import { type Place, toMessageId, toSeq, toTimestamp } from "./places.ts";
-import { Refs } from "./refs.ts";
 
 /** An event, and the data about it that only the log keeps. */
 interface Entry {
@@ -55,7 +54,8 @@ interface RoomLog {
   readonly entries: Entry[];
   lastSeq: number;
   lastTime: number;
-  refs: Refs;
+  /** The messages that have a ref, by person and then by ref. */
+  readonly refs: Map<string, Map<string, Entry>>;
   /** By person. */
   readonly inboxes: Map<string, Inbox>;
   /** UTF-16 units of all entries and inboxes. */
@@ -105,13 +105,14 @@ export class MemoryLog implements LogReader {
   append(room: string, draft: Draft): Receipt<ChatEvent> {
     const log = this.#toWrite(room);
     const { person, ref, replyTo, origin } = draft;
-    const first = ref === undefined ? undefined : entryAt(log, log.refs.get(person, ref));
+    const first = ref === undefined ? undefined : log.refs.get(person)?.get(ref);
     if (first !== undefined) return toRepeated(first.event as ChatEvent, draft);
     if (replyTo !== undefined) checkAnswered(entryAt(log, toSeq(log.epoch, replyTo))?.event);
     const place = this.#place(log);
     const event = toMessage(room, draft, toMessageId(log.epoch, place.seq), place);
-    this.#add(log, { event, person });
-    if (ref !== undefined) log.refs.add(person, ref, event.seq);
+    const entry = { event, person };
+    if (ref !== undefined) remember(log, ref, entry);
+    this.#add(log, entry);
     this.#bus.publish(room, { type: "logged", event, origin });
     return { event, isDuplicate: false };
   }
@@ -194,6 +195,7 @@ export class MemoryLog implements LogReader {
       const hasName = nameKey(event.username) === account;
       if (hasName && (isOwn || event.type !== "chat")) this.#rewrite(log, entry, erase(event));
     }
+    log.refs.delete(person);
     this.#eraseInboxes(log, person);
     if (ids.length > 0) this.#bus.publish(room, { type: "erased", ids });
   }
@@ -285,7 +287,7 @@ export class MemoryLog implements LogReader {
         entries: [],
         lastSeq: 0,
         lastTime: 0,
-        refs: new Refs(this.#options.keep),
+        refs: new Map(),
         inboxes: new Map(),
         size: 0,
       };
@@ -340,8 +342,9 @@ export class MemoryLog implements LogReader {
   }
 
   #trim(log: RoomLog, count: number): void {
-    for (const { event } of log.entries.splice(0, count)) {
-      this.#count(log, -ENTRY_SIZE - event.content.length);
+    for (const entry of log.entries.splice(0, count)) {
+      this.#count(log, -ENTRY_SIZE - entry.event.content.length);
+      forgetRef(log, entry);
     }
   }
 
@@ -373,24 +376,29 @@ export class MemoryLog implements LogReader {
   /** Drops the older half of a room's events and private messages. */
   #forgetHalf(log: RoomLog): void {
     this.#trim(log, Math.ceil(log.entries.length / 2));
-    log.refs = this.#readRefs(log.entries);
     for (const inbox of log.inboxes.values()) {
       this.#trimInbox(log, inbox, Math.ceil(inbox.entries.length / 2));
     }
-  }
-
-  #readRefs(entries: readonly Entry[]): Refs {
-    const refs = new Refs(this.#options.keep);
-    for (const { event, person } of entries) {
-      if (event.type === "chat" && event.ref !== undefined) refs.add(person, event.ref, event.seq);
-    }
-    return refs;
   }
 
   #count(log: RoomLog, size: number): void {
     log.size += size;
     this.#size += size;
   }
+}
+
+/** Remembers the ref of a message, by which a repeat is recognised. */
+function remember({ refs }: RoomLog, ref: string, entry: Entry): void {
+  let own = refs.get(entry.person);
+  if (own === undefined) refs.set(entry.person, own = new Map());
+  own.set(ref, entry);
+}
+
+/** Forgets the ref of a message that is dropped, if it has one. */
+function forgetRef({ refs }: RoomLog, { event, person }: Entry): void {
+  if (event.type !== "chat" || event.ref === undefined) return;
+  const own = refs.get(person);
+  if (own?.delete(event.ref) && own.size === 0) refs.delete(person);
 }
 
 /** The entry of a log with a `seq`, if it is still kept. */

@@ -213,9 +213,11 @@ function lock(path: string): DatabaseSync {
 function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
   const db = new DatabaseSync(path);
   try {
-    // A thread makes the checkpoints. `secure_delete` overwrites deleted content with zeros.
+    // A thread makes the checkpoints. `secure_delete` overwrites deleted content with zeros. The
+    // page size applies to a new file: small pages, since a turn changes a few bytes of many.
     db.exec(`
       PRAGMA busy_timeout = ${BUSY_MS};
+      PRAGMA page_size = 2048;
       PRAGMA journal_mode = WAL;
       PRAGMA synchronous = NORMAL;
       PRAGMA wal_autocheckpoint = 0;

@@ -139,7 +139,7 @@ export class SqliteLog {
   readonly #epochs: SqliteEpochs;
   readonly #rooms = new Map<string, RoomLog>();
   /** The rooms that the transaction changes, and the state of each before it. */
-  readonly #touched = new Map<RoomLog, Readonly<RoomLog>>();
+  #touched = new Map<RoomLog, Readonly<RoomLog>>();
   /** Rooms with refs in memory, in the order in which they were read. */
   readonly #withRefs = new Set<RoomLog>();
   /** Refs added since the refs of all rooms were last counted. */
@@ -199,10 +199,10 @@ export class SqliteLog {
     const place = this.#place(room);
     const event = toMessage(name, draft, toMessageId(room.epoch, place.seq), place);
     const { id, lastTime } = room;
-    this.#sql.append.run(
-      ...[id, place.seq, lastTime, username, person, content, ref ?? null, replyTo ?? null],
-    );
-    if (ref !== undefined) this.#remember(room, person, ref, place.seq);
+    const { seq } = place;
+    const answered = replyTo ?? null;
+    this.#sql.append.run(id, seq, lastTime, username, person, content, ref ?? null, answered);
+    if (ref !== undefined) this.#remember(room, person, ref, seq);
     return toOutcome(event, draft.origin);
   }
 
@@ -232,7 +232,8 @@ export class SqliteLog {
 
   /** Accepts the changes of a transaction that was committed. True if it erased a text. */
   commit(): boolean {
-    this.#touched.clear();
+    // A new map: the old table of one that is cleared keeps all later ones alive (docs/performance.md).
+    this.#touched = new Map();
     const hasErased = this.#hasErased;
     this.#hasErased = false;
     return hasErased;

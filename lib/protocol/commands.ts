@@ -194,25 +194,23 @@ export function withoutNulls(object: Record<string, unknown>): Record<string, un
 }
 
 function readCommand(object: Record<string, unknown>, limits: SizeLimits): Command {
-  const base = object.ref === undefined ? {} : { ref: readId("ref", object.ref) };
+  if (object.ref === undefined) return readFields(object, limits);
+  const ref = readId("ref", object.ref);
   try {
-    return { ...readFields(object, limits), ...base };
+    return Object.assign(readFields(object, limits), { ref });
   } catch (error) {
-    if (error instanceof ChatError) {
-      throw new ChatError(error.code, error.message, base);
-    }
+    if (error instanceof ChatError) throw error.withRef(ref);
     throw error;
   }
 }
 
 function readFields(object: Record<string, unknown>, limits: SizeLimits): Command {
   switch (object.type) {
-    case "chat":
-      return {
-        type: "chat",
-        content: readContent(object.content, limits),
-        ...(object.reply_to !== undefined && { reply_to: readId("reply_to", object.reply_to) }),
-      };
+    case "chat": {
+      const content = readContent(object.content, limits);
+      if (object.reply_to === undefined) return { type: "chat", content };
+      return { type: "chat", content, reply_to: readId("reply_to", object.reply_to) };
+    }
     case "typing":
       if (typeof object.active !== "boolean") throw badRequest("active must be true or false.");
       return { type: "typing", active: object.active };

@@ -159,17 +159,17 @@ export interface AckEvent extends EventBase {
   /** Distinguishes it from other events. */
   readonly type: "ack";
   /** The command's `ref`; absent only over HTTP, for a command without one. */
-  readonly ref?: string;
+  readonly ref?: string | undefined;
   /** The id of the message; absent if the command is about none. */
-  readonly id?: string;
+  readonly id?: string | undefined;
   /** Its number in the room; absent for a private message. */
-  readonly seq?: number;
+  readonly seq?: number | undefined;
   /** Its number among your private messages; absent for any other message. */
-  readonly inbox_seq?: number;
+  readonly inbox_seq?: number | undefined;
   /** When the message was stored; absent if the command is about none. */
-  readonly timestamp?: string;
+  readonly timestamp?: string | undefined;
   /** Present if an earlier message has this `ref`. The id and numbers are the earlier message's. */
-  readonly duplicate?: true;
+  readonly duplicate?: true | undefined;
 }
 
 /** A page of older or newer messages. */

@@ -70,24 +70,19 @@ type ChangeRequest = Change extends infer C
 
 /** An answer to be made from the engine's result. It saves a second promise for each message. */
 export class PendingAnswer {
-  readonly #result: Promise<unknown>;
-  readonly #toEvent: (result: unknown) => Event | undefined;
+  readonly result: Promise<unknown>;
+  readonly toEvent: (result: unknown) => Event | undefined;
 
   private constructor(
     result: Promise<unknown>,
     toEvent: (result: unknown) => Event | undefined,
   ) {
-    this.#result = result;
-    this.#toEvent = toEvent;
+    this.result = result;
+    this.toEvent = toEvent;
   }
 
   static of<T>(result: Promise<T>, toEvent: (result: T) => Event | undefined): PendingAnswer {
     return new PendingAnswer(result, toEvent as (result: unknown) => Event | undefined);
-  }
-
-  /** Calls back with the answer, if there is one, or with the error. */
-  settle(onAnswer: (event: Event | undefined) => void, onRefusal: (error: unknown) => void): void {
-    this.#result.then((result) => onAnswer(this.#toEvent(result)), onRefusal);
   }
 }
 
@@ -135,7 +130,8 @@ function chat(
 ): Answer {
   stopTyping(context, actor);
   const { room, id: origin } = actor;
-  const draft = { ...authorOf(actor), origin, content, ref, replyTo };
+  const { username, person } = authorOf(actor);
+  const draft = { username, person, origin, content, ref, replyTo };
   const stored = context.engine.log.append(room.name, draft);
   return PendingAnswer.of(stored, (receipt) => toMessageAck(actor, ref, receipt));
 }
@@ -312,16 +308,22 @@ function toMessageAck(actor: Actor, ref: string | undefined, receipt: Receipt<Lo
 function toAck(
   { room, wantsAck }: Actor,
   ref: string | undefined,
-  fields: Pick<AckEvent, "id" | "seq" | "inbox_seq" | "timestamp"> = {},
+  { id, seq, inbox_seq, timestamp }: Pick<AckEvent, "id" | "seq" | "inbox_seq" | "timestamp"> = {},
   isDuplicate = false,
 ): AckEvent | undefined {
   if (ref === undefined && !wantsAck) return undefined;
+  // One shape for all acks. JSON leaves out what is undefined.
   return {
     type: "ack",
-    ...envelope(room.name),
-    ...(ref !== undefined && { ref }),
-    ...fields,
-    ...(isDuplicate && { duplicate: true }),
+    content: "",
+    room: room.name,
+    username: "",
+    ref,
+    id,
+    seq,
+    inbox_seq,
+    timestamp,
+    duplicate: isDuplicate || undefined,
   };
 }
 

@@ -30,8 +30,9 @@ export class Performer {
     const answer = perform(this.#context, actor, command);
     if (!(answer instanceof PendingAnswer)) return onAnswer(answer);
     this.#unanswered++;
-    answer.settle((event) => {
-      onAnswer(event);
+    const { result, toEvent } = answer;
+    result.then((value) => {
+      onAnswer(toEvent(value));
       this.#settle();
     }, (error) => {
       onRefusal(error);
