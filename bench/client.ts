@@ -72,6 +72,8 @@ const decoder = new TextDecoder();
 /** One connection. */
 export class Client implements FrameHandler, SocketHandler {
   readonly isStalled: boolean;
+  /** Whether it has received a message that it waited for, since somebody set this to false. */
+  hasHeard = false;
   readonly #id: number;
   readonly #around: Surroundings;
   readonly #dialect: Dialect;
@@ -96,11 +98,12 @@ export class Client implements FrameHandler, SocketHandler {
   #leastGap = UNKNOWN;
 
   constructor(id: number, around: Surroundings) {
-    const { dialect, contentBytes = 64, stalledEvery = 0, clients, rooms } = around.plan;
+    const { dialect, stalledEvery = 0, clients, rooms } = around.plan;
+    const { contentBytes = 64, isChinese = false } = around.plan;
     this.#id = id;
     this.#around = around;
     this.#dialect = DIALECTS[dialect];
-    this.#message = new Message(this.#dialect, id, contentBytes);
+    this.#message = new Message(this.#dialect, id, contentBytes, isChinese);
     this.#allKnown = encoder.encode(`"online":${clients / rooms}`);
     this.isStalled = stalledEvery > 0 && id % stalledEvery === stalledEvery - 1;
   }
@@ -182,7 +185,10 @@ export class Client implements FrameHandler, SocketHandler {
       count.deliveries++;
       const took = readAt - timeAt(data, marker);
       latency.add(took > 0 ? took : 0);
-      if ((senderAt(data, marker) === this.#id) !== answersOthers) this.#owed++;
+      if ((senderAt(data, marker) === this.#id) !== answersOthers) {
+        this.#owed++;
+        this.hasHeard = true;
+      }
       at = next;
       marker = next + this.#gap;
     }

@@ -17,10 +17,15 @@ const SENDER_DIGITS = 5;
 export const FIELDS = 1 + TIME_DIGITS + SENDER_DIGITS;
 
 const WORDS = "the quick brown fox jumps over the lazy dog ";
+/** Each character takes three bytes. */
+const CHINESE_WORDS = "天地玄黃宇宙洪荒日月盈昃辰宿列張";
+const CHINESE_BYTES = 3;
 
-/** A text of this many bytes. */
-export function words(bytes: number): string {
-  return WORDS.repeat(Math.ceil(Math.max(0, bytes) / WORDS.length)).slice(0, Math.max(0, bytes));
+/** A text of this many bytes, or up to two fewer if it is Chinese. */
+export function words(bytes: number, isChinese = false): string {
+  const length = Math.max(0, Math.floor(isChinese ? bytes / CHINESE_BYTES : bytes));
+  const text = isChinese ? CHINESE_WORDS : WORDS;
+  return text.repeat(Math.ceil(length / text.length)).slice(0, length);
 }
 
 /** The protocol of one kind of server. */
@@ -75,10 +80,10 @@ export class Message {
   readonly #refAt: number;
   #count = 0;
 
-  constructor(dialect: Dialect, sender: number, contentBytes: number) {
+  constructor(dialect: Dialect, sender: number, contentBytes: number, isChinese: boolean) {
     const fields = "~" + "0".repeat(TIME_DIGITS) + digits(sender, SENDER_DIGITS);
     const ref = "#".repeat(REF_DIGITS);
-    const text = fields + words(contentBytes - fields.length);
+    const text = fields + words(contentBytes - fields.length, isChinese);
     this.frame = clientFrame(dialect.message(text, ref));
     this.#timeAt = this.frame.indexOf(MARKER) + 1;
     this.#refAt = this.frame.indexOf("#".charCodeAt(0));

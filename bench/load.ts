@@ -187,7 +187,7 @@ interface Course {
   readonly rssMaxKb: number;
 }
 
-type Count = "sent" | "deliveries" | "frames" | "bytes" | "closed" | "known";
+type Count = "sent" | "deliveries" | "frames" | "bytes" | "closed" | "known" | "starved";
 
 /** The sum of a count over all threads. */
 function sum({ sights }: Moment, count: Count): number {
@@ -241,6 +241,7 @@ function summarise(plan: LoadPlan, course: Course): LoadResult {
     // A client that was cut off cannot receive the rest.
     lost: closed > 0 || plan.mode === "idle" ? 0 : missing(plan, last),
     closed,
+    starved: sum(end, "starved"),
   };
 }
 

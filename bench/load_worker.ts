@@ -30,6 +30,8 @@ export type Order =
 /** The thread's counts so far. */
 export interface Sight extends Counts {
   frames: number;
+  /** Members that have waited for one message since the measurement began. */
+  starved: number;
   /** Its clock, and its CPU time, in microseconds. */
   time: number;
   cpu: number;
@@ -122,6 +124,11 @@ class Crowd implements Surroundings {
     for (let i = 0; i < outstanding; i++) for (const client of this.#senders) client.send();
   }
 
+  /** Begins the measurement. */
+  begin(): void {
+    for (const client of this.#clients) client.hasHeard = false;
+  }
+
   stop(): void {
     this.answers = false;
     this.#schedule = undefined;
@@ -140,10 +147,15 @@ class Crowd implements Surroundings {
 
   look(): Sight {
     let frames = 0;
-    for (const client of this.#clients) frames += client.frames;
+    let starved = 0;
+    for (const client of this.#clients) {
+      frames += client.frames;
+      if (this.answers && client.isSender && !client.hasHeard) starved++;
+    }
     return {
       ...this.count,
       frames,
+      starved,
       time: this.clock(),
       cpu: threadCpuNs() / 1000,
       latency: this.latency.counts,
@@ -171,6 +183,7 @@ async function obey(order: Order): Promise<void> {
   } else if (order.type === "begin") {
     crowd!.latency.reset();
     crowd!.late.reset();
+    crowd!.begin();
   } else if (order.type !== "look") crowd![order.type]();
 }
 

@@ -37,6 +37,8 @@ export interface LoadPlan {
   readonly rate?: number;
   /** Bytes of a message's text. @default 64 */
   readonly contentBytes?: number;
+  /** Whether the text is Chinese, three bytes a character, instead of English. @default false */
+  readonly isChinese?: boolean;
   /** 10: every tenth client never reads. 0: all read. @default 0 */
   readonly stalledEvery?: number;
   /** How long the load runs before the measurement, in seconds. */
@@ -98,6 +100,8 @@ export interface LoadResult {
   lost: number;
   /** Connections that the server closed. */
   closed: number;
+  /** In `own` and `pair`: members that waited for one message during the whole measurement. */
+  starved: number;
   /** Why the run failed, as a sentence. */
   failure?: string;
 }

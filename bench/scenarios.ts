@@ -50,6 +50,18 @@ const PEERS = [
 const EVERYONE = turns("hubbub", "hubbub-plain", ...PEERS as ServerName[]);
 const WITH_MEMORY = turns("hubbub", "hubbub-memory", "hubbub-plain", ...PEERS as ServerName[]);
 
+/** Hubbub beside the smallest servers that send as it does: also with other texts. */
+const CLOSELY: readonly Turn[] = [
+  ...turns("deno-store"),
+  ...(["1 KB", "Chinese"] as const).flatMap((variant) =>
+    (["hubbub", "deno-turn"] as const).map((server) => ({
+      server,
+      variant,
+      behaviour: variant === "Chinese" ? { isChinese: true } : { contentBytes: 1000 },
+    }))
+  ),
+];
+
 const crowd = (rate: number): Behaviour => ({ mode: "rate", clients: 1000, rooms: 1, rate });
 
 const stalled = (clients: number, rate: number) => ({
@@ -69,7 +81,7 @@ export const SCENARIOS = {
   room: {
     title: "one room of 32; each sends its next message when its last one comes back",
     behaviour: { mode: "own", clients: 32, rooms: 1 },
-    turns: WITH_MEMORY,
+    turns: [...WITH_MEMORY, ...CLOSELY],
   },
   "crowd-10": {
     title: "one room of 1,000; 10 messages a second",
@@ -92,7 +104,7 @@ export const SCENARIOS = {
   pairs: {
     title: "1,000 rooms of 2; each answers the other",
     behaviour: { mode: "pair", clients: 2000, rooms: 1000 },
-    turns: EVERYONE,
+    turns: [...WITH_MEMORY, ...CLOSELY],
   },
   rooms: {
     title: "50 rooms of 40; 2,000 messages a second in all",
@@ -103,7 +115,7 @@ export const SCENARIOS = {
   flood: {
     title: "one room of 200; 8 flood it, with 16 messages each in flight",
     behaviour: { mode: "own", clients: 200, rooms: 1, senders: 8, outstanding: 16 },
-    turns: WITH_MEMORY,
+    turns: [...WITH_MEMORY, ...CLOSELY],
   },
   sustained: {
     title: "one room of 1,000; 6,000 messages a second",

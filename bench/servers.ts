@@ -129,6 +129,12 @@ export const SERVERS = {
     batches: "what happens in a turn into one frame for each member",
     build: () => buildDeno(["turn"], { DENO_USE_WRITEV: "1" }),
   },
+  "deno-store": {
+    title: "Deno, one frame a turn, stored in SQLite",
+    dialect: "v1",
+    batches: "as deno-turn, and what happens in a turn into one transaction",
+    build: () => buildDeno(["store"], { DENO_USE_WRITEV: "1" }),
+  },
   "deno-bare": {
     title: "Deno, WebSockets that do nothing",
     dialect: "plain",
@@ -176,9 +182,9 @@ function buildHubbub(database: (options: StartOptions) => string): Promise<Built
 function buildDeno(args: string[], env: Record<string, string> = {}): Promise<Built> {
   return Promise.resolve({
     version: `Deno ${Deno.version.deno}`,
-    start: ({ port }) => ({
+    start: ({ port, folder }) => ({
       command: [Deno.execPath(), "run", "-A", "--no-config", `${PEERS}/deno.mjs`, ...args],
-      env: { ...env, PORT: String(port) },
+      env: { ...env, PORT: String(port), FOLDER: folder },
     }),
   });
 }

@@ -1,11 +1,13 @@
 // The smallest chat server on Deno: sends each message to each member at once, in one frame.
 // Members that ask for `chat.v1` get the frames that Hubbub sends for a message, the `ack`
-// included. It stores, checks and limits nothing.
+// included. It checks and limits nothing, and stores nothing unless it is asked to.
 //
 //   PORT=8080 deno run -A deno.mjs          a chat server
 //   PORT=8080 deno run -A deno.mjs turn     sends one frame a turn to each member
+//   PORT=8080 FOLDER=. deno run -A deno.mjs store    the same, and stores messages in SQLite first
 //   PORT=8080 deno run -A deno.mjs bare     WebSockets that do nothing
 
+import { DatabaseSync } from "node:sqlite";
 import { setImmediate } from "node:timers";
 
 const [how = "each"] = Deno.args;
@@ -18,11 +20,36 @@ const rooms = new Map();
 const changed = new Set();
 let id = 0;
 
+/** Stores the messages of a turn: one transaction, and a row and a place in an index for each. */
+const store = how === "store" ? openStore(`${Deno.env.get("FOLDER")}/chat.db`) : undefined;
+const rows = [];
+
+function openStore(path) {
+  const db = new DatabaseSync(path);
+  db.exec(`
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = NORMAL;
+    CREATE TABLE messages (
+      id INTEGER PRIMARY KEY, room TEXT, seq INTEGER, time TEXT, username TEXT, content TEXT, ref TEXT
+    );
+    CREATE UNIQUE INDEX messages_place ON messages (room, seq);
+  `);
+  const insert = db.prepare(`
+    INSERT INTO messages (room, seq, time, username, content, ref) VALUES (?, ?, ?, ?, ?, ?)
+  `);
+  return () => {
+    db.exec("BEGIN");
+    for (const row of rows.splice(0)) insert.run(...row);
+    db.exec("COMMIT");
+  };
+}
+
 function send(socket, frame) {
   if (socket.readyState === WebSocket.OPEN) socket.send(frame);
 }
 
 function deliver() {
+  store?.();
   for (const room of changed) {
     const news = room.news.join(",");
     for (const member of room.members) {
@@ -64,6 +91,7 @@ Deno.serve({ hostname: "127.0.0.1", port: Number(Deno.env.get("PORT")) }, (reque
     const timestamp = new Date().toISOString();
     const base = { room: name, id: String(++id), seq: id, timestamp };
     const ack = { type: "ack", content: "", username: "", ref, ...base };
+    if (store !== undefined) rows.push([name, id, timestamp, username, content, ref ?? null]);
     tell(
       room,
       socket,
