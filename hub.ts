@@ -86,7 +86,7 @@ export interface HubOptions {
   readonly clock: () => number;
   /** The time in milliseconds since 1970. */
   readonly date: () => number;
-  readonly turn: Pick<Turn, "deliver">;
+  readonly turn: Pick<Turn, "deliver" | "hear">;
   readonly after: After;
   /** Makes an id that is unique for ever. */
   readonly newId: () => string;
@@ -228,11 +228,12 @@ export class Hub implements Rooms {
   /** Handles one text frame of a member. Never throws. */
   receive(member: Member, text: string): void {
     if (member.isGone) return;
-    const { clock, limits, meter } = this.#options;
+    const { clock, limits, turn, meter } = this.#options;
     meter?.received(member.format);
     this.#receivedAt = clock();
     member.hear(this.#receivedAt);
     if (this.#isDeaf) return;
+    turn.hear(member);
     const refusal = this.#refusalOf(member);
     if (refusal !== undefined) return this.#expel(member, refusal);
     const seconds = member.takeToken(text, this.#receivedAt);
@@ -265,6 +266,7 @@ export class Hub implements Rooms {
    * @throws {ChatError} as {@linkcode Hub.admit} does, or as the command is refused
    */
   async ask(request: JoinRequest, command: Command): Promise<Event | undefined> {
+    this.#options.turn.hear(request);
     const room = await this.#open(request);
     const { username, identity } = request;
     const actor = { id: identity.person, room, username, identity, isLive: true, wantsAck: true };

@@ -92,7 +92,7 @@ export async function start(config: Config, logger: Logger): Promise<Server> {
   const newId = createIds();
   const timers = new Timers();
   const { after } = timers;
-  const turn = new Turn(setImmediate);
+  const turn = new Turn(setImmediate, (callback) => after(0, callback));
   const engineFailures = createThrottledLogger(logger, clock);
   const parts = { newId, turn, logger, failures: engineFailures };
   const opened = await openEngine(config, parts).catch((error) => {

@@ -8,26 +8,55 @@
 import { randomBytes } from "node:crypto";
 
 /**
+ * A turn that has heard this many connections is full. The runtime reads at most 128 sockets a turn
+ * (the cooperative budget of Tokio), and no more while a callback of `setImmediate` waits.
+ */
+const FULL_TURN = 100;
+
+/** Maximum times that a turn reads on: about 2,000 sockets in all. */
+const MAX_READS = 16;
+
+/**
  * The end of a turn of the event loop, in two phases.
  *
  * First the writes queued during the turn are committed. Then, after the callbacks of every promise
  * that the commit settled, the pending events are delivered. So one turn is one transaction and one
  * frame per member, and an ack leaves in the same frame as its message.
  *
+ * A full turn reads on before it ends. Otherwise the runtime reads the sockets that were just
+ * answered first, and under full load other sockets are never read.
+ *
  * It relies on Node's rule that microtasks run to their end between two `setImmediate` callbacks.
  */
 export class Turn {
   readonly #atEnd: (callback: () => void) => void;
+  readonly #later: (callback: () => void) => void;
   #commits: (() => void)[] = [];
   #deliveries: (() => void)[] = [];
   /** Whether a commit phase is scheduled and has not run. */
   #isCommitAhead = false;
   /** How many delivery phases are scheduled and have not run. */
   #deliveriesAhead = 0;
+  /** The connections heard since the turn began or last read on. */
+  #heard = new Set<unknown>();
 
-  /** @param atEnd calls back at the end of this turn, in order of the calls, as `setImmediate` does */
-  constructor(atEnd: (callback: () => void) => void) {
+  /**
+   * @param atEnd calls back at the end of this turn, in order of the calls, as `setImmediate` does
+   * @param later calls back once the runtime has read more sockets, as `setTimeout` does
+   */
+  constructor(atEnd: (callback: () => void) => void, later = atEnd) {
     this.#atEnd = atEnd;
+    this.#later = later;
+  }
+
+  /**
+   * Notes that a connection was heard.
+   *
+   * @param connection identifies the connection; a request over HTTP counts as one
+   */
+  hear(connection: unknown): void {
+    this.#heard.add(connection);
+    if (this.#deliveriesAhead === 0) this.#schedule();
   }
 
   /** Runs a callback in the next commit phase. */
@@ -45,18 +74,36 @@ export class Turn {
   #schedule(): void {
     this.#isCommitAhead = true;
     this.#deliveriesAhead++;
+    this.#endTurn(MAX_READS);
+  }
+
+  /** Runs both phases at the end of the turn, or first reads on, at most `reads` times. */
+  #endTurn(reads: number): void {
+    // Both callbacks are always scheduled, so that the delivery follows the commit's promises.
+    let readsOn = false;
     this.#atEnd(() => {
-      this.#isCommitAhead = false;
-      const commits = this.#commits;
-      this.#commits = [];
-      runAll(commits);
+      readsOn = this.#heard.size >= FULL_TURN && reads > 0;
+      this.#heard = new Set();
+      if (!readsOn) this.#commitAll();
     });
     this.#atEnd(() => {
-      this.#deliveriesAhead--;
-      const deliveries = this.#deliveries;
-      this.#deliveries = [];
-      runAll(deliveries);
+      if (readsOn) this.#later(() => this.#endTurn(reads - 1));
+      else this.#deliverAll();
     });
+  }
+
+  #commitAll(): void {
+    this.#isCommitAhead = false;
+    const commits = this.#commits;
+    this.#commits = [];
+    runAll(commits);
+  }
+
+  #deliverAll(): void {
+    this.#deliveriesAhead--;
+    const deliveries = this.#deliveries;
+    this.#deliveries = [];
+    runAll(deliveries);
   }
 }
 

@@ -436,7 +436,7 @@ describe("A change during a join", () => {
       await gate.promise;
       return await open(room, wanted);
     };
-    const turn = { deliver: (callback: () => void) => void setTimeout(callback) };
+    const turn = { deliver: (callback: () => void) => void setTimeout(callback), hear: () => {} };
     const after = () => {};
     const traffic = new TrafficLimiter(config.rates.traffic, clock);
     const hub = new Hub({

@@ -38,7 +38,7 @@ function createTestApp(env: Record<string, string> = {}, publicDir = PUBLIC) {
   const engine = new MemoryEngine({ clock, newId, keep: 50, leaseMs: 30_000 });
   const traffic = new TrafficLimiter(config.rates.traffic, clock);
   const loggers = { refusals: logger, failures: logger };
-  const later = { turn: { deliver: () => {} }, after: () => {}, ...loggers };
+  const later = { turn: { deliver: () => {}, hear: () => {} }, after: () => {}, ...loggers };
   const hub = new Hub({ engine, limits, traffic, logger, clock, date: clock, newId, ...later });
   const passwords = new Passwords(1);
   const accounts = new Accounts({

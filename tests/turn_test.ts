@@ -76,6 +76,72 @@ describe("Turn", () => {
     assertEquals(ends.length, 2);
   });
 
+  describe("that is full", () => {
+    /** A turn whose phases and pauses the test runs. */
+    function createTurn() {
+      const ends: (() => void)[] = [];
+      const pauses: (() => void)[] = [];
+      const turn = new Turn((callback) => ends.push(callback), (callback) => pauses.push(callback));
+      const order: string[] = [];
+      const work = () => {
+        turn.commit(() => order.push("committed"));
+        turn.deliver(() => order.push("delivered"));
+      };
+      const hear = (from: number, to: number) => {
+        for (let i = from; i < to; i++) turn.hear(i);
+      };
+      const end = () => ends.splice(0).forEach((phase) => phase());
+      return { order, pauses, work, hear, end };
+    }
+
+    it("reads on before it commits and delivers, until it is not full", () => {
+      const { order, pauses, work, hear, end } = createTurn();
+      work();
+      hear(0, 128);
+      end();
+      assertEquals([order, pauses.length], [[], 1]);
+      // What is added meanwhile belongs to the same turn.
+      work();
+      hear(128, 200);
+      pauses.pop()!();
+      end();
+      assertEquals(order, ["committed", "committed", "delivered", "delivered"]);
+      end();
+      assertEquals(pauses.length, 0);
+    });
+
+    it("ends after 16 more reads, however many connections go on sending", () => {
+      const { order, pauses, work, hear, end } = createTurn();
+      work();
+      let rounds = 0;
+      for (hear(0, 128), end(); pauses.length > 0; rounds++) {
+        hear(0, 128);
+        pauses.pop()!();
+        end();
+      }
+      assertEquals([order, rounds], [["committed", "delivered"], 16]);
+    });
+
+    it("is one turn: what was heard in earlier turns does not count", () => {
+      const { order, pauses, work, hear, end } = createTurn();
+      for (let i = 0; i < 200; i++) {
+        hear(i, i + 1);
+        end();
+      }
+      work();
+      end();
+      assertEquals([order, pauses.length], [["committed", "delivered"], 0]);
+    });
+
+    it("does not count the frames of one socket", () => {
+      const { order, work, hear, end } = createTurn();
+      work();
+      for (let i = 0; i < 1000; i++) hear(0, 8);
+      end();
+      assertEquals(order, ["committed", "delivered"]);
+    });
+  });
+
   it("runs every task, even if one fails", () => {
     const ends: (() => void)[] = [];
     const turn = new Turn((callback) => ends.push(callback));

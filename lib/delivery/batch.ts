@@ -52,7 +52,7 @@ export class EncodedEvent {
   /** The event's text, or `undefined` if the format does not carry the event. */
   text(format: Format): string | undefined {
     if (this.#isForPlainOnly && isWhole(format)) return undefined;
-    // Most events are messages, whose JSON is the same in both formats.
+    // `chat.v1` carries every event as its JSON; so does `json` for messages, which most events are.
     if (format === "v1" || (format === "json" && this.event.type === "chat")) {
       return this.#json ??= JSON.stringify(this.event);
     }
@@ -122,6 +122,7 @@ function frame(texts: string[], format: Format): string[] {
 }
 
 function toTexts(events: readonly EncodedEvent[], format: Format): string[] {
+  // An array of the right size: one that grows gets memory for 17 texts.
   const texts = events.map((event) => event.text(format));
   return isComplete(texts) ? texts : texts.filter((text) => text !== undefined);
 }

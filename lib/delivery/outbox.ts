@@ -25,7 +25,7 @@ export interface OutboxLimits {
   readonly writeWaitMs: number;
 }
 
-/** A longer list of sizes is dropped once its frames have left. */
+/** Maximum sizes for which the array is reused. */
 const FEW = 16;
 
 /** Sends to one {@linkcode Peer}, and measures how far behind it is. */
@@ -63,7 +63,7 @@ export class Outbox {
     const size = this.#peer.bufferedAmount - before;
     if (size <= 0) return 0;
     if (this.#count === 0) this.#progressAt = now;
-    // Nearly every frame has left by the next one: a new array each time would be waste.
+    // A reused array: nearly every frame has left before the next one is sent.
     this.#sizes[this.#count++] = size;
     this.#bytes += size;
     return size;
@@ -100,7 +100,7 @@ export class Outbox {
     const left = this.#peer.bufferedAmount;
     if (left < this.#bytes) this.#progressAt = now;
     if (left === 0) {
-      if (this.#count > FEW) this.#sizes = [];
+      if (this.#sizes.length > FEW) this.#sizes = [];
       this.#count = 0;
       this.#bytes = 0;
       return;

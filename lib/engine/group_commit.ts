@@ -100,7 +100,7 @@ export class GroupCommit {
         continue;
       }
       if (outcome.event !== undefined) this.#options.publish(room, outcome.event);
-      outcome.published?.forEach(({ room, event }) => this.#options.publish(room, event));
+      outcome.published?.forEach((one) => this.#options.publish(one.room, one.event));
       resolve(outcome.value);
     }
   }

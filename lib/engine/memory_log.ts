@@ -111,6 +111,7 @@ export class MemoryLog implements LogReader {
     const place = this.#place(log);
     const event = toMessage(room, draft, toMessageId(log.epoch, place.seq), place);
     const entry = { event, person };
+    // First: `#add` may drop the entry again, and forgets its ref.
     if (ref !== undefined) remember(log, ref, entry);
     this.#add(log, entry);
     this.#bus.publish(room, { type: "logged", event, origin });
@@ -387,14 +388,14 @@ export class MemoryLog implements LogReader {
   }
 }
 
-/** Remembers the ref of a message, by which a repeat is recognised. */
+/** Remembers a message's ref, to recognise a repeat. */
 function remember({ refs }: RoomLog, ref: string, entry: Entry): void {
   let own = refs.get(entry.person);
   if (own === undefined) refs.set(entry.person, own = new Map());
   own.set(ref, entry);
 }
 
-/** Forgets the ref of a message that is dropped, if it has one. */
+/** Forgets a dropped message's ref, if it has one. */
 function forgetRef({ refs }: RoomLog, { event, person }: Entry): void {
   if (event.type !== "chat" || event.ref === undefined) return;
   const own = refs.get(person);

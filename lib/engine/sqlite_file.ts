@@ -214,7 +214,8 @@ function openDatabase(path: string, logger: Logger | undefined): DatabaseSync {
   const db = new DatabaseSync(path);
   try {
     // A thread makes the checkpoints. `secure_delete` overwrites deleted content with zeros. The
-    // page size applies to a new file: small pages, since a turn changes a few bytes of many.
+    // page size applies to new files only. Pages are small because a turn changes a few bytes in
+    // each of many pages.
     db.exec(`
       PRAGMA busy_timeout = ${BUSY_MS};
       PRAGMA page_size = 2048;

@@ -197,9 +197,9 @@ export class SqliteLog {
     }
     if (replyTo !== undefined) checkAnswered(this.#findById(room, replyTo)?.event);
     const place = this.#place(room);
-    const event = toMessage(name, draft, toMessageId(room.epoch, place.seq), place);
-    const { id, lastTime } = room;
     const { seq } = place;
+    const event = toMessage(name, draft, toMessageId(room.epoch, seq), place);
+    const { id, lastTime } = room;
     const answered = replyTo ?? null;
     this.#sql.append.run(id, seq, lastTime, username, person, content, ref ?? null, answered);
     if (ref !== undefined) this.#remember(room, person, ref, seq);
@@ -232,7 +232,7 @@ export class SqliteLog {
 
   /** Accepts the changes of a transaction that was committed. True if it erased a text. */
   commit(): boolean {
-    // A new map: the old table of one that is cleared keeps all later ones alive (docs/performance.md).
+    // A new map, since a cleared map's old table keeps its later tables alive (docs/performance.md).
     this.#touched = new Map();
     const hasErased = this.#hasErased;
     this.#hasErased = false;

@@ -70,7 +70,9 @@ type ChangeRequest = Change extends infer C
 
 /** An answer to be made from the engine's result. It saves a second promise for each message. */
 export class PendingAnswer {
+  /** The engine's result. */
   readonly result: Promise<unknown>;
+  /** Makes the answer from it, if there is one. */
   readonly toEvent: (result: unknown) => Event | undefined;
 
   private constructor(
@@ -312,7 +314,7 @@ function toAck(
   isDuplicate = false,
 ): AckEvent | undefined {
   if (ref === undefined && !wantsAck) return undefined;
-  // One shape for all acks. JSON leaves out what is undefined.
+  // No spread: one shape for all acks is faster. JSON leaves out what is undefined.
   return {
     type: "ack",
     content: "",

@@ -113,7 +113,7 @@ export function createHub(
     failures: createThrottledLogger(logger, clock),
     clock,
     date: clock,
-    turn: { deliver: (callback) => void deliveries.push(callback) },
+    turn: { deliver: (callback) => void deliveries.push(callback), hear: () => {} },
     after: (ms, callback) => timers.push({ due: time + ms, callback }),
     newId,
   });
