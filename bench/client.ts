@@ -72,7 +72,7 @@ const decoder = new TextDecoder();
 /** One connection. */
 export class Client implements FrameHandler, SocketHandler {
   readonly isStalled: boolean;
-  /** Whether it has received a message that it waited for, since somebody set this to false. */
+  /** Whether a message that it waited for has arrived since the measurement began. */
   hasHeard = false;
   readonly #id: number;
   readonly #around: Surroundings;

@@ -30,7 +30,7 @@ export type Order =
 /** The thread's counts so far. */
 export interface Sight extends Counts {
   frames: number;
-  /** Members that have waited for one message since the measurement began. */
+  /** Senders that have received no message that they waited for since the measurement began. */
   starved: number;
   /** Its clock, and its CPU time, in microseconds. */
   time: number;

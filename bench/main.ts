@@ -3,7 +3,7 @@
  *
  *     deno task bench [SCENARIO…] [--only=SERVER,…] [--rounds=N] [--seconds=N] [--out=FOLDER]
  *
- * Without arguments it takes about 45 minutes and writes `results/results.json` and
+ * Without arguments it takes about 40 minutes and writes `results/results.json` and
  * `results/chart.svg`; a partial run writes `results/partial.json` and `.svg`.
  *
  * @module
@@ -40,7 +40,7 @@ interface Options {
 function help(): string {
   const list = (all: Record<string, { title: string }>) =>
     Object.entries(all).map(([name, { title }]) => `  ${name.padEnd(15)} ${title}`).join("\n");
-  return `Compares the server with others on this machine. Everything takes about 45 minutes.
+  return `Compares the server with others on this machine. Everything takes about 40 minutes.
 
   deno task bench [SCENARIO…] [--only=SERVER,…] [--rounds=N] [--seconds=N] [--out=FOLDER]
 

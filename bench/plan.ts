@@ -100,7 +100,7 @@ export interface LoadResult {
   lost: number;
   /** Connections that the server closed. */
   closed: number;
-  /** In `own` and `pair`: members that waited for one message during the whole measurement. */
+  /** In `own` and `pair`: senders that received no message that they waited for. */
   starved: number;
   /** Why the run failed, as a sentence. */
   failure?: string;

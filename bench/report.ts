@@ -47,7 +47,7 @@ function withSpread({ median, min, max }: Spread): string {
 export function marks(measured: Measured, behaviour: Behaviour): string[] {
   const { mode, rate = 0 } = behaviour;
   const { loadShare, serverCpuSeconds, seconds, deliveriesPerSecond } = measured;
-  const { lost, closed, evicted, lateMs } = measured;
+  const { lost, starved, closed, evicted, lateMs } = measured;
   const found: string[] = [];
   if (mode !== "idle") {
     const isServerFull = serverCpuSeconds > FULL_SERVER_SHARE * seconds;
@@ -58,6 +58,7 @@ export function marks(measured: Measured, behaviour: Behaviour): string[] {
     if (mode === "rate" && deliveriesPerSecond < MIN_DUE_SHARE * due) found.push("behind");
     if (lateMs > MAX_LATE_MS) found.push(`sent ${short(lateMs)} ms late`);
     if (lost !== 0) found.push(`${lost} lost`);
+    if (starved > 0) found.push(`${starved} starved`);
   }
   if (closed > 0) found.push(`${closed} closed`);
   if (evicted > 0) found.push(`${evicted} evicted`);

@@ -117,6 +117,21 @@ describe("The bench", () => {
     assertEquals(bench.left(), []);
   });
 
+  whereItRuns(
+    "starves no member of 1,000 busy rooms",
+    async () => {
+      await using bench = new BenchRun(
+        "pairs",
+        "--only=hubbub-memory",
+        "--rounds=1",
+        "--seconds=3",
+      );
+      assertEquals(await bench.exited, 0, bench.stderr);
+      const { runs: [run] } = await bench.results();
+      assertEquals([run.outcome.starved, run.outcome.lost], [0, 0]);
+    },
+  );
+
   whereItRuns("leaves nothing behind when it is interrupted", async () => {
     await using bench = new BenchRun("room", "--only=hubbub-memory", "--seconds=60");
     await bench.measures();

@@ -38,7 +38,7 @@ async function fill(members: number, format: "v1" | "json") {
     clock,
     date: Date.now,
     newId,
-    turn: { deliver: setImmediate },
+    turn: { deliver: setImmediate, hear: () => {} },
     // Calls back at once, so that no run waits.
     after: (_ms, callback) => void setImmediate(callback),
   });

@@ -1,6 +1,6 @@
 // The smallest chat server on Deno: sends each message to each member at once, in one frame.
 // Members that ask for `chat.v1` get the frames that Hubbub sends for a message, the `ack`
-// included. It checks and limits nothing, and stores nothing unless it is asked to.
+// included. It checks and limits nothing. It stores messages only as `store`.
 //
 //   PORT=8080 deno run -A deno.mjs          a chat server
 //   PORT=8080 deno run -A deno.mjs turn     sends one frame a turn to each member
@@ -20,7 +20,7 @@ const rooms = new Map();
 const changed = new Set();
 let id = 0;
 
-/** Stores the messages of a turn: one transaction, and a row and a place in an index for each. */
+/** Stores the messages of a turn: one transaction, one row and one index entry for each. */
 const store = how === "store" ? openStore(`${Deno.env.get("FOLDER")}/chat.db`) : undefined;
 const rows = [];
 
