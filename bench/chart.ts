@@ -13,7 +13,7 @@ import { svg, text, WIDTH } from "./svg.ts";
 const SHOWN: readonly ScenarioName[] = ["room", "crowd-1000", "pairs", "flood"];
 
 /** Marks of servers that did not deliver everything. */
-const FAULT = /behind|lost|closed/;
+const FAULT = /behind|lost|starved|closed/;
 
 const LABEL_WIDTH = 260;
 const VALUE_WIDTH = 70;
@@ -36,7 +36,8 @@ interface Row {
 export function drawChart({ runs, machine, date }: Results): string | undefined {
   const groups = SHOWN.flatMap((name) => {
     const { title, behaviour, turns }: Scenario = SCENARIOS[name];
-    const rows = turns.flatMap(({ server }): Row[] => {
+    const rows = turns.flatMap(({ server, variant }): Row[] => {
+      if (variant !== undefined) return [];
       const all = [...measuredAt(runs, { scenario: name, server }).values()];
       const value = spread(
         all.map((seen) => seen.deliveriesPerCpuSecond).filter((value) => value > 0),
@@ -57,7 +58,7 @@ export function drawChart({ runs, machine, date }: Results): string | undefined 
   const x = (value: number) => LABEL_WIDTH + (Math.log10(value) - low) / (high - low) * PLOT_WIDTH;
   const height = HEAD + all.length * ROW + groups.length * GROUP_HEAD + FOOT;
   const note =
-    "Logarithmic scale; more is better. Median and range. * fell behind, or cut members off. " +
+    "Logarithmic; more is better. Median and range. * members fell behind, starved, were cut off. " +
     `${machine.cpu}, ${date.slice(0, 10)}.`;
   const lines: string[] = [];
   for (let power = low; power <= high; power++) {

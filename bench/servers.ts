@@ -130,7 +130,7 @@ export const SERVERS = {
     build: () => buildDeno(["turn"], { DENO_USE_WRITEV: "1" }),
   },
   "deno-store": {
-    title: "Deno, one frame a turn, stored in SQLite",
+    title: "Deno, one frame a turn, SQLite",
     dialect: "v1",
     batches: "as deno-turn, and what happens in a turn into one transaction",
     build: () => buildDeno(["store"], { DENO_USE_WRITEV: "1" }),
