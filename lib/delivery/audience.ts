@@ -11,6 +11,7 @@ import { Buffer } from "node:buffer";
 import type { SentMeter } from "../meter.ts";
 import { type Format, isWhole } from "../protocol/encode.ts";
 import { Batch, countTexts, type EncodedEvent, toFrames } from "./batch.ts";
+import { takeAll } from "./lists.ts";
 import { Outbox, type OutboxLimits, type Peer } from "./outbox.ts";
 import { Pace } from "./pace.ts";
 
@@ -159,24 +160,6 @@ export class Subscriber {
     }
     return selected;
   }
-}
-
-const NOTHING: readonly never[] = Object.freeze([]);
-
-/** Maximum events for which {@linkcode takeAll} reuses an array. */
-const FEW = 16;
-
-/**
- * Empties a list, and returns its former contents. A short list keeps its memory: a new array at
- * each delivery costs more, and its long-lived owner may keep it alive through a garbage collection.
- */
-function takeAll<T>(list: T[]): readonly T[] {
-  if (list.length === 0) return NOTHING;
-  if (list.length > FEW) return list.splice(0);
-  const all = list.slice();
-  // `pop` keeps the array's memory; `length = 0` and `splice` release it.
-  while (list.length > 0) list.pop();
-  return all;
 }
 
 /** The result of one delivery. */

@@ -7,6 +7,8 @@
  * @module
  */
 
+import { clear } from "./lists.ts";
+
 /** The part of a `WebSocket` that sending needs. */
 export interface Peer {
   /** Bytes that were sent and have not left for the network yet. */
@@ -25,17 +27,13 @@ export interface OutboxLimits {
   readonly writeWaitMs: number;
 }
 
-/** Maximum sizes for which the array is reused. */
-const FEW = 16;
-
 /** Sends to one {@linkcode Peer}, and measures how far behind it is. */
 export class Outbox {
   readonly #peer: Peer;
   readonly #limits: OutboxLimits;
-  /** Sizes of the frames that may still wait: the first `#count` of these, oldest first. */
-  #sizes: number[] = [];
-  #count = 0;
-  /** The sum of these sizes. */
+  /** Sizes of the frames that may still wait, oldest first. */
+  readonly #waiting: number[] = [];
+  /** The sum of `#waiting`. */
   #bytes = 0;
   /** When bytes last left, or the queue was last empty, in milliseconds. */
   #progressAt = 0;
@@ -62,9 +60,8 @@ export class Outbox {
     }
     const size = this.#peer.bufferedAmount - before;
     if (size <= 0) return 0;
-    if (this.#count === 0) this.#progressAt = now;
-    // A reused array: nearly every frame has left before the next one is sent.
-    this.#sizes[this.#count++] = size;
+    if (this.#waiting.length === 0) this.#progressAt = now;
+    this.#waiting.push(size);
     this.#bytes += size;
     return size;
   }
@@ -79,14 +76,14 @@ export class Outbox {
    */
   isOverdue(now: number): boolean {
     this.#settle(now);
-    this.#wasBehind = this.#count > 0;
+    this.#wasBehind = this.#waiting.length > 0;
     return this.isOverfull() ||
-      (this.#count > 0 && now - this.#progressAt >= this.#limits.writeWaitMs);
+      (this.#waiting.length > 0 && now - this.#progressAt >= this.#limits.writeWaitMs);
   }
 
   /** Whether a maximum is exceeded. For a peer that is behind, check it between frames too. */
   isOverfull(): boolean {
-    return this.#count > this.#limits.sendQueueFrames ||
+    return this.#waiting.length > this.#limits.sendQueueFrames ||
       this.#bytes > this.#limits.sendQueueBytes;
   }
 
@@ -100,17 +97,14 @@ export class Outbox {
     const left = this.#peer.bufferedAmount;
     if (left < this.#bytes) this.#progressAt = now;
     if (left === 0) {
-      if (this.#sizes.length > FEW) this.#sizes = [];
-      this.#count = 0;
+      clear(this.#waiting);
       this.#bytes = 0;
       return;
     }
     let gone = 0;
-    while (gone < this.#count && this.#bytes - this.#sizes[gone]! >= left) {
-      this.#bytes -= this.#sizes[gone++]!;
+    while (gone < this.#waiting.length && this.#bytes - this.#waiting[gone]! >= left) {
+      this.#bytes -= this.#waiting[gone++]!;
     }
-    if (gone === 0) return;
-    this.#sizes.copyWithin(0, gone, this.#count);
-    this.#count -= gone;
+    if (gone > 0) this.#waiting.splice(0, gone);
   }
 }
