@@ -36,7 +36,7 @@ async function paste(shell: keyof typeof SHELLS, blocks: readonly string[]) {
   const child = new Deno.Command(shell, {
     args: SHELLS[shell],
     cwd: folder.path,
-    env: { HOME: folder.path, HISTFILE: "", NO_COLOR: "1" },
+    env: { HOME: folder.path, HISTFILE: "", NO_COLOR: "1", FORCE_COLOR: "" },
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",

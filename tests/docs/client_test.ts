@@ -51,7 +51,7 @@ describe("docs/client.md", () => {
       const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
         args: ["run", "--quiet", "--no-lock", "--no-config", ...permissions, "program.js"],
         cwd: folder.path,
-        env: { NO_COLOR: "1" },
+        env: { NO_COLOR: "1", FORCE_COLOR: "" },
       }).output();
       const decoder = new TextDecoder();
       assertEquals(decoder.decode(stdout), output, decoder.decode(stderr));

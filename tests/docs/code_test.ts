@@ -20,7 +20,7 @@ interface Documented extends Declaration {
 
 /** Runs `deno doc`. */
 async function doc(...args: string[]) {
-  const options = { args: ["doc", ...args], cwd: ROOT, env: { NO_COLOR: "1" } };
+  const options = { args: ["doc", ...args], cwd: ROOT, env: { NO_COLOR: "1", FORCE_COLOR: "" } };
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), options).output();
   const decoder = new TextDecoder();
   return { success, output: decoder.decode(stdout), errors: decoder.decode(stderr) };

@@ -65,7 +65,7 @@ async function run({ name, step }: Pick<Experiment, "name" | "step">): Promise<s
   const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "-q", `docs/tutorial/try/${name}.ts`, step],
     cwd: ROOT,
-    env: { NO_COLOR: "1" },
+    env: { NO_COLOR: "1", FORCE_COLOR: "" },
     stdin: "null",
     signal: AbortSignal.timeout(PATIENCE_MS),
   }).output();
