@@ -140,6 +140,20 @@ function sameShare(scenario: ScenarioName, variant: string): Bar {
   };
 }
 
+/** A figure as a multiple of another server's: shows what of a goal is within the runtime's reach. */
+function reaches(
+  scenario: ScenarioName,
+  [server, other]: readonly [ServerName, ServerName],
+  what: string,
+  metric: Metric,
+): Bar {
+  return {
+    text: `${scenario}: ${server} ${what}, times ${other}`,
+    unit: "x",
+    values: (runs) => ratios(runs, at(scenario, server), at(scenario, other), metric),
+  };
+}
+
 /** The p99, as a multiple of another server's. */
 function p99Times(scenario: ScenarioName, server: ServerName, other: ServerName): Bar {
   return {
@@ -155,9 +169,14 @@ const starved: Metric = (seen) => seen.starved;
 const BARS: readonly Bar[] = [
   shareOfLeast("pairs", "hubbub-memory", 0.75),
   shareOfLeast("pairs", "hubbub", 0.65),
+  reaches("pairs", ["deno-fair", "deno-turn"], "per CPU second", perCpu),
+  reaches("pairs", ["deno-store", "deno-turn"], "per CPU second", perCpu),
+  timesAsGood("pairs", "hubbub-memory", "deno-fair", 0.75),
   timesAsGood("pairs", "hubbub", "deno-store", 0.65),
   timesAsGood("pairs", "hubbub", "gorilla", 1),
   timesAsGood("pairs", "hubbub-memory", "gorilla", 1),
+  reaches("pairs", ["deno-fair", "gorilla"], "per CPU second", perCpu),
+  reaches("pairs", ["deno-store", "gorilla"], "per CPU second", perCpu),
   p99Times("pairs", "hubbub", "deno-turn"),
   p99Times("pairs", "hubbub-memory", "deno-turn"),
   told(at("pairs", "hubbub"), "members that heard nothing", "", starved),
@@ -167,12 +186,19 @@ const BARS: readonly Bar[] = [
     shareOfLeast(scenario, "hubbub", 0.8),
     shareOfLeast(scenario, "hubbub-memory", 0.8),
     timesAsGood(scenario, "hubbub", "hubbub-memory", 0.8),
+    reaches(scenario, ["deno-store", "deno-turn"], "per CPU second", perCpu),
   ]),
   timesAsGood("rooms", "hubbub", "gorilla", 1.1),
   p99Times("rooms", "hubbub", "gorilla"),
+  reaches("rooms", ["hubbub-memory", "gorilla"], "per CPU second", perCpu),
+  reaches("rooms", ["deno-store", "gorilla"], "per CPU second", perCpu),
+  reaches("rooms", ["deno-store", "gorilla"], "p99", p99),
   ...(["crowd-10", "crowd-100"] as const).flatMap((scenario) => [
     noSlower(scenario, "p50", p50),
     noSlower(scenario, "p99", p99),
+    reaches(scenario, ["hubbub-memory", "deno-v1"], "p50", p50),
+    reaches(scenario, ["deno-store", "deno-v1"], "p50", p50),
+    reaches(scenario, ["deno-store", "deno-v1"], "p99", p99),
   ]),
   ...(["room", "crowd-1000", "pairs", "flood"] as const).map((scenario) =>
     shareOfLeast(scenario, "hubbub-plain", 0.95)
@@ -181,6 +207,7 @@ const BARS: readonly Bar[] = [
     ["1 KB", "Chinese"].map((variant) => sameShare(scenario, variant))
   ),
   atMost(at("storm", "hubbub"), "CPU time", "s", 1.2, ({ joinCpuSeconds }) => joinCpuSeconds),
+  told(at("storm", "deno-join"), "CPU time", "s", ({ joinCpuSeconds }) => joinCpuSeconds),
   told(at("storm", "deno-bare"), "CPU time", "s", ({ joinCpuSeconds }) => joinCpuSeconds),
   told(at("storm", "hubbub"), "sent to each", "KB", ({ joinBytes }) => joinBytes / 1024 / 10_000),
   told(at("storm", "hubbub"), "frames to each", "", ({ joinFrames }) => joinFrames / 10_000),

@@ -87,14 +87,14 @@ export const SCENARIOS = {
   "crowd-10": {
     title: "one room of 1,000; 10 messages a second",
     behaviour: crowd(10),
-    turns: turns("hubbub", "deno-v1"),
+    turns: turns("hubbub", "hubbub-memory", "deno-v1", "deno-store"),
     // With fewer than a hundred messages, a percentile is a matter of luck.
     minSeconds: 10,
   },
   "crowd-100": {
     title: "one room of 1,000; 100 messages a second",
     behaviour: crowd(100),
-    turns: turns("hubbub", "deno-v1", "gorilla", "bun"),
+    turns: turns("hubbub", "hubbub-memory", "deno-v1", "deno-store", "gorilla", "bun"),
     minSeconds: 5,
   },
   "crowd-1000": {
@@ -105,12 +105,15 @@ export const SCENARIOS = {
   pairs: {
     title: "1,000 rooms of 2; each answers the other",
     behaviour: { mode: "pair", clients: 2000, rooms: 1000 },
-    turns: [...WITH_MEMORY, ...CLOSELY],
+    turns: [...WITH_MEMORY, ...turns("deno-fair"), ...CLOSELY],
   },
   rooms: {
     title: "50 rooms of 40; 2,000 messages a second in all",
     behaviour: { mode: "rate", clients: 2000, rooms: 50, rate: 2000 },
-    turns: turns("hubbub", "hubbub-memory", "hubbub-plain", "gorilla", "bun", "deno-turn"),
+    turns: turns(
+      ...["hubbub", "hubbub-memory", "hubbub-plain", "gorilla", "bun"] as const,
+      ...["deno-turn", "deno-store"] as const,
+    ),
     minSeconds: 10,
   },
   flood: {
@@ -135,7 +138,7 @@ export const SCENARIOS = {
   storm: {
     title: "10,000 join one room at once",
     behaviour: { mode: "idle", clients: 10_000, rooms: 1 },
-    turns: turns("hubbub", "deno-bare"),
+    turns: turns("hubbub", "deno-join", "deno-bare"),
   },
   history: {
     title: "100,000 messages, all kept",

@@ -129,11 +129,23 @@ export const SERVERS = {
     batches: "what happens in a turn into one frame for each member",
     build: () => buildDeno(["turn"], { DENO_USE_WRITEV: "1" }),
   },
-  "deno-store": {
-    title: "Deno, one frame a turn, SQLite",
+  "deno-fair": {
+    title: "Deno, one frame a turn, nobody starves",
     dialect: "v1",
-    batches: "as deno-turn, and what happens in a turn into one transaction",
+    batches: "as deno-turn, with longer turns when many sockets wait",
+    build: () => buildDeno(["fair"], { DENO_USE_WRITEV: "1" }),
+  },
+  "deno-store": {
+    title: "Deno, one frame a turn, nobody starves, SQLite",
+    dialect: "v1",
+    batches: "as deno-fair, and what happens in a turn into one transaction",
     build: () => buildDeno(["store"], { DENO_USE_WRITEV: "1" }),
+  },
+  "deno-join": {
+    title: "Deno, a welcome, and the names of newcomers once a second",
+    dialect: "v1",
+    batches: "the joins of a second into one frame for each member",
+    build: () => buildDeno(["join"], { DENO_USE_WRITEV: "1" }),
   },
   "deno-bare": {
     title: "Deno, WebSockets that do nothing",

@@ -1,10 +1,13 @@
 // The smallest chat server on Deno: sends each message to each member at once, in one frame.
 // Members that ask for `chat.v1` get the frames that Hubbub sends for a message, the `ack`
-// included. It checks and limits nothing. It stores messages only as `store`.
+// included. It checks and limits nothing, stores messages only as `store`, and announces joins only
+// as `join`.
 //
 //   PORT=8080 deno run -A deno.mjs          a chat server
 //   PORT=8080 deno run -A deno.mjs turn     sends one frame a turn to each member
-//   PORT=8080 FOLDER=. deno run -A deno.mjs store    the same, and stores messages in SQLite first
+//   PORT=8080 deno run -A deno.mjs fair     the same, and reads every waiting socket first
+//   PORT=8080 FOLDER=. deno run -A deno.mjs store    as `fair`, and stores messages in SQLite first
+//   PORT=8080 deno run -A deno.mjs join     tells newcomers 100 names, and once a second all of them
 //   PORT=8080 deno run -A deno.mjs bare     WebSockets that do nothing
 
 import { DatabaseSync } from "node:sqlite";
@@ -13,11 +16,14 @@ import { setImmediate } from "node:timers";
 const [how = "each"] = Deno.args;
 
 /** A room: its members, and the events for all and for single members at the end of the turn. */
-const createRoom = () => ({ members: new Set(), news: [], acks: new Map() });
+const createRoom = () => ({ members: new Set(), news: [], acks: new Map(), names: [], told: 0 });
 
 /** @type {Map<string, ReturnType<typeof createRoom>>} */
 const rooms = new Map();
 const changed = new Set();
+/** The sockets read since the turn began or last read on. */
+let heard = new Set();
+const isFair = how === "fair" || how === "store";
 let id = 0;
 
 /** Stores the messages of a turn: one transaction, one row and one index entry for each. */
@@ -62,6 +68,16 @@ function deliver() {
   changed.clear();
 }
 
+/** Delivers at the end of the turn. A fair server reads on while a hundred sockets had news. */
+function endTurn(reads = 16) {
+  setImmediate(() => {
+    const readsOn = isFair && heard.size >= 100 && reads > 0;
+    heard = new Set();
+    if (readsOn) setTimeout(endTurn, 0, reads - 1);
+    else deliver();
+  });
+}
+
 /** Sends a message to all now, or at the end of the turn. */
 function tell(room, socket, chat, ack) {
   if (how === "each") {
@@ -71,8 +87,26 @@ function tell(room, socket, chat, ack) {
   }
   room.news.push(chat);
   if (ack !== undefined) room.acks.set(socket, [...room.acks.get(socket) ?? [], ack]);
-  if (changed.size === 0) setImmediate(deliver);
+  if (changed.size === 0) endTurn();
   changed.add(room);
+  heard.add(socket);
+}
+
+/** Welcomes a newcomer with the room's first names. Within a second, tells all who have come. */
+function welcome(room, socket, name) {
+  if (room.names.length === room.told) setTimeout(announce, 1000, room);
+  room.names.push(name);
+  const users = room.names.slice(0, 100).map((username) => ({ username }));
+  send(socket, JSON.stringify({ type: "welcome", content: "", users, online: room.names.length }));
+}
+
+function announce(room) {
+  const news = room.names.slice(room.told);
+  room.told = room.names.length;
+  const joined = news.slice(0, 50);
+  const event = { type: "presence", joined, joined_count: news.length, online: room.told };
+  const text = JSON.stringify(event);
+  for (const member of room.members) send(member, text);
 }
 
 Deno.serve({ hostname: "127.0.0.1", port: Number(Deno.env.get("PORT")) }, (request) => {
@@ -85,7 +119,10 @@ Deno.serve({ hostname: "127.0.0.1", port: Number(Deno.env.get("PORT")) }, (reque
   const username = searchParams.get("username");
   const room = rooms.get(name) ?? createRoom();
   rooms.set(name, room);
-  socket.onopen = () => room.members.add(socket);
+  socket.onopen = () => {
+    room.members.add(socket);
+    if (how === "join") welcome(room, socket, username);
+  };
   socket.onmessage = ({ data }) => {
     const { content, ref } = isV1 ? JSON.parse(data) : { content: data };
     const timestamp = new Date().toISOString();
