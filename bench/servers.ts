@@ -142,9 +142,9 @@ export const SERVERS = {
     build: () => buildDeno(["store"], { DENO_USE_WRITEV: "1" }),
   },
   "deno-join": {
-    title: "Deno, a welcome, and the names of newcomers once a second",
+    title: "Deno, joins announced as Hubbub does",
     dialect: "v1",
-    batches: "the joins of a second into one frame for each member",
+    batches: "the joins of up to a second into one frame for each member",
     build: () => buildDeno(["join"], { DENO_USE_WRITEV: "1" }),
   },
   "deno-bare": {

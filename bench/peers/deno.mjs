@@ -7,7 +7,7 @@
 //   PORT=8080 deno run -A deno.mjs turn     sends one frame a turn to each member
 //   PORT=8080 deno run -A deno.mjs fair     the same, and reads every waiting socket first
 //   PORT=8080 FOLDER=. deno run -A deno.mjs store    as `fair`, and stores messages in SQLite first
-//   PORT=8080 deno run -A deno.mjs join     tells newcomers 100 names, and once a second all of them
+//   PORT=8080 deno run -A deno.mjs join     announces joins as Hubbub does
 //   PORT=8080 deno run -A deno.mjs bare     WebSockets that do nothing
 
 import { DatabaseSync } from "node:sqlite";
@@ -92,9 +92,10 @@ function tell(room, socket, chat, ack) {
   heard.add(socket);
 }
 
-/** Welcomes a newcomer with the room's first names. Within a second, tells all who have come. */
+/** Welcomes a newcomer with the room's first names. Soon tells all who has come. */
 function welcome(room, socket, name) {
-  if (room.names.length === room.told) setTimeout(announce, 1000, room);
+  // As long as Hubbub waits in a crowd.
+  if (room.names.length === room.told) setTimeout(announce, Math.max(50, room.told / 10), room);
   room.names.push(name);
   const users = room.names.slice(0, 100).map((username) => ({ username }));
   send(socket, JSON.stringify({ type: "welcome", content: "", users, online: room.names.length }));
