@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { ChatError } from "../lib/errors.ts";
+import { addressKey } from "../lib/http/addresses.ts";
 import { type Closable, type ConnectionLimits, Connections } from "../lib/http/connections.ts";
 import { Client } from "./support/client.ts";
 import { createHub } from "./support/fake_hub.ts";
@@ -474,13 +475,14 @@ describe("Connections", () => {
 
   it("counts an IPv6 network as one address, and an unknown address as one", () => {
     const connections = createConnections({ maxConnectionsPerAddress: 1 });
-    connections.add(createConnection(), { address: "2001:db8::1" });
-    connections.add(createConnection(), { address: "192.0.2.1" });
-    connections.add(createConnection(), {});
+    const holder = (address?: string) => ({ address: addressKey(address) });
+    connections.add(createConnection(), holder("2001:db8::1"));
+    connections.add(createConnection(), holder("192.0.2.1"));
+    connections.add(createConnection(), holder());
     for (const address of ["2001:db8::2", "192.0.2.1", undefined]) {
-      assertEquals(refusal(() => connections.check({ address })), ["rate_limited", 10]);
+      assertEquals(refusal(() => connections.check(holder(address))), ["rate_limited", 10]);
     }
-    connections.check({ address: "192.0.2.2" });
+    connections.check(holder("192.0.2.2"));
   });
 
   it("counts the connections of an account, without guests", () => {

@@ -10,6 +10,14 @@ import type { RateLimiter } from "../rate_limit.ts";
 import type { TrustSettings } from "./origins.ts";
 import { forwardedAddress, parseAddress } from "./proxy.ts";
 
+/** The address of a client. */
+export interface ClientAddress {
+  /** In canonical form; absent if the runtime does not know it. */
+  readonly text: string | undefined;
+  /** The key that it is counted under, by {@linkcode addressKey}. */
+  readonly key: string;
+}
+
 /**
  * The key that an address is counted under: an IPv6 network of 64 bits is one customer (RFC 6177).
  */
@@ -44,12 +52,13 @@ export function clientAddress(
 }
 
 /** The address that a request comes from. The runtime knows it only until an upgrade. */
-export function addressOf(c: Context, { trustProxy }: TrustSettings): string | undefined {
+export function addressOf(c: Context, { trustProxy }: TrustSettings): ClientAddress {
   // A request from a test has no environment.
   const env: Partial<Deno.ServeHandlerInfo> | undefined = c.env;
   const peer = env?.remoteAddr;
   const hostname = peer && "hostname" in peer ? peer.hostname : undefined;
-  return clientAddress(c.req.raw.headers, hostname, trustProxy);
+  const text = clientAddress(c.req.raw.headers, hostname, trustProxy);
+  return { text, key: addressKey(text) };
 }
 
 /**
@@ -60,9 +69,9 @@ export function addressOf(c: Context, { trustProxy }: TrustSettings): string | u
  */
 export function limitAddress(
   limiter: RateLimiter,
-  address: string | undefined,
+  { key }: ClientAddress,
   what: string,
 ): void {
-  const seconds = limiter.take(addressKey(address));
+  const seconds = limiter.take(key);
   if (seconds > 0) throw rateLimited(`${what} from your address`, Math.ceil(seconds));
 }

@@ -14,7 +14,7 @@ import { parseName } from "../names.ts";
 import { type Accounts, type Caller, type Identity, TOKEN_MS } from "../people/accounts.ts";
 import { readRoomChange } from "../protocol/commands.ts";
 import type { RateLimiter } from "../rate_limit.ts";
-import { addressKey, addressOf, limitAddress } from "./addresses.ts";
+import { addressOf, limitAddress } from "./addresses.ts";
 import { readObject } from "./bodies.ts";
 import {
   clearTokenCookie,
@@ -61,7 +61,7 @@ export function createApi(options: ApiOptions): Hono {
 async function register(c: Context, options: ApiOptions): Promise<Response> {
   const { username: name, password, code, from } = await readAttempt(c, options);
   const username = await options.accounts.register(name, password, { code, from });
-  options.logger.info("registered", { username, address: addressOf(c, options.settings) });
+  options.logger.info("registered", { username, address: addressOf(c, options.settings).text });
   return c.json({ username }, 201);
 }
 
@@ -70,7 +70,7 @@ async function login(c: Context, options: ApiOptions): Promise<Response> {
   const { username: name, password, from } = await readAttempt(c, options);
   const { username, token, expiresAt } = await accounts.login(name, password, from);
   setTokenCookie(c, token, TOKEN_MS / 1000, settings);
-  logger.info("signed in", { username, address: addressOf(c, settings) });
+  logger.info("signed in", { username, address: addressOf(c, settings).text });
   return c.json({ username, token, expires: new Date(expiresAt).toISOString() });
 }
 
@@ -108,7 +108,7 @@ async function removeAccount(c: Context, options: ApiOptions): Promise<Response>
   if (typeof password !== "string") throw badRequest("password must be a string.");
   const identity = await identifyAccount(c, accounts, settings);
   await accounts.remove(identity, password, readCaller(c, options));
-  logger.info("account removed", { address: addressOf(c, settings) });
+  logger.info("account removed", { address: addressOf(c, settings).text });
   clearTokenCookie(c, settings);
   return c.body(null, 204);
 }
@@ -122,7 +122,7 @@ async function makeToken(c: Context, options: ApiOptions): Promise<Response> {
   const address = addressOf(c, settings);
   limitAddress(authLimiter, address, "attempts");
   const { created, ...made } = await accounts.createBotToken(identity, name);
-  logger.info("token made", { username: identity.username, address });
+  logger.info("token made", { username: identity.username, address: address.text });
   return c.json({ ...made, created: new Date(created).toISOString() }, 201);
 }
 
@@ -140,7 +140,7 @@ async function endToken(c: Context, name: unknown, options: ApiOptions): Promise
   if (typeof name !== "string") throw badRequest("name must be a string.");
   const identity = await identifyAccount(c, accounts, settings);
   await accounts.endBotToken(identity, name);
-  const address = addressOf(c, settings);
+  const { text: address } = addressOf(c, settings);
   logger.info("token deleted", { username: identity.username, address });
   return c.body(null, 204);
 }
@@ -233,5 +233,5 @@ async function readAttempt(
 function readCaller(c: Context, { authLimiter, settings }: ApiOptions): Caller {
   const address = addressOf(c, settings);
   limitAddress(authLimiter, address, "attempts");
-  return { address: addressKey(address), tokens: readTokens(c, settings) };
+  return { address: address.key, tokens: readTokens(c, settings) };
 }

@@ -258,7 +258,7 @@ function answerError(
     return c.json({ error: "Something went wrong on the server. Try again later." }, 500);
   }
   const { status, headers } = refusal;
-  const address = addressOf(c, settings);
+  const { text: address } = addressOf(c, settings);
   // A failure of the engine has its own log line.
   if (!(error instanceof ChatError && error.code === "unavailable")) {
     refusals.info("refused", { path, status, reason: error.message, address });

@@ -7,7 +7,7 @@
 import { ChatError } from "../errors.ts";
 import type { Identity } from "../people/accounts.ts";
 import type { CloseReason } from "../protocol/codes.ts";
-import { addressKey } from "./addresses.ts";
+import type { ClientAddress } from "./addresses.ts";
 
 /** A connection that can be closed. */
 export interface Closable {
@@ -19,7 +19,7 @@ const RETRY_SECONDS = 10;
 
 /** The address and the account that a connection counts for. */
 export interface Holder {
-  /** The peer's address, if known. */
+  /** The key of the address; absent if the address is not known. */
   readonly address?: string | undefined;
   /** The account's key, or the person of the operator's site; absent for a guest. */
   readonly account?: string | undefined;
@@ -27,7 +27,7 @@ export interface Holder {
 
 /** The address and the account that a connection of a person counts for. */
 export function holderOf(
-  address: string | undefined,
+  { key: address }: ClientAddress,
   { account, username, person }: Identity,
 ): Holder {
   return { address, account: account?.key ?? (username === undefined ? undefined : person) };
@@ -65,12 +65,12 @@ export class Connections {
    *
    * @throws {ChatError} `full`, or `rate_limited` if its address or its account has too many
    */
-  check({ address, account }: Holder): void {
+  check({ address = "", account }: Holder): void {
     const { maxConnections, maxConnectionsPerAddress, maxConnectionsPerAccount } = this.#limits;
     if (this.#isClosing || this.#open.size >= maxConnections) {
       throw new ChatError("full", "The server is full. Try again later.");
     }
-    if ((this.#perAddress.get(addressKey(address)) ?? 0) >= maxConnectionsPerAddress) {
+    if ((this.#perAddress.get(address) ?? 0) >= maxConnectionsPerAddress) {
       throw tooMany("Your address has too many connections. Close some first.");
     }
     if (account === undefined) return;
@@ -111,8 +111,8 @@ export class Connections {
     return new Promise((resolve) => this.#onEmpty = resolve);
   }
 
-  #count({ address, account }: Holder, by: number): void {
-    add(this.#perAddress, addressKey(address), by);
+  #count({ address = "", account }: Holder, by: number): void {
+    add(this.#perAddress, address, by);
     if (account !== undefined) add(this.#perAccount, account, by);
   }
 }

@@ -20,7 +20,7 @@ import {
 } from "../protocol/commands.ts";
 import type { AckEvent, HistoryEvent } from "../protocol/events.ts";
 import type { RateLimiter, TrafficLimiter } from "../rate_limit.ts";
-import { addressKey, addressOf } from "./addresses.ts";
+import { addressOf } from "./addresses.ts";
 import { isJson, parseObject, readText } from "./bodies.ts";
 import { identify } from "./credentials.ts";
 import { readNames, readPerson, readWhole } from "./joins.ts";
@@ -115,7 +115,7 @@ async function readRequest(
   { accounts, askLimiter, settings }: RoomApiOptions,
 ): Promise<JoinRequest> {
   const { room, username: name } = readNames(roomName, asked);
-  const address = addressKey(addressOf(c, settings));
+  const { key: address } = addressOf(c, settings);
   const known = await identify(c, accounts, settings);
   const counted = known.isProven ? known : accounts.passerby(address, name);
   const seconds = askLimiter.take(counted.person);
@@ -133,7 +133,7 @@ async function takeText(c: Context, options: RoomApiOptions): Promise<string> {
 
 /** Counts a request for its address, before any check that costs more. */
 function takeTraffic(c: Context, bytes: number, { settings, traffic }: RoomApiOptions): void {
-  const seconds = traffic.take(addressKey(addressOf(c, settings)), bytes);
+  const seconds = traffic.take(addressOf(c, settings).key, bytes);
   if (seconds > 0) throw rateLimited("requests from your address", seconds);
 }
 

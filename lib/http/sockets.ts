@@ -19,7 +19,7 @@ import { CLOSE, type CloseReason, ERROR_CLOSE } from "../protocol/codes.ts";
 import type { SizeLimits } from "../protocol/commands.ts";
 import { SUBPROTOCOL } from "../protocol/encode.ts";
 import { type Rate, type RateLimiter, TokenBucket, type TrafficLimiter } from "../rate_limit.ts";
-import { addressKey, addressOf, limitAddress } from "./addresses.ts";
+import { addressOf, type ClientAddress, limitAddress } from "./addresses.ts";
 import { type Connections, type Holder, holderOf } from "./connections.ts";
 import { identify } from "./credentials.ts";
 import { asksForUpgrade, checkHandshake, checkMethod } from "./handshake.ts";
@@ -64,6 +64,7 @@ interface SocketHandler {
 
 /** How one socket is counted, opened or refused. */
 interface SocketPlan {
+  readonly address: ClientAddress;
   /** The address and the account that it counts for. */
   readonly holder: Holder;
   /** The subprotocol that the server will speak; absent for none. */
@@ -84,44 +85,50 @@ export class Sockets {
 
   /** Joins the lobby without a name: the raw relay. */
   async relay(c: Context): Promise<Response> {
-    this.#checkAllowed(c);
+    const address = this.#checkAllowed(c);
     const { accounts, settings } = this.#options;
     const identity = await identify(c, accounts, settings);
-    return await this.#enter(c, { room: LOBBY, format: "raw", identity });
+    return await this.#enter(c, address, { room: LOBBY, format: "raw", identity });
   }
 
   /** Joins a room with the name and the options in the query. */
   async join(c: Context, room: string): Promise<Response> {
-    this.#checkAllowed(c);
+    const address = this.#checkAllowed(c);
     const { accounts, settings } = this.#options;
-    return await this.#enter(c, await readSocketJoin(c, room, accounts, settings));
+    return await this.#enter(c, address, await readSocketJoin(c, room, accounts, settings));
   }
 
   /** Opens a socket that returns what it receives. */
   async echo(c: Context): Promise<Response> {
-    this.#checkAllowed(c);
+    const address = this.#checkAllowed(c);
     const { accounts, settings } = this.#options;
-    const holder = holderOf(addressOf(c, settings), await identify(c, accounts, settings));
+    const holder = holderOf(address, await identify(c, accounts, settings));
     return this.#upgrade(c, {
+      address,
       holder,
-      open: (socket) => new EchoSocket(socket, holder.address, this.#options),
+      open: (socket) => new EchoSocket(socket, address.key, this.#options),
       refuse: (socket, { code }) => close(socket, ERROR_CLOSE[code]),
     });
   }
 
-  /** Checks the method, the origin and the rate of attempts, before any check that costs more. */
-  #checkAllowed(c: Context): void {
+  /**
+   * Checks the method, the origin and the rate of attempts, before any check that costs more.
+   *
+   * @returns the client's address, which the runtime knows only until the upgrade
+   */
+  #checkAllowed(c: Context): ClientAddress {
     checkMethod(c.req.raw);
     const { settings, joinLimiter } = this.#options;
     checkOrigin(c, settings);
-    limitAddress(joinLimiter, addressOf(c, settings), "connections at once");
+    const address = addressOf(c, settings);
+    limitAddress(joinLimiter, address, "connections at once");
+    return address;
   }
 
-  async #enter(c: Context, wanted: JoinRequest): Promise<Response> {
-    const { hub, connections, settings } = this.#options;
-    // The runtime knows a peer's address only until the upgrade.
-    const holder = holderOf(addressOf(c, settings), wanted.identity);
-    const request = { ...wanted, address: addressKey(holder.address) };
+  async #enter(c: Context, address: ClientAddress, wanted: JoinRequest): Promise<Response> {
+    const { hub, connections } = this.#options;
+    const holder = holderOf(address, wanted.identity);
+    const request = { ...wanted, address: address.key };
     const protocol = request.format === "v1" ? SUBPROTOCOL : undefined;
     connections.check(holder);
     if (asksForUpgrade(c.req.raw)) {
@@ -129,9 +136,10 @@ export class Sockets {
       await hub.admit(request);
     } else await hub.check(request);
     return this.#upgrade(c, {
+      address,
       holder,
       protocol,
-      open: (socket) => Membership.join(socket, request, holder.address, this.#options),
+      open: (socket) => Membership.join(socket, request, address.text, this.#options),
       refuse: (socket, error) => refuse(socket, request, error),
     });
   }
@@ -177,7 +185,7 @@ export class Sockets {
     } catch (error) {
       // The room or the limits may have changed since the checks before the upgrade.
       if (!(error instanceof ChatError)) throw error;
-      const { address, account } = plan.holder;
+      const { address: { text: address }, holder: { account } } = plan;
       refusals.info("refused", { path, address, account, reason: error.message });
       meter?.refused("join", error.code);
       plan.refuse(socket, error);
@@ -211,9 +219,10 @@ class EchoSocket implements SocketHandler {
   readonly #allowance: TokenBucket;
   readonly #options: SocketsOptions;
 
-  constructor(socket: WebSocket, address: string | undefined, options: SocketsOptions) {
+  /** @param address the key of the client's address */
+  constructor(socket: WebSocket, address: string, options: SocketsOptions) {
     this.#socket = socket;
-    this.#address = addressKey(address);
+    this.#address = address;
     this.#outbox = new Outbox(socket, options.limits);
     this.#allowance = new TokenBucket(options.limits.messageRate, options.clock());
     this.#options = options;

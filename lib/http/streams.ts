@@ -11,7 +11,7 @@
 import type { Context } from "hono";
 import type { RateLimiter } from "../rate_limit.ts";
 import type { After } from "../time.ts";
-import { addressKey, addressOf, limitAddress } from "./addresses.ts";
+import { addressOf, limitAddress } from "./addresses.ts";
 import { type Connections, type Holder, holderOf } from "./connections.ts";
 import { EventStream } from "./event_stream.ts";
 import { readStreamJoin } from "./joins.ts";
@@ -68,7 +68,7 @@ export class Streams {
     const address = addressOf(c, settings);
     limitAddress(joinLimiter, address, "connections at once");
     const wanted = await readStreamJoin(c, room, accounts, settings);
-    const request = { ...wanted, address: addressKey(address) };
+    const request = { ...wanted, address: address.key };
     const holder = holderOf(address, request.identity);
     connections.check(holder);
     if (c.req.method === "HEAD") {
@@ -76,7 +76,7 @@ export class Streams {
       return c.body(null, 200, HEADERS);
     }
     await hub.admit(request);
-    return c.body(this.#join(request, holder), 200, HEADERS);
+    return c.body(this.#join(request, holder, address.text), 200, HEADERS);
   }
 
   /** Sends heartbeats to streams with nothing to send, until the last stream has ended. */
@@ -91,7 +91,7 @@ export class Streams {
   }
 
   /** Makes a new stream a member of a room. */
-  #join(request: JoinRequest, holder: Holder): EventStream["body"] {
+  #join(request: JoinRequest, holder: Holder, address: string | undefined): EventStream["body"] {
     const { connections } = this.#options;
     const stream = new EventStream(() => {
       connections.delete(stream);
@@ -102,7 +102,7 @@ export class Streams {
     stream.send(`retry: ${retryMs()}\n\n`);
     let membership: Membership | undefined;
     try {
-      membership = Membership.join(stream, request, holder.address, this.#options);
+      membership = Membership.join(stream, request, address, this.#options);
     } catch (error) {
       connections.delete(stream);
       throw error;
