@@ -161,20 +161,32 @@ export class Sockets {
   }
 
   #attach(socket: WebSocket, plan: SocketPlan, path: string): void {
-    let handler: SocketHandler | undefined;
     socket.binaryType = "arraybuffer";
+    const handleWith = this.#listen(socket);
     // An aborted handshake fires no event at all, so a connection counts from its `open` event on.
-    socket.onopen = () => this.#guard(socket, () => handler = this.#open(socket, plan, path));
-    // A listener: the wrapper that the runtime puts around `onmessage` costs half a microsecond.
+    socket.addEventListener("open", () => {
+      this.#guard(socket, () => handleWith(this.#open(socket, plan, path)));
+    }, { once: true });
+  }
+
+  /**
+   * Listens to a socket. Listeners are smaller and faster than the runtime's wrappers for
+   * `onmessage` and its like; in a method of their own they do not keep the plan in memory.
+   *
+   * @returns a function that takes the handler of the open socket
+   */
+  #listen(socket: WebSocket): (opened: SocketHandler | undefined) => void {
+    let handler: SocketHandler | undefined;
     socket.addEventListener("message", ({ data }) => {
       this.#guard(socket, () => handler?.message(data));
     });
-    socket.onclose = (event) => {
+    socket.addEventListener("close", (event) => {
       this.#options.connections.delete(socket);
       this.#guard(socket, () => handler?.close(event));
-    };
+    });
     // A close event follows.
-    socket.onerror = (event) => event.preventDefault();
+    socket.addEventListener("error", (event) => event.preventDefault());
+    return (opened) => handler = opened;
   }
 
   #open(socket: WebSocket, plan: SocketPlan, path: string): SocketHandler | undefined {
