@@ -142,7 +142,7 @@ export const SERVERS = {
     build: () => buildDeno(["store"], { DENO_USE_WRITEV: "1" }),
   },
   "deno-join": {
-    title: "Deno, joins announced as Hubbub does",
+    title: "Deno, joins announced at Hubbub's pace",
     dialect: "v1",
     batches: "the joins of up to a second into one frame for each member",
     build: () => buildDeno(["join"], { DENO_USE_WRITEV: "1" }),

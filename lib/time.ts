@@ -8,12 +8,13 @@
 import { randomBytes } from "node:crypto";
 
 /**
- * A turn that has heard this many connections is full. The runtime reads at most 128 sockets a turn
- * (the cooperative budget of Tokio), and no more while a callback of `setImmediate` waits.
+ * A turn is full after this many connections. The runtime reads at most 128 sockets in a round of
+ * the event loop (the cooperative budget of Tokio), some of them for other things than messages,
+ * and none while a callback of `setImmediate` waits.
  */
 const FULL_TURN = 100;
 
-/** Maximum times that a turn reads on: about 2,000 sockets in all. */
+/** Maximum rounds that a turn reads on: about 2,000 sockets in all. */
 const MAX_READS = 16;
 
 /**

@@ -7,7 +7,7 @@
 //   PORT=8080 deno run -A deno.mjs turn     sends one frame a turn to each member
 //   PORT=8080 deno run -A deno.mjs fair     the same, and reads every waiting socket first
 //   PORT=8080 FOLDER=. deno run -A deno.mjs store    as `fair`, and stores messages in SQLite first
-//   PORT=8080 deno run -A deno.mjs join     announces joins as Hubbub does
+//   PORT=8080 deno run -A deno.mjs join     announces joins at Hubbub's pace
 //   PORT=8080 deno run -A deno.mjs bare     WebSockets that do nothing
 
 import { DatabaseSync } from "node:sqlite";
@@ -21,7 +21,7 @@ const createRoom = () => ({ members: new Set(), news: [], acks: new Map(), names
 /** @type {Map<string, ReturnType<typeof createRoom>>} */
 const rooms = new Map();
 const changed = new Set();
-/** The sockets read since the turn began or last read on. */
+/** The sockets that a fair server has read since the turn began or last read on. */
 let heard = new Set();
 const isFair = how === "fair" || how === "store";
 let id = 0;
@@ -71,8 +71,8 @@ function deliver() {
 /** Delivers at the end of the turn. A fair server reads on while a hundred sockets had news. */
 function endTurn(reads = 16) {
   setImmediate(() => {
-    const readsOn = isFair && heard.size >= 100 && reads > 0;
-    heard = new Set();
+    const readsOn = heard.size >= 100 && reads > 0;
+    if (isFair) heard = new Set();
     if (readsOn) setTimeout(endTurn, 0, reads - 1);
     else deliver();
   });
@@ -89,12 +89,12 @@ function tell(room, socket, chat, ack) {
   if (ack !== undefined) room.acks.set(socket, [...room.acks.get(socket) ?? [], ack]);
   if (changed.size === 0) endTurn();
   changed.add(room);
-  heard.add(socket);
+  if (isFair) heard.add(socket);
 }
 
-/** Welcomes a newcomer with the room's first names. Soon tells all who has come. */
+/** Welcomes a newcomer with the first 100 names, and schedules the announcement of its join. */
 function welcome(room, socket, name) {
-  // As long as Hubbub waits in a crowd.
+  // As long as Hubbub gathers a crowd's notices (lib/room/notices.ts).
   if (room.names.length === room.told) setTimeout(announce, Math.max(50, room.told / 10), room);
   room.names.push(name);
   const users = room.names.slice(0, 100).map((username) => ({ username }));

@@ -10,8 +10,8 @@ const SHORT = 16;
 const NOTHING: readonly never[] = Object.freeze([]);
 
 /**
- * Empties a list. A short one keeps its memory: a new array at each delivery costs more, and its
- * long-lived owner may keep it alive through a garbage collection.
+ * Empties a list. A short list keeps its memory: a new array at each delivery costs more, and a
+ * long-lived owner may keep dead arrays alive.
  */
 export function clear(list: unknown[]): void {
   if (list.length > SHORT) list.length = 0;

@@ -111,8 +111,8 @@ export class MemoryLog implements LogReader {
     const place = this.#place(log);
     const event = toMessage(room, draft, toMessageId(log.epoch, place.seq), place);
     const entry = { event, person };
-    // First: `#add` may drop the entry again, and forgets its ref.
-    if (ref !== undefined) remember(log, ref, entry);
+    // Before `#add`, which may drop the entry at once and then forgets its ref.
+    if (ref !== undefined) rememberRef(log, ref, entry);
     this.#add(log, entry);
     this.#bus.publish(room, { type: "logged", event, origin });
     return { event, isDuplicate: false };
@@ -389,7 +389,7 @@ export class MemoryLog implements LogReader {
 }
 
 /** Remembers a message's ref, to recognise a repeat. */
-function remember({ refs }: RoomLog, ref: string, entry: Entry): void {
+function rememberRef({ refs }: RoomLog, ref: string, entry: Entry): void {
   let own = refs.get(entry.person);
   if (own === undefined) refs.set(entry.person, own = new Map());
   own.set(ref, entry);

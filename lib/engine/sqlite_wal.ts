@@ -19,7 +19,10 @@ import { type Answer, answer, type Request, type ThreadData } from "./sqlite_che
 /** The time between two checkpoints while somebody writes, in milliseconds. */
 const INTERVAL_MS = 500;
 
-/** A log of this many bytes is emptied early. From the second size on, commits wait for it. */
+/**
+ * A log of this many bytes is emptied early. From the second size on, commits wait for it: a busy
+ * machine may let the log grow by a few MB more, and it stays below 16 MB.
+ */
 const LONG_LOG = 10 * 1024 * 1024;
 const TOO_LONG_LOG = 13 * 1024 * 1024;
 

@@ -19,7 +19,7 @@ const RETRY_SECONDS = 10;
 
 /** The address and the account that a connection counts for. */
 export interface Holder {
-  /** The key of the address; absent if the address is not known. */
+  /** The key of the address. @default "" */
   readonly address?: string | undefined;
   /** The account's key, or the person of the operator's site; absent for a guest. */
   readonly account?: string | undefined;

@@ -64,7 +64,8 @@ interface SocketHandler {
 
 /** How one socket is counted, opened or refused. */
 interface SocketPlan {
-  readonly address: ClientAddress;
+  /** The client's address, for the log. */
+  readonly address: string | undefined;
   /** The address and the account that it counts for. */
   readonly holder: Holder;
   /** The subprotocol that the server will speak; absent for none. */
@@ -104,7 +105,7 @@ export class Sockets {
     const { accounts, settings } = this.#options;
     const holder = holderOf(address, await identify(c, accounts, settings));
     return this.#upgrade(c, {
-      address,
+      address: address.text,
       holder,
       open: (socket) => new EchoSocket(socket, address.key, this.#options),
       refuse: (socket, { code }) => close(socket, ERROR_CLOSE[code]),
@@ -136,7 +137,7 @@ export class Sockets {
       await hub.admit(request);
     } else await hub.check(request);
     return this.#upgrade(c, {
-      address,
+      address: address.text,
       holder,
       protocol,
       open: (socket) => Membership.join(socket, request, address.text, this.#options),
@@ -162,21 +163,23 @@ export class Sockets {
 
   #attach(socket: WebSocket, plan: SocketPlan, path: string): void {
     socket.binaryType = "arraybuffer";
-    const handleWith = this.#listen(socket);
+    // A close event follows.
+    socket.addEventListener("error", (event) => event.preventDefault());
     // An aborted handshake fires no event at all, so a connection counts from its `open` event on.
     socket.addEventListener("open", () => {
-      this.#guard(socket, () => handleWith(this.#open(socket, plan, path)));
+      let handler: SocketHandler | undefined;
+      this.#guard(socket, () => handler = this.#open(socket, plan, path));
+      this.#listen(socket, handler);
     }, { once: true });
   }
 
   /**
-   * Listens to a socket. Listeners are smaller and faster than the runtime's wrappers for
-   * `onmessage` and its like; in a method of their own they do not keep the plan in memory.
+   * Listens to an open socket. Listeners are smaller and faster than the runtime's wrappers for
+   * `onmessage` and its like.
    *
-   * @returns a function that takes the handler of the open socket
+   * @param handler absent for a socket that is refused
    */
-  #listen(socket: WebSocket): (opened: SocketHandler | undefined) => void {
-    let handler: SocketHandler | undefined;
+  #listen(socket: WebSocket, handler: SocketHandler | undefined): void {
     socket.addEventListener("message", ({ data }) => {
       this.#guard(socket, () => handler?.message(data));
     });
@@ -184,9 +187,6 @@ export class Sockets {
       this.#options.connections.delete(socket);
       this.#guard(socket, () => handler?.close(event));
     });
-    // A close event follows.
-    socket.addEventListener("error", (event) => event.preventDefault());
-    return (opened) => handler = opened;
   }
 
   #open(socket: WebSocket, plan: SocketPlan, path: string): SocketHandler | undefined {
@@ -197,7 +197,7 @@ export class Sockets {
     } catch (error) {
       // The room or the limits may have changed since the checks before the upgrade.
       if (!(error instanceof ChatError)) throw error;
-      const { address: { text: address }, holder: { account } } = plan;
+      const { address, holder: { account } } = plan;
       refusals.info("refused", { path, address, account, reason: error.message });
       meter?.refused("join", error.code);
       plan.refuse(socket, error);

@@ -59,7 +59,9 @@ export function encode(event: Event, format: Format, epoch?: string): string | u
  * id; a `welcome` has one only if no event of the log follows it at once.
  */
 function idLine(event: Event, epoch: string | undefined): string {
-  return epoch !== undefined && "seq" in event ? `id: ${epoch}:${event.seq}\n` : "";
+  return epoch !== undefined && "seq" in event && event.seq !== undefined
+    ? `id: ${epoch}:${event.seq}\n`
+    : "";
 }
 
 function encodeLine(event: Event): string | undefined {
