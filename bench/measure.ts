@@ -4,6 +4,7 @@
  * @module
  */
 
+import { freePort } from "../tests/support/free_port.ts";
 import type { LoadPlan, LoadResult } from "./plan.ts";
 import type { Pinning } from "./proc.ts";
 import type { Behaviour } from "./scenarios.ts";
@@ -126,11 +127,6 @@ async function remove(folder: string, server: Process): Promise<void> {
   server.kill();
   await server.exited;
   await Deno.remove(folder, { recursive: true });
-}
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
 }
 
 /** Waits until a server accepts connections. @throws {Error} if it ends, or takes too long */

@@ -4,6 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { CLOSE } from "../lib/protocol/codes.ts";
 import { Caller, chat, dm, World } from "./support/caller.ts";
+import { freePort } from "./support/free_port.ts";
 import { Line } from "./support/line.ts";
 import { itInNode, runInNode } from "./support/node.ts";
 import { startServer } from "./support/server.ts";
@@ -531,8 +532,8 @@ describe("Connection, with a server", () => {
     env: Record<string, string>,
     check: (ada: Caller) => void,
   ): Promise<void> {
-    let server = await startServer(env);
-    const port = String(server.port);
+    const port = String(freePort());
+    let server = await startServer({ ...env, PORT: port });
     try {
       await using ada = new Caller(server);
       await ada.live();

@@ -4,6 +4,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { lineOf, printable, readCall } from "../public/chat.js";
 import { createKey } from "../public/cipher.js";
+import { freePort } from "./support/free_port.ts";
 import { Gate } from "./support/gate.ts";
 import { signUp } from "./support/people.ts";
 import { startServer } from "./support/server.ts";
@@ -154,7 +155,7 @@ describe("terminal client", () => {
   });
 
   it("prints messages, reconnects, and closes on Ctrl-C", async () => {
-    let server = await startServer();
+    let server = await startServer({ PORT: String(freePort()) });
     const { port } = server;
     try {
       const grace = await V1Client.join(server.ws, "tea", "Grace");

@@ -3,6 +3,7 @@
 import { assertEquals, AssertionError } from "@std/assert";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from "@std/testing/bdd";
 import type { Browser, BrowserContext, BrowserContextOptions, Page } from "npm:playwright-core@^1";
+import { freePort } from "./free_port.ts";
 import { startServer, type TestServer } from "./server.ts";
 import { V1Client } from "./v1_client.ts";
 
@@ -67,7 +68,7 @@ export function describePage(name: string, tests: (stage: Stage) => void): void 
     });
     afterAll(() => stage.browser.close());
     beforeEach(async () => {
-      stage.server = await startServer();
+      stage.server = await startServer({ PORT: String(freePort()) });
       stage.complaints = [];
     });
     afterEach(async () => {
