@@ -136,6 +136,7 @@ async function startProxy(
     }
   }
   return async () => {
+    if (status !== undefined) throw new Error(`The proxy ended too early. ${await stderr}`);
     child.kill("SIGTERM");
     await child.status;
     await stderr;
