@@ -43,6 +43,20 @@ const at = (scenario: ScenarioName, server: ServerName, variant?: string): Place
   variant,
 });
 
+/** A figure as a multiple of another server's. */
+function times(
+  text: string,
+  scenario: ScenarioName,
+  [server, other]: readonly [ServerName, ServerName],
+  metric: Metric,
+): Bar {
+  return {
+    text: `${scenario}: ${text}`,
+    unit: "x",
+    values: (runs) => ratios(runs, at(scenario, server), at(scenario, other), metric),
+  };
+}
+
 /** The deliveries per CPU second, as a multiple of another server's. */
 function timesAsGood(
   scenario: ScenarioName,
@@ -50,12 +64,8 @@ function timesAsGood(
   other: ServerName,
   atLeast: number,
 ): Bar {
-  return {
-    text: `${scenario}: ${server} per CPU second, times ${other}`,
-    unit: "x",
-    bound: { atLeast },
-    values: (runs) => ratios(runs, at(scenario, server), at(scenario, other), perCpu),
-  };
+  const text = `${server} per CPU second, times ${other}`;
+  return { ...times(text, scenario, [server, other], perCpu), bound: { atLeast } };
 }
 
 function atMost(place: Place, what: string, unit: string, most: number, metric: Metric): Bar {
@@ -80,12 +90,8 @@ function told(place: Place, what: string, unit: string, metric: Metric): Bar {
  * The latency in a quiet room, as a multiple of that of a server that sends each message at once.
  */
 function noSlower(scenario: ScenarioName, what: string, metric: Metric): Bar {
-  return {
-    text: `${scenario}: hubbub ${what}, times sending each message at once`,
-    unit: "x",
-    bound: { atMost: 1.15 },
-    values: (runs) => ratios(runs, at(scenario, "hubbub"), at(scenario, "deno-v1"), metric),
-  };
+  const text = `hubbub ${what}, times sending each message at once`;
+  return { ...times(text, scenario, ["hubbub", "deno-v1"], metric), bound: { atMost: 1.15 } };
 }
 
 const joinedKb: Metric = ({ rssBeginKb, rssBeforeKb }) => (rssBeginKb - rssBeforeKb) / 10_000;
@@ -140,28 +146,20 @@ function sameShare(scenario: ScenarioName, variant: string): Bar {
   };
 }
 
-/** A figure as a multiple of another server's: shows what of a goal is within the runtime's reach. */
+/** Shows what of a goal is within the runtime's reach. */
 function reaches(
   scenario: ScenarioName,
   [server, other]: readonly [ServerName, ServerName],
   what: string,
   metric: Metric,
 ): Bar {
-  return {
-    text: `${scenario}: ${server} ${what}, times ${other}`,
-    unit: "x",
-    values: (runs) => ratios(runs, at(scenario, server), at(scenario, other), metric),
-  };
+  return times(`${server} ${what}, times ${other}`, scenario, [server, other], metric);
 }
 
 /** The p99, as a multiple of another server's. */
 function p99Times(scenario: ScenarioName, server: ServerName, other: ServerName): Bar {
-  return {
-    text: `${scenario}: ${server} p99, times ${other}'s`,
-    unit: "x",
-    bound: { atMost: 1 },
-    values: (runs) => ratios(runs, at(scenario, server), at(scenario, other), p99),
-  };
+  const text = `${server} p99, times ${other}'s`;
+  return { ...times(text, scenario, [server, other], p99), bound: { atMost: 1 } };
 }
 
 const starved: Metric = (seen) => seen.starved;
